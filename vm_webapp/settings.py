@@ -1,0 +1,157 @@
+"""The environment, read once: every variable of the program is named here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeVar, cast
+from urllib.parse import urlsplit
+
+from environs import Env, EnvError, validate
+
+from vm_webapp.errors import ConfigurationError
+
+AppEnv = Literal["local", "staging", "production"]
+Mode = Literal["managed", "attached", "local"]
+Value = TypeVar("Value")
+
+DATABASE_SCHEMES = ("postgres", "postgresql")
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the environment says. Secrets are left out of the representation.
+
+    Attributes:
+        managed: the platform supplies PostgreSQL and Redis; nothing embedded, no migration at start.
+        worker_threads: stages that one worker carries at a time.
+        drain_seconds: how long calls in flight may go on after SIGTERM.
+        llm_max_concurrency: model calls in flight across all workers, None for no cap.
+        web_concurrency: API processes that the platform asks for.
+    """
+
+    app_env: AppEnv = "local"
+    managed: bool = False
+    db_url: str | None = field(default=None, repr=False)
+    redis_url: str | None = field(default=None, repr=False)
+    workspace_root: Path = Path("runtime/vm")
+    kimi_api_key: str | None = field(default=None, repr=False)
+    kimi_model: str = "kimi-for-coding"
+    kimi_base_url: str = "https://api.kimi.com/coding/v1"
+    worker_threads: int = 32
+    drain_seconds: float = 25.0
+    llm_max_concurrency: int | None = None
+    workflows_path: Path | None = None
+    api_token: str | None = field(default=None, repr=False)
+    port: int = 8766
+    web_concurrency: int = 1
+    log_level: str = "INFO"
+
+    @property
+    def mode(self) -> Mode:
+        """Whose servers are used: the platform's, those of ``VM_DB_URL``, or embedded ones."""
+        if self.managed:
+            return "managed"
+        return "attached" if self.db_url else "local"
+
+
+def read_settings() -> Settings:
+    """Read and check the environment. Empty values count as unset.
+
+    Returns:
+        Settings that can be relied on.
+
+    Raises:
+        ConfigurationError: a value does not parse or a required one is missing; the text names the variable
+            and never shows its value.
+    """
+    env = _StrictEnv()
+    settings = Settings(
+        app_env=cast(AppEnv, env.one_of("APP_ENV", ("local", "staging", "production"), "local")),
+        managed=env.boolean("VM_ENABLE_MANAGED_MODE"),
+        db_url=env.url("VM_DB_URL", DATABASE_SCHEMES),
+        redis_url=env.url("VM_REDIS_URL", REDIS_SCHEMES),
+        workspace_root=Path(env.text("VM_WORKSPACE_ROOT", "runtime/vm")),
+        kimi_api_key=env.token("KIMI_API_KEY"),
+        kimi_model=env.text("KIMI_MODEL", "kimi-for-coding"),
+        kimi_base_url=env.url("KIMI_BASE_URL", ("http", "https")) or "https://api.kimi.com/coding/v1",
+        worker_threads=env.integer("VM_WORKER_THREADS", 1, 512) or 32,
+        drain_seconds=env.seconds("VM_DRAIN_SECONDS", 25.0),
+        llm_max_concurrency=env.integer("VM_LLM_MAX_CONCURRENCY", 1, 10_000),
+        workflows_path=Path(path) if (path := env.text("VM_WORKFLOWS_PATH", "")) else None,
+        api_token=env.token("VM_API_TOKEN"),
+        port=env.integer("PORT", 1, 65_535) or 8766,
+        web_concurrency=env.integer("WEB_CONCURRENCY", 1, 64) or 1,
+        log_level=env.one_of("LOG_LEVEL", LOG_LEVELS, "INFO", fold=str.upper),
+    )
+    _require_what_the_mode_needs(settings)
+    return settings
+
+
+def _require_what_the_mode_needs(settings: Settings) -> None:
+    if settings.managed:
+        for name, value in (("VM_DB_URL", settings.db_url), ("VM_REDIS_URL", settings.redis_url)):
+            if value is None:
+                raise ConfigurationError(f"VM_ENABLE_MANAGED_MODE=true requires {name}")
+    elif settings.app_env == "production":
+        raise ConfigurationError("APP_ENV=production requires VM_ENABLE_MANAGED_MODE=true")
+
+
+class _StrictEnv:
+    """environs with errors that name the variable and the rule, but never the value."""
+
+    def __init__(self) -> None:
+        self._env = Env()
+
+    def text(self, name: str, default: str) -> str:
+        return str(self._env.str(name, "")).strip() or default
+
+    def token(self, name: str) -> str | None:
+        value = self.text(name, "")
+        if not value.isascii() or any(c.isspace() or not c.isprintable() for c in value):
+            raise ConfigurationError(f"{name} must be printable ASCII without spaces")
+        return value or None
+
+    def boolean(self, name: str) -> bool:
+        return self._parse(name, False, "true or false", lambda: self._env.bool(name))
+
+    def integer(self, name: str, low: int, high: int) -> int | None:
+        rule = f"a whole number from {low} to {high}"
+        check = validate.Range(low, high)
+        return self._parse(name, None, rule, lambda: self._env.int(name, validate=check))
+
+    def seconds(self, name: str, default: float) -> float:
+        check = validate.Range(0, 3600)
+        rule = "a number of seconds from 0 to 3600"
+        return self._parse(name, default, rule, lambda: self._env.float(name, validate=check))
+
+    def one_of(self, name: str, allowed: tuple[str, ...], default: str, *, fold: Callable[[str], str] = str) -> str:
+        value = fold(self.text(name, default))
+        if value not in allowed:
+            raise ConfigurationError(f"{name} must be one of {', '.join(allowed)}")
+        return value
+
+    def url(self, name: str, schemes: tuple[str, ...]) -> str | None:
+        value = self.text(name, "")
+        if not value:
+            return None
+        rule = "a URL that begins with " + " or ".join(f"{scheme}://" for scheme in schemes)
+        try:
+            parts = urlsplit(value)
+            _ = parts.port
+        except ValueError:
+            raise ConfigurationError(f"{name} must be {rule}") from None
+        if parts.scheme not in schemes or not (parts.netloc or parts.path.strip("/")):
+            raise ConfigurationError(f"{name} must be {rule}")
+        return value
+
+    def _parse(self, name: str, default: Value, rule: str, parse: Callable[[], Value]) -> Value:
+        if not self.text(name, ""):
+            return default
+        try:
+            return parse()
+        except EnvError:
+            raise ConfigurationError(f"{name} must be {rule}") from None
