@@ -1,0 +1,10 @@
+DROP TABLE worker_heartbeats;
+DROP TABLE providers;
+DROP TABLE queues;
+DROP TABLE events;
+DROP TABLE artifacts;
+DROP TABLE stages;
+DROP TABLE runs;
+DROP TABLE projects;
+DROP TABLE brands;
+DROP TABLE installation;

@@ -1,0 +1,1 @@
+"""PostgreSQL: the pool, the models and the migrations."""

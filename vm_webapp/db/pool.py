@@ -1,0 +1,153 @@
+"""Connections to PostgreSQL: one small pool a process, and a connection of its own for a thread that must not wait.
+
+Every thread takes a connection for one short transaction and gives it back; nothing holds one while it waits for
+anything but PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg2
+from peewee import InterfaceError, InternalError, OperationalError
+from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
+from psycopg2.extras import Json, register_uuid
+
+from vm_webapp.errors import ConfigurationError, DatabaseUnavailable
+
+Row = dict[str, Any]
+
+READ_ONLY_SQL_TRANSACTION = "25006"  # what a demoted primary answers during a failover
+WAIT_FOR_CONNECTION_SECONDS = 5.0
+
+database = PooledPostgresqlDatabase(None, autoconnect=False)
+_own = threading.local()
+
+register_uuid()
+
+
+def open_pool(url: str, *, max_connections: int, application_name: str) -> None:
+    """Point this process at a database. Nothing is connected yet.
+
+    Args:
+        url: ``postgresql://`` or ``postgres://`` URL.
+        max_connections: most connections of this pool; a thread waits its turn for one.
+        application_name: how ``pg_stat_activity`` names this process.
+
+    Raises:
+        ConfigurationError: the URL is not one that libpq understands.
+    """
+    database.init(
+        **_connect_parameters(url, application_name, statement_timeout_ms=10_000),
+        max_connections=max_connections,
+        timeout=WAIT_FOR_CONNECTION_SECONDS,
+    )
+
+
+def close_pool() -> None:
+    """Close every idle connection; those in use close when they are given back."""
+    if not database.deferred:
+        database.close_idle()
+
+
+@contextmanager
+def own_connection(url: str, *, application_name: str, statement_timeout_ms: int) -> Iterator[None]:
+    """Give the calling thread a connection that no other thread can take, for as long as the block lasts.
+
+    Every ``transaction()`` of this thread then uses it. A connection that breaks is replaced at the next one.
+    """
+    mine = PooledPostgresqlDatabase(None, autoconnect=False)
+    mine.init(
+        **_connect_parameters(url, application_name, statement_timeout_ms=statement_timeout_ms),
+        max_connections=1,
+        timeout=1,
+    )
+    _own.database = mine
+    try:
+        yield
+    finally:
+        del _own.database
+        mine.close_idle()
+
+
+@contextmanager
+def transaction(*, durable: bool = True) -> Iterator[None]:
+    """Run the block in one transaction on a connection of the pool; ``rows`` and ``execute`` work inside.
+
+    Args:
+        durable: False lets COMMIT return before the disk has it, for changes whose loss only repeats work.
+
+    Raises:
+        DatabaseUnavailable: no connection, or it broke. If it broke in COMMIT the outcome is unknown.
+    """
+    current = _database()
+    try:
+        with current.connection_context(), current.atomic():
+            if not durable:
+                current.execute_sql("SET LOCAL synchronous_commit = off")
+            yield
+    except (OperationalError, InterfaceError, MaxConnectionsExceeded) as error:
+        raise DatabaseUnavailable(_one_line(error)) from error
+    except InternalError as error:
+        if getattr(getattr(error, "orig", None), "pgcode", None) == READ_ONLY_SQL_TRANSACTION:
+            raise DatabaseUnavailable("the database is read-only") from error
+        raise
+
+
+def rows(sql: str, **params: Any) -> list[Row]:
+    """Run a statement inside the current transaction and return its rows as dictionaries."""
+    cursor = _database().execute_sql(sql, params)
+    names = [column.name for column in cursor.description]
+    return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+
+
+def row(sql: str, **params: Any) -> Row | None:
+    """Like ``rows``, for a statement that returns one row or none."""
+    found = rows(sql, **params)
+    return found[0] if found else None
+
+
+def execute(sql: str, **params: Any) -> int:
+    """Run a statement inside the current transaction and return how many rows it touched."""
+    return int(_database().execute_sql(sql, params).rowcount)
+
+
+def json(value: Any) -> Json:
+    """Wrap a value for a ``jsonb`` column."""
+    return Json(value)
+
+
+def _database() -> PooledPostgresqlDatabase:
+    own: PooledPostgresqlDatabase | None = getattr(_own, "database", None)
+    return own or database
+
+
+def _connect_parameters(url: str, application_name: str, *, statement_timeout_ms: int) -> dict[str, Any]:
+    try:
+        parameters: dict[str, Any] = psycopg2.extensions.parse_dsn(url)
+    except psycopg2.ProgrammingError:
+        raise ConfigurationError("VM_DB_URL is not a PostgreSQL URL that libpq understands") from None
+    options = (
+        f"-c TimeZone=UTC -c statement_timeout={statement_timeout_ms} -c lock_timeout=5000"
+        " -c idle_in_transaction_session_timeout=15000"
+    )
+    given = parameters.get("options")
+    parameters.update(
+        database=parameters.pop("dbname", "postgres"),
+        application_name=application_name,
+        options=f"{given} {options}" if given else options,
+        keepalives_idle=10,
+        keepalives_interval=3,
+        keepalives_count=3,
+        tcp_user_timeout=10_000,
+    )
+    parameters.setdefault("connect_timeout", 3)
+    return parameters
+
+
+def _one_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
