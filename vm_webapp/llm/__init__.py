@@ -1,0 +1,1 @@
+"""Language models: what a stage asks of one, and the ones there are."""

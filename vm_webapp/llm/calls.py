@@ -1,0 +1,81 @@
+"""Model calls as tasks on one event loop a process, so that each can be ended at once while its thread waits."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+
+from vm_webapp.llm.base import Assignment, Completion, Provider
+from vm_webapp.llm.errors import LLMTimeout
+
+
+class CallLoop:
+    """An event loop on a thread of its own. Starts with the first call, ends with ``close``."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def submit(
+        self,
+        provider: Provider,
+        assignment: Assignment,
+        *,
+        timeout_seconds: float,
+        on_text: Callable[[str], None] | None = None,
+    ) -> Future[Completion]:
+        """Start a call.
+
+        Args:
+            provider: who writes.
+            assignment: what to write.
+            timeout_seconds: the call's whole time; then it fails with ``LLMTimeout``.
+            on_text: passed on to the provider.
+
+        Returns:
+            A future of the document. Cancelling it closes the call's connection at once.
+        """
+        call = _call(provider, assignment, timeout_seconds, on_text)
+        return asyncio.run_coroutine_threadsafe(call, self._running_loop())
+
+    def close(self, *providers: Provider) -> None:
+        """Close the providers, cancel what is left and stop the loop."""
+        with self._lock:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is None or thread is None:
+            return
+        asyncio.run_coroutine_threadsafe(_wind_up(providers), loop).result(timeout=5)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=5)
+        loop.close()
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="model-calls", daemon=True)
+                self._thread.start()
+            return self._loop
+
+
+async def _call(
+    provider: Provider, assignment: Assignment, timeout_seconds: float, on_text: Callable[[str], None] | None
+) -> Completion:
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            return await provider.complete(assignment, on_text=on_text)
+    except TimeoutError:
+        raise LLMTimeout(f"no whole answer within {timeout_seconds:g} s") from None
+
+
+async def _wind_up(providers: tuple[Provider, ...]) -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    for provider in providers:
+        await provider.aclose()

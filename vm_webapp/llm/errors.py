@@ -1,0 +1,124 @@
+"""How a model call fails, and what each failure means for the stage and for its provider.
+
+Source of the rules: the public documentation of Kimi's API and answers seen from its servers.
+"""
+
+from __future__ import annotations
+
+from vm_webapp.errors import VMError
+
+
+class LLMError(VMError):
+    """A model call failed.
+
+    Args:
+        message: what happened, fit for the run's timeline; never holds a key.
+        retry_after: seconds the server asked to wait, or None.
+
+    Attributes:
+        permanent: another try of the same stage is pointless.
+        pauses_provider: no call can succeed until a person acts (a revoked key, an empty account).
+        overload: counts toward the automatic pause of a provider in trouble.
+    """
+
+    code = "llm_error"
+    http_status = 502
+    permanent = False
+    pauses_provider = False
+    overload = False
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class LLMNotConfigured(LLMError):
+    """A stage needs a model and none is configured."""
+
+    code = "llm_not_configured"
+    permanent = True
+
+
+class LLMUnauthorized(LLMError):
+    """401: the key is missing, wrong or revoked."""
+
+    code = "llm_unauthorized"
+    permanent = True
+    pauses_provider = True
+
+
+class LLMPaymentRequired(LLMError):
+    """402: the account cannot pay."""
+
+    code = "llm_payment_required"
+    permanent = True
+    pauses_provider = True
+
+
+class LLMForbidden(LLMError):
+    """403: this key or this client may not use the endpoint."""
+
+    code = "llm_forbidden"
+    permanent = True
+    pauses_provider = True
+
+
+class LLMQuotaExceeded(LLMError):
+    """429 with a quota message: nothing is left until the quota resets."""
+
+    code = "llm_quota_exceeded"
+    permanent = True
+    pauses_provider = True
+
+
+class LLMNotFound(LLMError):
+    """404: the base URL or the model does not exist."""
+
+    code = "llm_not_found"
+    permanent = True
+
+
+class LLMBadRequest(LLMError):
+    """400 and other refusals of the request itself."""
+
+    code = "llm_bad_request"
+    permanent = True
+
+
+class LLMRateLimited(LLMError):
+    """429, or 403 for too many calls at once: slow down and try again."""
+
+    code = "llm_rate_limited"
+    overload = True
+
+
+class LLMOverloaded(LLMError):
+    """The server says its engine is overloaded, or answers 5xx."""
+
+    code = "llm_overloaded"
+    overload = True
+
+
+class LLMConnectionError(LLMError):
+    """No connection, or it broke before the answer was whole."""
+
+    code = "llm_connection_error"
+    overload = True
+
+
+class LLMTimeout(LLMError):
+    """The attempt's deadline came before the answer was whole."""
+
+    code = "llm_timeout"
+
+
+class LLMEmptyAnswer(LLMError):
+    """The model answered without any text: reasoning used up the token budget, or a filter removed it."""
+
+    code = "llm_empty_answer"
+
+
+class LLMProtocolError(LLMError):
+    """The server's answer is not what an OpenAI-compatible server sends."""
+
+    code = "llm_protocol_error"

@@ -1,0 +1,1 @@
+"""Workflows: what can be run, as YAML with one Markdown prompt per stage."""

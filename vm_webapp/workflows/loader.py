@@ -1,0 +1,167 @@
+"""Loads workflow folders, ``<name>/workflow.yaml`` and its prompts. A broken one is one clear line; the others load."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+from vm_webapp.errors import InvalidInput, WorkflowFileError
+from vm_webapp.llm.base import Section
+from vm_webapp.workflows.model import RetryPolicy, StageSpec, Workflow
+from vm_webapp.workflows.schema import NAME_PATTERN, StageFile, WorkflowFile, parse_workflow_file
+from vm_webapp.workflows.sources import YamlSource, broken, lies_within, read_text, read_yaml
+from vm_webapp.workflows.template_check import check_template
+
+BUNDLED = Path(__file__).parent / "bundled"
+FILE_NAME = "workflow.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """The workflows that can be run.
+
+    Attributes:
+        workflows: by name, in alphabetical order.
+        problems: one line for each folder that could not be loaded: file, line, what is wrong.
+    """
+
+    workflows: Mapping[str, Workflow]
+    problems: tuple[str, ...]
+
+    def get(self, name: str) -> Workflow:
+        """Return a workflow by its name.
+
+        Raises:
+            InvalidInput: there is none; the text names those there are.
+        """
+        try:
+            return self.workflows[name]
+        except KeyError:
+            known = ", ".join(self.workflows)
+            raise InvalidInput(f"there is no workflow {name!r}; known: {known}", pointer="/workflow") from None
+
+
+def load_catalog(extra: Path | None = None) -> Catalog:
+    """Load the bundled workflows and those of a further folder.
+
+    Args:
+        extra: a folder of workflow folders, or None. Its names must be new ones.
+
+    Returns:
+        All that could be loaded, and what could not.
+
+    Raises:
+        WorkflowFileError: a bundled workflow is broken: the installation is damaged.
+    """
+    workflows = {path.name: load_workflow(path) for path in _entries(BUNDLED) if path.is_dir()}
+    problems: list[str] = []
+    for path in _extra_entries(extra, problems):
+        try:
+            if (workflow := _load_extra(path, workflows.keys())) is not None:
+                workflows[workflow.name] = workflow
+        except WorkflowFileError as error:
+            problems.append(str(error))
+    return Catalog(dict(sorted(workflows.items())), tuple(problems))
+
+
+def load_workflow(folder: Path) -> Workflow:
+    """Load one folder.
+
+    Args:
+        folder: holds ``workflow.yaml`` and the prompts; its name is the workflow's.
+
+    Raises:
+        WorkflowFileError: something in it is wrong; the text is ``folder/file:line: what``.
+    """
+    where = f"{folder.name}/{FILE_NAME}"
+    if not re.fullmatch(NAME_PATTERN, folder.name):
+        raise broken(where, 1, f"the folder's name must match {NAME_PATTERN}")
+    source = read_yaml(_inside(folder, FILE_NAME, where, 1), where)
+    parsed = parse_workflow_file(source)
+    workflow = _build(folder, parsed, source)
+    _check_templates(workflow, parsed)
+    return workflow
+
+
+def _entries(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if not path.name.startswith((".", "__")))
+
+
+def _extra_entries(root: Path | None, problems: list[str]) -> Iterator[Path]:
+    if root is None:
+        return
+    try:
+        yield from _entries(root)
+    except OSError as error:
+        problems.append(f"VM_WORKFLOWS_PATH: {root}: {error.strerror}")
+
+
+def _load_extra(path: Path, taken: Set[str]) -> Workflow | None:
+    where = f"{path.name}/{FILE_NAME}"
+    if path.is_file():
+        if path.suffix in {".yaml", ".yml"}:
+            raise broken(path.name, 1, f"a workflow is a folder; move this file to {path.stem}/{FILE_NAME}")
+        return None
+    if not lies_within(path, path.parent):
+        raise broken(where, 1, "the folder is a link to a place outside VM_WORKFLOWS_PATH")
+    if path.name in taken:
+        raise broken(where, 1, f"{path.name} is the name of a bundled workflow; choose another")
+    return load_workflow(path)
+
+
+def _build(folder: Path, parsed: WorkflowFile, source: YamlSource) -> Workflow:
+    return Workflow(
+        name=folder.name,
+        title=parsed.title,
+        description=parsed.description,
+        system=_template(folder, parsed.system, source, ("system",)) if parsed.system else _shared("system.md"),
+        context=_shared("context.md"),
+        stages=tuple(_stage(folder, stage, source, number) for number, stage in enumerate(parsed.stages)),
+        retry=RetryPolicy(**parsed.retry.model_dump()),
+    )
+
+
+def _stage(folder: Path, stage: StageFile, source: YamlSource, number: int) -> StageSpec:
+    return StageSpec(
+        key=stage.key,
+        title=stage.title,
+        prompt=_template(folder, stage.prompt_file, source, ("stages", number, "prompt")),
+        requires_approval=stage.requires_approval,
+        needs_model=stage.needs_model,
+        timeout_seconds=stage.timeout_seconds,
+        max_tokens=stage.max_tokens,
+        artifact_name=stage.artifact_name or f"{stage.key}.md",
+        sections=tuple(Section(section.heading, tuple(section.questions)) for section in stage.sections),
+    )
+
+
+def _shared(name: str) -> str:
+    return read_text(BUNDLED / name, name)
+
+
+def _template(folder: Path, name: str, source: YamlSource, path: tuple[int | str, ...]) -> str:
+    where = f"{folder.name}/{name}"
+    text = read_text(_inside(folder, name, source.where, source.line(path)), where)
+    if not text.strip():
+        raise broken(where, 1, "the file is empty")
+    return text
+
+
+def _inside(folder: Path, name: str, where: str, line: int) -> Path:
+    path = folder / name
+    if not lies_within(path, folder):
+        raise broken(where, line, f"{name} lies outside the workflow's folder")
+    if not path.is_file():
+        raise broken(where, line, f"the file {name} is missing")
+    return path
+
+
+def _check_templates(workflow: Workflow, parsed: WorkflowFile) -> None:
+    for stage, described in zip(workflow.stages, parsed.stages, strict=True):
+        check_template(stage.prompt, f"{workflow.name}/{described.prompt_file}", workflow, stage)
+    # The first stage sees the fewest documents: what holds there holds everywhere.
+    system_file = f"{workflow.name}/{parsed.system}" if parsed.system else "system.md"
+    check_template(workflow.system, system_file, workflow, workflow.stages[0])
+    check_template(workflow.context, "context.md", workflow, workflow.stages[-1])

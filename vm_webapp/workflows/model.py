@@ -1,0 +1,101 @@
+"""A workflow as data: what a run keeps a snapshot of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vm_webapp.errors import NotFound
+from vm_webapp.llm.base import Section
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how soon a failed attempt is repeated.
+
+    Attributes:
+        max_failures: failed attempts that fail the stage.
+        base_seconds: the first backoff, doubled each time.
+        max_seconds: the longest backoff.
+    """
+
+    max_failures: int = 5
+    base_seconds: float = 2.0
+    max_seconds: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpec:
+    """One stage of a workflow.
+
+    Attributes:
+        key: unique within the workflow.
+        title: for people.
+        prompt: the text of the prompt's template.
+        requires_approval: whether a person reviews the draft before the next stage begins.
+        needs_model: False where the rendered prompt itself is the document.
+        timeout_seconds: the time of one attempt.
+        max_tokens: budget of one answer, reasoning included.
+        artifact_name: file name of the document.
+        sections: the outline of the document.
+    """
+
+    key: str
+    title: str
+    prompt: str
+    requires_approval: bool
+    needs_model: bool
+    timeout_seconds: float
+    max_tokens: int
+    artifact_name: str
+    sections: tuple[Section, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """An ordered list of stages.
+
+    Attributes:
+        name: unique among the workflows that can be run; its folder's name.
+        system: template of the message that says who writes, and to which standard.
+        context: template of what is put below the prompt of every stage that needs a model.
+        stages: in the order in which they run; never empty.
+        retry: holds for each stage.
+    """
+
+    name: str
+    title: str
+    description: str
+    system: str
+    context: str
+    stages: tuple[StageSpec, ...]
+    retry: RetryPolicy
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the whole workflow as JSON values, texts included: changing the files never changes a run."""
+        return asdict(self)
+
+    @classmethod
+    def from_snapshot(cls, data: Mapping[str, Any]) -> Workflow:
+        """Return the workflow that ``snapshot`` was taken of."""
+        stages = tuple(
+            StageSpec(**{**stage, "sections": tuple(_section(section) for section in stage["sections"])})
+            for stage in data["stages"]
+        )
+        return cls(**{**data, "stages": stages, "retry": RetryPolicy(**data["retry"])})
+
+    def stage(self, key: str) -> StageSpec:
+        """Return the stage with this key.
+
+        Raises:
+            NotFound: there is none.
+        """
+        for stage in self.stages:
+            if stage.key == key:
+                return stage
+        raise NotFound(f"the workflow {self.name} has no stage {key}")
+
+
+def _section(data: Mapping[str, Any]) -> Section:
+    return Section(data["heading"], tuple(data["questions"]))

@@ -1,0 +1,154 @@
+"""Reads the files of a workflow folder such that every complaint can name a file and a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vm_webapp.errors import WorkflowFileError
+
+
+def broken(where: str, line: int, what: str) -> WorkflowFileError:
+    """Return the error for a line of a file, whatever the text: always one line."""
+    return WorkflowFileError(f"{where}:{line}: {' '.join(what.split())}")
+
+
+def lies_within(path: Path, folder: Path) -> bool:
+    """Tell whether a path, its links followed, is inside a folder."""
+    try:
+        return path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a loop of links; RuntimeError before Python 3.13
+        return False
+
+
+def read_text(path: Path, where: str) -> str:
+    """Return a text file's content; line ends become ``\\n`` and a byte order mark is dropped.
+
+    Args:
+        path: the file.
+        where: its name in messages.
+
+    Raises:
+        WorkflowFileError: it cannot be read, is not UTF-8, or holds NUL characters, which PostgreSQL cannot store.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise broken(where, error.object[: error.start].count(b"\n") + 1, "the file is not UTF-8") from None
+    except OSError as error:
+        raise broken(where, 1, error.strerror or "the file cannot be read") from None
+    if "\x00" in text:
+        raise broken(where, text[: text.index("\x00")].count("\n") + 1, "there is a NUL character")
+    return text.replace("\r\n", "\n")
+
+
+@dataclass(frozen=True, slots=True)
+class YamlSource:
+    """A YAML file's data, and where each part of it stands.
+
+    Attributes:
+        where: the file's name in messages.
+        data: its content; plain values.
+        root: its syntax tree.
+    """
+
+    where: str
+    data: Any
+    root: yaml.Node
+
+    def line(self, path: Sequence[int | str]) -> int:
+        """Return the line on which the value at a path begins, or that of the nearest thing around it."""
+        node, line = self.root, self.root.start_mark.line
+        for part in path:
+            found = _child(node, part)
+            if found is None:
+                break
+            line, node = found
+        return line + 1
+
+
+def read_yaml(path: Path, where: str) -> YamlSource:
+    """Read a YAML file of a mapping.
+
+    Args:
+        path: the file.
+        where: its name in messages.
+
+    Raises:
+        WorkflowFileError: it cannot be read, is not YAML, or uses what workflow files do without: aliases, tags for
+            other than plain values, the same key twice.
+    """
+    text = read_text(path, where)
+    try:
+        root = _compose(text, where)
+        return YamlSource(where, _plain(root, where), root)
+    except yaml.MarkedYAMLError as error:
+        line = _line(error.problem_mark or error.context_mark)
+        raise broken(where, line, error.problem or "this is not YAML") from None
+    except yaml.reader.ReaderError as error:
+        line = text[: error.position].count("\n") + 1
+        raise broken(where, line, f"the character U+{ord(error.character):04X} is not allowed") from None
+    except RecursionError:
+        raise broken(where, 1, "the file is nested too deeply") from None
+
+
+def _line(mark: Any) -> int:
+    return mark.line + 1 if mark else 1
+
+
+def _compose(text: str, where: str) -> yaml.Node:
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise broken(where, _line(event.start_mark), f"aliases such as *{event.anchor} are not supported")
+    root: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+    if not isinstance(root, yaml.MappingNode):
+        raise broken(where, 1, "the file must be a mapping with title, description and stages")
+    return root
+
+
+def _plain(node: yaml.Node, where: str) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(node, where)
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item, where) for item in node.value]
+    return _scalar(node, where)
+
+
+def _mapping(node: yaml.MappingNode, where: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            raise broken(where, line, "a key must be a word")
+        if key.value in values:
+            raise broken(where, line, f"{key.value} is given twice")
+        values[key.value] = _plain(value, where)
+    return values
+
+
+def _scalar(node: yaml.Node, where: str) -> Any:
+    line = node.start_mark.line + 1
+    try:
+        value = yaml.SafeLoader("").construct_object(node)
+    except ValueError as error:  # such as the unquoted date 2026-02-30
+        raise broken(where, line, str(error)) from None
+    if isinstance(value, str) and not _can_be_stored(value):
+        raise broken(where, line, "there is a NUL or half a surrogate pair in this text")
+    return value
+
+
+def _can_be_stored(text: str) -> bool:
+    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _child(node: yaml.Node, part: int | str) -> tuple[int, yaml.Node] | None:
+    if isinstance(node, yaml.MappingNode):
+        return next(((key.start_mark.line, value) for key, value in node.value if key.value == part), None)
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        item: yaml.Node = node.value[part]
+        return item.start_mark.line, item
+    return None

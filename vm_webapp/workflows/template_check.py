@@ -1,0 +1,130 @@
+"""Finds what is wrong with a template before any run uses it: by its syntax tree, then by rendering samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Set
+from itertools import product
+from typing import Any
+
+from jinja2 import TemplateSyntaxError, meta, nodes
+
+from vm_webapp.workflows.model import StageSpec, Workflow
+from vm_webapp.workflows.render import EarlierArtifact, StageContext, template_variables
+from vm_webapp.workflows.sources import broken
+from vm_webapp.workflows.templates import BLANK_BRAND, BLANK_PROJECT, VARIABLES, compiled, environment
+
+OTHER_FILES = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
+
+SAMPLE_BRAND: Mapping[str, Any] = {
+    "name": "text",
+    "voice": "text",
+    "audience": "text",
+    "products": ["text"],
+    "facts": ["text"],
+    "forbidden_words": ["text"],
+}
+SAMPLE_PROJECT: Mapping[str, Any] = {
+    "name": "text",
+    "objective": "text",
+    "channels": ["text"],
+    "starts_on": "2026-01-05",
+    "ends_on": "2026-04-05",
+}
+
+
+def check_template(source: str, where: str, workflow: Workflow, stage: StageSpec) -> None:
+    """Refuse a template that could fail in a run.
+
+    Args:
+        source: the template's text.
+        where: its file's name in messages.
+        workflow: the workflow it belongs to.
+        stage: the stage it is rendered for: only the documents of earlier stages exist there.
+
+    Raises:
+        WorkflowFileError: a name, field, filter or test does not exist, in a branch taken or not, or rendering fails
+            with or without a brand, a project and feedback.
+    """
+    earlier = workflow.stages[: workflow.stages.index(stage)]
+    try:
+        tree = environment.parse(source)
+    except TemplateSyntaxError as error:
+        raise broken(where, error.lineno, error.message or "this is not a template") from None
+    complaint = min(_complaints(tree, frozenset(item.key for item in earlier)), default=None)
+    if complaint is not None:
+        raise broken(where, *complaint)
+    for context in _samples(earlier):
+        _try_out(source, where, template_variables(workflow, stage, context))
+
+
+def _complaints(tree: nodes.Template, earlier: Set[str]) -> Iterator[tuple[int, str]]:
+    missing = list(_missing_filters_and_tests(tree))
+    yield from missing
+    for node in tree.find_all(OTHER_FILES):
+        yield node.lineno, "a prompt cannot take in other files"
+    if not missing:  # Jinja cannot analyse names where a filter does not exist
+        yield from _unknown_variables(tree)
+    yield from _unknown_fields(tree, earlier)
+
+
+def _missing_filters_and_tests(tree: nodes.Template) -> Iterator[tuple[int, str]]:
+    for node in tree.find_all(nodes.Filter):
+        if node.name not in environment.filters:
+            yield node.lineno, f"there is no filter {node.name}"
+    for test in tree.find_all(nodes.Test):
+        if test.name not in environment.tests:
+            yield test.lineno, f"there is no test {test.name}"
+
+
+def _unknown_variables(tree: nodes.Template) -> Iterator[tuple[int, str]]:
+    unknown = meta.find_undeclared_variables(tree) - VARIABLES - environment.globals.keys()
+    for name in tree.find_all(nodes.Name):
+        if name.ctx == "load" and name.name in unknown:
+            yield name.lineno, f"there is no variable {name.name}"
+
+
+def _unknown_fields(tree: nodes.Template, earlier: Set[str]) -> Iterator[tuple[int, str]]:
+    known: Mapping[str, Set[str]] = {
+        "brand": BLANK_BRAND.keys(),
+        "project": BLANK_PROJECT.keys(),
+        "artifacts": earlier,
+        "stage": {"key", "title"},
+    }
+    for line, owner, field in _fields(tree):
+        if field not in known.get(owner, {field}):
+            hint = "; it is not an earlier stage" if owner == "artifacts" else ""
+            yield line, f"there is no {owner}.{field}{hint}"
+
+
+def _fields(tree: nodes.Template) -> Iterator[tuple[int, str, str]]:
+    for dotted in tree.find_all(nodes.Getattr):
+        if isinstance(dotted.node, nodes.Name):
+            yield dotted.lineno, dotted.node.name, dotted.attr
+    for indexed in tree.find_all(nodes.Getitem):
+        if isinstance(indexed.node, nodes.Name) and isinstance(indexed.arg, nodes.Const):
+            yield indexed.lineno, indexed.node.name, str(indexed.arg.value)
+
+
+def _samples(earlier: Iterable[StageSpec]) -> Iterator[StageContext]:
+    documents = tuple(EarlierArtifact(stage.key, stage.title, "text") for stage in earlier)
+    for brand, project, text in product((None, {}, SAMPLE_BRAND), (None, {}, SAMPLE_PROJECT), (None, "text")):
+        yield StageContext("text", brand, project, documents, feedback=text, draft=text)
+
+
+def _try_out(source: str, where: str, variables: Mapping[str, Any]) -> None:
+    try:
+        compiled(source).render(variables)
+    except TemplateSyntaxError as error:
+        raise broken(where, error.lineno, error.message or "this is not a template") from None
+    except Exception as error:  # an expression in a template may raise anything
+        raise broken(where, _template_line(error), str(error) or type(error).__name__) from None
+
+
+def _template_line(error: BaseException) -> int:
+    """Return the line on which rendering failed: Jinja gives compiled templates frames of that file name."""
+    line, entry = 1, error.__traceback__
+    while entry is not None:
+        if entry.tb_frame.f_code.co_filename == "<template>":
+            line = entry.tb_lineno
+        entry = entry.tb_next
+    return line

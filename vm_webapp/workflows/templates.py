@@ -1,0 +1,64 @@
+"""How prompts are written: the template language, its variables, and what may be said of each.
+
+What people typed is only ever a value: it is never rendered as a template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import StrictUndefined, Template
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+BLANK_BRAND: Mapping[str, Any] = {
+    "name": "",
+    "voice": "",
+    "audience": "",
+    "products": (),
+    "facts": (),
+    "forbidden_words": (),
+}
+BLANK_PROJECT: Mapping[str, Any] = {"name": "", "objective": "", "channels": (), "starts_on": None, "ends_on": None}
+VARIABLES = frozenset(
+    {
+        "request",
+        "brand",
+        "project",
+        "artifacts",
+        "earlier",
+        "feedback",
+        "draft",
+        "workflow",
+        "stage",
+        "sections",
+    }
+)
+
+
+class PromptEnvironment(ImmutableSandboxedEnvironment):
+    """Jinja without side effects, in which every name must exist."""
+
+    def __init__(self) -> None:
+        super().__init__(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """Return an attribute; of a mapping its item, never its method: a stage may be called ``copy``."""
+        if isinstance(obj, Mapping):
+            return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
+        return super().getattr(obj, attribute)
+
+
+environment = PromptEnvironment()
+
+
+@lru_cache(maxsize=512)
+def compiled(source: str) -> Template:
+    """Return a template's compiled form; each worker renders the same few over and over."""
+    return environment.from_string(source)
+
+
+def filled(blank: Mapping[str, Any], given: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return exactly the fields of ``blank``, as given where they are, so that a template may loop over any list."""
+    return None if given is None else {field: given.get(field) or value for field, value in blank.items()}
