@@ -1,0 +1,41 @@
+"""The timeline: events are appended in the transaction of the change they tell of, after its row locks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from vm_webapp.db.pool import execute, json
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """An event to be; ``data`` holds JSON values."""
+
+    type: str
+    stage: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+def append_events(run_id: UUID, actor: str, *events: NewEvent) -> None:
+    """Append events in the given order, inside the current transaction.
+
+    The caller holds the lock of the run's row until it commits: that is what makes the order of ids within a run the
+    order of commits.
+
+    Args:
+        run_id: whose timeline.
+        actor: who made it happen: ``worker``, ``api``, a person's name.
+        events: one or more, in order.
+    """
+    parameters: dict[str, Any] = {"run_id": run_id, "actor": actor}
+    values = []
+    for number, event in enumerate(events):
+        values.append(f"(%(run_id)s, %(stage{number})s, %(type{number})s, %(actor)s, %(data{number})s)")
+        parameters |= {
+            f"stage{number}": event.stage,
+            f"type{number}": event.type,
+            f"data{number}": json(event.data),
+        }
+    execute(f"INSERT INTO events (run_id, stage, type, actor, data) VALUES {', '.join(values)}", **parameters)

@@ -1,0 +1,133 @@
+"""The leases that this process holds: who may keep a stage alive, for how long, and how its call is ended."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from vm_webapp.db.pool import rows, transaction
+from vm_webapp.runs.states import LEASE_GRACE_SECONDS, LEASE_SECONDS
+
+
+@dataclass(eq=False)
+class HeldLease:
+    """One attempt's hold on its stage, as its own thread sees it.
+
+    Attributes:
+        token: the fencing token.
+        give_up_at: monotonic time after which nothing keeps the lease alive, whatever its thread does.
+    """
+
+    token: UUID
+    give_up_at: float
+    thread: threading.Thread = field(default_factory=threading.current_thread)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _abandoned: bool = False
+    _cancel: Callable[[], object] | None = None
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the attempt should stop: the stage is no longer ours, or is about to be handed back."""
+        return self._abandoned
+
+    def on_abandon(self, cancel: Callable[[], object]) -> None:
+        """Set what ends the call in flight; called at once if the lease is abandoned already."""
+        with self._lock:
+            self._cancel = cancel
+            abandoned = self._abandoned
+        if abandoned:
+            cancel()
+
+    def abandon(self) -> None:
+        """End the attempt's call; its thread then finds ``abandoned`` set."""
+        with self._lock:
+            self._abandoned = True
+            cancel = self._cancel
+        if cancel is not None:
+            cancel()
+
+    def alive(self, now: float) -> bool:
+        """Whether the lease deserves renewal at the monotonic time ``now``."""
+        return not self._abandoned and now < self.give_up_at and self.thread.is_alive()
+
+
+class HeldLeases:
+    """Every lease that a thread of this process holds."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[UUID, HeldLease] = {}
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._held)
+
+    @contextmanager
+    def hold(self, token: UUID, *, timeout_seconds: float) -> Iterator[HeldLease]:
+        """Hold a lease for the block, on behalf of the calling thread.
+
+        Args:
+            token: the claim's token.
+            timeout_seconds: the attempt's time, after which a short grace remains to write its result.
+        """
+        lease = HeldLease(token, time.monotonic() + timeout_seconds + LEASE_GRACE_SECONDS)
+        with self._lock:
+            self._held[token] = lease
+        try:
+            yield lease
+        finally:
+            with self._lock:
+                self._held.pop(token, None)
+
+    def renew_once(self) -> tuple[UUID, ...]:
+        """Renew, in one statement, exactly the leases that live threads hold; abandon those that are lost.
+
+        A lease past its time, or of a thread that died, is abandoned without asking.
+
+        Returns:
+            The tokens that were abandoned.
+
+        Raises:
+            DatabaseUnavailable: nothing was renewed, nothing abandoned.
+        """
+        now = time.monotonic()
+        held = self._snapshot()
+        alive = [lease for lease in held if lease.alive(now)]
+        renewed = renew_leases([lease.token for lease in alive]) if alive else frozenset()
+        lost = [lease for lease in held if lease.token not in renewed and not lease.abandoned]
+        for lease in lost:
+            lease.abandon()
+        return tuple(lease.token for lease in lost)
+
+    def abandon_all(self) -> int:
+        """Abandon every lease; return how many there were."""
+        held = self._snapshot()
+        for lease in held:
+            lease.abandon()
+        return len(held)
+
+    def _snapshot(self) -> list[HeldLease]:
+        with self._lock:
+            return list(self._held.values())
+
+
+def renew_leases(tokens: Collection[UUID]) -> frozenset[UUID]:
+    """Extend the leases of these tokens, comparing the token and never the clock; return those that still hold."""
+    with transaction(durable=False):
+        renewed = rows(
+            """
+            UPDATE stages
+               SET lease_expires_at = least(clock_timestamp() + %(lease)s * interval '1 second',
+                                            deadline_at + %(grace)s * interval '1 second')
+             WHERE status = 'running' AND lease_token = ANY(%(tokens)s::uuid[])
+            RETURNING lease_token
+            """,
+            lease=LEASE_SECONDS,
+            grace=LEASE_GRACE_SECONDS,
+            tokens=list(tokens),
+        )
+    return frozenset(found["lease_token"] for found in renewed)

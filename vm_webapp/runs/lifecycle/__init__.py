@@ -1,0 +1,43 @@
+"""The only code that changes the status of a run or of a stage.
+
+Every change is one short transaction: it locks the run's row first, then changes stages by guarded UPDATEs, then
+appends the events. Zero rows updated means that somebody else was faster, which is a normal outcome.
+"""
+
+from vm_webapp.runs.lifecycle.attempts import (
+    Claim,
+    Claimant,
+    Finished,
+    claim_stage,
+    fail_attempt_if_held,
+    finish_stage_if_held,
+    release_stage_if_held,
+)
+from vm_webapp.runs.lifecycle.control import cancel_run_if_open, retry_run_if_failed
+from vm_webapp.runs.lifecycle.creation import CreatedRun, NewRun, create_run
+from vm_webapp.runs.lifecycle.rescue import Rescued, rescue_expired_leases
+from vm_webapp.runs.lifecycle.reviews import (
+    DraftChanged,
+    approve_stage_if_waiting,
+    request_changes_if_waiting,
+)
+
+__all__ = [
+    "Claim",
+    "Claimant",
+    "CreatedRun",
+    "DraftChanged",
+    "Finished",
+    "NewRun",
+    "Rescued",
+    "approve_stage_if_waiting",
+    "cancel_run_if_open",
+    "claim_stage",
+    "create_run",
+    "fail_attempt_if_held",
+    "finish_stage_if_held",
+    "release_stage_if_held",
+    "request_changes_if_waiting",
+    "rescue_expired_leases",
+    "retry_run_if_failed",
+]

@@ -1,0 +1,79 @@
+"""Stages whose lease ended are taken back from whoever held them: their worker is dead, cut off or asleep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from vm_webapp.db.pool import Row, execute, json, rows, transaction
+from vm_webapp.runs.events import NewEvent, append_events
+from vm_webapp.runs.lifecycle.steps import error_json, fail_run
+from vm_webapp.runs.states import MAX_RESCUES, Failure, RetryAt, decide_rescue
+
+ACTOR = "rescue"
+BATCH = 100
+
+WORKER_LOST = Failure(
+    code="worker_lost",
+    message=f"{MAX_RESCUES + 1} workers in a row died or lost contact while they carried this stage",
+    permanent=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    """What one batch did: stages that are due again, and stages given up."""
+
+    queued: tuple[UUID, ...]
+    failed: tuple[UUID, ...]
+
+
+def rescue_expired_leases() -> Rescued:
+    """Take back up to 100 stages whose lease ended by the database's clock.
+
+    Rows that another transaction holds are skipped: whoever holds them is ending the attempt, or rescuing it too. So
+    a batch never waits, although it holds many runs at once, and cannot take part in a deadlock.
+    """
+    with transaction():
+        expired = rows(
+            """
+            SELECT s.id, s.run_id, s.key, s.attempt, s.rescues
+              FROM stages s JOIN runs r ON r.id = s.run_id
+             WHERE s.status = 'running' AND s.lease_expires_at < clock_timestamp()
+             ORDER BY s.lease_expires_at
+             LIMIT %(batch)s
+               FOR NO KEY UPDATE OF r, s SKIP LOCKED
+            """,
+            batch=BATCH,
+        )
+        outcomes = [(stage["id"], _rescue(stage)) for stage in expired]
+    return Rescued(
+        queued=tuple(id for id, queued in outcomes if queued),
+        failed=tuple(id for id, queued in outcomes if not queued),
+    )
+
+
+def _rescue(stage: Row) -> bool:
+    if isinstance(decide_rescue(rescues_before=stage["rescues"]), RetryAt):
+        execute(
+            """
+            UPDATE stages SET status = 'queued', available_at = clock_timestamp(), rescues = rescues + 1,
+                              lease_token = NULL, lease_expires_at = NULL, deadline_at = NULL, worker_id = NULL
+             WHERE id = %(id)s
+            """,
+            id=stage["id"],
+        )
+        told = {"attempt": stage["attempt"], "rescues": stage["rescues"] + 1}
+        append_events(stage["run_id"], ACTOR, NewEvent("stage.rescued", stage["key"], told))
+        return True
+    execute(
+        """
+        UPDATE stages SET status = 'failed', finished_at = clock_timestamp(), error = %(error)s, rescues = rescues + 1,
+                          lease_token = NULL, lease_expires_at = NULL, deadline_at = NULL
+         WHERE id = %(id)s
+        """,
+        id=stage["id"],
+        error=json(error_json(WORKER_LOST)),
+    )
+    append_events(stage["run_id"], ACTOR, *fail_run(stage["run_id"], stage["key"], WORKER_LOST))
+    return False

@@ -1,0 +1,129 @@
+"""A person decides about a draft: approve it, with or without an edit, or ask for changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from vm_webapp.db.pool import Row, execute, row, transaction
+from vm_webapp.errors import Conflict, NotFound
+from vm_webapp.runs import artifacts
+from vm_webapp.runs.artifacts import NewArtifact, StoredArtifact
+from vm_webapp.runs.events import NewEvent, append_events
+from vm_webapp.runs.lifecycle.steps import advance_run, lock_run
+
+HUMAN = "human"
+
+
+class DraftChanged(Conflict):
+    """The draft is no longer the one that was read; ``current_sha256`` identifies the one that waits."""
+
+    code = "draft_changed"
+
+    def __init__(self, current_sha256: str) -> None:
+        super().__init__(f"the draft has changed since it was read; its sha256 is now {current_sha256}")
+        self.current_sha256 = current_sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """The stage that is due because of the decision, or None when the run is complete."""
+
+    due_stage_id: UUID | None
+
+
+def approve_stage_if_waiting(
+    run_id: UUID,
+    stage_key: str,
+    *,
+    artifact_sha256: str,
+    content: str | None,
+    note: str | None,
+    actor: str,
+) -> Decided:
+    """Accept a draft, as it is or as edited, and move the run on.
+
+    Args:
+        run_id: the run.
+        stage_key: the stage that waits.
+        artifact_sha256: digest of the draft that was read.
+        content: the text to use instead, which becomes a version of its own, or None.
+        note: a remark for the timeline, or None.
+        actor: who decides.
+
+    Raises:
+        NotFound: no such run or stage.
+        Conflict: the stage does not wait for approval.
+        DraftChanged: the draft is another one by now.
+    """
+    with transaction():
+        stage, draft = _waiting_draft(run_id, stage_key, artifact_sha256)
+        if content is not None:
+            new = NewArtifact(name=draft.name, content=content, provider=HUMAN, author=actor)
+            draft = artifacts.add_version(run_id, stage["id"], new)
+        execute(
+            """
+            UPDATE stages SET status = 'completed', finished_at = clock_timestamp()
+             WHERE id = %(id)s AND status = 'waiting_approval'
+            """,
+            id=stage["id"],
+        )
+        told = {"version": draft.version, "sha256": draft.sha256, "edited": content is not None}
+        due, events = advance_run(run_id)
+        append_events(
+            run_id,
+            actor,
+            NewEvent("approval.granted", stage_key, told | ({"note": note} if note else {})),
+            NewEvent("stage.completed", stage_key, told),
+            *events,
+        )
+        return Decided(due)
+
+
+def request_changes_if_waiting(
+    run_id: UUID, stage_key: str, *, artifact_sha256: str, feedback: str, actor: str
+) -> Decided:
+    """Send a draft back: the next attempt's prompt holds it and the feedback. The stage's counters start anew.
+
+    Raises:
+        NotFound: no such run or stage.
+        Conflict: the stage does not wait for approval.
+        DraftChanged: the draft is another one by now.
+    """
+    with transaction():
+        stage, draft = _waiting_draft(run_id, stage_key, artifact_sha256)
+        execute(
+            """
+            UPDATE stages SET status = 'queued', feedback = %(feedback)s, failures = 0, rescues = 0, releases = 0,
+                              queued_at = clock_timestamp(), available_at = clock_timestamp()
+             WHERE id = %(id)s AND status = 'waiting_approval'
+            """,
+            id=stage["id"],
+            feedback=feedback,
+        )
+        execute("UPDATE runs SET status = 'running' WHERE id = %(id)s AND status = 'waiting_approval'", id=run_id)
+        append_events(
+            run_id,
+            actor,
+            NewEvent("changes.requested", stage_key, {"version": draft.version, "feedback": feedback}),
+            NewEvent("stage.queued", stage_key),
+        )
+        return Decided(stage["id"])
+
+
+def _waiting_draft(run_id: UUID, stage_key: str, artifact_sha256: str) -> tuple[Row, StoredArtifact]:
+    lock_run(run_id)
+    stage = row(
+        "SELECT id, status FROM stages WHERE run_id = %(run_id)s AND key = %(key)s",
+        run_id=run_id,
+        key=stage_key,
+    )
+    if stage is None:
+        raise NotFound(f"run {run_id} has no stage {stage_key}")
+    if stage["status"] != "waiting_approval":
+        raise Conflict(f"the stage {stage_key} is {stage['status']}; only a stage that waits can be decided")
+    draft = artifacts.newest_version(stage["id"])
+    assert draft is not None, "a stage that waits for approval has a draft"
+    if draft.sha256 != artifact_sha256:
+        raise DraftChanged(draft.sha256)
+    return stage, draft

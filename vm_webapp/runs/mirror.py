@@ -1,0 +1,45 @@
+"""A readable copy of the artifacts under the workspace root. The originals are in the database."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+from uuid import UUID
+
+log = logging.getLogger(__name__)
+
+
+class ArtifactMirror:
+    """Writes ``runs/<run_id>/01-research/v1.md`` below a folder; a folder that cannot be written is a warning."""
+
+    def __init__(self, root: Path) -> None:
+        self._runs = root / "runs"
+
+    def path(self, run_id: UUID, *, position: int, stage_key: str, version: int, name: str) -> Path:
+        """Return where a version is, or would be."""
+        return self._runs / str(run_id) / f"{position:02}-{stage_key}" / f"v{version}{Path(name).suffix}"
+
+    def write(self, run_id: UUID, *, position: int, stage_key: str, version: int, name: str, content: str) -> bool:
+        """Write one version, whole or not at all; return whether it worked."""
+        path = self.path(run_id, position=position, stage_key=stage_key, version=version, name=name)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_atomically(path, content)
+        except OSError as error:
+            log.warning("mirror.unwritable", extra={"path": str(path), "error": error.strerror})
+            return False
+        return True
+
+
+def _write_atomically(path: Path, content: str) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(content)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,203 @@
+"""Whether a model provider may be called now: its cap on calls in flight, and its pauses.
+
+A provider that a person must mend (a revoked key, an empty account) stays paused until an operator resumes it. One in
+trouble (overloaded, unreachable) is paused for a while, longer each time; then one attempt, the probe, may call it,
+and its success opens it again. Everything here runs inside the transaction of a claim or of an attempt's end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+from uuid import UUID
+
+from vm_webapp.db.pool import Row, execute, json, row
+from vm_webapp.runs.states import Failure
+
+OVERLOADS_BEFORE_PAUSE = 5
+FIRST_PAUSE_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 60.0
+
+Admission = Literal["open", "probe", "paused", "full"]
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What an attempt's failure means beyond its stage.
+
+    Attributes:
+        excused: the provider is to blame and known to be down; the stage goes back without a mark on its budget.
+        delay_seconds: how long an excused stage should wait, because the provider will not be called sooner.
+    """
+
+    excused: bool
+    delay_seconds: float = 0.0
+
+
+def ensure_provider(name: str) -> None:
+    """Make sure that the provider has its row."""
+    execute("INSERT INTO providers (name) VALUES (%(name)s) ON CONFLICT DO NOTHING", name=name)
+
+
+def admit(name: str, *, cap: int | None, token: UUID) -> Admission:
+    """Decide whether an attempt may call the provider now, inside the claim's transaction.
+
+    Args:
+        name: the provider.
+        cap: most calls in flight across all workers, None for no limit.
+        token: the attempt's lease token, which a probe is remembered by.
+
+    Returns:
+        ``open`` or ``probe`` when it may, else why not.
+    """
+    provider = _read(name)
+    if provider["paused_at"] is None and cap is None:
+        return "open"
+    # Only now is the row locked: with a cap, claims must count one after the other to hold it at every moment.
+    provider = _read(name, lock=True)
+    if provider["paused_at"] is not None:
+        return _admit_probe(name, provider, token)
+    if cap is not None and _calls_in_flight(name) >= cap:
+        return "full"
+    return "open"
+
+
+def record_success(name: str) -> None:
+    """Forget the provider's troubles after a call that worked, and open it if it was paused for overload."""
+    execute(
+        """
+        UPDATE providers
+           SET consecutive_failures = 0, pauses = 0,
+               paused_at = NULL, paused_until = NULL, reason = NULL, probe_token = NULL
+         WHERE name = %(name)s
+           AND (consecutive_failures > 0 OR pauses > 0 OR paused_at IS NOT NULL)
+           AND (paused_at IS NULL OR paused_until IS NOT NULL)
+        """,
+        name=name,
+    )
+
+
+def record_failure(name: str, failure: Failure, *, token: UUID) -> Effect:
+    """Note a failed call, pausing the provider where that is due.
+
+    Args:
+        name: the provider.
+        failure: what went wrong.
+        token: the attempt's lease token.
+    """
+    if not (failure.pauses_provider or failure.overload):
+        _give_probe_back(name, token)
+        return Effect(excused=False)
+    provider = _read(name, lock=True)
+    was_probe = provider["probe_token"] == token
+    if failure.pauses_provider:
+        return _pause_until_resumed(name, provider, failure, was_probe=was_probe)
+    if provider["paused_at"] is not None:
+        if was_probe:
+            _pause_for_a_while(name, provider, failure)
+        return Effect(excused=True, delay_seconds=1.0)
+    if provider["consecutive_failures"] + 1 >= OVERLOADS_BEFORE_PAUSE:
+        _pause_for_a_while(name, provider, failure)
+        return Effect(excused=True, delay_seconds=1.0)
+    execute(
+        "UPDATE providers SET consecutive_failures = consecutive_failures + 1 WHERE name = %(name)s",
+        name=name,
+    )
+    return Effect(excused=False)
+
+
+def resume(name: str) -> bool:
+    """Open a paused provider; return whether it was paused."""
+    return bool(
+        execute(
+            """
+            UPDATE providers
+               SET paused_at = NULL, paused_until = NULL, reason = NULL, probe_token = NULL,
+                   consecutive_failures = 0, pauses = 0
+             WHERE name = %(name)s AND paused_at IS NOT NULL
+            """,
+            name=name,
+        )
+    )
+
+
+def _read(name: str, *, lock: bool = False) -> Row:
+    found = row(
+        f"""
+        SELECT paused_at, paused_until, probe_token, consecutive_failures, pauses,
+               paused_until <= clock_timestamp() AS may_probe
+          FROM providers WHERE name = %(name)s {"FOR UPDATE" if lock else ""}
+        """,
+        name=name,
+    )
+    if found is None:
+        ensure_provider(name)
+        return _read(name, lock=lock)
+    return found
+
+
+def _calls_in_flight(name: str) -> int:
+    counted = row(
+        "SELECT count(*) AS n FROM stages WHERE status = 'running' AND needs_model AND provider = %(name)s",
+        name=name,
+    )
+    assert counted is not None
+    return int(counted["n"])
+
+
+def _admit_probe(name: str, provider: Row, token: UUID) -> Admission:
+    if not provider["may_probe"] or _is_running(provider["probe_token"]):
+        return "paused"
+    execute("UPDATE providers SET probe_token = %(token)s WHERE name = %(name)s", name=name, token=token)
+    return "probe"
+
+
+def _is_running(token: UUID | None) -> bool:
+    # A probe whose worker died holds the door until its lease is rescued, no longer.
+    return (
+        token is not None
+        and row("SELECT 1 AS found FROM stages WHERE lease_token = %(token)s", token=token) is not None
+    )
+
+
+def _give_probe_back(name: str, token: UUID) -> None:
+    execute(
+        "UPDATE providers SET probe_token = NULL WHERE name = %(name)s AND probe_token = %(token)s",
+        name=name,
+        token=token,
+    )
+
+
+def _pause_until_resumed(name: str, provider: Row, failure: Failure, *, was_probe: bool) -> Effect:
+    # Calls that were under way when the key was revoked fail alike; one stage that failed for it is enough to say so.
+    already = provider["paused_at"] is not None and not was_probe
+    if provider["paused_at"] is None or provider["paused_until"] is not None:
+        execute(
+            """
+            UPDATE providers SET paused_at = clock_timestamp(), paused_until = NULL, probe_token = NULL,
+                                 reason = %(reason)s
+             WHERE name = %(name)s
+            """,
+            name=name,
+            reason=json({"code": failure.code, "message": failure.message}),
+        )
+    return Effect(excused=already, delay_seconds=1.0 if already else 0.0)
+
+
+def _pause_for_a_while(name: str, provider: Row, failure: Failure) -> None:
+    seconds = max(
+        min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(provider["pauses"], 16)),
+        min(failure.retry_after or 0.0, LONGEST_PAUSE_SECONDS),
+    )
+    execute(
+        """
+        UPDATE providers
+           SET paused_at = coalesce(paused_at, clock_timestamp()),
+               paused_until = clock_timestamp() + %(seconds)s * interval '1 second',
+               pauses = pauses + 1, consecutive_failures = 0, probe_token = NULL, reason = %(reason)s
+         WHERE name = %(name)s
+        """,
+        name=name,
+        seconds=seconds,
+        reason=json({"code": failure.code, "message": failure.message}),
+    )

@@ -1,0 +1,149 @@
+"""Plain data read from the database: nothing in here is lazy, so it may leave the thread that read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+from uuid import UUID
+
+Priority = Literal["normal", "low"]
+RunStatus = Literal["queued", "running", "waiting_approval", "completed", "failed", "canceled"]
+StageStatus = Literal["pending", "queued", "running", "waiting_approval", "completed", "failed", "canceled"]
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens spent; sums over every attempt that ended in an artifact."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRecord:
+    """Why a run or a stage failed."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Completed stages of all stages."""
+
+    completed: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingOn:
+    """Why a run is not moving, and what would move it."""
+
+    kind: str
+    detail: str
+    since: datetime
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactSummary:
+    """The newest version of a stage's document, without its content."""
+
+    version: int
+    name: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageRecord:
+    """A stage as it stands."""
+
+    key: str
+    title: str
+    position: int
+    status: StageStatus
+    attempt: int
+    requires_approval: bool
+    available_at: datetime | None
+    queued_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: ErrorRecord | None
+    provider: str | None
+    model: str | None
+    usage: Usage
+    artifact: ArtifactSummary | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run as it stands, with its stages in order."""
+
+    id: UUID
+    workflow: str
+    status: RunStatus
+    priority: Priority
+    request: str
+    brand_id: UUID | None
+    project_id: UUID | None
+    parent_run_id: UUID | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: ErrorRecord | None
+    progress: Progress
+    usage: Usage
+    waiting_on: WaitingOn | None
+    stages: tuple[StageRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """One entry of a run's timeline. Within a run, the order of ids is the order of commits."""
+
+    id: int
+    run_id: UUID
+    stage: str | None
+    type: str
+    actor: str
+    data: Mapping[str, Any]
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRecord:
+    """One version of a stage's document, without its content. ``size`` is in bytes of UTF-8."""
+
+    stage: str
+    version: int
+    name: str
+    media_type: str
+    sha256: str
+    size: int
+    provider: str
+    model: str | None
+    usage: Usage
+    truncated: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactContent:
+    """One version of a stage's document with its content."""
+
+    artifact: ArtifactRecord
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """One page of a listing. ``next_position`` is where the next one starts, None on the last."""
+
+    items: tuple[Item, ...]
+    next_position: tuple[datetime, UUID] | None

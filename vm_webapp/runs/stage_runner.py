@@ -1,0 +1,250 @@
+"""Carries a stage from its claim to its end, and its run's next stages after it, on the calling thread.
+
+No database connection is held while the model is called; every write at the end names the attempt's token.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+from vm_webapp.errors import DatabaseUnavailable, VMError
+from vm_webapp.llm.base import Completion, Provider
+from vm_webapp.llm.calls import CallLoop
+from vm_webapp.llm.errors import LLMError
+from vm_webapp.runs import lifecycle, queries
+from vm_webapp.runs.leases import HeldLease, HeldLeases
+from vm_webapp.runs.lifecycle import Claim, Claimant, Finished
+from vm_webapp.runs.mirror import ArtifactMirror
+from vm_webapp.runs.states import Failure
+from vm_webapp.workflows.model import Workflow
+from vm_webapp.workflows.render import EarlierArtifact, StageContext, render_assignment
+
+log = logging.getLogger(__name__)
+Outcome = TypeVar("Outcome")
+
+DATABASE_RETRY_SECONDS = 0.5
+
+
+class AttemptAbandoned(Exception):
+    """The lease is gone or is being handed back; nothing of this attempt is written."""
+
+
+@dataclass
+class Activity:
+    """What this process has been doing, for its heartbeat."""
+
+    last_claim_at: datetime | None = None
+    last_model_outcome: dict[str, Any] | None = None
+    counters: dict[str, int] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def count(self, name: str) -> None:
+        """Add one to a counter."""
+        with self._lock:
+            self.counters[name] = self.counters.get(name, 0) + 1
+
+    def snapshot(self) -> dict[str, int]:
+        """Return the counters as they are now."""
+        with self._lock:
+            return dict(self.counters)
+
+
+class StageRunner:
+    """Runs stages; one instance serves all threads of a worker process.
+
+    Args:
+        claimant: in whose name stages are claimed.
+        model: the provider for stages that need a model.
+        template: the provider for stages that need none.
+        calls: the loop on which calls run.
+        leases: where the leases are kept that the worker renews.
+        mirror: where readable copies go.
+        on_due: called with a stage that is due and that this process will not carry: rings for somebody who will.
+    """
+
+    def __init__(
+        self,
+        claimant: Claimant,
+        *,
+        model: Provider,
+        template: Provider,
+        calls: CallLoop,
+        leases: HeldLeases,
+        mirror: ArtifactMirror,
+        on_due: Callable[[UUID], object],
+    ) -> None:
+        self.claimant = claimant
+        self.leases = leases
+        self.activity = Activity()
+        self.draining = threading.Event()
+        self._model = model
+        self._template = template
+        self._calls = calls
+        self._mirror = mirror
+        self._on_due = on_due
+
+    def run(self, stage_id: UUID) -> int:
+        """Claim a stage and carry its run on, stage after stage, as far as it goes.
+
+        Args:
+            stage_id: the stage that was said to be due. Nothing happens when it is not.
+
+        Returns:
+            How many stages were carried.
+
+        Raises:
+            DatabaseUnavailable: the stage could not be claimed; it stays where it is.
+        """
+        if self.draining.is_set():
+            return 0
+        claim = lifecycle.claim_stage(stage_id, self.claimant, token=uuid4())
+        carried = 0
+        while claim is not None:
+            carried += 1
+            claim = self._carry(claim)
+        return carried
+
+    def _carry(self, claim: Claim) -> Claim | None:
+        self.activity.last_claim_at = datetime.now(UTC)
+        self.activity.count("claimed")
+        with self.leases.hold(claim.token, timeout_seconds=claim.timeout_seconds) as lease:
+            try:
+                completion = self._attempt(claim, lease)
+            except AttemptAbandoned:
+                self._release(claim, lease)
+                return None
+            except VMError as error:
+                self._fail(claim, lease, _failure(error))
+                return None
+            except Exception:
+                log.exception("attempt.crashed", extra={"run_id": str(claim.run_id), "stage": claim.spec.key})
+                unexpected = Failure("internal_error", "the worker failed unexpectedly; see its log", permanent=False)
+                self._fail(claim, lease, unexpected)
+                return None
+            return self._finish(claim, lease, completion)
+
+    def _attempt(self, claim: Claim, lease: HeldLease) -> Completion:
+        assignment = render_assignment(claim.workflow, claim.spec, _context(claim))
+        provider = self._model if claim.provider else self._template
+        future = self._calls.submit(provider, assignment, timeout_seconds=claim.timeout_seconds)
+        lease.on_abandon(future.cancel)
+        try:
+            completion = future.result()
+        except CancelledError:
+            raise AttemptAbandoned from None
+        except LLMError as error:
+            if claim.provider:
+                self._note_outcome(error.code, str(error))
+            raise
+        if claim.provider:
+            self._note_outcome("ok", None)
+        return completion
+
+    def _finish(self, claim: Claim, lease: HeldLease, completion: Completion) -> Claim | None:
+        # One token for every repetition, so that a finish whose answer was lost recognises the claim it made.
+        next_token = uuid4()
+
+        def finish() -> Finished | None:
+            wanted = None if self.draining.is_set() else next_token
+            return lifecycle.finish_stage_if_held(claim, completion, self.claimant, next_token=wanted)
+
+        finished = self._through_outages(lease, finish)
+        if finished is None:
+            self.activity.count("lost")
+            log.info("attempt.lost", extra={"run_id": str(claim.run_id), "stage": claim.spec.key})
+            return None
+        self.activity.count("finished")
+        if finished.version is not None:
+            self._mirror.write(
+                claim.run_id,
+                position=_position(claim.workflow, claim.spec.key),
+                stage_key=claim.spec.key,
+                version=finished.version,
+                name=claim.spec.artifact_name,
+                content=completion.text,
+            )
+        if finished.due_stage_id is not None:
+            self._on_due(finished.due_stage_id)
+        return finished.next
+
+    def _fail(self, claim: Claim, lease: HeldLease, failure: Failure) -> None:
+        jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
+        outcome = self._through_outages(lease, lambda: lifecycle.fail_attempt_if_held(claim, failure, jitter=jitter))
+        self.activity.count(outcome or "lost")
+        log.warning(
+            "attempt.failed",
+            extra={
+                "run_id": str(claim.run_id),
+                "stage": claim.spec.key,
+                "code": failure.code,
+                "error": failure.message,
+                "outcome": outcome or "lost",
+            },
+        )
+
+    def _release(self, claim: Claim, lease: HeldLease) -> None:
+        """Hand the stage back; a stage that was lost or canceled is not ours to hand back, and nothing happens."""
+        if self._through_outages(lease, lambda: lifecycle.release_stage_if_held(claim)):
+            self.activity.count("released")
+            self._on_due(claim.stage_id)
+        else:
+            self.activity.count("abandoned")
+
+    def _through_outages(self, lease: HeldLease, write: Callable[[], Outcome]) -> Outcome | None:
+        """Repeat a fenced write until the database takes it, for as long as the lease could be kept alive."""
+        while True:
+            try:
+                return write()
+            except DatabaseUnavailable as error:
+                if time.monotonic() >= lease.give_up_at:
+                    log.error("attempt.unwritten", extra={"error": str(error)})  # noqa: TRY400 - one line says it
+                    return None
+            time.sleep(DATABASE_RETRY_SECONDS)
+
+    def _note_outcome(self, code: str, message: str | None) -> None:
+        self.activity.last_model_outcome = {
+            "code": code,
+            "message": message,
+            "at": datetime.now(UTC).isoformat(),
+        }
+
+
+def _context(claim: Claim) -> StageContext:
+    documents = queries.newest_documents(claim.run_id)
+    earlier = tuple(
+        EarlierArtifact(stage.key, stage.title, documents[stage.key])
+        for stage in claim.workflow.stages[: _position(claim.workflow, claim.spec.key) - 1]
+        if stage.key in documents
+    )
+    return StageContext(
+        request=claim.request,
+        brand=claim.snapshot["brand"],
+        project=claim.snapshot["project"],
+        earlier=earlier,
+        feedback=claim.feedback,
+        draft=documents.get(claim.spec.key) if claim.feedback else None,
+    )
+
+
+def _position(workflow: Workflow, key: str) -> int:
+    return next(number for number, stage in enumerate(workflow.stages, start=1) if stage.key == key)
+
+
+def _failure(error: VMError) -> Failure:
+    return Failure(
+        code=error.code,
+        message=str(error),
+        permanent=error.permanent,
+        retry_after=getattr(error, "retry_after", None),
+        pauses_provider=getattr(error, "pauses_provider", False),
+        overload=getattr(error, "overload", False),
+    )

@@ -1,0 +1,94 @@
+"""The state machine as data, and its decisions as pure functions. ``docs/state_machine.md`` draws it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vm_webapp.runs.records import RunStatus, StageStatus
+from vm_webapp.workflows.model import RetryPolicy
+
+LEASE_SECONDS = 15.0
+LEASE_GRACE_SECONDS = 10.0  # how long past its deadline an attempt may still be kept alive, to write its result
+MAX_RESCUES = 5  # the sixth lease lost fails the stage: a poison stage must not kill workers for ever
+MAX_RETRY_AFTER_SECONDS = 300.0  # a server may ask for more; a person would rather see another try
+
+RUN_TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = {
+    "queued": frozenset({"running", "canceled"}),
+    "running": frozenset({"waiting_approval", "completed", "failed", "canceled"}),
+    "waiting_approval": frozenset({"running", "completed", "canceled"}),
+    "failed": frozenset({"queued", "canceled"}),
+    "completed": frozenset(),
+    "canceled": frozenset(),
+}
+
+STAGE_TRANSITIONS: Mapping[StageStatus, frozenset[StageStatus]] = {
+    "pending": frozenset({"queued", "canceled"}),
+    "queued": frozenset({"running", "canceled"}),
+    "running": frozenset({"completed", "waiting_approval", "queued", "failed", "canceled"}),
+    "waiting_approval": frozenset({"completed", "queued", "canceled"}),
+    "completed": frozenset({"pending", "queued"}),
+    "failed": frozenset({"pending", "queued", "canceled"}),
+    "canceled": frozenset({"pending", "queued"}),
+}
+
+FINAL_RUN_STATUSES: frozenset[str] = frozenset({"completed", "failed", "canceled"})
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt failed, as far as the state machine cares.
+
+    Attributes:
+        code: stable identifier, shown to people.
+        message: what happened.
+        permanent: another try is pointless.
+        retry_after: seconds the provider asked to wait, or None.
+        pauses_provider: no call of this provider can succeed until a person acts.
+        overload: counts toward the provider's automatic pause.
+    """
+
+    code: str
+    message: str
+    permanent: bool
+    retry_after: float | None = None
+    pauses_provider: bool = False
+    overload: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAt:
+    """The stage goes back to the queue and is due after ``delay_seconds``."""
+
+    delay_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The stage fails, and its run with it."""
+
+
+def decide_failure(failure: Failure, *, failures_before: int, policy: RetryPolicy, jitter: float) -> RetryAt | GiveUp:
+    """Decide what a failed attempt means.
+
+    Args:
+        failure: what went wrong.
+        failures_before: failed attempts already counted against the budget.
+        policy: the workflow's retry policy.
+        jitter: a random number in [0, 1), which spreads retries over the upper half of the backoff.
+    """
+    if failure.permanent or failures_before + 1 >= policy.max_failures:
+        return GiveUp()
+    return RetryAt(backoff_seconds(failures_before, policy, retry_after=failure.retry_after, jitter=jitter))
+
+
+def backoff_seconds(failures_before: int, policy: RetryPolicy, *, retry_after: float | None, jitter: float) -> float:
+    """Return the seconds until the next try: exponential, jittered, never sooner than the server asked."""
+    ceiling = min(policy.max_seconds, policy.base_seconds * 2.0 ** min(failures_before, 32))
+    backoff = ceiling * (0.5 + 0.5 * jitter)
+    return max(backoff, min(retry_after or 0.0, MAX_RETRY_AFTER_SECONDS))
+
+
+def decide_rescue(*, rescues_before: int) -> RetryAt | GiveUp:
+    """Decide what a lost lease means: due again at once, unless it happened too often."""
+    return GiveUp() if rescues_before >= MAX_RESCUES else RetryAt(0.0)
