@@ -1,0 +1,168 @@
+"""The loop beside a worker's threads: renews leases, says that the worker lives, rescues what others lost.
+
+Renewal comes first and has a connection of its own, so that nothing else can make this process lose its stages.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from vm_webapp.db.pool import own_connection
+from vm_webapp.errors import DatabaseUnavailable
+from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, WorkerState, purge_stopped_workers, write_heartbeat
+from vm_webapp.runs.lifecycle import rescue_expired_leases
+from vm_webapp.runs.stage_runner import StageRunner
+from vm_webapp.runs.states import LEASE_SECONDS
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0
+RESCUE_EVERY_SECONDS = 2.0
+PURGE_EVERY_SECONDS = 3600.0
+STATEMENT_TIMEOUT_MS = 3000
+LONGEST_GAP_SECONDS = 5.0
+
+
+class Pulse:
+    """The loop of one worker.
+
+    Args:
+        url: the database.
+        identity: what does not change about this worker.
+        runner: whose leases are renewed and whose activity is told.
+        threads_alive: whether every consumer and worker thread lives.
+        on_due: called with a stage that was rescued.
+        on_deaf: called once when a thread has died.
+
+    Attributes:
+        deaf: whether a thread has died.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        identity: WorkerIdentity,
+        runner: StageRunner,
+        *,
+        threads_alive: Callable[[], bool],
+        on_due: Callable[[UUID], object],
+        on_deaf: Callable[[], object],
+    ) -> None:
+        self.deaf = False
+        self._url = url
+        self._identity = identity
+        self._runner = runner
+        self._threads_alive = threads_alive
+        self._on_due = on_due
+        self._on_deaf = on_deaf
+        self._state: WorkerState = "working"
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+        self._last_error: dict[str, Any] | None = None
+        self._good_since: float | None = None
+        self._last_good = 0.0
+        self._next_rescue = 0.0
+        self._next_purge = 0.0
+
+    def start(self) -> None:
+        """Start the loop's thread."""
+        self._thread.start()
+
+    def announce(self, state: WorkerState) -> None:
+        """Change the state that the heartbeat tells, at once."""
+        self._state = state
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Write a last heartbeat, ``stopped``, and end the loop."""
+        self._state, self._stopping = "stopped", True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=LONGEST_GAP_SECONDS)
+
+    def tick_once(self, now: float) -> None:
+        """Renew, beat, and rescue when that is due.
+
+        Args:
+            now: the monotonic time.
+
+        Raises:
+            DatabaseUnavailable: the tick did not succeed.
+        """
+        self._runner.leases.renew_once()
+        if self._hears():
+            write_heartbeat(self._identity, self._beat())
+        self._note_good_tick(now)
+        if self._may_rescue(now) and now >= self._next_rescue and self._state == "working":
+            self._next_rescue = now + RESCUE_EVERY_SECONDS
+            self._rescue()
+        if now >= self._next_purge:
+            self._next_purge = now + PURGE_EVERY_SECONDS
+            purge_stopped_workers()
+
+    def _run(self) -> None:
+        with own_connection(self._url, application_name="vm-webapp pulse", statement_timeout_ms=STATEMENT_TIMEOUT_MS):
+            while True:
+                began = time.monotonic()
+                stopping = self._stopping
+                try:
+                    self.tick_once(began)
+                except DatabaseUnavailable as error:
+                    self._note_bad_tick(error)
+                except Exception as error:
+                    self._note_bad_tick(error, unexpected=True)
+                if stopping:
+                    return
+                self._wake.wait(max(0.0, TICK_SECONDS - (time.monotonic() - began)))
+                self._wake.clear()
+
+    def _hears(self) -> bool:
+        """A worker with a dead thread writes no heartbeat: it must not look healthy."""
+        if self._state != "working" or self._threads_alive():
+            return True
+        if not self.deaf:
+            self.deaf = True
+            log.error("worker.deaf")
+            self._on_deaf()
+        return False
+
+    def _beat(self) -> Beat:
+        activity = self._runner.activity
+        return Beat(
+            state=self._state,
+            in_flight=len(self._runner.leases),
+            last_claim_at=activity.last_claim_at,
+            last_model_outcome=activity.last_model_outcome,
+            last_error=self._last_error,
+            counters=activity.snapshot(),
+        )
+
+    def _note_good_tick(self, now: float) -> None:
+        # A gap means that this process slept: its view of who is alive is as old as the gap.
+        if self._good_since is None or now - self._last_good > LONGEST_GAP_SECONDS:
+            self._good_since = now
+        self._last_good = now
+
+    def _note_bad_tick(self, error: Exception, *, unexpected: bool = False) -> None:
+        self._good_since = None
+        self._last_error = {"error": str(error)[:300], "at": datetime.now(UTC).isoformat()}
+        self._runner.activity.count("loop_errors")
+        log.error("worker.loop_error", extra={"error": str(error)[:300]}, exc_info=unexpected)
+
+    def _may_rescue(self, now: float) -> bool:
+        # After an outage every lease looks expired until its worker has had the chance to renew it.
+        return self._good_since is not None and now - self._good_since >= LEASE_SECONDS
+
+    def _rescue(self) -> None:
+        rescued = rescue_expired_leases()
+        for stage_id in rescued.queued:
+            self._on_due(stage_id)
+        if rescued.queued or rescued.failed:
+            log.warning("stages.rescued", extra={"queued": len(rescued.queued), "failed": len(rescued.failed)})

@@ -1,0 +1,34 @@
+"""The actor that carries a stage."""
+
+from __future__ import annotations
+
+import logging
+from uuid import UUID
+
+import dramatiq
+
+from actors.broker import broker
+from actors.service import current_runtime
+from vm_webapp.errors import DatabaseUnavailable
+
+QUEUE = "stages"
+
+log = logging.getLogger(__name__)
+
+
+@dramatiq.actor(broker=broker, queue_name=QUEUE)
+def execute_stage(stage_id: str) -> None:
+    """Carry a stage that may be due, and its run's next ones. ``execute_stage.send(id)`` is the hint.
+
+    Args:
+        stage_id: the stage. One that is unknown, finished or taken is dropped; a lost one is found by polling.
+    """
+    try:
+        parsed = UUID(stage_id)
+    except (ValueError, AttributeError, TypeError):
+        log.warning("hint.malformed")
+        return
+    try:
+        current_runtime().runner.run(parsed)
+    except DatabaseUnavailable as error:
+        log.warning("claim.failed", extra={"stage_id": stage_id, "error": str(error)})
