@@ -1,0 +1,168 @@
+"""Errors as ``application/problem+json`` (RFC 9457): stable types, every wrong value at once, nothing internal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
+from typing import Annotated
+
+from aiohttp import web
+from pydantic import BaseModel, BeforeValidator
+
+from api.request_ids import request_id
+from vm_webapp.errors import InvalidInput, VMError
+
+log = logging.getLogger("api")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+RETRY_AFTER_SECONDS = "2"
+INTERNAL = "something went wrong on our side; the log has it under this request_id"
+# The core's words about these name hosts and users: the log may have them, a caller may not.
+UNAVAILABLE = {
+    "database_unavailable": "the database does not answer; try again in a moment",
+    "overloaded": "too many requests at once; try again in a moment",
+}
+KNOWN = {
+    404: ("not_found", "there is nothing at this address"),
+    405: ("method_not_allowed", "this method is not possible here; Allow lists those that are"),
+    413: ("body_too_large", "the body is over 1 MiB"),
+    417: ("expectation_failed", "the only expectation understood is 100-continue"),
+}
+
+
+def _printable(text: str) -> str:
+    """Replace halves of surrogate pairs, which a caller may send and JSON in UTF-8 cannot hold."""
+    return text.encode(errors="replace").decode()
+
+
+Text = Annotated[str, BeforeValidator(_printable)]
+
+
+class FieldProblem(BaseModel):
+    """One wrong value; exactly one of ``pointer`` (into the body), ``parameter`` and ``header`` says which."""
+
+    pointer: Text | None = None
+    parameter: Text | None = None
+    header: Text | None = None
+    message: Text
+
+
+class Problem(BaseModel):
+    """The body of every error."""
+
+    type: str
+    title: str
+    status: int
+    detail: Text
+    request_id: str
+    errors: list[FieldProblem] | None = None
+
+
+class RequestError(VMError):
+    """A request that is wrong before the core sees it.
+
+    Args:
+        status: the HTTP status.
+        code: the last part of the problem's type.
+        detail: what is wrong and what would be right.
+        errors: one entry for each wrong value.
+        headers: further headers of the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        errors: Sequence[FieldProblem] = (),
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.http_status = status
+        self.code = code
+        self.errors = errors
+        self.headers = headers
+
+
+def problem(
+    request: web.Request,
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    errors: Sequence[FieldProblem] = (),
+    headers: dict[str, str] | None = None,
+) -> web.Response:
+    """Return a problem as an answer."""
+    body = Problem(
+        type=f"/problems/{code}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        request_id=request_id(request),
+        errors=list(errors) or None,
+    )
+    return web.Response(
+        body=body.model_dump_json(exclude_none=True).encode(),
+        status=status,
+        content_type="application/problem+json",
+        headers=headers,
+    )
+
+
+@web.middleware
+async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn whatever a handler raises into a problem."""
+    try:
+        return await handler(request)
+    except VMError as error:
+        return _answer_own(request, error)
+    except web.HTTPException as error:
+        return _answer_aiohttp(request, error)
+    except Exception:
+        log.exception("request.failed", extra=_facts(request))
+        return problem(request, 500, "internal_error", INTERNAL)
+
+
+async def refuse_expectation(request: web.Request) -> web.Response | None:
+    """Answer ``Expect``, which aiohttp looks at before any middleware runs.
+
+    Returns:
+        The refusal of an expectation nobody knows, None where the request may go on.
+    """
+    if request.headers["Expect"].lower() != "100-continue":
+        return problem(request, 417, *KNOWN[417])
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    return None
+
+
+def _answer_own(request: web.Request, error: VMError) -> web.Response:
+    status, detail = error.http_status, str(error)
+    if isinstance(error, RequestError):
+        return problem(request, status, error.code, detail, errors=error.errors, headers=error.headers)
+    if isinstance(error, InvalidInput):
+        wrong = FieldProblem(pointer=error.pointer, message=detail)
+        return problem(request, status, error.code, detail, errors=[wrong])
+    if status == 503:
+        log.warning("request.unavailable", extra=_facts(request) | {"error": detail})
+        told = UNAVAILABLE.get(error.code, "this cannot be done just now; try again in a moment")
+        return problem(request, 503, error.code, told, headers={"Retry-After": RETRY_AFTER_SECONDS})
+    if status >= 500:
+        log.error("request.failed", extra=_facts(request) | {"error": detail})
+        return problem(request, 500, "internal_error", INTERNAL)
+    return problem(request, status, error.code, detail)
+
+
+def _answer_aiohttp(request: web.Request, error: web.HTTPException) -> web.Response:
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allow = {"Allow": ", ".join(sorted({*error.allowed_methods, "OPTIONS"}))}
+        if request.method == "OPTIONS":
+            return web.Response(status=204, headers=allow)
+        return problem(request, 405, *KNOWN[405], headers=allow)
+    return problem(request, error.status, *KNOWN.get(error.status, ("http_error", error.reason)))
+
+
+def _facts(request: web.Request) -> dict[str, str]:
+    return {"request_id": request_id(request), "method": request.method, "path": request.path}

@@ -1,0 +1,1 @@
+"""One file a noun; ``api.app`` lists every route on one page."""
