@@ -1,0 +1,137 @@
+"""The command line. Each command imports what it needs only when it runs, so that ``--help`` is quick.
+
+Exit codes: 0 done; 1 the thing asked for failed; 2 wrong usage or configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from vm_webapp import __version__
+from vm_webapp.errors import ConfigurationError, VMError
+
+if TYPE_CHECKING:
+    from vm_webapp.settings import Settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code; what goes wrong is one line on stderr."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.command(arguments)
+    except ConfigurationError as error:
+        print(f"vm_webapp: {error}", file=sys.stderr)
+        return 2
+    except VMError as error:
+        print(f"vm_webapp: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m vm_webapp", description="Runs marketing workflows.")
+    parser.add_argument("--version", action="version", version=f"vm-webapp {__version__}")
+    commands = parser.add_subparsers(metavar="command", required=True)
+
+    serve = commands.add_parser("serve", help="the API; outside managed mode with everything it needs")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serve.add_argument("--port", type=_port, help="port to listen on (default: PORT, else 8766)")
+    serve.add_argument("--no-worker", action="store_true", help="keep no worker as a child process")
+    serve.set_defaults(command=_serve)
+
+    worker = commands.add_parser("worker", help="a worker, which carries the stages of runs")
+    worker.add_argument(
+        "--poll-interval-ms",
+        type=_positive,
+        default=500,
+        help="how often an idle worker asks PostgreSQL for work (default: %(default)s)",
+    )
+    worker.add_argument("--threads", type=_positive, help="stages at a time (default: VM_WORKER_THREADS, else 32)")
+    worker.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
+    worker.set_defaults(command=_worker)
+
+    run = commands.add_parser("run", help="create a run, show its progress, write its documents to a folder")
+    run.add_argument("request", help="what is wanted, in a sentence or more")
+    run.add_argument("--workflow", default="plan_90d", help="which workflow (default: %(default)s)")
+    run.add_argument("--base-url", help="a running API; without it everything is started here (VM_API_TOKEN is sent)")
+    run.add_argument("--output", help="folder for the documents (default: ./<workflow>-<run id>)")
+    run.set_defaults(command=_run)
+
+    migrate = commands.add_parser("migrate", help="show or apply migrations")
+    migrate.add_argument(
+        "action", nargs="?", default="up", choices=("up", "status", "unlock"), help="(default: %(default)s)"
+    )
+    migrate.set_defaults(command=_migrate)
+    return parser
+
+
+def _settings(*, quiet: bool = False) -> Settings:
+    from vm_webapp.logs import configure_logging
+    from vm_webapp.settings import read_settings
+
+    settings = read_settings()
+    if quiet and settings.log_level == "INFO":
+        settings = replace(settings, log_level="ERROR")
+    configure_logging(settings.log_level, json=settings.managed)
+    return settings
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    settings = _settings()
+    from vm_webapp.cli.serve import serve_until_stopped
+
+    port = settings.port if arguments.port is None else arguments.port
+    return serve_until_stopped(settings, host=arguments.host, port=port, with_worker=not arguments.no_worker)
+
+
+def _worker(arguments: argparse.Namespace) -> int:
+    settings = _settings()
+    from actors.worker import run_worker
+
+    if arguments.threads:
+        settings = replace(settings, worker_threads=arguments.threads)
+    return run_worker(
+        settings,
+        poll_seconds=arguments.poll_interval_ms / 1000,
+        until_stdin_closes=arguments.until_stdin_closes,
+    )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    settings = _settings(quiet=True)
+    from vm_webapp.cli.run import run_in_terminal
+
+    return run_in_terminal(
+        settings,
+        request=arguments.request,
+        workflow=arguments.workflow,
+        base_url=arguments.base_url,
+        output=arguments.output,
+    )
+
+
+def _migrate(arguments: argparse.Namespace) -> int:
+    settings = _settings()
+    from vm_webapp.cli.migrate import run_migrate
+
+    return run_migrate(settings, arguments.action)
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65_535:
+        raise argparse.ArgumentTypeError("must be from 0 to 65535")
+    return number
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number

@@ -1,0 +1,141 @@
+"""``serve``: the API, and outside managed mode everything that it needs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from actors import broker
+from api.app import create_app
+from api.auth import is_loopback
+from api.server import serve
+from api.services import Services
+from vm_webapp.cli.child import WorkerChild
+from vm_webapp.db import migrate
+from vm_webapp.db.pool import close_pool, open_pool
+from vm_webapp.local import LocalServers, start_local_servers
+from vm_webapp.ops.health import HealthChecker
+from vm_webapp.settings import Settings
+from vm_webapp.workflows.loader import load_catalog
+
+POOL_CONNECTIONS = 8
+
+
+def serve_until_stopped(settings: Settings, *, host: str, port: int, with_worker: bool) -> int:
+    """Serve until SIGTERM or Ctrl-C; return the exit code.
+
+    Args:
+        settings: what the environment says.
+        host: the address to listen on.
+        port: the port, 0 for any free one.
+        with_worker: keep a worker as a child process; never done in managed mode.
+    """
+    asyncio.run(_serve(settings, host, port, with_worker=with_worker and not settings.managed))
+    return 0
+
+
+async def _serve(settings: Settings, host: str, port: int, *, with_worker: bool) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running_stack(settings, host, port, with_worker=with_worker, on_lines=_print) as ended:
+        waits = [asyncio.create_task(stop.wait()), asyncio.create_task(ended.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        if stop.is_set():
+            print("stopping …", flush=True)
+
+
+@asynccontextmanager
+async def running_stack(
+    settings: Settings, host: str, port: int, *, with_worker: bool, on_lines: Callable[[list[str]], None]
+) -> AsyncIterator[asyncio.Event]:
+    """Run the API, its servers and its worker for the block; stop them in the reverse order.
+
+    Args:
+        settings: what the environment says.
+        host: the address to listen on.
+        port: the port, 0 for any free one.
+        with_worker: whether to keep a worker.
+        on_lines: called once the API answers, with what a person should know; the first line ends with its URL.
+
+    Raises:
+        ConfigurationError: something cannot be started; what was started is stopped again.
+    """
+    servers = start_local_servers(settings.workspace_root) if settings.mode == "local" else None
+    stop, child = asyncio.Event(), WorkerChild(settings)
+    tasks: list[asyncio.Task[None]] = []
+    started = asyncio.Event()
+
+    def say(url: str) -> None:
+        on_lines(_lines(settings, services, servers, url, with_worker=with_worker))
+        started.set()
+
+    try:
+        services = _open(settings, servers, host)
+        tasks.append(asyncio.create_task(serve(create_app(services), host, port, stop=stop, on_started=say)))
+        waiting = asyncio.create_task(started.wait())
+        await asyncio.wait([tasks[0], waiting], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if tasks[0].done():
+            await tasks[0]
+        if with_worker:
+            tasks.append(asyncio.create_task(child.keep_running()))
+        yield stop
+    finally:
+        stop.set()
+        await child.stop()
+        for task in tasks:
+            with contextlib.suppress(Exception):
+                await task
+        close_pool()
+        if servers is not None:
+            servers.close()
+
+
+def _open(settings: Settings, servers: LocalServers | None, host: str) -> Services:
+    url = servers.database_url if servers else settings.db_url
+    redis_url = servers.redis_url if servers else settings.redis_url
+    assert url is not None, "every mode but local has VM_DB_URL"
+    if not settings.managed:
+        migrate.apply_pending(url, break_leftover_lock=servers is not None)
+    open_pool(url, max_connections=POOL_CONNECTIONS, application_name="vm-webapp api")
+    broker.bind(redis_url)
+    return Services(
+        settings=settings,
+        catalog=load_catalog(settings.workflows_path),
+        health=HealthChecker(settings, redis_url),
+        require_token=settings.managed or not is_loopback(host),
+    )
+
+
+def _lines(
+    settings: Settings, services: Services, servers: LocalServers | None, url: str, *, with_worker: bool
+) -> list[str]:
+    provider = {
+        True: f"{settings.kimi_model} at {settings.kimi_base_url}",
+        False: "none configured: stages that need a model fail (set KIMI_API_KEY)"
+        if settings.managed
+        else "offline: worksheets instead of a model's text (set KIMI_API_KEY to change that)",
+    }[settings.kimi_api_key is not None]
+    data = f"embedded PostgreSQL under {settings.workspace_root.resolve()}" if servers else "PostgreSQL of VM_DB_URL"
+    lines = [
+        f"API       {url}",
+        f"Model     {provider}",
+        f"Data      {data}",
+        f"Worker    {'a child process of this one' if with_worker else 'none here: python -m vm_webapp worker'}",
+    ]
+    if services.require_token and settings.api_token is None:
+        lines.append("Note      every request needs a token and none exists: set VM_API_TOKEN")
+    lines += [f"Note      {note}" for note in (servers.notes if servers else ())]
+    lines += [f"Workflow  {problem}" for problem in services.catalog.problems]
+    return lines
+
+
+def _print(lines: list[str]) -> None:
+    print("\n".join(lines), flush=True)
