@@ -65,7 +65,7 @@ class Completion:
         model: the model that answered, or None where there is none.
         prompt_tokens: tokens read, or None where the provider does not count.
         completion_tokens: tokens written, reasoning included, or None.
-        truncated: True when the token budget ended the document before its author did.
+        truncated: True when the token budget, or a content filter, ended the document before its author did.
     """
 
     text: str

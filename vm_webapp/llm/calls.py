@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 
 from vm_webapp.llm.base import Assignment, Completion, Provider
 from vm_webapp.llm.errors import LLMTimeout
+
+log = logging.getLogger(__name__)
+
+CLOSE_SECONDS = 5.0
 
 
 class CallLoop:
@@ -39,7 +44,9 @@ class CallLoop:
             A future of the document. Cancelling it closes the call's connection at once.
         """
         call = _call(provider, assignment, timeout_seconds, on_text)
-        return asyncio.run_coroutine_threadsafe(call, self._running_loop())
+        # Under the lock, so that a call is either ahead of ``close`` on its loop, and canceled there, or on a new loop.
+        with self._lock:
+            return asyncio.run_coroutine_threadsafe(call, self._running_loop())
 
     def close(self, *providers: Provider) -> None:
         """Close the providers, cancel what is left and stop the loop."""
@@ -48,18 +55,22 @@ class CallLoop:
             self._loop = self._thread = None
         if loop is None or thread is None:
             return
-        asyncio.run_coroutine_threadsafe(_wind_up(providers), loop).result(timeout=5)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(timeout=5)
-        loop.close()
+        try:
+            asyncio.run_coroutine_threadsafe(_wind_up(providers), loop).result(timeout=CLOSE_SECONDS)
+        except TimeoutError:
+            log.warning("calls.unclosed")  # the thread is a daemon: it ends with the process
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(timeout=CLOSE_SECONDS)
+        if not thread.is_alive():
+            loop.close()
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=self._loop.run_forever, name="model-calls", daemon=True)
-                self._thread.start()
-            return self._loop
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=self._loop.run_forever, name="model-calls", daemon=True)
+            self._thread.start()
+        return self._loop
 
 
 async def _call(

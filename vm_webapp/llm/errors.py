@@ -64,7 +64,7 @@ class LLMForbidden(LLMError):
 
 
 class LLMQuotaExceeded(LLMError):
-    """429 with a quota message: nothing is left until the quota resets."""
+    """429 or 403 with a quota message: nothing is left until the quota resets."""
 
     code = "llm_quota_exceeded"
     permanent = True

@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
 from vm_webapp import __version__
+from vm_webapp.llm.answer import Answer
 from vm_webapp.llm.base import Assignment, Completion
-from vm_webapp.llm.errors import LLMConnectionError, LLMEmptyAnswer, LLMError, LLMNotFound, LLMProtocolError
-from vm_webapp.llm.kimi_errors import classify, classify_in_stream, one_line
+from vm_webapp.llm.errors import LLMConnectionError, LLMError, LLMNotFound, LLMProtocolError
+from vm_webapp.llm.kimi_errors import classify, one_line
 from vm_webapp.llm.sse import event_data
 
 ERROR_BODY_BYTES = 65_536
 ERROR_BODY_SECONDS = 5.0
-
-
-@dataclass
-class _Answer:
-    """What has come of an answer so far."""
-
-    pieces: list[str] = field(default_factory=list)
-    finish_reason: str | None = None
-    model: str | None = None
-    usage: dict[str, Any] = field(default_factory=dict)
-    done: bool = False
+NEVER_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout)
 
 
 class KimiProvider:
@@ -64,16 +54,17 @@ class KimiProvider:
         try:
             async with self._client.stream("POST", self._url, json=self._body(assignment)) as response:
                 if response.status_code != 200:
-                    raise classify(response.status_code, response.headers, await _error_body(response))
+                    body = await _error_body(response)
+                    raise classify(response.status_code, response.headers, body, now=time.time())
                 answer = await self._read(response, on_text)
+            return answer.completion(self.name, self.model)
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise LLMNotFound(f"KIMI_BASE_URL cannot be called: {one_line(str(error))}") from error
         except httpx.HTTPError as error:
-            raise LLMConnectionError(self._redact(f"{_what(error)} {httpx.URL(self._url).host}: {error}")) from error
+            raise LLMConnectionError(self._without_key(self._broken(error))) from error
         except LLMError as error:
-            error.args = (self._redact(str(error)),)
+            error.args = (self._without_key(str(error)),)
             raise
-        return self._completion(answer)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -92,69 +83,39 @@ class KimiProvider:
             "stream_options": {"include_usage": True},
         }
 
-    async def _read(self, response: httpx.Response, on_text: Callable[[str], None] | None) -> _Answer:
-        answer = _Answer()
-        if response.headers.get("content-type", "").startswith("application/json"):
-            _take(answer, _parse((await response.aread()).decode(errors="replace")), on_text)
-            answer.done = True
-            return answer
-        async for data in event_data(response.aiter_bytes()):
+    async def _read(self, response: httpx.Response, on_text: Callable[[str], None] | None) -> Answer:
+        answer = Answer()
+        async for data in _pieces_of(response):
             if data.strip() == "[DONE]":
                 answer.done = True
                 break
-            _take(answer, _parse(data), on_text)
+            text = answer.take(data)
+            if text and on_text is not None:
+                on_text(text)
         if not answer.done and answer.finish_reason is None:
             raise LLMConnectionError("the stream broke off before the answer was whole")
         return answer
 
-    def _completion(self, answer: _Answer) -> Completion:
-        # PostgreSQL stores neither NUL nor lone surrogates.
-        text = "".join(answer.pieces).replace("\x00", "").encode("utf-8", "replace").decode()
-        if not text.strip():
-            reasons = {
-                "length": "reasoning used up the token budget",
-                "content_filter": "a content filter removed the answer",
-            }
-            raise LLMEmptyAnswer(
-                f"the model answered without text: {reasons.get(answer.finish_reason or '', 'no reason given')}"
-            )
-        return Completion(
-            text=text,
-            provider=self.name,
-            model=answer.model or self.model,
-            prompt_tokens=_count(answer.usage.get("prompt_tokens")),
-            completion_tokens=_count(answer.usage.get("completion_tokens")),
-            truncated=answer.finish_reason == "length",
-        )
+    def _broken(self, error: httpx.HTTPError) -> str:
+        host = httpx.URL(self._url).host
+        what = f"no connection to {host}" if isinstance(error, NEVER_CONNECTED) else f"the connection to {host} broke"
+        return f"{what}: {one_line(str(error)) or type(error).__name__}"
 
-    def _redact(self, text: str) -> str:
-        return one_line(text.replace(self._key, "[key]"))
+    def _without_key(self, text: str) -> str:
+        return text.replace(self._key, "[key]")
 
 
-def _take(answer: _Answer, chunk: dict[str, Any], on_text: Callable[[str], None] | None) -> None:
-    """Add one chunk, or a whole completion, to the answer."""
-    if chunk.get("error"):
-        raise classify_in_stream(chunk["error"])
-    answer.model = chunk.get("model") or answer.model
-    answer.usage = chunk.get("usage") or answer.usage
-    for choice in chunk.get("choices") or ():
-        answer.usage = choice.get("usage") or answer.usage
-        answer.finish_reason = choice.get("finish_reason") or answer.finish_reason
-        text = (choice.get("delta") or choice.get("message") or {}).get("content")
-        if text:
-            answer.pieces.append(text)
-            if on_text is not None:
-                on_text(text)
-
-
-def _parse(data: str) -> dict[str, Any]:
-    try:
-        chunk = json.loads(data)
-    except ValueError:
-        raise LLMProtocolError(f"the server sent something that is not JSON: {one_line(data)[:80]}") from None
-    if not isinstance(chunk, dict) or not all(isinstance(c, dict) for c in chunk.get("choices") or ()):
-        raise LLMProtocolError("the server sent JSON that is no chat completion")
-    return chunk
+async def _pieces_of(response: httpx.Response) -> AsyncIterator[str]:
+    """Yield the chunks of a stream; a server that does not stream sends one, the whole completion."""
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "text/html":
+        raise LLMProtocolError("the server answered with a web page; check KIMI_BASE_URL")
+    if kind == "application/json":
+        yield (await response.aread()).decode(errors="replace")
+        yield "[DONE]"
+        return
+    async for data in event_data(response.aiter_bytes()):
+        yield data
 
 
 async def _error_body(response: httpx.Response) -> bytes:
@@ -169,13 +130,3 @@ async def _error_body(response: httpx.Response) -> bytes:
     with contextlib.suppress(TimeoutError, httpx.HTTPError):
         await asyncio.wait_for(read(response.aiter_bytes()), ERROR_BODY_SECONDS)
     return bytes(body[:ERROR_BODY_BYTES])
-
-
-def _what(error: httpx.HTTPError) -> str:
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        return "no connection to"
-    return "the connection broke to"
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

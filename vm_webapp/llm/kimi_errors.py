@@ -1,10 +1,9 @@
-"""What a refusal of an OpenAI-compatible server means. Pure: status, headers and body in, one error out."""
+"""What a refusal of an OpenAI-compatible server means. Pure: status, headers, body and time in, one error out."""
 
 from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -23,29 +22,31 @@ from vm_webapp.llm.errors import (
 )
 
 LONGEST_MESSAGE = 300
-SECRET = re.compile(r"sk-[A-Za-z0-9_-]{4,}")
+SECRET = re.compile(r"\bsk-[A-Za-z0-9_-]{4,}")
+LAST_WORD = re.compile(r"[^\s\"'(){}\[\]<>]*$")
+QUOTA = ("exceeded_current_quota", "insufficient_quota", "usage limit")
 CLIENT_NOT_LISTED = (
     "the server of KIMI_BASE_URL admits only listed clients, and this is not one of them:"
     " use a key of the open platform with KIMI_BASE_URL=https://api.moonshot.ai/v1"
 )
 
 
-def classify(status: int, headers: Mapping[str, str], body: bytes) -> LLMError:
+def classify(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> LLMError:
     """Return the error that an answer other than 200 stands for.
 
     Args:
         status: the HTTP status.
-        headers: the answer's headers.
+        headers: the answer's headers, found by names in lower case.
         body: as much of the body as was read; JSON, HTML, nothing or the half of one.
+        now: the time, in seconds since 1970.
     """
     kind, message = _read_error(body)
-    said = f"HTTP {status}: {message}" if message else f"HTTP {status}"
-    retry_after = parse_retry_after(headers.get("retry-after"))
-    text = f"{kind} {message}".lower()
+    said = f"HTTP {status}: {message or kind}" if message or kind else f"HTTP {status}"
+    retry_after = parse_retry_after(headers.get("retry-after"), now=now)
     if status == 429:
-        return _too_many(text, said, retry_after)
+        return _too_many(kind, message, said, retry_after)
     if status == 403:
-        return _forbidden(text, said, retry_after)
+        return _forbidden(kind, message, said, retry_after)
     if status in (408, 425) or status >= 500:
         return LLMOverloaded(said, retry_after=retry_after)
     plain: dict[int, type[LLMError]] = {401: LLMUnauthorized, 402: LLMPaymentRequired}
@@ -58,46 +59,65 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> LLMError:
 
 def classify_in_stream(error: Any) -> LLMError:
     """Return the error that an error object within a stream stands for."""
-    body = json.dumps({"error": error}).encode()
-    kind, message = _read_error(body)
+    kind, message = _read_error(json.dumps({"error": error}).encode())
+    said = f"the stream ended with an error: {message or kind or 'no reason given'}"
     text = f"{kind} {message}".lower()
-    if "overloaded" in text or "rate_limit" in text or "quota" in text or "usage limit" in text:
-        return classify(429, {}, body)
-    return LLMProtocolError(f"the stream ended with an error: {message or kind or 'no reason given'}")
+    if any(word in text for word in ("rate_limit", "overloaded", "concurren", "quota", "usage limit")):
+        return _too_many(kind, message, said, None)
+    return LLMOverloaded(said) if "server_error" in kind else LLMProtocolError(said)
 
 
-def parse_retry_after(value: str | None) -> float | None:
-    """Return the seconds that a ``Retry-After`` header asks for (RFC 9110, 10.2.3), None where it says nothing."""
+def parse_retry_after(value: str | None, *, now: float) -> float | None:
+    """Return the seconds that a ``Retry-After`` header asks for (RFC 9110, 10.2.3), None where it says nothing.
+
+    Args:
+        value: the header: seconds or a date.
+        now: the time that a date is compared with, in seconds since 1970.
+    """
     if not value:
         return None
     try:
         seconds = float(value)
     except ValueError:
         try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except (ValueError, TypeError):
+            seconds = parsedate_to_datetime(value).timestamp() - now
+        except (ValueError, TypeError, OverflowError):
             return None
     return seconds if 0 <= seconds < 86_400 * 7 else None
 
 
-def one_line(text: str) -> str:
+def storable(text: str) -> str:
+    """Return a text as PostgreSQL can store it: without NUL and without lone surrogates."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()
+
+
+def one_line(text: str, *, longest: int = LONGEST_MESSAGE) -> str:
     """Return a text fit for a timeline: one line, short, without anything that looks like a key."""
-    return SECRET.sub("[key]", " ".join(text.replace("\x00", "").split()))[:LONGEST_MESSAGE]
+    line = SECRET.sub("[key]", " ".join(storable(text).split()))
+    if len(line) <= longest:
+        return line
+    # Never cut within a word: half a key would no longer be recognised as one.
+    return LAST_WORD.sub("", line[:longest]).rstrip() + "…"
 
 
-def _too_many(text: str, said: str, retry_after: float | None) -> LLMError:
-    if "exceeded_current_quota" in text or "usage limit" in text or "quota" in text:
+def _too_many(kind: str, message: str, said: str, retry_after: float | None) -> LLMError:
+    text = f"{kind} {message}".lower()
+    if any(word in text for word in QUOTA) or ("quota" in text and "rate_limit" not in kind):
         return LLMQuotaExceeded(said)
     if "overloaded" in text:
         return LLMOverloaded(said, retry_after=retry_after)
     return LLMRateLimited(said, retry_after=retry_after)
 
 
-def _forbidden(text: str, said: str, retry_after: float | None) -> LLMError:
-    if "access_terminated_error" in text:
-        return LLMForbidden(f"{said}; {CLIENT_NOT_LISTED}")
+def _forbidden(kind: str, message: str, said: str, retry_after: float | None) -> LLMError:
+    text = message.lower()
+    # Kimi uses one type for a client that is not listed and for a subscription that is used up.
+    if "usage limit" in text or "quota" in text:
+        return LLMQuotaExceeded(said)
     if "concurren" in text:
         return LLMRateLimited(said, retry_after=retry_after)
+    if kind == "access_terminated_error":
+        return LLMForbidden(f"{said}; {CLIENT_NOT_LISTED}")
     return LLMForbidden(said)
 
 
@@ -108,14 +128,16 @@ def _read_error(body: bytes) -> tuple[str, str]:
         error = json.loads(text)["error"]
         if isinstance(error, str):
             return "", one_line(error)
-        return str(error.get("type") or error.get("code") or ""), one_line(str(error.get("message") or ""))
-    except (ValueError, KeyError, TypeError, AttributeError):
+        return one_line(str(error.get("type") or error.get("code") or "")), one_line(str(error.get("message") or ""))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass
     if title := re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL):
         return "", one_line(title.group(1))
     if text.startswith("<"):
         return "", "an HTML page"
-    # A JSON body that was cut off still says what it is about.
+    # A JSON body that was cut off still says what it is about; the word it broke off in is left out.
     kind = re.search(r'"type"\s*:\s*"([^"]+)"', text)
-    message = re.search(r'"message"\s*:\s*"([^"]*)', text)
-    return (kind.group(1) if kind else ""), one_line(message.group(1) if message else text)
+    message = re.search(r'"message"\s*:\s*"([^"]*)(?=["\s])', text)
+    if text.startswith("{") and not text.endswith("}"):
+        text = LAST_WORD.sub("", text)
+    return (one_line(kind.group(1)) if kind else ""), one_line(message.group(1) if message else text)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 async def event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
     """Yield the data of each event; comments and other fields are dropped.
 
+    A line that the stream broke off in is dropped, as the standard says; a missing last empty line is forgiven.
     Lines end at CR LF or LF alone: ``str.splitlines`` would also split at U+2028, which may stand inside JSON.
     """
     buffer = b""
@@ -22,7 +23,5 @@ async def event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
                 data = []
             elif line.startswith(b"data:"):
                 data.append(line[5:].removeprefix(b" "))
-    if buffer.startswith(b"data:"):
-        data.append(buffer[5:].strip())
     if data:
         yield b"\n".join(data).decode(errors="replace")

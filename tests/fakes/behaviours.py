@@ -1,0 +1,156 @@
+"""How the fake model server answers one call: good answers, slow ones, broken ones, refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+HTML_ERROR = b"<!doctype html><html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """What happens to one request.
+
+    Attributes:
+        text: the answer; None writes one about the prompt.
+        reasoning: what the model says to itself before it.
+        finish_reason: the last chunk's; None leaves it out.
+        model: the name the server answers with; None repeats the one asked for.
+        usage_in_choice: token counts in ``choices[0].usage`` instead of a chunk of their own.
+        delay: seconds before the first byte.
+        silent: not even the status line comes until the client leaves.
+        stall_after: chunks of answer after which nothing comes until the client leaves.
+        drop_after: chunks of answer after which the connection is reset.
+        stop_after: chunks of answer after which the body ends as if it were whole.
+        insert: raw bytes put into the stream before the first chunk of the answer.
+        streamed: False answers with one JSON object.
+        status: with ``body``, the status of a plain answer.
+        body: sent as it is, in place of any answer.
+        headers: further headers.
+    """
+
+    text: str | None = None
+    reasoning: str = "The reader wants a plan. Let me think."
+    finish_reason: str | None = "stop"
+    model: str | None = None
+    usage_in_choice: bool = False
+    delay: float = 0.0
+    silent: bool = False
+    stall_after: int | None = None
+    drop_after: int | None = None
+    stop_after: int | None = None
+    insert: bytes = b""
+    streamed: bool = True
+    status: int = 200
+    body: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+GOOD = Behaviour()
+
+
+def answer(text: str) -> Behaviour:
+    """Answer with this text."""
+    return Behaviour(text=text)
+
+
+def delayed(seconds: float) -> Behaviour:
+    """Answer well, after a while."""
+    return Behaviour(delay=seconds)
+
+
+def stalled(after: int = 1) -> Behaviour:
+    """Fall silent in the middle of the answer, for as long as the client stays."""
+    return Behaviour(stall_after=after)
+
+
+def dropped(after: int = 1) -> Behaviour:
+    """Reset the connection in the middle of the answer."""
+    return Behaviour(drop_after=after)
+
+
+def truncated(text: str = "# Half a doc") -> Behaviour:
+    """Stop where the token budget ends."""
+    return Behaviour(text=text, finish_reason="length")
+
+
+def only_reasoning() -> Behaviour:
+    """Spend the whole budget on reasoning."""
+    return Behaviour(text="", finish_reason="length")
+
+
+def filtered(text: str = "") -> Behaviour:
+    """Let a content filter end the answer."""
+    return Behaviour(text=text, finish_reason="content_filter")
+
+
+def refusal(status: int, kind: str, message: str, *, headers: Mapping[str, str] | None = None) -> Behaviour:
+    """Refuse with an error object, as Kimi does."""
+    return Behaviour(status=status, body=error_body(kind, message), headers=headers or {})
+
+
+def plain(status: int, body: bytes, content_type: str, *, headers: Mapping[str, str] | None = None) -> Behaviour:
+    """Answer with these bytes."""
+    return Behaviour(status=status, body=body, headers={"Content-Type": content_type, **(headers or {})})
+
+
+def error_in_stream(kind: str, message: str) -> Behaviour:
+    """Start a stream and end it with an error object."""
+    return Behaviour(insert=b"data: " + error_body(kind, message) + b"\n\n")
+
+
+def chunk(**choice: object) -> bytes:
+    """Return a chunk of a stream with one choice, to be inserted."""
+    return b"data: " + json.dumps({"choices": [{"index": 0, **choice}]}).encode() + b"\n\n"
+
+
+def redirect(location: str) -> Behaviour:
+    """Send the client elsewhere."""
+    return Behaviour(status=307, body=b"", headers={"Location": location})
+
+
+def error_body(kind: str, message: str) -> bytes:
+    """Return an error body as Kimi writes it."""
+    return json.dumps({"error": {"message": message, "type": kind}}).encode()
+
+
+# As seen from Kimi's servers, by what they mean.
+REFUSALS: Mapping[str, Behaviour] = {
+    "unauthorized": refusal(
+        401, "invalid_authentication_error", "The API Key appears to be invalid or may have expired."
+    ),
+    "payment_required": refusal(402, "payment_required_error", "Your membership has expired."),
+    "client_not_listed": refusal(
+        403,
+        "access_terminated_error",
+        "Kimi For Coding is currently only available for Coding Agents such as Kimi CLI, Claude Code, Roo Code.",
+    ),
+    "concurrency": refusal(
+        403,
+        "access_terminated_error",
+        "You've reached your concurrent request limit. Please wait for your ongoing requests to finish and try again.",
+    ),
+    "subscription_used_up": refusal(
+        403,
+        "access_terminated_error",
+        "You've reached your usage limit for this billing cycle. Your quota will be refreshed in the next cycle.",
+    ),
+    "not_found": refusal(404, "resource_not_found_error", "Not found the model kimi-k9 or Permission denied"),
+    "bad_request": refusal(400, "invalid_request_error", "invalid temperature: only 1 is allowed for this model"),
+    "overloaded": refusal(429, "engine_overloaded_error", "The engine is currently overloaded, please try again later"),
+    "rate_limited": refusal(
+        429, "rate_limit_reached_error", "request reached organization max RPM: 20, please try again after 1 seconds"
+    ),
+    "period_used_up": refusal(
+        429, "rate_limit_reached_error", "You've reached your usage limit for this period. It will be refreshed later."
+    ),
+    "balance_used_up": refusal(
+        429, "exceeded_current_quota_error", "Your account is suspended, please check your plan and billing details"
+    ),
+    "server_error": refusal(500, "server_error", "Internal server error"),
+    "bad_gateway": plain(502, HTML_ERROR, "text/html"),
+    "unavailable": plain(503, b"", "text/plain"),
+    "cut_off": plain(500, b'{"error":{"type":"server_error","message":"Internal ser', "application/json"),
+}

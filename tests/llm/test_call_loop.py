@@ -1,0 +1,170 @@
+"""Calls on their own loop: a waiting thread can always be let go."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+
+import pytest
+
+from tests.fakes.behaviours import REFUSALS, Behaviour, answer, stalled
+from tests.fakes.model_server import ModelServer
+from tests.llm.assignments import an_assignment
+from tests.llm.providers import a_provider
+from vm_webapp.llm import calls as calls_module
+from vm_webapp.llm.base import Assignment, Completion
+from vm_webapp.llm.calls import CallLoop
+from vm_webapp.llm.errors import LLMTimeout, LLMUnauthorized
+from vm_webapp.llm.kimi import KimiProvider
+
+AT_ONCE = 2.0
+SILENT = [Behaviour(silent=True), stalled(after=0), stalled(after=1)]
+SILENT_WHEN = ["before the answer", "after the reasoning", "in the text"]
+
+
+@pytest.fixture(scope="module")
+def kimi(running_server: ModelServer) -> KimiProvider:
+    """A client whose connections belong to the loop of ``calls``, which closes them."""
+    return a_provider(running_server.base_url)
+
+
+@pytest.fixture(scope="module")
+def calls(kimi: KimiProvider) -> Iterator[CallLoop]:
+    loop = CallLoop()
+    yield loop
+    loop.close(kimi)
+
+
+class Stubborn:
+    """A provider whose calls, or whose close, end only when they are let go."""
+
+    name = "stubborn"
+    model: str | None = None
+
+    def __init__(self, *, close_hangs: bool = False) -> None:
+        self.started = threading.Event()
+        self.canceled = threading.Event()
+        self.closed = threading.Event()
+        self._close_hangs = close_hangs
+
+    async def complete(self, assignment: Assignment, *, on_text: Callable[[str], None] | None = None) -> Completion:
+        self.started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.canceled.set()
+            raise
+        return Completion("never", provider=self.name)
+
+    async def aclose(self) -> None:
+        self.closed.set()
+        if self._close_hangs:
+            await asyncio.Event().wait()
+
+
+def model_threads() -> int:
+    return sum(thread.name == "model-calls" for thread in threading.enumerate())
+
+
+def test_a_call_ends_with_the_document(server: ModelServer, calls: CallLoop, kimi: KimiProvider) -> None:
+    server.enqueue(answer("# Done"))
+    pieces: list[str] = []
+    future = calls.submit(kimi, an_assignment(), timeout_seconds=30, on_text=pieces.append)
+    assert future.result(5).text == "# Done"
+    assert "".join(pieces) == "# Done"
+
+
+def test_a_failure_reaches_the_waiting_thread(server: ModelServer, calls: CallLoop, kimi: KimiProvider) -> None:
+    server.enqueue(REFUSALS["unauthorized"])
+    with pytest.raises(LLMUnauthorized):
+        calls.submit(kimi, an_assignment(), timeout_seconds=30).result(5)
+
+
+@pytest.mark.parametrize("behaviour", SILENT, ids=SILENT_WHEN)
+def test_cancelling_closes_the_connection_at_once_even_when_the_server_is_silent(
+    server: ModelServer, calls: CallLoop, kimi: KimiProvider, behaviour: Behaviour
+) -> None:
+    server.enqueue(behaviour)
+    future = calls.submit(kimi, an_assignment(), timeout_seconds=60)
+    server.wait_until(lambda s: s.in_flight == 1)
+    canceled_at = time.monotonic()
+    assert future.cancel()
+    with pytest.raises(CancelledError):
+        future.result(0)
+    server.wait_until(lambda s: s.disconnects == 1 and s.in_flight == 0)
+    assert time.monotonic() - canceled_at < AT_ONCE
+
+
+@pytest.mark.parametrize("behaviour", SILENT, ids=SILENT_WHEN)
+def test_the_deadline_ends_a_silent_call_and_its_connection(
+    server: ModelServer, calls: CallLoop, kimi: KimiProvider, behaviour: Behaviour
+) -> None:
+    server.enqueue(behaviour)
+    with pytest.raises(LLMTimeout, match=r"no whole answer within 0\.1 s"):
+        calls.submit(kimi, an_assignment(), timeout_seconds=0.1).result(5)
+    server.wait_until(lambda s: s.in_flight == 0)
+
+
+def test_many_threads_call_side_by_side_and_one_canceled_call_leaves_the_others_alone(
+    server: ModelServer, calls: CallLoop, kimi: KimiProvider
+) -> None:
+    release = threading.Event()
+    server.script = lambda body: answer("Done") if release.is_set() else stalled()
+    with ThreadPoolExecutor(8) as threads:
+        waiting = list(
+            threads.map(lambda _: calls.submit(kimi, an_assignment(), timeout_seconds=60), range(8), timeout=5)
+        )
+        server.wait_until(lambda s: s.in_flight == 8)
+        release.set()
+        assert calls.submit(kimi, an_assignment(), timeout_seconds=60).result(5).text == "Done"
+        waiting[0].cancel()
+        server.wait_until(lambda s: s.in_flight == 7)
+        assert [future.done() for future in waiting] == [True] + [False] * 7
+        assert model_threads() == 1
+        for future in waiting:
+            future.cancel()
+
+
+def test_close_cancels_what_is_left_and_closes_the_providers() -> None:
+    before = model_threads()
+    calls, provider = CallLoop(), Stubborn()
+    future = calls.submit(provider, an_assignment(), timeout_seconds=60)
+    assert provider.started.wait(5)
+    calls.close(provider)
+    with pytest.raises(CancelledError):
+        future.result(5)
+    assert provider.canceled.is_set()
+    assert provider.closed.is_set()
+    assert model_threads() == before
+
+
+def test_close_without_a_call_and_a_second_close_do_nothing() -> None:
+    before = model_threads()
+    calls, provider = CallLoop(), Stubborn()
+    calls.close(provider)
+    calls.close(provider)
+    assert not provider.closed.is_set()
+    assert model_threads() == before
+
+
+def test_a_provider_that_does_not_close_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls_module, "CLOSE_SECONDS", 0.1)
+    before = model_threads()
+    calls, provider = CallLoop(), Stubborn(close_hangs=True)
+    calls.submit(provider, an_assignment(), timeout_seconds=60)
+    assert provider.started.wait(5)
+    calls.close(provider)
+    assert provider.closed.is_set()
+    assert model_threads() == before
+
+
+def test_a_call_after_close_gets_a_loop_of_its_own() -> None:
+    calls, provider = CallLoop(), Stubborn()
+    calls.submit(provider, an_assignment(), timeout_seconds=60)
+    calls.close()
+    with pytest.raises(LLMTimeout):
+        calls.submit(Stubborn(), an_assignment(), timeout_seconds=0.01).result(5)
+    calls.close()
