@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+from types import TracebackType
 from typing import Any
 
 import structlog
+
+log = logging.getLogger(__name__)
 
 
 def configure_logging(level: str, *, json: bool) -> None:
@@ -27,7 +31,10 @@ def configure_logging(level: str, *, json: bool) -> None:
     render: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if json
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        # The default formatter prints the local variables of every frame, and keys and passwords with them.
+        else [
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -48,3 +55,20 @@ def configure_logging(level: str, *, json: bool) -> None:
     # These speak at INFO of every request and of every message, which our own records already say.
     for noisy in ("httpx", "httpcore", "dramatiq", "aiohttp.access", "yoyo", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    sys.excepthook = _log_uncaught
+    threading.excepthook = _log_uncaught_in_thread
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+    else:
+        log.critical("process.crashed", exc_info=(kind, error, trace))
+
+
+def _log_uncaught_in_thread(crash: threading.ExceptHookArgs) -> None:
+    if crash.exc_value is None or issubclass(crash.exc_type, SystemExit):
+        return
+    thread = crash.thread.name if crash.thread else None
+    trace = (crash.exc_type, crash.exc_value, crash.exc_traceback)
+    log.critical("thread.crashed", extra={"thread_name": thread}, exc_info=trace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ Value = TypeVar("Value")
 
 DATABASE_SCHEMES = ("postgres", "postgresql")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
+BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -77,7 +79,7 @@ def read_settings() -> Settings:
         workspace_root=Path(env.text("VM_WORKSPACE_ROOT", "runtime/vm")),
         kimi_api_key=env.token("KIMI_API_KEY"),
         kimi_model=env.text("KIMI_MODEL", "kimi-for-coding"),
-        kimi_base_url=env.url("KIMI_BASE_URL", ("http", "https")) or "https://api.kimi.com/coding/v1",
+        kimi_base_url=env.public_url("KIMI_BASE_URL") or "https://api.kimi.com/coding/v1",
         worker_threads=env.integer("VM_WORKER_THREADS", 1, 512) or 32,
         drain_seconds=env.seconds("VM_DRAIN_SECONDS", 25.0),
         llm_max_concurrency=env.integer("VM_LLM_MAX_CONCURRENCY", 1, 10_000),
@@ -138,14 +140,27 @@ class _StrictEnv:
         value = self.text(name, "")
         if not value:
             return None
-        rule = "a URL that begins with " + " or ".join(f"{scheme}://" for scheme in schemes)
+        starts = tuple(f"{scheme}://" for scheme in schemes)
+        rule = f"{name} must be a URL that begins with {' or '.join(starts)}"
         try:
             parts = urlsplit(value)
             _ = parts.port
         except ValueError:
-            raise ConfigurationError(f"{name} must be {rule}") from None
-        if parts.scheme not in schemes or not (parts.netloc or parts.path.strip("/")):
-            raise ConfigurationError(f"{name} must be {rule}")
+            raise ConfigurationError(rule) from None
+        if not value.startswith(starts) or not (parts.netloc or parts.path.strip("/")):
+            raise ConfigurationError(rule)
+        # The drivers would take these in another sense, and show a part of the password in their message.
+        if parts.netloc.count("@") > 1 or BAD_ESCAPE.search(value):
+            raise ConfigurationError(f"{name}: percent-encode each @, : / and % of its user name and password")
+        return value
+
+    def public_url(self, name: str) -> str | None:
+        """Return a URL that may be shown: it names a host and holds no secret."""
+        value = self.url(name, ("http", "https"))
+        if value is not None:
+            parts = urlsplit(value)
+            if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
+                raise ConfigurationError(f"{name} must be a host and a path, without user name, password or query")
         return value
 
     def _parse(self, name: str, default: Value, rule: str, parse: Callable[[], Value]) -> Value:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from vm_webapp.errors import InvalidInput, WorkflowFileError
 from vm_webapp.llm.base import Section
 from vm_webapp.workflows.model import RetryPolicy, StageSpec, Workflow
 from vm_webapp.workflows.schema import NAME_PATTERN, StageFile, WorkflowFile, parse_workflow_file
-from vm_webapp.workflows.sources import YamlSource, broken, lies_within, read_text, read_yaml
+from vm_webapp.workflows.sources import (
+    YamlSource,
+    broken,
+    lies_within,
+    one_line,
+    read_text,
+    read_yaml,
+    why_unreadable,
+)
 from vm_webapp.workflows.template_check import check_template
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -55,7 +65,7 @@ def load_catalog(extra: Path | None = None) -> Catalog:
     Raises:
         WorkflowFileError: a bundled workflow is broken: the installation is damaged.
     """
-    workflows = {path.name: load_workflow(path) for path in _entries(BUNDLED) if path.is_dir()}
+    workflows = dict(_bundled())
     problems: list[str] = []
     for path in _extra_entries(extra, problems):
         try:
@@ -85,6 +95,12 @@ def load_workflow(folder: Path) -> Workflow:
     return workflow
 
 
+@cache
+def _bundled() -> Mapping[str, Workflow]:
+    """Return the bundled workflows, whose files do not change while a process lives."""
+    return {path.name: load_workflow(path) for path in _entries(BUNDLED) if path.is_dir()}
+
+
 def _entries(root: Path) -> list[Path]:
     return sorted(path for path in root.iterdir() if not path.name.startswith((".", "__")))
 
@@ -95,12 +111,12 @@ def _extra_entries(root: Path | None, problems: list[str]) -> Iterator[Path]:
     try:
         yield from _entries(root)
     except OSError as error:
-        problems.append(f"VM_WORKFLOWS_PATH: {root}: {error.strerror}")
+        problems.append(one_line(f"VM_WORKFLOWS_PATH: {root}: {error.strerror}"))
 
 
 def _load_extra(path: Path, taken: Set[str]) -> Workflow | None:
     where = f"{path.name}/{FILE_NAME}"
-    if path.is_file():
+    if os.path.isfile(path):  # unlike Path.is_file, false where it is not permitted to look
         if path.suffix in {".yaml", ".yml"}:
             raise broken(path.name, 1, f"a workflow is a folder; move this file to {path.stem}/{FILE_NAME}")
         return None
@@ -153,8 +169,8 @@ def _inside(folder: Path, name: str, where: str, line: int) -> Path:
     path = folder / name
     if not lies_within(path, folder):
         raise broken(where, line, f"{name} lies outside the workflow's folder")
-    if not path.is_file():
-        raise broken(where, line, f"the file {name} is missing")
+    if (reason := why_unreadable(path)) is not None:
+        raise broken(where, line, f"the file {name} {reason}")
     return path
 
 

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from vm_webapp.workflows.sources import YamlSource, broken
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,63}$"
 MAX_STAGES = 30
 
+
+def _one_line(text: str) -> str:
+    if len(text.splitlines()) > 1:
+        raise ValueError("must be one line")
+    return text
+
+
 Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
+Line = Annotated[Text, Field(max_length=200), AfterValidator(_one_line)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
@@ -22,7 +30,7 @@ class _Strict(BaseModel):
 class SectionFile(_Strict):
     """A heading of the document and what a good section answers."""
 
-    heading: Text
+    heading: Line
     questions: list[Text] = []
 
 
@@ -30,7 +38,7 @@ class StageFile(_Strict):
     """A stage. ``prompt`` is a file in the folder, by default ``<key>.md``."""
 
     key: str = Field(pattern=NAME_PATTERN)
-    title: Text
+    title: Line
     prompt: Text | None = None
     requires_approval: bool = False
     needs_model: bool = True
@@ -56,7 +64,7 @@ class RetryFile(_Strict):
 class WorkflowFile(_Strict):
     """A workflow. ``system`` is a file in the folder; without it, all workflows share one system message."""
 
-    title: Text
+    title: Line
     description: Text
     system: Text | None = None
     retry: RetryFile = RetryFile()
@@ -85,6 +93,8 @@ def _complaint(kind: str, item: Any) -> str:
             return f"{path} is missing"
         case "extra_forbidden":
             return f"{path} is not a key that workflow files have"
+        case "value_error":
+            return f"{path} {item['ctx']['error']}"
         case _:
             return f"{path}: {item['msg']}"
 

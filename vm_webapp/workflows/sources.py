@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,20 @@ import yaml
 
 from vm_webapp.errors import WorkflowFileError
 
+MAX_COMPLAINT = 300
+MAX_DEPTH = 20
+
 
 def broken(where: str, line: int, what: str) -> WorkflowFileError:
-    """Return the error for a line of a file, whatever the text: always one line."""
-    return WorkflowFileError(f"{where}:{line}: {' '.join(what.split())}")
+    """Return the error for a line of a file."""
+    return WorkflowFileError(f"{one_line(where)}:{line}: {one_line(what)}")
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line that any terminal and any JSON can show, whatever a file or its name holds."""
+    words = " ".join(text.split())
+    shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in words)
+    return shown if len(shown) <= MAX_COMPLAINT else shown[: MAX_COMPLAINT - 1] + "…"
 
 
 def lies_within(path: Path, folder: Path) -> bool:
@@ -23,6 +34,17 @@ def lies_within(path: Path, folder: Path) -> bool:
         return path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError):  # a loop of links; RuntimeError before Python 3.13
         return False
+
+
+def why_unreadable(path: Path) -> str | None:
+    """Tell why a path is no file that could be read, None when it is one. A pipe is none: reading it would block."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None if stat.S_ISREG(mode) else "is not a file"
 
 
 def read_text(path: Path, where: str) -> str:
@@ -79,8 +101,8 @@ def read_yaml(path: Path, where: str) -> YamlSource:
         where: its name in messages.
 
     Raises:
-        WorkflowFileError: it cannot be read, is not YAML, or uses what workflow files do without: aliases, tags for
-            other than plain values, the same key twice.
+        WorkflowFileError: it cannot be read, is not YAML, or uses what workflow files do without: aliases, tags, the
+            same key twice.
     """
     text = read_text(path, where)
     try:
@@ -88,23 +110,48 @@ def read_yaml(path: Path, where: str) -> YamlSource:
         return YamlSource(where, _plain(root, where), root)
     except yaml.MarkedYAMLError as error:
         line = _line(error.problem_mark or error.context_mark)
-        raise broken(where, line, error.problem or "this is not YAML") from None
+        raise broken(where, line, _complaint(error)) from None
     except yaml.reader.ReaderError as error:
         line = text[: error.position].count("\n") + 1
-        raise broken(where, line, f"the character U+{ord(error.character):04X} is not allowed") from None
-    except RecursionError:
-        raise broken(where, 1, "the file is nested too deeply") from None
+        raise broken(where, line, f"the character U+{error.character:04X} is not allowed") from None
+
+
+def _complaint(error: yaml.MarkedYAMLError) -> str:
+    said = ", ".join(part for part in (error.context, error.problem) if part) or "this is not YAML"
+    return f"{said}; indent with spaces, not with tabs" if "'\\t'" in said else said
 
 
 def _line(mark: Any) -> int:
     return mark.line + 1 if mark else 1
 
 
-def _compose(text: str, where: str) -> yaml.Node:
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+class _PlainLoader(yaml.SafeLoader):
+    """Composes only what workflow files may hold."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
-            raise broken(where, _line(event.start_mark), f"aliases such as *{event.anchor} are not supported")
-    root: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+            raise _refusal(f"aliases such as *{event.anchor} are not supported", event)
+        if getattr(event, "tag", None):
+            raise _refusal("tags, words that begin with !, are not supported", event)
+        if self._depth == MAX_DEPTH:
+            raise _refusal("this is nested too deeply", event)
+        self._depth += 1
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
+def _refusal(what: str, event: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=what, problem_mark=event.start_mark)
+
+
+def _compose(text: str, where: str) -> yaml.Node:
+    root: yaml.Node | None = yaml.compose(text, Loader=_PlainLoader)
     if not isinstance(root, yaml.MappingNode):
         raise broken(where, 1, "the file must be a mapping with title, description and stages")
     return root
@@ -124,6 +171,7 @@ def _mapping(node: yaml.MappingNode, where: str) -> dict[str, Any]:
         line = key.start_mark.line + 1
         if not isinstance(key, yaml.ScalarNode):
             raise broken(where, line, "a key must be a word")
+        _refuse_unstorable(key.value, where, line)
         if key.value in values:
             raise broken(where, line, f"{key.value} is given twice")
         values[key.value] = _plain(value, where)
@@ -136,13 +184,14 @@ def _scalar(node: yaml.Node, where: str) -> Any:
         value = yaml.SafeLoader("").construct_object(node)
     except ValueError as error:  # such as the unquoted date 2026-02-30
         raise broken(where, line, str(error)) from None
-    if isinstance(value, str) and not _can_be_stored(value):
-        raise broken(where, line, "there is a NUL or half a surrogate pair in this text")
+    if isinstance(value, str):
+        _refuse_unstorable(value, where, line)
     return value
 
 
-def _can_be_stored(text: str) -> bool:
-    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+def _refuse_unstorable(text: str, where: str, line: int) -> None:
+    if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise broken(where, line, "there is a NUL or half a surrogate pair in this text")
 
 
 def _child(node: yaml.Node, part: int | str) -> tuple[int, yaml.Node] | None:

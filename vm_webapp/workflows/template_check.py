@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
+from functools import lru_cache
 from itertools import product
 from typing import Any
 
-from jinja2 import TemplateSyntaxError, meta, nodes
+from jinja2 import Template, TemplateSyntaxError, meta, nodes
 
 from vm_webapp.workflows.model import StageSpec, Workflow
 from vm_webapp.workflows.render import EarlierArtifact, StageContext, template_variables
@@ -46,15 +47,22 @@ def check_template(source: str, where: str, workflow: Workflow, stage: StageSpec
             with or without a brand, a project and feedback.
     """
     earlier = workflow.stages[: workflow.stages.index(stage)]
-    try:
-        tree = environment.parse(source)
-    except TemplateSyntaxError as error:
-        raise broken(where, error.lineno, error.message or "this is not a template") from None
-    complaint = min(_complaints(tree, frozenset(item.key for item in earlier)), default=None)
-    if complaint is not None:
-        raise broken(where, *complaint)
+    template = _compiled_if_sound(source, where, frozenset(item.key for item in earlier))
     for context in _samples(earlier):
-        _try_out(source, where, template_variables(workflow, stage, context))
+        _try_out(template, where, template_variables(workflow, stage, context))
+
+
+@lru_cache(maxsize=512)  # most workflows share the system message and the context block
+def _compiled_if_sound(source: str, where: str, earlier: Set[str]) -> Template:
+    try:
+        complaint = min(_complaints(environment.parse(source), earlier), default=None)
+        if complaint is not None:
+            raise broken(where, *complaint)
+        return compiled(source)
+    except TemplateSyntaxError as error:  # parsing, analysing and compiling each find their own kinds
+        raise broken(where, error.lineno, error.message or "this is not a template") from None
+    except (RecursionError, SyntaxError):  # by Jinja's parser, or by Python's on what Jinja made of it
+        raise broken(where, 1, "the template is nested too deeply") from None
 
 
 def _complaints(tree: nodes.Template, earlier: Set[str]) -> Iterator[tuple[int, str]]:
@@ -111,11 +119,9 @@ def _samples(earlier: Iterable[StageSpec]) -> Iterator[StageContext]:
         yield StageContext("text", brand, project, documents, feedback=text, draft=text)
 
 
-def _try_out(source: str, where: str, variables: Mapping[str, Any]) -> None:
+def _try_out(template: Template, where: str, variables: Mapping[str, Any]) -> None:
     try:
-        compiled(source).render(variables)
-    except TemplateSyntaxError as error:
-        raise broken(where, error.lineno, error.message or "this is not a template") from None
+        template.render(variables)
     except Exception as error:  # an expression in a template may raise anything
         raise broken(where, _template_line(error), str(error) or type(error).__name__) from None
 

@@ -45,6 +45,8 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """Return an attribute; of a mapping its item, never its method: a stage may be called ``copy``."""
+        if obj is None:
+            return self.undefined(f"{attribute} is asked of none: use {{% if %}} around what may be none")
         if isinstance(obj, Mapping):
             return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
         return super().getattr(obj, attribute)

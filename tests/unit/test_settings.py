@@ -1,0 +1,191 @@
+"""The environment: defaults, what is refused, and that no message or representation shows a secret."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from vm_webapp.errors import ConfigurationError
+from vm_webapp.settings import Settings, read_settings
+
+OURS = ("VM_", "KIMI_", "APP_ENV", "PORT", "WEB_CONCURRENCY", "LOG_LEVEL")
+DB_URL = "postgresql://vm:s3cret@db.internal:5432/vm"
+REDIS_URL = "rediss://:s3cret@cache.internal:6380/0"
+MANAGED = {"VM_ENABLE_MANAGED_MODE": "true", "VM_DB_URL": DB_URL, "VM_REDIS_URL": REDIS_URL}
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith(OURS):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> Read:
+    return Read(monkeypatch)
+
+
+class Read:
+    """Reads the settings of an environment."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+
+    def __call__(self, **environment: str) -> Settings:
+        for name, value in environment.items():
+            self._monkeypatch.setenv(name, value)
+        return read_settings()
+
+    def refusal(self, **environment: str) -> str:
+        with pytest.raises(ConfigurationError) as refused:
+            self(**environment)
+        return str(refused.value)
+
+
+def test_nothing_set_is_local_mode_with_the_documented_defaults(read: Read) -> None:
+    settings = read()
+    assert settings == Settings()
+    assert (settings.app_env, settings.mode, settings.port) == ("local", "local", 8766)
+    assert settings.workspace_root == Path("runtime/vm")
+    assert (settings.kimi_api_key, settings.kimi_model) == (None, "kimi-for-coding")
+    assert settings.kimi_base_url == "https://api.kimi.com/coding/v1"
+    assert (settings.worker_threads, settings.drain_seconds, settings.llm_max_concurrency) == (32, 25, None)
+
+
+@pytest.mark.parametrize("empty", ["", "  ", "\t\n"])
+def test_empty_means_unset_for_every_variable(read: Read, empty: str) -> None:
+    names = "VM_DB_URL VM_REDIS_URL VM_ENABLE_MANAGED_MODE VM_WORKSPACE_ROOT VM_WORKER_THREADS VM_DRAIN_SECONDS \
+        VM_LLM_MAX_CONCURRENCY VM_WORKFLOWS_PATH VM_API_TOKEN KIMI_API_KEY KIMI_MODEL KIMI_BASE_URL APP_ENV PORT \
+        WEB_CONCURRENCY LOG_LEVEL"
+    assert read(**dict.fromkeys(names.split(), empty)) == Settings()
+
+
+def test_everything_set_is_read(read: Read) -> None:
+    settings = read(
+        **MANAGED,
+        APP_ENV="production",
+        VM_WORKSPACE_ROOT="/srv/vm",
+        KIMI_API_KEY="sk-s3cret",
+        KIMI_MODEL="kimi-k2",
+        KIMI_BASE_URL="https://api.moonshot.ai/v1",
+        VM_WORKER_THREADS="8",
+        VM_DRAIN_SECONDS="280",
+        VM_LLM_MAX_CONCURRENCY="30",
+        VM_WORKFLOWS_PATH="/srv/workflows",
+        VM_API_TOKEN="t0ken-s3cret",
+        PORT="10000",
+        WEB_CONCURRENCY="2",
+        LOG_LEVEL="debug",
+    )
+    assert settings == Settings(
+        app_env="production",
+        managed=True,
+        db_url=DB_URL,
+        redis_url=REDIS_URL,
+        workspace_root=Path("/srv/vm"),
+        kimi_api_key="sk-s3cret",
+        kimi_model="kimi-k2",
+        kimi_base_url="https://api.moonshot.ai/v1",
+        worker_threads=8,
+        drain_seconds=280.0,
+        llm_max_concurrency=30,
+        workflows_path=Path("/srv/workflows"),
+        api_token="t0ken-s3cret",
+        port=10_000,
+        web_concurrency=2,
+        log_level="DEBUG",
+    )
+    assert settings.mode == "managed"
+    assert "s3cret" not in repr(settings)
+
+
+@pytest.mark.parametrize("name", ["VM_DB_URL", "VM_REDIS_URL"])
+@pytest.mark.parametrize("empty", [None, ""])
+def test_managed_mode_without_its_servers_fails_at_once(read: Read, name: str, empty: str | None) -> None:
+    environment = {key: value for key, value in MANAGED.items() if key != name}
+    if empty is not None:
+        environment[name] = empty
+    assert read.refusal(**environment) == f"VM_ENABLE_MANAGED_MODE=true requires {name}"
+
+
+@pytest.mark.parametrize("switch", [None, "false"])
+def test_production_without_managed_mode_is_an_error(read: Read, switch: str | None) -> None:
+    environment = {"APP_ENV": "production", "VM_DB_URL": DB_URL, "VM_REDIS_URL": REDIS_URL}
+    if switch is not None:
+        environment["VM_ENABLE_MANAGED_MODE"] = switch
+    assert read.refusal(**environment) == "APP_ENV=production requires VM_ENABLE_MANAGED_MODE=true"
+
+
+def test_a_database_of_ones_own_without_managed_mode_is_attached(read: Read) -> None:
+    assert read(VM_DB_URL=DB_URL).mode == "attached"
+    assert read(VM_DB_URL=DB_URL, APP_ENV="staging").mode == "attached"
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("VM_DB_URL", "db_url", "postgres://h/d"),
+        ("VM_DB_URL", "db_url", "postgresql:///vm?host=/run/postgresql"),
+        ("VM_DB_URL", "db_url", "postgresql://u:p%40ss%25@[::1]:5432/d?sslmode=require"),
+        ("VM_REDIS_URL", "redis_url", "redis://h"),
+        ("VM_REDIS_URL", "redis_url", "unix:///run/redis.sock?db=1"),
+        ("KIMI_BASE_URL", "kimi_base_url", "http://127.0.0.1:8080/v1"),
+        ("VM_DRAIN_SECONDS", "drain_seconds", "0.0"),
+        ("VM_LLM_MAX_CONCURRENCY", "llm_max_concurrency", "1"),
+        ("PORT", "port", "65535"),
+    ],
+)
+@pytest.mark.parametrize("around", ["", " "])
+def test_values_at_the_edge_are_taken_without_the_space_around_them(
+    read: Read, name: str, field: str, value: str, around: str
+) -> None:
+    settings = read(**{name: f"{around}{value}{around}"})
+    assert str(getattr(settings, field)) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("APP_ENV", "s3cret", "must be one of local, staging, production"),
+        ("VM_ENABLE_MANAGED_MODE", "s3cret", "must be true or false"),
+        ("VM_DB_URL", "s3cret", "must be a URL that begins with postgres:// or postgresql://"),
+        ("VM_DB_URL", "postgresql:s3cret", "must be a URL that begins with postgres:// or postgresql://"),
+        ("VM_DB_URL", "postgresql://", "must be a URL that begins with postgres:// or postgresql://"),
+        ("VM_DB_URL", "mysql://u:s3cret@h/d", "must be a URL that begins with postgres:// or postgresql://"),
+        ("VM_DB_URL", "postgres://u:s3cret@h:port/d", "must be a URL that begins with postgres:// or postgresql://"),
+        ("VM_DB_URL", "postgres://u:s3/cret@h/d", "must be a URL that begins with postgres:// or postgresql://"),
+        ("VM_DB_URL", "postgres://u:s3cret@[::1/d", "must be a URL that begins with postgres:// or postgresql://"),
+        ("VM_DB_URL", "postgres://u:s3@cret@h/d", "percent-encode each @, : / and % of its user name and password"),
+        ("VM_DB_URL", "postgres://u:s3%cret@h/d", "percent-encode each @, : / and % of its user name and password"),
+        ("VM_DB_URL", "postgres://u:s3%00cret@h/d", "percent-encode each @, : / and % of its user name and password"),
+        ("VM_REDIS_URL", "http://s3cret", "must be a URL that begins with redis:// or rediss:// or unix://"),
+        ("VM_REDIS_URL", "redis://s3cret:99999", "must be a URL that begins with redis:// or rediss:// or unix://"),
+        ("KIMI_BASE_URL", "s3cret", "must be a URL that begins with http:// or https://"),
+        ("KIMI_BASE_URL", "https://u:s3cret@h/v1", "must be a host and a path, without user name, password or query"),
+        ("KIMI_BASE_URL", "https://h/v1?key=s3cret", "must be a host and a path, without user name, password or query"),
+        ("KIMI_BASE_URL", "https:///s3cret", "must be a host and a path, without user name, password or query"),
+        ("KIMI_API_KEY", "s3 cret", "must be printable ASCII without spaces"),
+        ("KIMI_API_KEY", "s3crét", "must be printable ASCII without spaces"),
+        ("VM_API_TOKEN", "s3cret\x1b", "must be printable ASCII without spaces"),
+        ("VM_WORKER_THREADS", "s3cret", "must be a whole number from 1 to 512"),
+        ("VM_WORKER_THREADS", "0", "must be a whole number from 1 to 512"),
+        ("VM_WORKER_THREADS", "2.5", "must be a whole number from 1 to 512"),
+        ("VM_DRAIN_SECONDS", "-1", "must be a number of seconds from 0 to 3600"),
+        ("VM_DRAIN_SECONDS", "nan", "must be a number of seconds from 0 to 3600"),
+        ("VM_DRAIN_SECONDS", "inf", "must be a number of seconds from 0 to 3600"),
+        ("VM_LLM_MAX_CONCURRENCY", "0", "must be a whole number from 1 to 10000"),
+        ("PORT", "65536", "must be a whole number from 1 to 65535"),
+        ("PORT", "tcp://10.0.0.1:80", "must be a whole number from 1 to 65535"),
+        ("WEB_CONCURRENCY", "s3cret", "must be a whole number from 1 to 64"),
+        ("LOG_LEVEL", "s3cret", "must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL"),
+    ],
+)
+def test_a_value_that_does_not_parse_names_the_variable_and_shows_no_value(
+    read: Read, name: str, value: str, rule: str
+) -> None:
+    refusal = read.refusal(**{name: value})
+    assert refusal in {f"{name} {rule}", f"{name}: {rule}"}
+    assert "cret" not in refusal
