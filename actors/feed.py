@@ -1,7 +1,7 @@
 """The consumer of a worker: hints from Redis when they come, due stages from PostgreSQL when none do.
 
 Both go through Dramatiq's own threads, and both count against one number of slots, so there is one lane with Redis or
-without. Nothing in here raises for Redis' sake: Dramatiq would stop its threads or make them wait.
+without. Nothing in here raises: Dramatiq would stop the consumer, or make its threads wait.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import redis
-from dramatiq.broker import Broker, Consumer, MessageProxy
-from dramatiq.errors import ActorNotFound, DecodeError
+from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.message import Message
 
-from vm_webapp.errors import DatabaseUnavailable
+from actors.bell import Bell
+from actors.hints import ACTOR, HintQueue, RedisUnavailable
 
 if TYPE_CHECKING:
     from actors.service import WorkerService
@@ -32,100 +32,74 @@ HINTS_BEFORE_POLL = 10
 LOCAL = "fed_from_postgresql"
 
 
-class Bell:
-    """A Redis list that wakes one idle worker for each ring."""
-
-    def __init__(self, client: redis.Redis, namespace: str) -> None:
-        self._client = client
-        self._key = f"{namespace}:bell"
-
-    def ring(self) -> None:
-        """Ring once. Tokens that nobody waits for are few and short-lived."""
-        with self._client.pipeline(transaction=False) as pipeline:
-            pipeline.lpush(self._key, 1)
-            pipeline.ltrim(self._key, 0, 63)
-            pipeline.expire(self._key, 60)
-            pipeline.execute()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for a ring; return whether it came."""
-        return self._client.blpop([self._key], timeout=max(seconds, 0.01)) is not None
-
-
 class FeedingConsumer(Consumer):
-    """Wraps Dramatiq's Redis consumer, or stands alone where there is no Redis."""
+    """Gives a worker's threads what to do.
+
+    Args:
+        queue_name: the queue in whose name messages are made.
+        slots: messages that may be under way at a time, one for each thread.
+        hints: where hints come from, None where there is no Redis.
+        bell: what says that there is a hint.
+        service: where due stages come from.
+    """
 
     def __init__(
-        self,
-        broker: Broker,
-        queue_name: str,
-        *,
-        slots: int,
-        stock: Any,
-        bell: Bell | None,
-        service: WorkerService,
+        self, queue_name: str, *, slots: int, hints: HintQueue | None, bell: Bell | None, service: WorkerService
     ) -> None:
-        self._broker = broker
         self._queue_name = queue_name
         self._slots = slots
-        self._stock = stock
+        self._hints = hints
         self._bell = bell
         self._service = service
         self._poll_seconds = service.poll_seconds
         self._held: dict[str, UUID | None] = {}
         self._freed = threading.Condition()
         self._fed: deque[UUID] = deque()
+        self._recently_fed: dict[UUID, float] = {}
+        self._more_are_due = False
         self._next_poll = 0.0
         self._last_poll = 0.0
         self._redis_down_until = 0.0
+        self._redis_is_down = False
 
     def __next__(self) -> MessageProxy | None:
         """Return the next message, or None after waiting for at most half a second."""
-        if self._service.draining:
+        if not self._service.takes_work:
+            self._fed.clear()
             time.sleep(0.05)
             return None
         if not self._wait_for_slot():
             return None
+        if not self._fed and time.monotonic() >= self._next_poll:
+            self._poll()
         if self._fed:
             return self._feed(self._fed.popleft())
-        if time.monotonic() >= self._next_poll:
-            self._poll()
-            if self._fed:
-                return self._feed(self._fed.popleft())
         return self._take_hint() or self._wait_for_hint()
 
     def ack(self, message: MessageProxy) -> None:
-        """Free the slot; tell Redis if the message came from there. A failure costs a duplicate hint, no more."""
-        self._settle(message, "ack")
-
-    def nack(self, message: MessageProxy) -> None:
-        """Free the slot; dead-letter the message if it came from Redis."""
-        self._settle(message, "nack")
-
-    def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Give back messages that no thread took; those we made ourselves need no giving back."""
-        from_redis = [message for message in messages if LOCAL not in message.options]
-        if self._stock is not None and from_redis:
-            try:
-                self._stock.requeue(from_redis)
-            except (redis.RedisError, ConnectionError) as error:
-                log.warning("hint.requeue_failed", extra={"error": type(error).__name__})
-
-    def close(self) -> None:
-        """Close the wrapped consumer."""
-        if self._stock is not None:
-            self._stock.close()
-
-    def _settle(self, message: MessageProxy, how: str) -> None:
+        """Free the slot; tell Redis if the message came from there."""
         with self._freed:
             self._held.pop(message.message_id, None)
+            if self._more_are_due:
+                self._next_poll = 0.0
             self._freed.notify()
-        if LOCAL in message.options or self._stock is None:
-            return
-        try:
-            getattr(self._stock, how)(message)
-        except Exception as error:  # Redis' errors, and Dramatiq's for them
-            log.warning("hint.unacknowledged", extra={"error": type(error).__name__})
+        if self._hints is not None and LOCAL not in message.options:
+            self._hints.acknowledge(message)
+
+    def nack(self, message: MessageProxy) -> None:
+        """Like ``ack``: a hint that failed is worth no second look, because the stage is found by polling."""
+        self.ack(message)
+
+    def requeue(self, messages: Iterable[MessageProxy]) -> None:
+        """Give back hints that no thread took; messages that we made ourselves need no giving back."""
+        from_redis = [message for message in messages if LOCAL not in message.options]
+        if self._hints is not None and from_redis:
+            self._hints.give_back(from_redis)
+
+    def close(self) -> None:
+        """Close what hints come from."""
+        if self._hints is not None:
+            self._hints.close()
 
     def _wait_for_slot(self) -> bool:
         with self._freed:
@@ -142,78 +116,78 @@ class FeedingConsumer(Consumer):
             self._held[message_id] = stage_id
 
     def _poll(self) -> None:
-        """Ask PostgreSQL for as many due stages as there are free slots; a full answer means that more are waiting."""
-        wanted = self._free_slots()
-        with self._freed:
-            in_hand = [stage_id for stage_id in self._held.values() if stage_id is not None]
-        now = time.monotonic()
-        self._last_poll = now
-        self._next_poll = now + self._poll_seconds
+        """Ask PostgreSQL for as many due stages as there are free slots."""
+        self._last_poll = time.monotonic()
+        self._next_poll = self._last_poll + self._poll_seconds
         try:
-            found = self._service.find_due(wanted, without=in_hand)
-        except DatabaseUnavailable as error:
-            log.warning("poll.failed", extra={"error": str(error)})
+            due = self._service.find_due(self._free_slots(), without=self._in_hand())
+        except Exception as error:  # an outage, or a schema that is being changed: either way ask again later
+            log.warning("poll.failed", extra={"error": str(error)[:300]})
             return
-        self._fed.extend(found)
-        if len(found) == wanted:
-            self._next_poll = now
+        self._fed.extend(due.ids)
+        with self._freed:
+            self._more_are_due = due.more
+
+    def _in_hand(self) -> list[UUID]:
+        """Return what need not be given out again: what a thread has, and what one had a moment ago.
+
+        A stage that comes back unclaimed is tried once a poll interval, not in a tight loop.
+        """
+        before = self._last_poll - self._poll_seconds
+        self._recently_fed = {id: when for id, when in self._recently_fed.items() if when > before}
+        with self._freed:
+            held = [stage_id for stage_id in self._held.values() if stage_id is not None]
+        return [*held, *self._recently_fed]
 
     def _feed(self, stage_id: UUID) -> MessageProxy:
         message: Message[Any] = Message(
             queue_name=self._queue_name,
-            actor_name="execute_stage",
+            actor_name=ACTOR,
             args=(str(stage_id),),
             kwargs={},
             options={LOCAL: True},
         )
+        self._recently_fed[stage_id] = time.monotonic()
         self._hold(message.message_id, stage_id)
         return MessageProxy(message)
 
     def _take_hint(self) -> MessageProxy | None:
-        if self._stock is None or time.monotonic() < self._redis_down_until:
+        if self._hints is None or time.monotonic() < self._redis_down_until:
             return None
-        # Never fetch more than there are slots for: a hint that lies here is one that others cannot take.
-        self._stock.prefetch = self._stock.outstanding_message_count + self._free_slots()
         try:
-            message: MessageProxy | None = next(self._stock)
-        except DecodeError:
-            log.warning("hint.malformed")
+            message = self._hints.take(self._free_slots())
+        except RedisUnavailable as error:
+            self._note_redis_down(str(error))
             return None
-        except (redis.RedisError, OSError, StopIteration) as error:
-            self._note_redis_down(error)
-            return None
-        except Exception as error:  # Dramatiq's ConnectionClosed, and what a message that is no message raises
-            self._note_redis_down(error)
-            return None
-        return self._accept(message) if message is not None else None
-
-    def _accept(self, message: MessageProxy) -> MessageProxy | None:
-        try:
-            self._broker.get_actor(message.actor_name)
-        except ActorNotFound:
-            log.warning("hint.unknown_actor", extra={"actor": message.actor_name[:100]})
-            self._settle(message, "nack")
-            return None
-        self._hold(message.message_id, None)
-        # Hints put off the poll, but not for ever: a lost hint is found although others keep coming.
-        soonest = time.monotonic() + self._poll_seconds
-        self._next_poll = min(soonest, self._last_poll + HINTS_BEFORE_POLL * self._poll_seconds)
+        self._note_redis_up()
+        if message is not None:
+            self._hold(message.message_id, None)
+            # Hints put off the poll, but not for ever: a lost hint is found although others keep coming.
+            soonest = time.monotonic() + self._poll_seconds
+            self._next_poll = min(soonest, self._last_poll + HINTS_BEFORE_POLL * self._poll_seconds)
         return message
 
     def _wait_for_hint(self) -> MessageProxy | None:
         seconds = min(self._next_poll - time.monotonic(), LONGEST_WAIT_SECONDS)
         if seconds <= 0:
             return None
-        if self._bell is None or time.monotonic() < self._redis_down_until:
-            time.sleep(seconds)
+        if self._bell is None or self._more_are_due or time.monotonic() < self._redis_down_until:
+            with self._freed:  # a call that ends brings the next poll forward
+                self._freed.wait(seconds)
             return None
         try:
             return self._take_hint() if self._bell.wait(seconds) else None
         except (redis.RedisError, OSError) as error:
-            self._note_redis_down(error)
+            self._note_redis_down(type(error).__name__)
             return None
 
-    def _note_redis_down(self, error: BaseException) -> None:
-        if self._redis_down_until == 0 or time.monotonic() - self._redis_down_until > REDIS_PAUSE_SECONDS * 10:
-            log.warning("redis.unavailable", extra={"error": type(error).__name__})
+    def _note_redis_down(self, error: str) -> None:
+        if not self._redis_is_down:
+            log.warning("redis.unavailable", extra={"error": error})
+        self._redis_is_down = True
         self._redis_down_until = time.monotonic() + REDIS_PAUSE_SECONDS
+
+    def _note_redis_up(self) -> None:
+        if self._redis_is_down:
+            log.info("redis.back")
+        self._redis_is_down = False

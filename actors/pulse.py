@@ -17,6 +17,7 @@ from vm_webapp.db.pool import own_connection
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, WorkerState, purge_stopped_workers, write_heartbeat
 from vm_webapp.runs.lifecycle import rescue_expired_leases
+from vm_webapp.runs.presence import Presence
 from vm_webapp.runs.stage_runner import StageRunner
 from vm_webapp.runs.states import LEASE_SECONDS
 
@@ -34,8 +35,10 @@ class Pulse:
 
     Args:
         url: the database.
+        presence: where else this worker says that it lives, None without Redis.
         identity: what does not change about this worker.
         runner: whose leases are renewed and whose activity is told.
+        prepare: returns why work cannot begin yet, empty when it can; asked until then.
         threads_alive: whether every consumer and worker thread lives.
         on_due: called with a stage that was rescued.
         on_deaf: called once when a thread has died.
@@ -47,21 +50,26 @@ class Pulse:
     def __init__(
         self,
         url: str,
+        presence: Presence | None,
         identity: WorkerIdentity,
         runner: StageRunner,
         *,
+        prepare: Callable[[], str],
         threads_alive: Callable[[], bool],
         on_due: Callable[[UUID], object],
         on_deaf: Callable[[], object],
     ) -> None:
         self.deaf = False
         self._url = url
+        self._presence = presence
         self._identity = identity
         self._runner = runner
+        self._prepare = prepare
         self._threads_alive = threads_alive
         self._on_due = on_due
         self._on_deaf = on_deaf
-        self._state: WorkerState = "working"
+        self._state: WorkerState = "starting"
+        self._waits_for = ""
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
@@ -70,6 +78,11 @@ class Pulse:
         self._last_good = 0.0
         self._next_rescue = 0.0
         self._next_purge = 0.0
+
+    @property
+    def started(self) -> bool:
+        """Whether the schema was found fit for this build."""
+        return self._state != "starting"
 
     def start(self) -> None:
         """Start the loop's thread."""
@@ -96,9 +109,11 @@ class Pulse:
         Raises:
             DatabaseUnavailable: the tick did not succeed.
         """
+        if self._state == "starting" and not self._may_begin():
+            return
         self._runner.leases.renew_once()
         if self._hears():
-            write_heartbeat(self._identity, self._beat())
+            self._say_alive()
         self._note_good_tick(now)
         if self._may_rescue(now) and now >= self._next_rescue and self._state == "working":
             self._next_rescue = now + RESCUE_EVERY_SECONDS
@@ -123,6 +138,19 @@ class Pulse:
                 self._wake.wait(max(0.0, TICK_SECONDS - (time.monotonic() - began)))
                 self._wake.clear()
 
+    def _may_begin(self) -> bool:
+        reason = self._prepare()
+        if reason:
+            if reason != self._waits_for:
+                log.warning("worker.starting", extra={"waiting_for": reason})
+                self._waits_for = reason
+            return False
+        # Compared, because a shutdown may have begun meanwhile.
+        if self._state == "starting":
+            self._state = "working"
+            log.info("worker.started", extra={"slots": self._identity.slots, "provider": self._identity.provider})
+        return True
+
     def _hears(self) -> bool:
         """A worker with a dead thread writes no heartbeat: it must not look healthy."""
         if self._state != "working" or self._threads_alive():
@@ -132,6 +160,14 @@ class Pulse:
             log.error("worker.deaf")
             self._on_deaf()
         return False
+
+    def _say_alive(self) -> None:
+        fingerprint = write_heartbeat(self._identity, self._beat())
+        if self._presence is not None:
+            self._presence.announce(
+                self._identity.worker_id,
+                {"fingerprint": fingerprint, "state": self._state, "build": self._identity.build},
+            )
 
     def _beat(self) -> Beat:
         activity = self._runner.activity

@@ -8,7 +8,6 @@ from uuid import UUID
 import dramatiq
 
 from actors.broker import broker
-from actors.service import current_runtime
 from vm_webapp.errors import DatabaseUnavailable
 
 QUEUE = "stages"
@@ -25,10 +24,21 @@ def execute_stage(stage_id: str) -> None:
     """
     try:
         parsed = UUID(stage_id)
-    except (ValueError, AttributeError, TypeError):
-        log.warning("hint.malformed")
+    except ValueError:
+        log.warning("hint.malformed", extra={"error": "not an id"})
         return
+    if not broker.service.takes_work:
+        return
+    runner = broker.service.runtime.runner
     try:
-        current_runtime().runner.run(parsed)
+        carried = runner.run(parsed)
     except DatabaseUnavailable as error:
         log.warning("claim.failed", extra={"stage_id": stage_id, "error": str(error)})
+    except Exception:
+        # Such as a run that only a newer build can read. The stage stays queued, for a worker that can.
+        runner.activity.count("claims_crashed")
+        log.exception("claim.crashed", extra={"stage_id": stage_id})
+    else:
+        if not carried:
+            runner.activity.count("not_due")
+            log.info("hint.dropped", extra={"stage_id": stage_id})

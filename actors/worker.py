@@ -56,7 +56,6 @@ def run_worker(settings: Settings, *, poll_seconds: float, until_stdin_closes: b
         threading.Thread(target=_watch_stdin, daemon=True).start()
     worker = Worker(broker, worker_threads=settings.worker_threads, worker_timeout=IDLE_TIMEOUT_MS)
     worker.start()
-    log.info("worker.started", extra={"threads": settings.worker_threads})
     signals.asked.wait()
     deaf = service.deaf
     try:

@@ -112,6 +112,8 @@ COMMENT ON COLUMN stages.releases IS 'attempts handed back by a draining worker;
 COMMENT ON COLUMN stages.feedback IS 'what a reviewer asked to change in the newest version';
 -- The queue. UUIDv7 keys sort by age, so this serves the oldest run of the best priority first.
 CREATE INDEX stages_due ON stages (priority, run_id) WHERE status = 'queued';
+-- A paused or full provider must not hide the stages that need none behind thousands that do.
+CREATE INDEX stages_due_without_model ON stages (priority, run_id) WHERE status = 'queued' AND NOT needs_model;
 CREATE INDEX stages_leased ON stages (lease_expires_at) WHERE status = 'running';
 CREATE INDEX stages_waiting ON stages (run_id) WHERE status = 'waiting_approval';
 -- Counters change at every step of a stage: room on the page keeps those updates off the other indexes.
@@ -182,6 +184,7 @@ CREATE TABLE worker_heartbeats (
     newest_migration   text NOT NULL,
     fingerprint        text NOT NULL,
     provider           text NOT NULL,
+    llm_cap            integer,
     state              text NOT NULL CHECK (state IN ('starting', 'working', 'draining', 'stopped')),
     slots              integer NOT NULL,
     in_flight          integer NOT NULL,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import psycopg2
 import pytest
+import redis
 
 from vm_webapp.db import migrate
 from vm_webapp.db.pool import close_pool, open_pool
@@ -18,10 +20,10 @@ TEMPLATE = "vm_template"
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServers]:
+def servers() -> Iterator[LocalServers]:
     """A real PostgreSQL and a real Redis."""
-    root: Path = tmp_path_factory.mktemp("workspace")
-    with start_local_servers(root, durable=False) as running:
+    # Not below pytest's folder: each start of pytest shuts that to everybody else, PostgreSQL's user included.
+    with TemporaryDirectory(prefix="vm-tests-") as root, start_local_servers(Path(root), durable=False) as running:
         yield running
 
 
@@ -52,9 +54,11 @@ def database(database_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def redis_url(servers: LocalServers) -> str:
-    """The Redis of the session."""
+    """The Redis of the session, empty."""
     if servers.redis_url is None:
         pytest.skip("there is no Redis server for this platform")
+    with redis.Redis.from_url(servers.redis_url) as client:
+        client.flushall()
     return servers.redis_url
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from vm_webapp.db.migrate import bundled_ids
 from vm_webapp.db.pool import Row, row, rows, transaction
 from vm_webapp.errors import DatabaseUnavailable
-from vm_webapp.runs.heartbeat import FRESH_SECONDS
+from vm_webapp.redis_client import quick_client
+from vm_webapp.runs.due import find_due
+from vm_webapp.runs.heartbeat import FRESH_SECONDS, read_fingerprint
+from vm_webapp.runs.presence import Presence
 from vm_webapp.settings import Settings
 
 STUCK_SECONDS = 15
+REDIS_TIMEOUT_SECONDS = 0.3
 PRIVATE = frozenset({"workers", "detail"})
 
 
@@ -46,6 +49,14 @@ class Health:
         return body if self.ready else body | {"reasons": list(self.reasons)}
 
 
+def unanswered() -> Health:
+    """Return the verdict on a check that did not end within the time of a probe."""
+    reason = "the database did not answer in time: check that PostgreSQL is up and can be reached"
+    dependencies: dict[str, dict[str, Any]] = {"database": {"status": "down"}}
+    dependencies |= {name: {"status": "unknown"} for name in ("worker", "migrations", "llm", "redis")}
+    return Health(dependencies, (reason,))
+
+
 class HealthChecker:
     """Checks the dependencies of one API process.
 
@@ -56,11 +67,7 @@ class HealthChecker:
 
     def __init__(self, settings: Settings, redis_url: str | None) -> None:
         self._settings = settings
-        self._redis = (
-            redis.Redis.from_url(redis_url, socket_timeout=0.3, socket_connect_timeout=0.3, retry=Retry(NoBackoff(), 0))
-            if redis_url
-            else None
-        )
+        self._redis = quick_client(redis_url, REDIS_TIMEOUT_SECONDS) if redis_url else None
 
     def check(self) -> Health:
         """Look at everything once."""
@@ -75,7 +82,7 @@ class HealthChecker:
                     dependencies["llm"] = {"status": "unknown"}
                 else:
                     dependencies["llm"] = self._llm()
-                    dependencies["worker"] = _workers(reasons)
+                    dependencies["worker"] = _workers(reasons, self._is_elsewhere)
         except DatabaseUnavailable as error:
             reasons[:] = ["the database does not answer: check that VM_DB_URL is right and PostgreSQL is up"]
             dependencies = {"database": {"status": "down", "detail": str(error)}}
@@ -94,6 +101,16 @@ class HealthChecker:
                 "note": "Redis does not answer: work goes on at the pace of the poll interval",
             }
         return {"status": "ok"}
+
+    def _is_elsewhere(self) -> bool:
+        """Whether some worker announces itself in Redis with another database than ours."""
+        if self._redis is None:
+            return False
+        try:
+            here = read_fingerprint()
+            return any(facts.get("fingerprint") != here for facts in Presence(self._redis).present())
+        except redis.RedisError:
+            return False
 
     def _llm(self) -> dict[str, Any]:
         paused = rows("SELECT name, paused_until, reason FROM providers WHERE paused_at IS NOT NULL")
@@ -117,10 +134,10 @@ def _migrations(reasons: list[str]) -> dict[str, Any]:
     return {"status": "ok", "newest": bundled_ids()[-1]}
 
 
-def _workers(reasons: list[str]) -> dict[str, Any]:
+def _workers(reasons: list[str], is_elsewhere: Callable[[], bool]) -> dict[str, Any]:
     found = rows(
         """
-        SELECT worker_id::text, host, pid, build, state, slots, in_flight, last_claim_at::text,
+        SELECT worker_id::text, host, pid, build, state, provider, llm_cap, slots, in_flight, last_claim_at::text,
                last_tick_at > clock_timestamp() - %(fresh)s * interval '1 second' AS fresh
           FROM worker_heartbeats WHERE state <> 'stopped'
         """,
@@ -129,39 +146,37 @@ def _workers(reasons: list[str]) -> dict[str, Any]:
     fresh = [worker for worker in found if worker["fresh"]]
     working = [worker for worker in fresh if worker["state"] == "working"]
     facts: dict[str, Any] = {"status": "ok", "alive": len(working), "workers": fresh}
-    reason = _why_no_work_is_done(found, fresh, working)
+    reason = _why_nothing_is_claimed(working) if working else _why_nobody_works(fresh, is_elsewhere)
     if reason:
         reasons.append(reason)
         facts["status"] = "down"
     return facts
 
 
-def _why_no_work_is_done(found: list[Row], fresh: list[Row], working: list[Row]) -> str | None:
-    if working:
-        return _why_nothing_is_claimed(working)
+def _why_nobody_works(fresh: list[Row], is_elsewhere: Callable[[], bool]) -> str:
     if fresh:
-        return "every worker is draining or starting: wait for the deploy, or start a worker"
-    if found or row("SELECT 1 AS found FROM worker_heartbeats LIMIT 1"):
+        states = ", ".join(sorted({worker["state"] for worker in fresh}))
+        return f"every worker is {states}: wait for the deploy to end, or start a worker"
+    if is_elsewhere():
+        return "workers are alive, but on another database: give API and workers the same VM_DB_URL"
+    if row("SELECT 1 AS found FROM worker_heartbeats LIMIT 1"):
         return f"no worker has been heard of for {FRESH_SECONDS} s: look at the worker's log and restart it"
     return "no worker has ever used this database: start one, with the same VM_DB_URL as the API"
 
 
 def _why_nothing_is_claimed(working: list[Row]) -> str | None:
     """Work is due, somebody has room for it, nothing stands in its way, and still nobody takes it."""
-    if all(worker["in_flight"] >= worker["slots"] for worker in working):
-        return None
-    stuck = row(
+    claimed = row(
         """
-        SELECT extract(epoch FROM clock_timestamp() - min(greatest(s.available_at, s.queued_at)))::int AS waited
-          FROM stages s
-         WHERE s.status = 'queued' AND s.available_at < clock_timestamp() - %(stuck)s * interval '1 second'
-           AND NOT EXISTS (SELECT 1 FROM queues WHERE name = 'stages' AND paused_at IS NOT NULL)
-           AND NOT EXISTS (SELECT 1 FROM providers WHERE paused_at IS NOT NULL)
-           AND NOT EXISTS (SELECT 1 FROM worker_heartbeats
-                            WHERE last_claim_at > clock_timestamp() - %(stuck)s * interval '1 second')
+        SELECT max(last_claim_at) > clock_timestamp() - %(stuck)s * interval '1 second' AS lately
+          FROM worker_heartbeats
         """,
         stuck=STUCK_SECONDS,
     )
-    if stuck is None or stuck["waited"] is None:
+    if claimed and claimed["lately"]:
         return None
-    return f"workers are alive but have claimed nothing while work was due for {stuck['waited']} s: restart them"
+    with_room = {(each["provider"], each["llm_cap"]) for each in working if each["in_flight"] < each["slots"]}
+    for provider, cap in with_room:
+        if find_due(provider, 1, cap=cap, waited_seconds=STUCK_SECONDS).ids:
+            return f"workers are alive, yet work that is due has not been claimed for {STUCK_SECONDS} s: restart them"
+    return None

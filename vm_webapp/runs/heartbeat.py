@@ -11,7 +11,7 @@ from uuid import UUID
 
 from vm_webapp import __version__
 from vm_webapp.db.migrate import bundled_ids
-from vm_webapp.db.pool import execute, json, row, rows, transaction
+from vm_webapp.db.pool import execute, json, row, transaction
 
 FRESH_SECONDS = 6
 WorkerState = Literal["starting", "working", "draining", "stopped"]
@@ -24,6 +24,7 @@ class WorkerIdentity:
     worker_id: UUID
     provider: str
     slots: int
+    llm_cap: int | None = None
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
     build: str = __version__
@@ -42,16 +43,18 @@ class Beat:
     counters: dict[str, int] = field(default_factory=dict)
 
 
-def write_heartbeat(worker: WorkerIdentity, beat: Beat) -> None:
-    """Write the worker's row."""
+def write_heartbeat(worker: WorkerIdentity, beat: Beat) -> str:
+    """Write the worker's row, and return what tells its database from any other."""
     with transaction(durable=False):
+        fingerprint = read_fingerprint()
         execute(
             """
             INSERT INTO worker_heartbeats AS w (worker_id, host, pid, build, newest_migration, fingerprint, provider,
-                   state, slots, in_flight, last_claim_at, last_model_outcome, last_error, counters, stopped_at)
+                   llm_cap, state, slots, in_flight, last_claim_at, last_model_outcome, last_error, counters,
+                   stopped_at)
             VALUES (%(worker_id)s, %(host)s, %(pid)s, %(build)s, %(newest_migration)s, %(fingerprint)s, %(provider)s,
-                   %(state)s, %(slots)s, %(in_flight)s, %(last_claim_at)s, %(outcome)s, %(error)s, %(counters)s,
-                   CASE WHEN %(state)s = 'stopped' THEN clock_timestamp() END)
+                   %(llm_cap)s, %(state)s, %(slots)s, %(in_flight)s, %(last_claim_at)s, %(outcome)s, %(error)s,
+                   %(counters)s, CASE WHEN %(state)s = 'stopped' THEN clock_timestamp() END)
             ON CONFLICT (worker_id) DO UPDATE
                SET state = excluded.state, in_flight = excluded.in_flight, last_tick_at = clock_timestamp(),
                    last_claim_at = coalesce(excluded.last_claim_at, w.last_claim_at),
@@ -64,8 +67,9 @@ def write_heartbeat(worker: WorkerIdentity, beat: Beat) -> None:
             pid=worker.pid,
             build=worker.build,
             newest_migration=worker.newest_migration,
-            fingerprint=read_fingerprint(),
+            fingerprint=fingerprint,
             provider=worker.provider,
+            llm_cap=worker.llm_cap,
             slots=worker.slots,
             state=beat.state,
             in_flight=beat.in_flight,
@@ -74,6 +78,7 @@ def write_heartbeat(worker: WorkerIdentity, beat: Beat) -> None:
             error=json(beat.last_error) if beat.last_error else None,
             counters=json(beat.counters),
         )
+        return fingerprint
 
 
 def purge_stopped_workers() -> int:
@@ -92,26 +97,3 @@ def read_fingerprint() -> str:
     )
     assert found is not None
     return str(found["fingerprint"])
-
-
-def due_stage_ids(limit: int, *, without: list[UUID]) -> list[UUID]:
-    """Return stages that are due, the oldest run of the best priority first.
-
-    Args:
-        limit: how many at most.
-        without: stages that this process has in hand already.
-    """
-    with transaction(durable=False):
-        found = rows(
-            """
-            SELECT id FROM stages
-             WHERE status = 'queued' AND available_at <= clock_timestamp() AND id <> ALL(%(without)s::uuid[])
-               AND NOT EXISTS (SELECT 1 FROM queues WHERE name = 'stages' AND paused_at IS NOT NULL)
-             ORDER BY priority, run_id
-             LIMIT %(limit)s
-               FOR UPDATE SKIP LOCKED
-            """,
-            limit=limit,
-            without=without,
-        )
-    return [stage["id"] for stage in found]

@@ -17,6 +17,7 @@ from vm_webapp.runs.states import Failure
 OVERLOADS_BEFORE_PAUSE = 5
 FIRST_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 60.0
+BEHIND_OTHERS_SECONDS = 2.0
 
 Admission = Literal["open", "probe", "paused", "full"]
 
@@ -92,13 +93,13 @@ def record_failure(name: str, failure: Failure, *, token: UUID) -> Effect:
     was_probe = provider["probe_token"] == token
     if failure.pauses_provider:
         return _pause_until_resumed(name, provider, failure, was_probe=was_probe)
-    if provider["paused_at"] is not None:
-        if was_probe:
-            _pause_for_a_while(name, provider, failure)
-        return Effect(excused=True, delay_seconds=1.0)
-    if provider["consecutive_failures"] + 1 >= OVERLOADS_BEFORE_PAUSE:
-        _pause_for_a_while(name, provider, failure)
-        return Effect(excused=True, delay_seconds=1.0)
+    if provider["paused_at"] is not None and not was_probe:
+        return Effect(excused=True)
+    if was_probe or provider["consecutive_failures"] + 1 >= OVERLOADS_BEFORE_PAUSE:
+        # Whoever brought the door down comes later than others that wait: were it to blame itself, as the oldest it
+        # would be every probe, and keep a healthy provider shut.
+        pause = _pause_for_a_while(name, provider, failure)
+        return Effect(excused=True, delay_seconds=pause + BEHIND_OTHERS_SECONDS)
     execute(
         "UPDATE providers SET consecutive_failures = consecutive_failures + 1 WHERE name = %(name)s",
         name=name,
@@ -181,11 +182,11 @@ def _pause_until_resumed(name: str, provider: Row, failure: Failure, *, was_prob
             name=name,
             reason=json({"code": failure.code, "message": failure.message}),
         )
-    return Effect(excused=already, delay_seconds=1.0 if already else 0.0)
+    return Effect(excused=already)
 
 
-def _pause_for_a_while(name: str, provider: Row, failure: Failure) -> None:
-    seconds = max(
+def _pause_for_a_while(name: str, provider: Row, failure: Failure) -> float:
+    seconds: float = max(
         min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(provider["pauses"], 16)),
         min(failure.retry_after or 0.0, LONGEST_PAUSE_SECONDS),
     )
@@ -201,3 +202,4 @@ def _pause_for_a_while(name: str, provider: Row, failure: Failure) -> None:
         seconds=seconds,
         reason=json({"code": failure.code, "message": failure.message}),
     )
+    return seconds

@@ -114,7 +114,7 @@ class StageRunner:
         return carried
 
     def _carry(self, claim: Claim) -> Claim | None:
-        self.activity.last_claim_at = datetime.now(UTC)
+        self.activity.last_claim_at = claim.claimed_at
         self.activity.count("claimed")
         with self.leases.hold(claim.token, timeout_seconds=claim.timeout_seconds) as lease:
             try:

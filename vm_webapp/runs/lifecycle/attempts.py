@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
@@ -42,6 +43,7 @@ class Claim:
         snapshot: the run's snapshot: workflow, brand and project.
         feedback: what a reviewer asked to change, or None.
         provider: the provider admitted for this attempt; None for a stage that needs no model.
+        claimed_at: by the database's clock.
     """
 
     stage_id: UUID
@@ -54,6 +56,7 @@ class Claim:
     snapshot: Mapping[str, Any] = field(repr=False)
     feedback: str | None = field(repr=False)
     provider: str | None
+    claimed_at: datetime = field(compare=False)
 
     @property
     def timeout_seconds(self) -> float:
@@ -211,7 +214,7 @@ def _claim(run: Row, stage_id: UUID, claimant: Claimant, token: UUID) -> Claim |
                started_at = coalesce(started_at, clock_timestamp()), worker_id = %(worker)s, provider = %(provider)s,
                error = NULL
          WHERE id = %(id)s AND status = 'queued' AND available_at <= clock_timestamp()
-        RETURNING attempt, feedback
+        RETURNING attempt, feedback, clock_timestamp() AS claimed_at
         """,
         id=stage_id,
         token=token,
@@ -244,6 +247,7 @@ def _claim(run: Row, stage_id: UUID, claimant: Claimant, token: UUID) -> Claim |
         snapshot=run["snapshot"],
         feedback=claimed["feedback"],
         provider=provider,
+        claimed_at=claimed["claimed_at"],
     )
 
 
@@ -271,7 +275,7 @@ def _own_earlier_finish(claim: Claim, next_token: UUID | None) -> Finished | Non
         return Finished()
     taken = row(
         """
-        SELECT s.id, s.key, s.attempt, s.feedback, s.provider FROM stages s
+        SELECT s.id, s.key, s.attempt, s.feedback, s.provider, clock_timestamp() AS claimed_at FROM stages s
          WHERE s.run_id = %(run_id)s AND s.lease_token = %(token)s
         """,
         run_id=claim.run_id,
@@ -291,6 +295,7 @@ def _own_earlier_finish(claim: Claim, next_token: UUID | None) -> Finished | Non
             snapshot=claim.snapshot,
             feedback=taken["feedback"],
             provider=taken["provider"],
+            claimed_at=taken["claimed_at"],
         )
     )
 

@@ -1,0 +1,139 @@
+"""Everything that a worker process has open, opened in order and closed in the reverse one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from actors.pulse import Pulse
+from vm_webapp.db import migrate
+from vm_webapp.db.pool import close_pool, open_pool
+from vm_webapp.errors import VMError
+from vm_webapp.llm.calls import CallLoop
+from vm_webapp.llm.choice import choose_provider
+from vm_webapp.llm.template import TemplateProvider
+from vm_webapp.local import start_local_servers
+from vm_webapp.redis_client import quick_client
+from vm_webapp.runs.heartbeat import WorkerIdentity
+from vm_webapp.runs.leases import HeldLeases
+from vm_webapp.runs.lifecycle import Claimant
+from vm_webapp.runs.mirror import ArtifactMirror
+from vm_webapp.runs.presence import Presence
+from vm_webapp.runs.stage_runner import StageRunner
+from vm_webapp.settings import Settings
+
+if TYPE_CHECKING:
+    from actors.broker import HintBroker
+
+log = logging.getLogger(__name__)
+
+POOL_CONNECTIONS = 5  # and one more for the pulse: six a worker process
+LAST_HINTS_SECONDS = 0.5
+PRESENCE_TIMEOUT_SECONDS = 0.1
+
+
+@dataclass
+class WorkerRuntime:
+    """The parts of a worker.
+
+    Attributes:
+        runner: carries stages.
+        pulse: the loop beside the threads.
+        drain_seconds: how long calls in flight may go on at shutdown.
+    """
+
+    runner: StageRunner
+    pulse: Pulse
+    drain_seconds: float
+    _open: ExitStack = field(repr=False)
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether stages may be claimed: neither starting nor draining."""
+        return self.pulse.started and not self.runner.draining.is_set()
+
+    def close(self) -> None:
+        """Say goodbye and close everything, the embedded servers last."""
+        self.pulse.stop()
+        self._open.close()
+
+
+def open_runtime(
+    settings: Settings,
+    broker: HintBroker,
+    *,
+    threads: int,
+    threads_alive: Callable[[], bool],
+    on_deaf: Callable[[], object],
+) -> WorkerRuntime:
+    """Open what a worker needs. Neither the database nor Redis need to answer yet, unless they are embedded.
+
+    Args:
+        settings: what the environment says.
+        broker: told where Redis is.
+        threads: how many stages are carried at a time.
+        threads_alive: whether every thread of the worker lives.
+        on_deaf: called once when one has died.
+
+    Raises:
+        ConfigurationError: the configuration is wrong; what was opened is closed again.
+    """
+    with ExitStack() as opened:
+        url, redis_url = settings.db_url, settings.redis_url
+        if settings.mode == "local":
+            servers = opened.enter_context(start_local_servers(settings.workspace_root))
+            url, redis_url = servers.database_url, servers.redis_url
+        assert url is not None, "every mode but local has VM_DB_URL"
+        broker.bind(redis_url)
+        opened.callback(broker.hints.flush, LAST_HINTS_SECONDS)
+        open_pool(url, max_connections=POOL_CONNECTIONS, application_name="vm-webapp worker")
+        opened.callback(close_pool)
+        model, template, calls = choose_provider(settings), TemplateProvider(), CallLoop()
+        opened.callback(calls.close, model, template)
+        claimant = Claimant(uuid7(), model.name, settings.llm_max_concurrency)
+
+        def ring(stage_id: UUID) -> None:
+            broker.get_actor("execute_stage").send(str(stage_id))
+
+        runner = StageRunner(
+            claimant,
+            model=model,
+            template=template,
+            calls=calls,
+            leases=HeldLeases(),
+            mirror=ArtifactMirror(settings.workspace_root),
+            on_due=ring,
+        )
+        pulse = Pulse(
+            url,
+            Presence(quick_client(redis_url, PRESENCE_TIMEOUT_SECONDS)) if redis_url else None,
+            WorkerIdentity(claimant.worker_id, model.name, threads, claimant.cap),
+            runner,
+            prepare=lambda: _prepare_schema(url, settings),
+            threads_alive=threads_alive,
+            on_due=ring,
+            on_deaf=on_deaf,
+        )
+        return WorkerRuntime(runner, pulse, settings.drain_seconds, opened.pop_all())
+
+
+def _prepare_schema(url: str, settings: Settings) -> str:
+    """Make sure that the database has the tables this build works with, migrating where that is ours to do.
+
+    Returns:
+        Why work cannot begin yet, empty when it can.
+    """
+    try:
+        pending = migrate.read_status(url).pending
+        if pending and not settings.managed:
+            migrate.apply_pending(url, break_leftover_lock=settings.mode == "local")
+            return ""
+    except VMError as error:
+        return str(error)
+    return f"the database lacks {', '.join(pending)}: run python -m vm_webapp migrate" if pending else ""

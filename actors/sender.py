@@ -1,0 +1,84 @@
+"""Sends hints on a thread of its own: whoever has one goes on at once, whatever state Redis is in."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from dramatiq.message import Message
+
+log = logging.getLogger(__name__)
+
+SKIP_AFTER_FAILURE_SECONDS = 2.0
+MOST_WAITING = 1000
+
+Send = Callable[[Message[Any]], None]
+
+
+class HintSender:
+    """A short line of hints and the thread that empties it. Hints are dropped and counted, never waited for.
+
+    Args:
+        send: sends one hint; raises ``redis.RedisError`` when Redis does not take it.
+
+    Attributes:
+        failed: hints that were not sent since the process began, skipped ones included.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self.failed = 0
+        self._send = send
+        self._line: deque[Message[Any]] = deque()
+        self._filled = threading.Condition()
+        self._busy = False
+        self._process: int | None = None
+        self._skip_until = 0.0
+
+    def put(self, message: Message[Any]) -> None:
+        """Send a hint soon, or drop it: Redis failed a moment ago, or too many hints wait already."""
+        with self._filled:
+            if time.monotonic() < self._skip_until or len(self._line) >= MOST_WAITING:
+                self.failed += 1
+                return
+            self._start_thread()
+            self._line.append(message)
+            self._filled.notify()
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until every hint is sent or dropped; return False when the time is over before that."""
+        with self._filled:
+            return self._filled.wait_for(lambda: not self._line and not self._busy, seconds)
+
+    def _start_thread(self) -> None:
+        # A fork takes the object along and leaves the thread behind.
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            threading.Thread(target=self._run, name="hints", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            with self._filled:
+                self._busy = False
+                self._filled.notify_all()
+                self._filled.wait_for(lambda: bool(self._line))
+                message, self._busy = self._line.popleft(), True
+            try:
+                self._send(message)
+            except redis.RedisError as error:
+                self._give_up_for_a_while(error)
+            except Exception:
+                log.exception("hint.crashed")
+
+    def _give_up_for_a_while(self, error: Exception) -> None:
+        with self._filled:
+            self._skip_until = time.monotonic() + SKIP_AFTER_FAILURE_SECONDS
+            dropped = 1 + len(self._line)
+            self.failed += dropped
+            self._line.clear()
+        log.warning("hint.failed", extra={"error": type(error).__name__, "dropped": dropped})

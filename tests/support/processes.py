@@ -1,0 +1,111 @@
+"""Processes of the product, as an operator would start them, and their ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+UNSET = ("KIMI_API_KEY", "VM_DB_URL", "VM_REDIS_URL", "VM_API_TOKEN", "VM_ENABLE_MANAGED_MODE", "APP_ENV", "PORT")
+
+
+class Program:
+    """A running process with its output in files."""
+
+    def __init__(self, command: list[str], env: Mapping[str, str], folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.stdout, self.stderr = folder / "stdout", folder / "stderr"
+        clean = {name: value for name, value in os.environ.items() if name not in UNSET}
+        with self.stdout.open("wb") as out, self.stderr.open("wb") as err:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                cwd=ROOT,
+                env={**clean, "PYTHONUNBUFFERED": "1", **env},
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self.process.pid
+
+    def output(self) -> str:
+        """Return everything said so far, on both streams."""
+        return self.stdout.read_text(errors="replace") + self.stderr.read_text(errors="replace")
+
+    def says(self, text: str, *, seconds: float = 20.0) -> None:
+        """Wait until the process has said something."""
+        eventually(lambda: text in self.output() or self._died(), f"{text!r} in the output", seconds=seconds)
+        assert text in self.output(), self.output()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to this process alone."""
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it at once, and wait until it is gone."""
+        self.process.kill()
+        self.process.wait(10)
+
+    def stop(self, *, seconds: float = 20.0) -> int:
+        """Ask it to end; return its exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait(seconds=seconds)
+
+    def wait(self, *, seconds: float = 20.0) -> int:
+        """Wait for its end; return its exit code."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"did not end within {seconds:g} s:\n{self.output()}") from None
+
+    def _died(self) -> bool:
+        return self.process.poll() is not None
+
+
+@contextmanager
+def program(*arguments: str, env: Mapping[str, str], folder: Path) -> Iterator[Program]:
+    """Run ``python -m vm_webapp`` with these arguments for the block; it is killed when it outlives it."""
+    running = Program([sys.executable, "-m", "vm_webapp", *arguments], env, folder)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.process.send_signal(signal.SIGCONT)
+            running.kill()
+
+
+def child_pids(pid: int) -> list[int]:
+    """Return the process ids of the children of a process."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1]) == pid:
+                found.append(int(entry.name))
+        except (OSError, IndexError):
+            continue
+    return found
+
+
+def is_running(pid: int) -> bool:
+    """Tell whether a process exists and is no zombie."""
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def elapsed(since: float) -> float:
+    """Return the seconds since a monotonic time."""
+    return time.monotonic() - since

@@ -1,0 +1,24 @@
+"""How this program talks to Redis: briefly, and without trying again, because nothing may depend on an answer."""
+
+from __future__ import annotations
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+
+def quick_client(url: str, timeout_seconds: float, *, max_connections: int = 64) -> redis.Redis:
+    """Return a client that gives up after a time.
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://``.
+        timeout_seconds: the time for connecting, and for each answer.
+        max_connections: most connections at a time.
+    """
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=timeout_seconds,
+        max_connections=max_connections,
+        retry=Retry(NoBackoff(), 0),
+    )

@@ -1,0 +1,64 @@
+"""Workers' presence in Redis, beside their heartbeat rows: how an API finds out that they are on another database."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterable
+from typing import Any, cast
+from uuid import UUID
+
+import redis
+
+log = logging.getLogger(__name__)
+
+PREFIX = "vm:presence"
+MEMBERS = f"{PREFIX}:workers"
+EXPIRE_SECONDS = 10
+SKIP_AFTER_FAILURE_SECONDS = 5.0
+
+
+class Presence:
+    """Which workers live, whatever database they use.
+
+    Args:
+        client: a client whose time-outs bound how long any call takes.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._skip_until = 0.0
+
+    def announce(self, worker_id: UUID, facts: dict[str, Any]) -> None:
+        """Say that a worker lives; it is forgotten ten seconds after it last did. Never fails for Redis' sake.
+
+        Args:
+            worker_id: the worker.
+            facts: JSON values; ``fingerprint`` tells its database from any other.
+        """
+        if time.monotonic() < self._skip_until:
+            return
+        try:
+            with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.set(f"{PREFIX}:{worker_id}", json.dumps(facts), ex=EXPIRE_SECONDS)
+                pipeline.sadd(MEMBERS, str(worker_id))
+                pipeline.expire(MEMBERS, 6 * EXPIRE_SECONDS)
+                pipeline.execute()
+        except (redis.RedisError, OSError):
+            self._skip_until = time.monotonic() + SKIP_AFTER_FAILURE_SECONDS
+
+    def present(self) -> list[dict[str, Any]]:
+        """Return the facts of every worker that announced itself within the last ten seconds.
+
+        Raises:
+            redis.RedisError: nothing is known.
+        """
+        members = [name.decode() for name in cast(Iterable[bytes], self._client.smembers(MEMBERS))]
+        if not members:
+            return []
+        values = cast("list[bytes | None]", self._client.mget([f"{PREFIX}:{name}" for name in members]))
+        gone = [name for name, value in zip(members, values, strict=True) if value is None]
+        if gone:
+            self._client.srem(MEMBERS, *gone)
+        return [json.loads(value) for value in values if value is not None]
