@@ -19,7 +19,7 @@ import psycopg2
 from yoyo import get_backend, read_migrations
 from yoyo.exceptions import LockTimeout
 
-from vm_webapp.errors import Conflict, DatabaseUnavailable, VMError
+from vm_webapp.errors import ConfigurationError, Conflict, DatabaseUnavailable, VMError
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 ADVISORY_LOCK = 0x766D_6D69_6772  # "vmmigr": any number that nothing else in this database uses
@@ -149,6 +149,9 @@ def _direct_session(url: str) -> Any:
         session = psycopg2.connect(url, connect_timeout=5, application_name="vm-webapp migrate")
     except psycopg2.OperationalError as error:
         raise DatabaseUnavailable(_one_line(error)) from error
+    except psycopg2.ProgrammingError:
+        # Its text quotes the URL, password and all.
+        raise ConfigurationError("VM_DB_URL is not a PostgreSQL URL that libpq understands") from None
     session.autocommit = True
     return session
 

@@ -17,7 +17,8 @@ from vm_webapp.local.users import Users, exclusive
 
 __all__ = ["LocalServers", "find_redis_server", "start_local_servers"]
 
-NO_REDIS = "no Redis server for this platform: running without hints, work is found by polling"
+NO_REDIS = "no Redis server for this platform"
+WITHOUT_HINTS = "running without hints, work is found by polling"
 
 
 class LocalServers:
@@ -32,10 +33,24 @@ class LocalServers:
     def __init__(self, postgres: EmbeddedPostgres, redis: EmbeddedRedis | None, users: Users) -> None:
         self.database_url = postgres.url
         self.redis_url = redis.url if redis else None
-        self.notes: tuple[str, ...] = () if redis else (NO_REDIS,)
+        self.notes: tuple[str, ...] = () if redis else (f"{NO_REDIS}: {WITHOUT_HINTS}",)
         self._postgres = postgres
         self._redis = redis
         self._users = users
+
+    def ensure_running(self) -> None:
+        """Start what does not run. The caller holds the start lock.
+
+        Raises:
+            ConfigurationError: PostgreSQL cannot be started. Without Redis only latency suffers: that is a note.
+        """
+        self._postgres.ensure_running()
+        if self._redis:
+            try:
+                self._redis.ensure_running()
+            except ConfigurationError as error:
+                self.redis_url = None
+                self.notes = (f"{error}; {WITHOUT_HINTS}",)
 
     def __enter__(self) -> LocalServers:
         return self
@@ -55,11 +70,21 @@ class LocalServers:
         """Stop using the servers; the last user stops them. May be called again."""
         if not self._users.joined:
             return
+        if self._users.displaced:
+            # PostgreSQL finds out within a minute by itself and ends.
+            self._users.leave()
+            if self._redis:
+                self._redis.ask_to_end()
+            return
         with exclusive(self._users.folder / "start.lock"):
-            if self._users.leave():
-                if self._redis:
-                    self._redis.stop()
-                self._postgres.stop()
+            self.leave()
+
+    def leave(self) -> None:
+        """Like ``close``, for a caller that holds the start lock already."""
+        if self._users.leave():
+            if self._redis:
+                self._redis.stop()
+            self._postgres.stop()
 
 
 def start_local_servers(root: Path, *, durable: bool = True) -> LocalServers:
@@ -78,16 +103,15 @@ def start_local_servers(root: Path, *, durable: bool = True) -> LocalServers:
         os.chmod(folder, 0o755)  # noqa: S103 - PostgreSQL's own user must pass through when we are root
         with exclusive(folder / "start.lock"):
             postgres = EmbeddedPostgres(folder / "postgres", durable=durable)
-            redis = EmbeddedRedis(folder / "redis") if find_redis_server() else None
-            users = Users(folder)
+            program = find_redis_server()
+            redis = EmbeddedRedis(folder / "redis", program) if program else None
+            servers = LocalServers(postgres, redis, Users(folder))
             try:
-                postgres.ensure_running()
-                if redis:
-                    redis.ensure_running()
+                servers.ensure_running()
             except BaseException:
-                users.leave()
+                servers.leave()
                 raise
-            return LocalServers(postgres, redis, users)
+            return servers
     except PermissionError as error:
         raise ConfigurationError(
             f"{error.filename or root} cannot be written: set VM_WORKSPACE_ROOT to a folder that can"

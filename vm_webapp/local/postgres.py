@@ -11,6 +11,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import time
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
@@ -18,13 +19,23 @@ from urllib.parse import quote
 import psycopg2
 
 from vm_webapp.errors import ConfigurationError
-from vm_webapp.local.sockets import socket_folder
+from vm_webapp.local.sockets import clear_sockets, remove_sockets, socket_folder
+from vm_webapp.local.users import LifeLine
 
 DATABASE = "vm_webapp"
 MAJOR = "18"
+PORT = 5432  # only a part of the socket's name; said everywhere, or PGPORT would decide
+START_SECONDS = 60.0
 ROOTS_USER = "vm-webapp-pg"  # PostgreSQL refuses to run as root
 SETTINGS = (
-    *("listen_addresses=", "max_connections=200", "shared_buffers=64MB", "timezone=UTC", "log_timezone=UTC"),
+    *(
+        "listen_addresses=",
+        f"port={PORT}",
+        "max_connections=200",
+        "shared_buffers=64MB",
+        "timezone=UTC",
+        "log_timezone=UTC",
+    ),
     *("logging_collector=off", "unix_socket_permissions=0700"),
 )
 FAST_SETTINGS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
@@ -42,14 +53,15 @@ class EmbeddedPostgres:
         self._user = _user_to_run_as()
         self._data = data
         self._log = data.parent / "postgres.log"
+        self._life = LifeLine(data.parent / "postgres.lock")
         self._sockets = socket_folder(data, owner=self._user.pw_uid if self._user else os.geteuid())
+        self._durable = durable
         self._settings = SETTINGS if durable else (*SETTINGS, *FAST_SETTINGS)
         self.url = self._url(DATABASE)
 
     def pid(self) -> int | None:
         """Return the process id of the running server, or None."""
-        # pg_ctl tells a stale postmaster.pid from a live one, also when the number belongs to somebody else by now.
-        if self._run("pg_ctl", "status", "-D", str(self._data), check=False).returncode != 0:
+        if not self._life.held():
             return None
         try:
             return int((self._data / "postmaster.pid").read_text().split("\n", 1)[0])
@@ -62,25 +74,37 @@ class EmbeddedPostgres:
         Raises:
             ConfigurationError: one of these failed; the text says why.
         """
-        if not self._answers():
-            self._init()
-            if self.pid() is None:
+        deadline = time.monotonic() + START_SECONDS
+        # It may live and not answer yet, started by a process that was killed meanwhile, or live no longer for long,
+        # when only its postmaster or only its initdb's caller was killed.
+        while not self._life.held() or self._refusal("postgres"):
+            if time.monotonic() > deadline:
+                raise ConfigurationError(
+                    f"the embedded PostgreSQL (process {self.pid()}) does not answer: end it and start again:"
+                    f" {self._refusal('postgres')}"
+                )
+            if self._life.held():
+                time.sleep(0.02)
+            else:
                 self._start()
         self._make_database()
 
     def stop(self) -> None:
-        """Stop the server if it runs, ending its sessions."""
-        if self._data.exists() and self.pid() is not None:
-            self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(self._data), check=False)
+        """Stop the server if it runs, ending its sessions, and wait until it is gone."""
+        if self.pid() is not None:
+            self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", self._data.name, check=False)
+            if self._life.wait_for_end(START_SECONDS):
+                remove_sockets(self._sockets)
 
-    def _answers(self) -> bool:
+    def _refusal(self, database: str) -> str | None:
+        """Return why a database cannot be connected to, None when it can."""
         try:
-            psycopg2.connect(self.url, connect_timeout=2).close()
-        except psycopg2.OperationalError:
-            return False
-        return True
+            psycopg2.connect(self._url(database), connect_timeout=5).close()
+        except psycopg2.OperationalError as error:
+            return (str(error).strip().splitlines() or ["no reason given"])[0]
+        return None
 
-    def _init(self) -> None:
+    def _init(self, lifeline: int) -> None:
         version = self._data / "PG_VERSION"
         if version.exists():
             found = version.read_text().strip()
@@ -90,61 +114,83 @@ class EmbeddedPostgres:
                     " move the folder away or set VM_WORKSPACE_ROOT to another one"
                 )
             return
+        if self._data.exists() and any(self._data.iterdir()):
+            raise ConfigurationError(f"{self._data} is not a data folder of PostgreSQL: move it away")
         # Made beside its place and moved there whole: an initdb that is killed half-way leaves nothing that counts.
         fresh = self._data.with_name("postgres.new")
         shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(self._data, ignore_errors=True)
         fresh.mkdir(mode=0o700)
         if self._user:
             os.chown(fresh, self._user.pw_uid, self._user.pw_gid)
-            _let_pass(fresh.parent)
-            _let_pass(self._programs)
         options = (
             "--auth=trust",
             "--encoding=UTF8",
             "--locale=C.UTF-8",
             "--username=postgres",
             "--no-instructions",
+            *([] if self._durable else ["--no-sync"]),
         )
-        self._run("initdb", *options, "-D", str(fresh))
+        self._run("initdb", *options, "-D", fresh.name, lifeline=lifeline)
         fresh.rename(self._data)
 
     def _start(self) -> None:
-        self._log.touch(mode=0o600)
+        if self._user:
+            _let_pass(self._data.parent)
+            _let_pass(self._programs)
+        options = " ".join(f"-c {setting}" for setting in self._settings)
+        with self._life.handed_over() as lifeline:
+            self._init(lifeline)
+            self._clear_leftovers()
+            self._run(
+                "pg_ctl",
+                *("start", "-w", "-t", f"{START_SECONDS:.0f}", "-D", self._data.name, "-l", self._log.name),
+                *("-o", f"-k {self._sockets} {options}"),
+                lifeline=lifeline,
+            )
+
+    def _clear_leftovers(self) -> None:
+        # Nothing of the server lives, so these are of an earlier one, whoever has the process ids in them by now.
+        (self._data / "postmaster.pid").unlink(missing_ok=True)
+        clear_sockets(self._sockets)
+        self._log.write_bytes(b"")
+        self._log.chmod(0o600)
         if self._user:
             os.chown(self._log, self._user.pw_uid, self._user.pw_gid)
-        options = " ".join(f"-c {setting}" for setting in self._settings)
-        self._run(
-            "pg_ctl",
-            *("start", "-w", "-t", "60", "-D", str(self._data), "-l", str(self._log)),
-            *("-o", f"-k {self._sockets} {options}"),
-        )
 
     def _make_database(self) -> None:
-        if self._answers():
+        if self._refusal(DATABASE) is None:
             return
         with closing(psycopg2.connect(self._url("postgres"), connect_timeout=5)) as session:
             session.autocommit = True
             with session.cursor() as cursor:
                 cursor.execute(f'CREATE DATABASE "{DATABASE}"')
 
-    def _run(self, program: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def _run(
+        self, program: str, *arguments: str, lifeline: int | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         # Output goes to a file, not a pipe: the server that pg_ctl leaves behind would keep a pipe open for ever.
+        # Names are relative to the working directory: pg_ctl pastes them into a shell's command line, where a
+        # workspace called "$5 plan" would not survive.
         output = self._data.parent / "postgres.start.log"
         with output.open("w+") as log:
-            done = subprocess.run(
-                [self._programs / program, *arguments],
-                user=self._user.pw_uid if self._user else None,
-                group=self._user.pw_gid if self._user else None,
-                extra_groups=[] if self._user else None,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                check=False,
-                cwd="/",
-                text=True,
-                env=os.environ | {"LC_ALL": "C.UTF-8"},
-            )
+            try:
+                done = subprocess.run(
+                    [self._programs / program, *arguments],
+                    user=self._user.pw_uid if self._user else None,
+                    group=self._user.pw_gid if self._user else None,
+                    extra_groups=[] if self._user else None,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    check=False,
+                    cwd=self._data.parent,
+                    pass_fds=() if lifeline is None else (lifeline,),
+                    text=True,
+                    env=_environment(),
+                )
+            except OSError as error:
+                who = f" as the user {self._user.pw_name}" if self._user else ""
+                raise ConfigurationError(f"{self._programs / program} cannot be run{who}: {error.strerror}") from error
             log.seek(0)
             said = log.read().strip().splitlines()
         if check and done.returncode != 0:
@@ -163,7 +209,12 @@ class EmbeddedPostgres:
         return telling[-1] if telling else None
 
     def _url(self, database: str) -> str:
-        return f"postgresql://postgres@/{database}?host={quote(str(self._sockets), safe='')}"
+        return f"postgresql://postgres@/{database}?host={quote(str(self._sockets), safe='')}&port={PORT}"
+
+
+def _environment() -> dict[str, str]:
+    # PGDATA, PGPORT and the like belong to another server, the person's own.
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C.UTF-8"}
 
 
 def _find_programs() -> Path:

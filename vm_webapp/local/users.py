@@ -1,4 +1,4 @@
-"""Who uses the servers: kernel locks, which die with their process."""
+"""Who uses the servers, and which servers live: kernel locks, which die with their process."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from vm_webapp.errors import ConfigurationError
 
 WAIT_SECONDS = 60.0
+USERS = "users.lock"
 
 
 class Users:
@@ -19,13 +20,22 @@ class Users:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._file: int | None = os.open(folder / "users.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._file: int | None = os.open(folder / USERS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_SH)
 
     @property
     def joined(self) -> bool:
         """Whether this user has not left yet."""
         return self._file is not None
+
+    @property
+    def displaced(self) -> bool:
+        """Whether somebody removed the folder under us; what is in its place, if anything, is not ours."""
+        try:
+            there = (self.folder / USERS).stat()
+        except OSError:
+            return True
+        return self._file is not None and not os.path.samestat(os.fstat(self._file), there)
 
     def leave(self) -> bool:
         """Leave; return whether nobody is left. The caller holds the start lock, so nobody joins meanwhile."""
@@ -40,6 +50,48 @@ class Users:
         finally:
             os.close(self._file)
             self._file = None
+
+
+class LifeLine:
+    """Whether a server that we started still has a process.
+
+    The server inherits a locked file, and so do its children; the kernel drops the lock with the last of them. Unlike a
+    process id it cannot be recycled by a stranger, outlive its process as a zombie, or be left behind by SIGKILL.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def held(self) -> bool:
+        """Return whether any process of the server lives."""
+        try:
+            with self.handed_over():
+                return False
+        except BlockingIOError:
+            return True
+
+    @contextmanager
+    def handed_over(self) -> Iterator[int]:
+        """Yield the descriptor that the server must inherit.
+
+        Raises:
+            BlockingIOError: the server lives already.
+        """
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield file
+        finally:
+            os.close(file)
+
+    def wait_for_end(self, seconds: float) -> bool:
+        """Wait until no process of the server lives; return False when one still does."""
+        deadline = time.monotonic() + seconds
+        while self.held():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.01)
+        return True
 
 
 @contextmanager

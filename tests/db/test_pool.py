@@ -1,0 +1,272 @@
+"""The pool: few connections for many threads, and what a thread sees when PostgreSQL goes and comes back."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import psycopg2
+import pytest
+
+from tests.conftest import url_of
+from vm_webapp.db import pool
+from vm_webapp.db.pool import close_pool, execute, open_pool, own_connection, row, rows, transaction
+from vm_webapp.errors import ConfigurationError, DatabaseUnavailable
+from vm_webapp.local import LocalServers
+
+SESSIONS = "SELECT pid FROM pg_stat_activity WHERE application_name = %(name)s"
+
+
+@pytest.fixture(scope="module")
+def empty_url(servers: LocalServers) -> str:
+    """A database without tables."""
+    return url_of(servers, "postgres")
+
+
+@pytest.fixture
+def two(empty_url: str) -> Iterator[str]:
+    """This process's pool, with two connections."""
+    open_pool(empty_url, max_connections=2, application_name="pool of two")
+    yield empty_url
+    close_pool()
+
+
+def backend_pid() -> int:
+    found = row("SELECT pg_backend_pid() AS pid")
+    assert found is not None
+    return int(found["pid"])
+
+
+def end_sessions_of(url: str, name: str) -> int:
+    """End the server's side of every session with this application name; return how many there were."""
+    with closing(psycopg2.connect(url)) as session, session, session.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE application_name = %s", (name,)
+        )
+        ((ended,),) = cursor.fetchall()
+        return int(ended)
+
+
+def break_connection(url: str, name: str) -> None:
+    """Lose the connection in the middle of a transaction."""
+    with transaction():
+        execute("SELECT 1")
+        assert end_sessions_of(url, name) == 1
+        execute("SELECT 1")
+
+
+def test_many_threads_wait_their_turn_for_few_connections(two: str) -> None:
+    def use(_: int) -> tuple[int, int]:
+        with transaction():
+            return backend_pid(), len(rows(SESSIONS, name="pool of two"))
+
+    with ThreadPoolExecutor(16) as threads:
+        seen = list(threads.map(use, range(64)))
+    assert len({pid for pid, _ in seen}) <= 2
+    assert max(sessions for _, sessions in seen) <= 2
+
+
+def test_a_thread_that_waits_too_long_is_told_so(two: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "WAIT_FOR_CONNECTION_SECONDS", 0.2)
+    open_pool(two, max_connections=1, application_name="pool of one")
+    done = threading.Event()
+    holding = threading.Event()
+
+    def hold() -> None:
+        with transaction():
+            holding.set()
+            done.wait(30)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert holding.wait(30)
+    try:
+        with pytest.raises(DatabaseUnavailable), transaction():
+            pass
+    finally:
+        done.set()
+        holder.join(30)
+    with transaction():
+        assert row("SELECT 1 AS one") == {"one": 1}
+
+
+def test_a_connection_that_breaks_in_a_transaction_is_unavailable_and_replaced(two: str) -> None:
+    with transaction():
+        before = backend_pid()
+    with pytest.raises(DatabaseUnavailable):
+        break_connection(two, "pool of two")
+    with transaction():
+        assert backend_pid() != before
+
+
+def test_idle_connections_that_broke_are_replaced_unnoticed(two: str) -> None:
+    with transaction():
+        before = backend_pid()
+    assert end_sessions_of(two, "pool of two") == 1
+    with transaction():
+        assert backend_pid() != before
+
+
+def test_broken_connections_do_not_use_up_the_pool(two: str) -> None:
+    for _ in range(5):
+        with pytest.raises(DatabaseUnavailable):
+            break_connection(two, "pool of two")
+    with ThreadPoolExecutor(4) as threads:
+        assert all(threads.map(lambda _: in_transaction(), range(8)))
+
+
+def in_transaction() -> bool:
+    with transaction():
+        return row("SELECT 1 AS one") == {"one": 1}
+
+
+def test_a_server_that_is_not_there_is_unavailable() -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))  # bound and not listening: refused
+        open_pool(
+            f"postgresql://x@127.0.0.1:{reserved.getsockname()[1]}/x", max_connections=1, application_name="nobody"
+        )
+        for _ in range(3):
+            with pytest.raises(DatabaseUnavailable) as refused, transaction():
+                pass
+            assert "\n" not in str(refused.value)
+    close_pool()
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("statement_timeout", "10s"),
+        ("lock_timeout", "5s"),
+        ("idle_in_transaction_session_timeout", "15s"),
+        ("TimeZone", "UTC"),
+        ("application_name", "pool of two"),
+        ("transaction_isolation", "read committed"),
+    ],
+)
+def test_a_connection_carries_its_settings(setting: str, value: str) -> None:
+    with transaction():
+        assert list((row(f"SHOW {setting}") or {}).values()) == [value]
+
+
+def test_options_of_the_url_are_kept_and_cannot_undo_ours(empty_url: str) -> None:
+    open_pool(
+        f"{empty_url}&options=-c%20search_path%3Delsewhere%20-c%20statement_timeout%3D0",
+        max_connections=1,
+        application_name="x",
+    )
+    with transaction():
+        assert row("SHOW search_path") == {"search_path": "elsewhere"}
+        assert row("SHOW statement_timeout") == {"statement_timeout": "10s"}
+    close_pool()
+
+
+@pytest.mark.usefixtures("two")
+@pytest.mark.parametrize("durable", [True, False])
+def test_only_a_transaction_that_may_be_lost_skips_the_wait_for_the_disk(durable: bool) -> None:
+    asked = "SELECT source = 'session' AS ours, setting FROM pg_settings WHERE name = 'synchronous_commit'"
+    with transaction():
+        default = row(asked)
+    with transaction(durable=durable):
+        during = row(asked)
+    with transaction():
+        assert row(asked) == default
+    assert during == (default if durable else {"ours": True, "setting": "off"})
+
+
+def test_a_block_that_raises_changes_nothing(two: str) -> None:
+    def stop_half_way() -> None:
+        with transaction():
+            execute("CREATE TABLE half_done ()")
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        stop_half_way()
+    with transaction():
+        assert row("SELECT to_regclass('half_done') AS found") == {"found": None}
+
+
+def test_an_own_connection_is_not_one_of_the_pool(two: str) -> None:
+    with own_connection(two, application_name="own", statement_timeout_ms=3_000):
+        with transaction():
+            own = backend_pid()
+            assert row("SHOW statement_timeout") == {"statement_timeout": "3s"}
+            assert row("SHOW application_name") == {"application_name": "own"}
+        with transaction():
+            assert backend_pid() == own
+    with transaction():
+        assert backend_pid() != own
+        assert rows(SESSIONS, name="own") == []
+
+
+def test_an_own_connection_works_while_the_pool_is_used_up(two: str) -> None:
+    full, done = threading.Barrier(3), threading.Event()
+
+    def hold() -> None:
+        with transaction():
+            full.wait(30)
+            done.wait(30)
+
+    holders = [threading.Thread(target=hold) for _ in range(2)]
+    for holder in holders:
+        holder.start()
+    full.wait(30)
+    try:
+        with own_connection(two, application_name="own", statement_timeout_ms=3_000):
+            assert in_transaction()
+    finally:
+        done.set()
+        for holder in holders:
+            holder.join(30)
+
+
+def test_an_own_connection_that_breaks_is_replaced(two: str) -> None:
+    with own_connection(two, application_name="own", statement_timeout_ms=3_000):
+        with pytest.raises(DatabaseUnavailable):
+            break_connection(two, "own")
+        assert in_transaction()
+
+
+def test_other_threads_do_not_see_an_own_connection(two: str) -> None:
+    with own_connection(two, application_name="own", statement_timeout_ms=3_000), ThreadPoolExecutor(1) as threads:
+
+        def name() -> str:
+            with transaction():
+                return str((row("SHOW application_name") or {})["application_name"])
+
+        assert threads.submit(name).result(30) == "pool of two"
+        assert name() == "own"
+
+
+def test_closing_ends_the_idle_sessions(two: str) -> None:
+    with transaction():
+        pass
+    close_pool()
+    assert end_sessions_of(two, "pool of two") == 0
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql"])
+def test_both_schemes_of_a_url_work(empty_url: str, scheme: str) -> None:
+    open_pool(f"{scheme}://{empty_url.split('://', 1)[1]}", max_connections=1, application_name="x")
+    assert in_transaction()
+    close_pool()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:s3cret@host/db?nonsense=1",
+        "postgresql://user:s3cret@[host/db",
+        "postgresql://user:s3cret@host/db%",
+        "s3cret nonsense",
+    ],
+)
+def test_a_url_that_makes_no_sense_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="VM_DB_URL") as refused:
+        open_pool(url, max_connections=1, application_name="x")
+    assert "s3cret" not in str(refused.value)
+    assert refused.value.__suppress_context__
