@@ -19,6 +19,19 @@ from vm_webapp.local import LocalServers, find_redis_server, start_local_servers
 TEMPLATE = "vm_template"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--full``."""
+    parser.addoption(
+        "--full", action="store_true", help="run the chaos tests at full size: an hour instead of a minute"
+    )
+
+
+@pytest.fixture(scope="session")
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether tests that have a long form should take it."""
+    return bool(request.config.getoption("--full"))
+
+
 @pytest.fixture(scope="session")
 def servers() -> Iterator[LocalServers]:
     """A real PostgreSQL and a real Redis."""

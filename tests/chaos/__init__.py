@@ -1,0 +1,1 @@
+"""The product while things around it break: real processes, real servers, real signals."""

@@ -1,0 +1,159 @@
+"""Calls that have to end: canceled runs, lost leases, deadlines, and a worker that shuts down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from dramatiq import Worker
+
+from actors import broker
+from tests.fakes.behaviours import GOOD, Behaviour, delayed, stalled
+from tests.fakes.model_server import ModelServer
+from tests.support.runs import create_and_ring, read, types, wait_until_still
+from tests.support.waiting import eventually
+from tests.worker.conftest import StartWorker
+from vm_webapp.db.pool import execute, transaction
+from vm_webapp.runs import lifecycle, queries
+
+SILENT = Behaviour(silent=True)
+
+
+@pytest.fixture
+def model() -> Iterator[ModelServer]:
+    """A fake Kimi."""
+    with ModelServer() as server:
+        yield server
+
+
+def kimi(model: ModelServer, **settings: Any) -> dict[str, Any]:
+    """Return the settings of a worker that calls this server."""
+    return {"kimi_api_key": "sk-test-key", "kimi_base_url": model.base_url, **settings}
+
+
+@pytest.mark.parametrize("behaviour", [SILENT, stalled()], ids=["no answer at all", "silence in mid-text"])
+def test_a_cancel_reaches_a_silent_call_within_two_seconds_and_frees_its_thread(
+    start_worker: StartWorker, model: ModelServer, behaviour: Behaviour
+) -> None:
+    model.enqueue(behaviour)
+    with start_worker(**kimi(model, worker_threads=1)):
+        run_id = create_and_ring("content_calendar")
+        model.wait_until(lambda server: server.in_flight == 1)
+        lifecycle.cancel_run_if_open(run_id, actor="ann")
+        began = time.monotonic()
+        model.wait_until(lambda server: server.disconnects == 1)
+        assert time.monotonic() - began < 2.0
+        assert wait_until_still(create_and_ring("content_calendar")).status == "completed"
+    assert queries.get_run(run_id).status == "canceled"
+    assert types(run_id)[-1] == "run.canceled"
+
+
+def test_a_call_past_its_deadline_is_ended_and_counted(start_worker: StartWorker, model: ModelServer) -> None:
+    model.enqueue(SILENT)
+    with start_worker(**kimi(model)):
+        run_id = create_and_ring("content_calendar")
+        model.wait_until(lambda server: server.in_flight == 1)
+        runner = broker.service.runtime.runner
+        (held,) = runner.leases._snapshot()
+        held.give_up_at = 0.0
+        eventually(lambda: "stage.released" in types(run_id), "the attempt is given up")
+        assert wait_until_still(run_id).status == "completed"
+
+
+def test_a_lost_lease_ends_the_call_and_its_result_is_not_written(
+    start_worker: StartWorker, model: ModelServer
+) -> None:
+    model.enqueue(SILENT)
+    with start_worker(**kimi(model)):
+        run_id = create_and_ring("content_calendar")
+        model.wait_until(lambda server: server.in_flight == 1)
+        _take_over(run_id)
+        model.wait_until(lambda server: server.disconnects == 1)
+        eventually(lambda: len(broker.service.runtime.runner.leases) == 0, "the thread is free")
+    assert queries.list_artifacts(run_id) == []
+    assert queries.get_run(run_id).stages[0].status == "running"
+
+
+def _take_over(run_id: UUID) -> None:
+    """Let another worker have the stage: rescued, and claimed again."""
+    with transaction():
+        execute(
+            "UPDATE stages SET lease_expires_at = now() - interval '1 s' WHERE run_id = %(id)s AND status = 'running'",
+            id=run_id,
+        )
+    (stage,) = read("SELECT id FROM stages WHERE run_id = %(id)s AND status = 'running'", id=run_id)
+    lifecycle.rescue_expired_leases()
+    other = lifecycle.Claimant(uuid4(), "kimi")
+    # The idle worker may be faster; then it is the one that took over, and is made to lose it again.
+    if lifecycle.claim_stage(stage["id"], other, token=uuid4()) is None:
+        _take_over(run_id)
+
+
+def test_a_drain_lets_a_call_in_flight_finish_and_leaves_the_next_stage_to_others(
+    start_worker: StartWorker, model: ModelServer
+) -> None:
+    model.enqueue(delayed(0.7))
+    with start_worker(**kimi(model, drain_seconds=10)):
+        run_id = create_and_ring("plan_90d", auto_approve=True)
+        model.wait_until(lambda server: server.in_flight == 1)
+    run = queries.get_run(run_id)
+    assert [stage.status for stage in run.stages] == ["completed", "queued", "pending"]
+    assert len(model.requests) == 1
+
+
+def test_a_drain_hands_back_what_does_not_finish_in_time(start_worker: StartWorker, model: ModelServer) -> None:
+    model.enqueue(SILENT, SILENT)
+    with start_worker(**kimi(model, drain_seconds=0.2)):
+        runs = [create_and_ring("content_calendar") for _ in range(2)]
+        model.wait_until(lambda server: server.in_flight == 2)
+    assert model.disconnects == 2
+    for run_id in runs:
+        assert types(run_id)[-1] == "stage.released"
+        assert queries.get_run(run_id).stages[0].status == "queued"
+    counters = read("SELECT failures, rescues, releases FROM stages WHERE attempt > 0")
+    assert [tuple(each.values()) for each in counters] == [(0, 0, 1)] * 2
+    model.script = lambda body: GOOD
+    with start_worker(**kimi(model)):
+        assert {wait_until_still(run_id).status for run_id in runs} == {"completed"}
+
+
+def test_the_heartbeat_tells_how_the_worker_fares(start_worker: StartWorker, model: ModelServer) -> None:
+    with start_worker(**kimi(model, drain_seconds=5)):
+        wait_until_still(create_and_ring("content_calendar"))
+        seen = eventually(
+            lambda: read("SELECT * FROM worker_heartbeats WHERE state = 'working' AND last_model_outcome IS NOT NULL"),
+            "a heartbeat with an outcome",
+        )[0]
+        assert (seen["slots"], seen["provider"], seen["last_model_outcome"]["code"]) == (4, "kimi", "ok")
+        assert seen["counters"]["finished"] == 2
+        assert seen["last_claim_at"] is not None
+        model.enqueue(delayed(2.0))
+        create_and_ring("content_calendar")
+        model.wait_until(lambda server: server.in_flight == 1)
+    (ended,) = read("SELECT state, stopped_at, in_flight FROM worker_heartbeats")
+    assert (ended["state"], ended["in_flight"]) == ("stopped", 0)
+    assert ended["stopped_at"] is not None
+
+
+def test_a_worker_with_a_dead_thread_stops_looking_alive(
+    start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("os.kill", lambda pid, number: asked.append(number))
+    with start_worker() as worker:
+        eventually(lambda: read("SELECT 1 AS found FROM worker_heartbeats"), "a first heartbeat")
+        _let_one_thread_die(worker)
+        eventually(lambda: asked, "the process asks itself to end")
+        before = read("SELECT last_tick_at FROM worker_heartbeats")
+        pulse = broker.service.runtime.pulse
+        pulse.tick_once(time.monotonic())
+        assert read("SELECT last_tick_at FROM worker_heartbeats") == before
+        assert broker.service.deaf
+
+
+def _let_one_thread_die(worker: Worker) -> None:
+    worker.workers[0].stop()
+    worker.workers[0].join(5)
