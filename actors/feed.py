@@ -176,7 +176,11 @@ class FeedingConsumer(Consumer):
                 self._freed.wait(seconds)
             return None
         try:
-            return self._take_hint() if self._bell.wait(seconds) else None
+            rung = self._bell.wait(seconds)
+            if rung and not self._service.takes_work:
+                self._bell.ring()  # a drain has begun meanwhile: this was meant for somebody who stays
+                return None
+            return self._take_hint() if rung else None
         except (redis.RedisError, OSError) as error:
             self._note_redis_down(type(error).__name__)
             return None

@@ -17,7 +17,6 @@ from uuid import UUID
 from dramatiq.broker import Broker
 from dramatiq.middleware import Middleware
 
-from actors.runtime import WorkerRuntime, open_runtime
 from vm_webapp.errors import VMError
 from vm_webapp.logs import configure_logging
 from vm_webapp.runs.due import DueStages, find_due
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from dramatiq import Worker
 
     from actors.broker import HintBroker
+    from actors.runtime import WorkerRuntime
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +78,9 @@ class WorkerService(Middleware):
         Raises:
             SystemExit: the configuration is wrong; one line on stderr says how.
         """
+        # Here, because a process that only sends hints has no use for model clients and all the rest.
+        from actors.runtime import open_runtime
+
         # What is prefetched counts as work in progress, so nothing is hoarded beyond the threads there are.
         worker.queue_prefetch = worker.worker_threads
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 
 from aiohttp import web
@@ -33,8 +34,10 @@ async def serve(
         try:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
+            # asyncio puts the address into the text of the error; the number has the plain reason.
+            reason = os.strerror(error.errno).lower() if error.errno else str(error)
             raise ConfigurationError(
-                f"cannot listen on {host}:{port}: {error.strerror}; choose another with --host and --port"
+                f"cannot listen on {host}:{port}: {reason}; choose another with --host and --port"
             ) from error
         bound = runner.addresses[0][1]
         on_started(f"http://{f'[{host}]' if ':' in host else host}:{bound}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vm_webapp.db import migrate
+from vm_webapp.db import bundle, migrate
 from vm_webapp.errors import ConfigurationError
 
 
@@ -14,9 +14,9 @@ def test_both_schemes_migrate(database_url: str, scheme: str, options: str) -> N
     url = f"{scheme}://{database_url.split('://', 1)[1]}{options}"
     with migrate._advisory_lock(url) as session, session.cursor() as cursor:
         cursor.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    assert migrate.read_status(url).pending == migrate.bundled_ids()
-    assert migrate.apply_pending(url) == migrate.bundled_ids()
-    assert migrate.read_status(url).applied == migrate.bundled_ids()
+    assert migrate.read_status(url).pending == bundle.bundled_ids()
+    assert migrate.apply_pending(url) == bundle.bundled_ids()
+    assert migrate.read_status(url).applied == bundle.bundled_ids()
 
 
 @pytest.mark.parametrize("act", [migrate.read_status, migrate.apply_pending, migrate.unlock])

@@ -13,7 +13,7 @@ import pytest
 from yoyo import get_backend, read_migrations
 
 from tests.conftest import url_of
-from vm_webapp.db import migrate
+from vm_webapp.db import bundle, migrate
 from vm_webapp.db.models import TABLES
 from vm_webapp.db.pool import rows, transaction
 from vm_webapp.errors import Conflict, DatabaseUnavailable
@@ -32,17 +32,17 @@ def test_down_and_up_again_leave_the_same_schema(database_url: str) -> None:
     before = dump(database_url)
     with closing(get_backend(database_url).connection):
         backend = get_backend(database_url)
-        backend.rollback_migrations(backend.to_rollback(read_migrations(str(migrate.MIGRATIONS))))
+        backend.rollback_migrations(backend.to_rollback(read_migrations(str(bundle.MIGRATIONS))))
         backend.connection.close()
     assert "CREATE TABLE public.runs" not in dump(database_url)
-    assert migrate.apply_pending(database_url) == migrate.bundled_ids()
+    assert migrate.apply_pending(database_url) == bundle.bundled_ids()
     assert dump(database_url) == before
 
 
 def test_every_migration_has_a_rollback_and_names_what_it_depends_on() -> None:
-    for id in migrate.bundled_ids():
-        assert (migrate.MIGRATIONS / f"{id}.rollback.sql").read_text().strip()
-        assert "-- depends:" in (migrate.MIGRATIONS / f"{id}.sql").read_text()
+    for id in bundle.bundled_ids():
+        assert (bundle.MIGRATIONS / f"{id}.rollback.sql").read_text().strip()
+        assert "-- depends:" in (bundle.MIGRATIONS / f"{id}.sql").read_text()
 
 
 def test_applying_twice_changes_nothing(database_url: str) -> None:

@@ -15,10 +15,10 @@ DATA = (".sql", ".yaml", ".md", ".html", ".css", ".js", ".json", ".svg", ".txt")
 
 ASK = """
 import vm_webapp
-from vm_webapp.db import migrate
+from vm_webapp.db import bundle, migrate
 from vm_webapp.workflows.loader import load_catalog
 print(vm_webapp.__file__)
-print(migrate.MIGRATIONS, *migrate.bundled_ids())
+print(bundle.MIGRATIONS, *bundle.bundled_ids())
 print(load_catalog().get("plan_90d").name)
 """
 

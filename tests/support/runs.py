@@ -37,9 +37,7 @@ def wait_until_still(run_id: UUID, *, seconds: float = 15.0) -> RunRecord:
         run = queries.get_run(run_id)
         return run if run.status in STILL else None
 
-    found = eventually(look, f"run {run_id} comes to rest", seconds=seconds)
-    assert found is not None
-    return found
+    return eventually(look, f"run {run_id} comes to rest", seconds=seconds)
 
 
 def types(run_id: UUID) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TypeVar
 Value = TypeVar("Value")
 
 
-def eventually(look: Callable[[], Value], what: str, *, seconds: float = 15.0, every: float = 0.02) -> Value:
+def eventually(look: Callable[[], Value | None], what: str, *, seconds: float = 15.0, every: float = 0.02) -> Value:
     """Return the first true value of ``look``.
 
     Raises:

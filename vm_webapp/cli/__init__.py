@@ -59,7 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="create a run, show its progress, write its documents to a folder")
     run.add_argument("request", help="what is wanted, in a sentence or more")
     run.add_argument("--workflow", default="plan_90d", help="which workflow (default: %(default)s)")
-    run.add_argument("--base-url", help="a running API; without it everything is started here (VM_API_TOKEN is sent)")
+    run.add_argument(
+        "--base-url", type=_base_url, help="a running API; without it everything is started here (VM_API_TOKEN is sent)"
+    )
     run.add_argument("--output", help="folder for the documents (default: ./<workflow>-<run id>)")
     run.set_defaults(command=_run)
 
@@ -72,10 +74,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _settings(*, quiet: bool = False) -> Settings:
-    from vm_webapp.logs import configure_logging
     from vm_webapp.settings import read_settings
 
     settings = read_settings()
+    from vm_webapp.logs import configure_logging
+
     if quiet and settings.log_level == "INFO":
         settings = replace(settings, log_level="ERROR")
     configure_logging(settings.log_level, json=settings.managed)
@@ -124,14 +127,20 @@ def _migrate(arguments: argparse.Namespace) -> int:
 
 
 def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 65_535:
-        raise argparse.ArgumentTypeError("must be from 0 to 65535")
-    return number
+    return _whole_number(text, 0, 65_535)
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
+    return _whole_number(text, 1, 1_000_000)
+
+
+def _whole_number(text: str, low: int, high: int) -> int:
+    if not text.isdecimal() or not low <= int(text) <= high:
+        raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}")
+    return int(text)
+
+
+def _base_url(text: str) -> str:
+    if not text.startswith(("http://", "https://")):
+        raise argparse.ArgumentTypeError("must begin with http:// or https://")
+    return text.rstrip("/")

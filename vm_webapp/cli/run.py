@@ -61,7 +61,9 @@ async def _run(settings: Settings, request: str, workflow: str, base_url: str | 
             error = run["error"] or {"message": "it was canceled"}
             raise RunFailed(f"the run {run['status']}: {error['message']}")
         folder = Path(output or f"{workflow}-{run['id']}")
-        for path in _save(await _documents(client, run), folder):
+        documents = _save(await _documents(client, run), folder)
+        console.print(f"completed: {len(documents)} documents", highlight=False)
+        for path in documents:
             console.print(f"  {path}", highlight=False, soft_wrap=True)
     return 0
 
@@ -70,7 +72,7 @@ async def _run(settings: Settings, request: str, workflow: str, base_url: str | 
 async def _api(settings: Settings, base_url: str | None) -> AsyncIterator[httpx.AsyncClient]:
     headers = {"Authorization": f"Bearer {settings.api_token}"} if settings.api_token else {}
     if base_url is not None:
-        async with httpx.AsyncClient(base_url=base_url.rstrip("/"), headers=headers, timeout=60) as client:
+        async with httpx.AsyncClient(base_url=base_url, headers=headers, timeout=60) as client:
             yield client
         return
     said: list[str] = []
@@ -130,15 +132,19 @@ async def _call(client: httpx.AsyncClient, method: str, path: str, **options: An
     try:
         response = await client.request(method, path, **options)
         body: dict[str, Any] = response.json()
-    except httpx.InvalidURL as error:
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise ConfigurationError(f"--base-url is not a URL: {error}") from error
     except httpx.HTTPError as error:
-        raise ConfigurationError(f"the API at {client.base_url} does not answer: {error}") from error
+        raise ConfigurationError(f"the API at {_address(client)} does not answer: {error}") from error
     except ValueError as error:
-        raise ConfigurationError(f"{client.base_url} is not this API: it answered no JSON") from error
+        raise ConfigurationError(f"{_address(client)} is not this API: it answered no JSON") from error
     if response.is_success:
         return body
     detail = body.get("detail", response.reason_phrase)
     if response.status_code in (401, 403):
         raise ConfigurationError(detail)
     raise RunFailed(detail)
+
+
+def _address(client: httpx.AsyncClient) -> str:
+    return str(client.base_url).rstrip("/")

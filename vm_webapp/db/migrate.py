@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -19,9 +18,9 @@ import psycopg2
 from yoyo import get_backend, read_migrations
 from yoyo.exceptions import LockTimeout
 
+from vm_webapp.db.bundle import MIGRATIONS, bundled_ids
 from vm_webapp.errors import ConfigurationError, Conflict, DatabaseUnavailable, VMError
 
-MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 ADVISORY_LOCK = 0x766D_6D69_6772  # "vmmigr": any number that nothing else in this database uses
 LOCK_TIMEOUT = "5s"
 STATEMENT_TIMEOUT = "15min"
@@ -46,11 +45,6 @@ class SchemaStatus:
     applied: tuple[str, ...]
     pending: tuple[str, ...]
     unknown: tuple[str, ...]
-
-
-def bundled_ids() -> tuple[str, ...]:
-    """Return the ids of this build's migrations, oldest first."""
-    return tuple(path.stem for path in sorted(MIGRATIONS.glob("*.sql")) if ".rollback" not in path.name)
 
 
 def read_status(url: str) -> SchemaStatus:

@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from vm_webapp.db.migrate import bundled_ids
+from vm_webapp.db.bundle import bundled_ids
 from vm_webapp.db.pool import Row, row, rows, transaction
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.redis_client import quick_client
@@ -19,6 +19,8 @@ from vm_webapp.settings import Settings
 
 STUCK_SECONDS = 15
 REDIS_TIMEOUT_SECONDS = 0.3
+PROBE_KEY = "vm:probe"
+PROBE_EXPIRE_SECONDS = 60
 PRIVATE = frozenset({"workers", "detail"})
 
 
@@ -94,11 +96,12 @@ class HealthChecker:
         if self._redis is None:
             return {"status": "none", "note": "no Redis: work is found by polling"}
         try:
-            self._redis.ping()
-        except (redis.RedisError, OSError):
+            # A write: a replica whose primary is gone, or a full Redis, answers PING and takes no hint.
+            self._redis.set(PROBE_KEY, 1, ex=PROBE_EXPIRE_SECONDS)
+        except (redis.RedisError, OSError) as error:
             return {
                 "status": "degraded",
-                "note": "Redis does not answer: work goes on at the pace of the poll interval",
+                "note": f"Redis takes no hints ({type(error).__name__}): work goes on at the pace of the poll interval",
             }
         return {"status": "ok"}
 

@@ -10,10 +10,11 @@ from typing import Any, Literal
 from uuid import UUID
 
 from vm_webapp import __version__
-from vm_webapp.db.migrate import bundled_ids
+from vm_webapp.db.bundle import bundled_ids
 from vm_webapp.db.pool import execute, json, row, transaction
 
 FRESH_SECONDS = 6
+LONGEST_GAP_SECONDS = 5  # between ticks of the fleet; after a longer one the database counts as having been away
 WorkerState = Literal["starting", "working", "draining", "stopped"]
 
 
@@ -43,25 +44,46 @@ class Beat:
     counters: dict[str, int] = field(default_factory=dict)
 
 
-def write_heartbeat(worker: WorkerIdentity, beat: Beat) -> str:
-    """Write the worker's row, and return what tells its database from any other."""
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What the database answers to a heartbeat.
+
+    Attributes:
+        fingerprint: tells the database from any other.
+        steady_seconds: for how long ticks of any worker have reached it without a gap, by its clock. While that is
+            short, a lease that ran out says nothing about its worker, who may not have been able to renew it.
+    """
+
+    fingerprint: str
+    steady_seconds: float
+
+
+def write_heartbeat(worker: WorkerIdentity, beat: Beat) -> Heard:
+    """Write the worker's row."""
     with transaction(durable=False):
         fingerprint = read_fingerprint()
-        execute(
+        written = row(
             """
+            WITH steady AS (
+                SELECT coalesce(min(steady_since), clock_timestamp()) AS since FROM worker_heartbeats
+                 WHERE last_tick_at > clock_timestamp() - %(gap)s * interval '1 second'
+            )
             INSERT INTO worker_heartbeats AS w (worker_id, host, pid, build, newest_migration, fingerprint, provider,
                    llm_cap, state, slots, in_flight, last_claim_at, last_model_outcome, last_error, counters,
-                   stopped_at)
+                   last_tick_at, steady_since, stopped_at)
             VALUES (%(worker_id)s, %(host)s, %(pid)s, %(build)s, %(newest_migration)s, %(fingerprint)s, %(provider)s,
                    %(llm_cap)s, %(state)s, %(slots)s, %(in_flight)s, %(last_claim_at)s, %(outcome)s, %(error)s,
-                   %(counters)s, CASE WHEN %(state)s = 'stopped' THEN clock_timestamp() END)
+                   %(counters)s, clock_timestamp(), (SELECT since FROM steady), CASE WHEN %(state)s = 'stopped' THEN clock_timestamp() END)
             ON CONFLICT (worker_id) DO UPDATE
                SET state = excluded.state, in_flight = excluded.in_flight, last_tick_at = clock_timestamp(),
+                   steady_since = excluded.steady_since,
                    last_claim_at = coalesce(excluded.last_claim_at, w.last_claim_at),
                    last_model_outcome = coalesce(excluded.last_model_outcome, w.last_model_outcome),
                    last_error = coalesce(excluded.last_error, w.last_error),
                    counters = excluded.counters, stopped_at = excluded.stopped_at
+            RETURNING extract(epoch FROM clock_timestamp() - steady_since)::float8 AS steady_seconds
             """,
+            gap=LONGEST_GAP_SECONDS,
             worker_id=worker.worker_id,
             host=worker.host,
             pid=worker.pid,
@@ -78,7 +100,8 @@ def write_heartbeat(worker: WorkerIdentity, beat: Beat) -> str:
             error=json(beat.last_error) if beat.last_error else None,
             counters=json(beat.counters),
         )
-        return fingerprint
+        assert written is not None
+        return Heard(fingerprint, written["steady_seconds"])
 
 
 def purge_stopped_workers() -> int:

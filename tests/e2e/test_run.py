@@ -1,0 +1,71 @@
+"""``run`` in the terminal: progress, documents in a folder, exit codes, one line for what goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.fakes.behaviours import answer, refusal
+from tests.fakes.model_server import ModelServer
+from tests.support.processes import program
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A new, empty folder."""
+    with TemporaryDirectory(prefix="vm-tests-") as made:
+        yield Path(made)
+
+
+def test_a_request_becomes_a_folder_of_documents(folder: Path) -> None:
+    with ModelServer() as model:
+        model.enqueue(answer("# Research"), answer("# Strategy"), answer("# Plan"))
+        env = {
+            "VM_WORKSPACE_ROOT": str(folder / "workspace"),
+            "KIMI_API_KEY": "sk-test-key",
+            "KIMI_BASE_URL": model.base_url,
+        }
+        command = ("run", "90-day plan for a CRM for dental clinics", "--workflow", "plan_90d")
+        output = str(folder / "documents")
+        with program(*command, "--output", output, env=env, folder=folder / "log") as running:
+            assert running.wait(seconds=60) == 0, running.output()
+            said = running.output()
+    written = {path.name: path.read_text() for path in (folder / "documents").iterdir()}
+    assert written == {"01-research.md": "# Research", "02-strategy.md": "# Strategy", "03-plan.md": "# Plan"}
+    assert all(name in said for name in ("Research", "Strategy", "90-day plan", "03-plan.md", "completed"))
+
+
+def test_a_refused_key_ends_with_one_line_that_says_what_to_do(folder: Path) -> None:
+    with ModelServer(lambda body: refusal(401, "invalid_authentication_error", "Invalid Authentication")) as model:
+        env = {
+            "VM_WORKSPACE_ROOT": str(folder / "workspace"),
+            "KIMI_API_KEY": "sk-test-key",
+            "KIMI_BASE_URL": model.base_url,
+        }
+        output = str(folder / "documents")
+        with program("run", "a plan", "--output", output, env=env, folder=folder / "log") as running:
+            assert running.wait(seconds=60) == 1
+            (line,) = running.stderr.read_text().splitlines()
+    assert line.startswith("vm_webapp: the run failed: HTTP 401: Invalid Authentication")
+    assert "sk-test-key" not in running.output()
+    assert not (folder / "documents").exists()
+
+
+def test_an_unknown_workflow_is_named_beside_those_there_are(folder: Path) -> None:
+    env = {"VM_WORKSPACE_ROOT": str(folder / "workspace")}
+    with program("run", "x", "--workflow", "nonsense", env=env, folder=folder / "log") as running:
+        assert running.wait(seconds=60) == 1
+        (line,) = running.stderr.read_text().splitlines()
+    assert "nonsense" in line
+    assert "plan_90d" in line
+
+
+def test_an_api_that_does_not_answer_is_one_clear_line(folder: Path) -> None:
+    env = {"VM_WORKSPACE_ROOT": str(folder / "workspace")}
+    with program("run", "x", "--base-url", "http://127.0.0.1:1", env=env, folder=folder / "log") as running:
+        assert running.wait() == 2
+        (line,) = running.output().splitlines()
+    assert line.startswith("vm_webapp: the API at http://127.0.0.1:1 does not answer")

@@ -1,0 +1,177 @@
+"""``serve`` on a laptop: one command, everything in it, and nothing left behind."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.processes import Program, child_pids, is_running, program
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """A new, empty workspace."""
+    with TemporaryDirectory(prefix="vm-tests-") as folder:
+        yield Path(folder) / "workspace"
+
+
+class Served:
+    """A running ``serve`` and a client of it."""
+
+    def __init__(self, running: Program) -> None:
+        self.program = running
+        running.says("API ", seconds=40)
+        found = re.search(r"API\s+(http://\S+)", running.output())
+        assert found is not None
+        self.client = httpx.Client(base_url=f"{found[1]}/api/v2", timeout=40, trust_env=False)
+
+    def ready(self) -> bool:
+        """Whether the API says that work can progress."""
+        return self.client.get("/health/ready").status_code == 200
+
+    def worker_pid(self) -> int:
+        """Return the process id of the worker that serve keeps."""
+        return eventually(self._worker_pid, "a worker")
+
+    def _worker_pid(self) -> int | None:
+        for pid in child_pids(self.program.pid):
+            if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return pid
+        return None
+
+    def run_to_the_end(self, workflow: str = "content_calendar") -> dict[str, Any]:
+        """Create a run and return it when it is finished."""
+        created = self.client.post("/runs", json={"workflow": workflow, "request": "a calendar for a bakery"})
+        assert created.status_code == 201, created.text
+
+        def look() -> dict[str, Any] | None:
+            run: dict[str, Any] = self.client.get(f"/runs/{created.json()['id']}", params={"wait": 5}).json()
+            return run if run["finished_at"] else None
+
+        return eventually(look, "the run finishes", seconds=30)
+
+
+@contextmanager
+def served(root: Path, *arguments: str, **env: str) -> Iterator[Served]:
+    """Run ``serve`` on a free port for the block."""
+    given = {"VM_WORKSPACE_ROOT": str(root), **env}
+    with program("serve", "--port", "0", *arguments, env=given, folder=root.parent / "log") as running:
+        serving = Served(running)
+        with serving.client:
+            yield serving
+
+
+def servers_of(root: Path) -> list[int]:
+    """Return the process ids of the embedded servers of a workspace, which work in its folders."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(root):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_one_command_carries_a_run_to_completed_and_leaves_nothing_running(root: Path) -> None:
+    with served(root) as serving:
+        run = serving.run_to_the_end()
+        assert run["status"] == "completed"
+        document = serving.client.get(f"/runs/{run['id']}/artifacts/calendar")
+        assert document.headers["content-type"].startswith("text/markdown")
+        assert "no model was called" in document.text
+        lines = serving.program.stdout.read_text().splitlines()
+        assert lines[0].startswith("API       http://127.0.0.1:")
+        assert "offline" in lines[1]
+        assert str(root) in lines[2]
+        pids = [serving.worker_pid(), *servers_of(root)]
+        assert len(pids) >= 2
+        assert serving.program.stop() == 0
+        assert not any(is_running(pid) for pid in pids)
+        assert "Traceback" not in serving.program.output()
+
+
+def test_a_worker_that_dies_is_replaced(root: Path) -> None:
+    with served(root) as serving:
+        eventually(serving.ready, "ready", seconds=20)
+        first = serving.worker_pid()
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: serving.worker_pid() != first, "another worker")
+        assert serving.run_to_the_end("smoke")["status"] == "completed"
+
+
+def test_sigkill_leaves_nothing_that_blocks_the_next_start(root: Path) -> None:
+    with served(root) as serving:
+        eventually(serving.ready, "ready", seconds=20)
+        worker = serving.worker_pid()
+        run = serving.run_to_the_end("smoke")
+        serving.program.kill()
+        eventually(lambda: not is_running(worker), "the worker sees that its parent is gone")
+    with served(root) as again:
+        assert again.client.get(f"/runs/{run['id']}").json()["status"] == "completed"
+        assert again.run_to_the_end("smoke")["status"] == "completed"
+
+
+def test_ctrl_c_at_a_bad_moment_leaves_nothing_running(root: Path) -> None:
+    given = {"VM_WORKSPACE_ROOT": str(root)}
+    for pause in (0.3, 0.8, 1.4):
+        with program("serve", "--port", "0", env=given, folder=root.parent / "log") as running:
+            began = time.monotonic()
+            eventually(lambda began=began, pause=pause: time.monotonic() - began > pause, "a bad moment")  # type: ignore[misc]
+            running.signal(signal.SIGINT)
+            assert running.wait() in (0, 130, -signal.SIGINT)
+            assert "Traceback" not in running.output()
+        eventually(lambda: not servers_of(root), "no server is left")
+
+
+def test_a_second_worker_joins_the_same_servers(root: Path) -> None:
+    with served(root, "--no-worker") as serving:
+        env = {"VM_WORKSPACE_ROOT": str(root)}
+        with program("worker", "--poll-interval-ms", "100", env=env, folder=root.parent / "second") as worker:
+            assert serving.run_to_the_end("smoke")["status"] == "completed"
+            assert serving.program.stop() == 0
+            assert servers_of(root), "the worker still uses them"
+            assert worker.stop() == 0
+        eventually(lambda: not servers_of(root), "the last one out stops them")
+
+
+def test_requests_under_way_are_finished_at_the_end(root: Path) -> None:
+    with served(root, "--no-worker") as serving:
+        created = serving.client.post("/runs", json={"workflow": "smoke", "request": "x"}).json()
+        address = serving.client.base_url
+        waiting = http.client.HTTPConnection(address.host, address.port, timeout=40)
+        waiting.request("GET", f"/api/v2/runs/{created['id']}?wait=30")
+        # Two answers on another connection: by then the request before them has been read.
+        for _ in range(2):
+            assert serving.client.get("/health/live").status_code == 200
+        began = time.monotonic()
+        serving.program.signal(signal.SIGTERM)
+        answer = waiting.getresponse()
+        assert (answer.status, b'"queued"' in answer.read()) == (200, True)
+        assert serving.program.wait() == 0
+        assert time.monotonic() - began < 10
+
+
+def test_a_port_that_is_taken_is_one_clear_line(root: Path) -> None:
+    with served(root, "--no-worker") as serving:
+        port = str(serving.client.base_url.port)
+        env = {"VM_WORKSPACE_ROOT": str(root)}
+        with program("serve", "--port", port, env=env, folder=root.parent / "second") as second:
+            assert second.wait() == 2
+            assert second.output().strip().splitlines() == [
+                f"vm_webapp: cannot listen on 127.0.0.1:{port}: address already in use;"
+                " choose another with --host and --port"
+            ]
+        assert serving.client.get("/health/live").json() == {"status": "live"}

@@ -1,0 +1,72 @@
+"""The command line's refusals: one clear line on stderr, exit code 2, nothing begun."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vm_webapp.cli import main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run",), "the following arguments are required: request"),
+        (("run", "x", "--nonsense"), "unrecognized arguments: --nonsense"),
+        (("run", "x", "--base-url", "nonsense"), "--base-url: must begin with http:// or https://"),
+        (("nonsense",), "invalid choice: 'nonsense'"),
+        (("worker", "--poll-interval-ms", "0"), "must be a whole number from 1 to"),
+        (("worker", "--threads", "x"), "must be a whole number from 1 to"),
+        (("serve", "--port", "70000"), "must be a whole number from 0 to 65535"),
+        (("serve", "--port", "-1"), "must be a whole number from 0 to 65535"),
+        (("migrate", "sideways"), "invalid choice: 'sideways'"),
+        ((), "the following arguments are required: command"),
+    ],
+)
+def test_wrong_usage_is_one_clear_line(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"VM_ENABLE_MANAGED_MODE": "true"}, "VM_ENABLE_MANAGED_MODE=true requires VM_DB_URL"),
+        (
+            {"VM_ENABLE_MANAGED_MODE": "true", "VM_DB_URL": "postgresql://user:secret@db/vm"},
+            "VM_ENABLE_MANAGED_MODE=true requires VM_REDIS_URL",
+        ),
+        ({"APP_ENV": "production"}, "APP_ENV=production requires VM_ENABLE_MANAGED_MODE=true"),
+        ({"PORT": "eight"}, "PORT must be a whole number from 1 to 65535"),
+    ],
+)
+@pytest.mark.parametrize("command", ["serve", "worker", "migrate"])
+def test_a_wrong_environment_stops_every_command_at_once(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    command: str,
+    env: dict[str, str],
+    said: str,
+) -> None:
+    for name in ("VM_ENABLE_MANAGED_MODE", "VM_DB_URL", "VM_REDIS_URL", "APP_ENV", "PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("VM_WORKSPACE_ROOT", str(tmp_path / "workspace"))
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert main([command]) == 2
+    assert capsys.readouterr().err == f"vm_webapp: {said}\n"
+    assert not (tmp_path / "workspace").exists()
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    told = capsys.readouterr().out
+    assert all(command in told for command in ("serve", "worker", "run", "migrate"))
