@@ -9,10 +9,17 @@ EXPIRE_SECONDS = 60
 
 
 class Bell:
-    """One bell for all workers; each ring wakes one of them."""
+    """One bell for all workers; each ring wakes one of them.
 
-    def __init__(self, client: redis.Redis, namespace: str) -> None:
+    Args:
+        client: rings and waits; its time-out must be longer than any wait.
+        namespace: keeps this bell apart from others.
+        probe: a client that gives up sooner, to find out whether Redis answers at all; ``client`` where there is none.
+    """
+
+    def __init__(self, client: redis.Redis, namespace: str, *, probe: redis.Redis | None = None) -> None:
         self._client = client
+        self._probe = probe or client
         self._key = f"{namespace}:bell"
 
     def ring(self) -> None:
@@ -30,3 +37,10 @@ class Bell:
             redis.RedisError: Redis does not answer.
         """
         return self._client.blpop([self._key], timeout=max(seconds, 0.01)) is not None
+
+    def answers(self) -> bool:
+        """Whether Redis answers, and quickly."""
+        try:
+            return bool(self._probe.ping())
+        except (redis.RedisError, OSError):
+            return False

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import Any
+from uuid import UUID
 
 import dramatiq
+import redis
 from dramatiq.broker import Broker, Consumer
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.message import Message
@@ -12,13 +16,16 @@ from dramatiq.message import Message
 from actors.bell import Bell
 from actors.feed import FeedingConsumer
 from actors.hints import HintQueue
-from actors.sender import HintSender
+from actors.sender import Sender
 from actors.service import WorkerService
 from vm_webapp.redis_client import quick_client
+from vm_webapp.runs import wake
+from vm_webapp.runs.progress import StageProgress
+from vm_webapp.runs.wake import channel_of
 
 NAMESPACE = "vm"
 HINT_TIMEOUT_SECONDS = 0.1
-CONSUMER_TIMEOUT_SECONDS = 2.0
+CONSUMER_TIMEOUT_SECONDS = 1.0
 
 
 class HintBroker(Broker):
@@ -26,31 +33,42 @@ class HintBroker(Broker):
 
     Attributes:
         service: the middleware that makes a Dramatiq worker one of ours.
-        hints: how hints are sent.
+        sender: tells Redis things without waiting for it.
     """
 
     def __init__(self, service: WorkerService) -> None:
         super().__init__(middleware=[service])
         self.queues: set[str] = set()
         self.service = service
-        self.hints = HintSender(self._send)
+        self.sender = Sender()
         self._url: str | None = None
         self._hint_broker: RedisBroker | None = None
         self._bell: Bell | None = None
+        self._notices: redis.Redis | None = None
 
     @property
     def hints_failed(self) -> int:
-        """Hints that were not sent since the process began, skipped ones included."""
-        return self.hints.failed
+        """Hints and notices that were not sent since the process began, skipped ones included."""
+        return self.sender.failed
 
     def bind(self, redis_url: str | None) -> None:
         """Say where Redis is; None means that there is none. Nothing is connected yet."""
         self._url = redis_url
-        self._hint_broker = self._bell = None
+        self._hint_broker = self._bell = self._notices = None
         if redis_url is not None:
             client = quick_client(redis_url, HINT_TIMEOUT_SECONDS)
             self._hint_broker = RedisBroker(client=client, namespace=NAMESPACE, middleware=[])
             self._bell = Bell(client, NAMESPACE)
+            self._notices = client
+        wake.connect(self.wake if redis_url else None)
+
+    def wake(self, run_id: UUID) -> None:
+        """Tell those who follow a run that it has new events."""
+        self._publish(run_id, "")
+
+    def report(self, run_id: UUID, progress: StageProgress) -> None:
+        """Tell those who follow a run what its model is writing."""
+        self._publish(run_id, json.dumps(asdict(progress)))
 
     def declare_queue(self, queue_name: str) -> None:
         """Declare a queue; without a delay queue, because nothing here is delayed by the broker."""
@@ -66,7 +84,7 @@ class HintBroker(Broker):
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         """Send a hint and ring the bell, on another thread. Never raises and never waits for Redis' sake."""
         if self._url is not None:
-            self.hints.put(message)
+            self.sender.put(lambda: self._send(message))
         return message
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
@@ -75,8 +93,14 @@ class HintBroker(Broker):
         if self._url is not None:
             client = quick_client(self._url, CONSUMER_TIMEOUT_SECONDS, max_connections=prefetch + 16)
             stock = RedisBroker(client=client, namespace=NAMESPACE, middleware=[])
-            hints, bell = HintQueue(stock, queue_name), Bell(client, NAMESPACE)
+            hints = HintQueue(stock, queue_name)
+            bell = Bell(client, NAMESPACE, probe=quick_client(self._url, HINT_TIMEOUT_SECONDS))
         return FeedingConsumer(queue_name, slots=prefetch, hints=hints, bell=bell, service=self.service)
+
+    def _publish(self, run_id: UUID, notice: str) -> None:
+        client = self._notices
+        if client is not None:
+            self.sender.put(lambda: client.publish(channel_of(run_id), notice))
 
     def _send(self, message: Message[Any]) -> None:
         broker, bell = self._hint_broker, self._bell

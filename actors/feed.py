@@ -154,6 +154,10 @@ class FeedingConsumer(Consumer):
     def _take_hint(self) -> MessageProxy | None:
         if self._hints is None or time.monotonic() < self._redis_down_until:
             return None
+        if self._redis_is_down and self._bell is not None and not self._bell.answers():
+            # One that hangs would hold this thread for a whole time-out, again and again, and polling with it.
+            self._redis_down_until = time.monotonic() + REDIS_PAUSE_SECONDS
+            return None
         try:
             message = self._hints.take(self._free_slots())
         except RedisUnavailable as error:

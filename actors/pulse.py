@@ -27,7 +27,7 @@ TICK_SECONDS = 1.0
 RESCUE_EVERY_SECONDS = 2.0
 PURGE_EVERY_SECONDS = 3600.0
 STATEMENT_TIMEOUT_MS = 3000
-LONGEST_GAP_SECONDS = 5.0
+LAST_BEAT_SECONDS = 5.0
 
 
 class Pulse:
@@ -74,8 +74,6 @@ class Pulse:
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
         self._last_error: dict[str, Any] | None = None
-        self._good_since: float | None = None
-        self._last_good = 0.0
         self._next_rescue = 0.0
         self._next_purge = 0.0
 
@@ -98,7 +96,7 @@ class Pulse:
         self._state, self._stopping = "stopped", True
         self._wake.set()
         if self._thread.is_alive():
-            self._thread.join(timeout=LONGEST_GAP_SECONDS)
+            self._thread.join(timeout=LAST_BEAT_SECONDS)
 
     def tick_once(self, now: float) -> None:
         """Renew, beat, and rescue when that is due.
@@ -113,11 +111,11 @@ class Pulse:
             return
         self._runner.leases.renew_once()
         if self._hears():
-            self._say_alive()
-        self._note_good_tick(now)
-        if self._may_rescue(now) and now >= self._next_rescue and self._state == "working":
-            self._next_rescue = now + RESCUE_EVERY_SECONDS
-            self._rescue()
+            steady_seconds = self._say_alive()
+            # After an outage every lease looks expired until its worker has had the chance to renew it.
+            if steady_seconds >= LEASE_SECONDS and now >= self._next_rescue and self._state == "working":
+                self._next_rescue = now + RESCUE_EVERY_SECONDS
+                self._rescue()
         if now >= self._next_purge:
             self._next_purge = now + PURGE_EVERY_SECONDS
             purge_stopped_workers()
@@ -161,13 +159,14 @@ class Pulse:
             self._on_deaf()
         return False
 
-    def _say_alive(self) -> None:
-        fingerprint = write_heartbeat(self._identity, self._beat())
+    def _say_alive(self) -> float:
+        heard = write_heartbeat(self._identity, self._beat())
         if self._presence is not None:
             self._presence.announce(
                 self._identity.worker_id,
-                {"fingerprint": fingerprint, "state": self._state, "build": self._identity.build},
+                {"fingerprint": heard.fingerprint, "state": self._state, "build": self._identity.build},
             )
+        return heard.steady_seconds
 
     def _beat(self) -> Beat:
         activity = self._runner.activity
@@ -180,21 +179,10 @@ class Pulse:
             counters=activity.snapshot(),
         )
 
-    def _note_good_tick(self, now: float) -> None:
-        # A gap means that this process slept: its view of who is alive is as old as the gap.
-        if self._good_since is None or now - self._last_good > LONGEST_GAP_SECONDS:
-            self._good_since = now
-        self._last_good = now
-
     def _note_bad_tick(self, error: Exception, *, unexpected: bool = False) -> None:
-        self._good_since = None
         self._last_error = {"error": str(error)[:300], "at": datetime.now(UTC).isoformat()}
         self._runner.activity.count("loop_errors")
         log.error("worker.loop_error", extra={"error": str(error)[:300]}, exc_info=unexpected)
-
-    def _may_rescue(self, now: float) -> bool:
-        # After an outage every lease looks expired until its worker has had the chance to renew it.
-        return self._good_since is not None and now - self._good_since >= LEASE_SECONDS
 
     def _rescue(self) -> None:
         rescued = rescue_expired_leases()

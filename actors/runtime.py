@@ -91,7 +91,7 @@ def open_runtime(
             url, redis_url = servers.database_url, servers.redis_url
         assert url is not None, "every mode but local has VM_DB_URL"
         broker.bind(redis_url)
-        opened.callback(broker.hints.flush, LAST_HINTS_SECONDS)
+        opened.callback(broker.sender.flush, LAST_HINTS_SECONDS)
         open_pool(url, max_connections=POOL_CONNECTIONS, application_name="vm-webapp worker")
         opened.callback(close_pool)
         model, template, calls = choose_provider(settings), TemplateProvider(), CallLoop()
@@ -109,6 +109,7 @@ def open_runtime(
             leases=HeldLeases(),
             mirror=ArtifactMirror(settings.workspace_root),
             on_due=ring,
+            on_progress=broker.report,
         )
         pulse = Pulse(
             url,

@@ -1,4 +1,4 @@
-"""Sends hints on a thread of its own: whoever has one goes on at once, whatever state Redis is in."""
+"""Tells Redis things on a thread of its own: whoever has one goes on at once, whatever state Redis is in."""
 
 from __future__ import annotations
 
@@ -8,50 +8,48 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 import redis
-from dramatiq.message import Message
 
 log = logging.getLogger(__name__)
 
 SKIP_AFTER_FAILURE_SECONDS = 2.0
 MOST_WAITING = 1000
 
-Send = Callable[[Message[Any]], None]
+Send = Callable[[], object]
 
 
-class HintSender:
-    """A short line of hints and the thread that empties it. Hints are dropped and counted, never waited for.
-
-    Args:
-        send: sends one hint; raises ``redis.RedisError`` when Redis does not take it.
+class Sender:
+    """A short line of things to send and the thread that empties it. They are dropped and counted, never waited for.
 
     Attributes:
-        failed: hints that were not sent since the process began, skipped ones included.
+        failed: what was not sent since the process began, skipped things included.
     """
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self) -> None:
         self.failed = 0
-        self._send = send
-        self._line: deque[Message[Any]] = deque()
+        self._line: deque[Send] = deque()
         self._filled = threading.Condition()
         self._busy = False
         self._process: int | None = None
         self._skip_until = 0.0
 
-    def put(self, message: Message[Any]) -> None:
-        """Send a hint soon, or drop it: Redis failed a moment ago, or too many hints wait already."""
+    def put(self, send: Send) -> None:
+        """Send something soon, or drop it: Redis failed a moment ago, or too much waits already.
+
+        Args:
+            send: sends it; raises ``redis.RedisError`` when Redis does not take it.
+        """
         with self._filled:
             if time.monotonic() < self._skip_until or len(self._line) >= MOST_WAITING:
                 self.failed += 1
                 return
             self._start_thread()
-            self._line.append(message)
+            self._line.append(send)
             self._filled.notify()
 
     def flush(self, seconds: float) -> bool:
-        """Wait until every hint is sent or dropped; return False when the time is over before that."""
+        """Wait until everything is sent or dropped; return False when the time is over before that."""
         with self._filled:
             return self._filled.wait_for(lambda: not self._line and not self._busy, seconds)
 
@@ -59,7 +57,7 @@ class HintSender:
         # A fork takes the object along and leaves the thread behind.
         if self._process != os.getpid():
             self._process = os.getpid()
-            threading.Thread(target=self._run, name="hints", daemon=True).start()
+            threading.Thread(target=self._run, name="redis-sender", daemon=True).start()
 
     def _run(self) -> None:
         while True:
@@ -67,13 +65,13 @@ class HintSender:
                 self._busy = False
                 self._filled.notify_all()
                 self._filled.wait_for(lambda: bool(self._line))
-                message, self._busy = self._line.popleft(), True
+                send, self._busy = self._line.popleft(), True
             try:
-                self._send(message)
+                send()
             except redis.RedisError as error:
                 self._give_up_for_a_while(error)
             except Exception:
-                log.exception("hint.crashed")
+                log.exception("redis.send_crashed")
 
     def _give_up_for_a_while(self, error: Exception) -> None:
         with self._filled:
@@ -81,4 +79,4 @@ class HintSender:
             dropped = 1 + len(self._line)
             self.failed += dropped
             self._line.clear()
-        log.warning("hint.failed", extra={"error": type(error).__name__, "dropped": dropped})
+        log.warning("redis.send_failed", extra={"error": type(error).__name__, "dropped": dropped})

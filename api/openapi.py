@@ -3,87 +3,95 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from api.problems import PROBLEM_TYPE, Problem
 from api.typed import Operation
 from vm_webapp import __version__
 
 PREFIX = "/api/v2"
 REFERENCE = "#/components/schemas/{model}"
-EVERYWHERE = (401, 422, 500, 503)
-
-PROBLEM = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "request_id": {"type": "string"},
-        "errors": {"type": "array", "items": {"type": "object"}},
-    },
-}
+EVERYWHERE = frozenset({403, 422, 500, 503})
+WITH_PATH = frozenset({404})
+WITH_BODY = frozenset({400, 408, 413, 415})
+WITHOUT_CONTENT = frozenset({304})
 
 
 def describe(operations: Iterable[Operation]) -> dict[str, Any]:
     """Return the document for these operations."""
     listed = list(operations)
-    inputs = {model for each in listed for model in (each.path_model, each.query_model, each.body_model) if model}
-    outputs = {each.answer for each in listed if each.answer}
-    wanted: list[Any] = [(model, "validation") for model in sorted(inputs, key=_name)]
-    wanted += [(model, "serialization") for model in sorted(outputs, key=_name)]
+    bodies = {each.body_model for each in listed if each.body_model}
+    answers = {each.answer for each in listed if each.answer} | {Problem}
+    wanted: list[Any] = [(model, "validation") for model in sorted(bodies, key=_name)]
+    wanted += [(model, "serialization") for model in sorted(answers, key=_name)]
     refs, schemas = models_json_schema(wanted, ref_template=REFERENCE)
     by_model = {model: ref for (model, _), ref in refs.items()}
-    components = schemas.get("$defs", {}) | {"Problem": PROBLEM}
     paths: dict[str, dict[str, Any]] = {}
     for each in listed:
-        entry = _operation(each, by_model, components)
-        paths.setdefault(PREFIX + each.path, {})[each.method.lower()] = entry
+        paths.setdefault(PREFIX + each.path, {})[each.method.lower()] = _operation(each, by_model)
     return {
         "openapi": "3.1.0",
         "info": {"title": "VM Webapp", "version": __version__},
         "paths": paths,
         "components": {
-            "schemas": components,
+            "schemas": schemas["$defs"],
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{"bearer": []}],
     }
 
 
-def _operation(each: Operation, refs: dict[Any, Any], components: dict[str, Any]) -> dict[str, Any]:
-    parameters: list[dict[str, Any]] = []
-    for place, model in (("path", each.path_model), ("query", each.query_model)):
-        if model is not None:
-            parameters += _parameters(place, model, components)
-    content: dict[str, Any] = {each.media_type: {"schema": refs[each.answer] if each.answer else {}}}
-    answers: dict[str, Any] = {str(each.status): {"description": each.summary, "content": content}}
-    problem = {"schema": {"$ref": REFERENCE.format(model="Problem")}}
-    for status in sorted({*EVERYWHERE, *each.errors}):
-        answers.setdefault(str(status), {"description": "A problem", "content": {"application/problem+json": problem}})
+def _operation(each: Operation, refs: dict[Any, Any]) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "operationId": each.function.__name__,
         "summary": each.summary,
-        "parameters": parameters,
-        "responses": answers,
+        "parameters": [*_parameters("path", each.path_model), *_parameters("query", each.query_model)],
+        "responses": _responses(each, refs),
     }
     if each.body_model is not None:
         body = {"application/json": {"schema": refs[each.body_model]}}
         entry["requestBody"] = {"required": True, "content": body}
+    if each.public:
+        entry["security"] = []
     return entry
 
 
-def _parameters(place: str, model: type[BaseModel], components: dict[str, Any]) -> list[dict[str, Any]]:
-    schema = components[model.__name__]
+def _responses(each: Operation, refs: dict[Any, Any]) -> dict[str, Any]:
+    problems = EVERYWHERE | set(each.errors)
+    problems |= set() if each.public else {401}
+    problems |= WITH_PATH if each.path_model else set()
+    problems |= WITH_BODY if each.body_model else set()
+    found: dict[str, Any] = {
+        str(status): {"description": HTTPStatus(status).phrase, "content": {PROBLEM_TYPE: {"schema": refs[Problem]}}}
+        for status in sorted(problems)
+    }
+    content = {each.media_type: {"schema": refs[each.answer] if each.answer else {}}}
+    for status in (each.status, *each.also):
+        described = {} if status in WITHOUT_CONTENT else {"content": content}
+        found[str(status)] = {"description": HTTPStatus(status).phrase} | described
+    return found
+
+
+def _parameters(place: str, model: type[BaseModel] | None) -> list[dict[str, Any]]:
+    if model is None:
+        return []
+    schema = model.model_json_schema()
     required = schema.get("required", ())
     return [
-        {"name": name, "in": place, "required": place == "path" or name in required, "schema": value}
-        for name, value in schema.get("properties", {}).items()
+        {"name": name, "in": place, "required": name in required, "schema": _without_null(value)}
+        for name, value in schema["properties"].items()
     ]
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Drop what only a body can say: a parameter is left out, never null."""
+    kept = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    rest = {name: value for name, value in schema.items() if name != "anyOf" and (name, value) != ("default", None)}
+    return rest | kept[0] if len(kept) == 1 else rest | ({"anyOf": kept} if kept else {})
 
 
 def _name(model: type[BaseModel]) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Annotated
 
 from aiohttp import web
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from api.request_ids import request_id
 from vm_webapp.errors import InvalidInput, VMError
@@ -16,11 +17,12 @@ from vm_webapp.errors import InvalidInput, VMError
 log = logging.getLogger("api")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-RETRY_AFTER_SECONDS = "2"
+PROBLEM_TYPE = "application/problem+json"
 INTERNAL = "something went wrong on our side; the log has it under this request_id"
 # The core's words about these name hosts and users: the log may have them, a caller may not.
 UNAVAILABLE = {
     "database_unavailable": "the database does not answer; try again in a moment",
+    "no_answer_in_time": "the database took too long; whether anything was written is unknown",
     "overloaded": "too many requests at once; try again in a moment",
 }
 KNOWN = {
@@ -49,7 +51,9 @@ class FieldProblem(BaseModel):
 
 
 class Problem(BaseModel):
-    """The body of every error."""
+    """The body of every error; some have further members, such as ``current_sha256``."""
+
+    model_config = ConfigDict(extra="allow")
 
     type: str
     title: str
@@ -94,8 +98,9 @@ def problem(
     *,
     errors: Sequence[FieldProblem] = (),
     headers: dict[str, str] | None = None,
+    facts: Mapping[str, str | int] = MappingProxyType({}),
 ) -> web.Response:
-    """Return a problem as an answer."""
+    """Return a problem as an answer; ``facts`` become members of their own."""
     body = Problem(
         type=f"/problems/{code}",
         title=HTTPStatus(status).phrase,
@@ -103,11 +108,12 @@ def problem(
         detail=detail,
         request_id=request_id(request),
         errors=list(errors) or None,
+        **facts,
     )
     return web.Response(
         body=body.model_dump_json(exclude_none=True).encode(),
         status=status,
-        content_type="application/problem+json",
+        content_type=PROBLEM_TYPE,
         headers=headers,
     )
 
@@ -148,11 +154,15 @@ def _answer_own(request: web.Request, error: VMError) -> web.Response:
     if status == 503:
         log.warning("request.unavailable", extra=_facts(request) | {"error": detail})
         told = UNAVAILABLE.get(error.code, "this cannot be done just now; try again in a moment")
-        return problem(request, 503, error.code, told, headers={"Retry-After": RETRY_AFTER_SECONDS})
+        return problem(request, 503, error.code, told, headers=_retry_after(error))
     if status >= 500:
         log.error("request.failed", extra=_facts(request) | {"error": detail})
         return problem(request, 500, "internal_error", INTERNAL)
-    return problem(request, status, error.code, detail)
+    return problem(request, status, error.code, detail, headers=_retry_after(error), facts=error.facts)
+
+
+def _retry_after(error: VMError) -> dict[str, str]:
+    return {"Retry-After": str(error.retry_after_seconds)} if error.retry_after_seconds else {}
 
 
 def _answer_aiohttp(request: web.Request, error: web.HTTPException) -> web.Response:

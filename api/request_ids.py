@@ -8,16 +8,16 @@ from uuid import uuid4
 from aiohttp import web
 
 HEADER = "X-Request-ID"
+KEY = web.RequestKey("request_id", str)
 USABLE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 def request_id(request: web.Request) -> str:
     """Return the request's id, which is made or taken over at the first call."""
-    if "request_id" not in request:
+    if KEY not in request:
         given = request.headers.get(HEADER, "")
-        request["request_id"] = given if USABLE.fullmatch(given) else uuid4().hex
-    known: str = request["request_id"]
-    return known
+        request[KEY] = given if USABLE.fullmatch(given) else uuid4().hex
+    return request[KEY]
 
 
 async def stamp(request: web.Request, response: web.StreamResponse) -> None:

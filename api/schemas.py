@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import json
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field, PlainSerializer, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
-from api.problems import FieldProblem, RequestError
+from api.services import SERVICES
 from api.typed import Input, Output
+from api.values import Instant, Moment, Seconds, Whole, refusal
+from vm_webapp.errors import InvalidInput
 from vm_webapp.runs.records import Priority, RunStatus, StageStatus
 
 MAX_REQUEST_CHARACTERS = 20_000
-
-
-def _rfc3339(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-Moment = Annotated[datetime, PlainSerializer(_rfc3339, return_type=str)]
 
 
 class NewRunIn(Input):
@@ -34,11 +26,22 @@ class NewRunIn(Input):
     auto_approve: bool = False
     priority: Priority = "normal"
 
+    @field_validator("workflow")
+    @classmethod
+    def _can_be_run(cls, name: str, info: ValidationInfo) -> str:
+        """Refuse an unknown workflow here, so that it is told of together with whatever else is wrong."""
+        assert info.context is not None
+        try:
+            info.context[SERVICES].catalog.get(name)
+        except InvalidInput as error:
+            raise refusal(str(error)) from None
+        return name
+
 
 class PageQuery(Input):
     """Which page of a listing."""
 
-    limit: int = Field(default=50, ge=1, le=200)
+    limit: Whole = Field(default=50, ge=1, le=200)
     cursor: str | None = None
 
 
@@ -49,8 +52,8 @@ class RunsQuery(PageQuery):
     workflow: str | None = None
     brand_id: UUID | None = None
     project_id: UUID | None = None
-    finished_after: AwareDatetime | None = None
-    finished_before: AwareDatetime | None = None
+    finished_after: Instant | None = None
+    finished_before: Instant | None = None
 
 
 class RunPath(Input):
@@ -74,20 +77,20 @@ class WorkflowPath(Input):
 class WaitQuery(Input):
     """How long to wait for a change of the run's status, in seconds."""
 
-    wait: float = Field(default=0, ge=0, le=30)
+    wait: Seconds = Field(default=0, ge=0, le=30)
 
 
 class EventsQuery(Input):
     """Which events: those with ids above ``after``."""
 
-    after: int = Field(default=0, ge=0, lt=2**63)
-    limit: int = Field(default=50, ge=1, le=200)
+    after: Whole = Field(default=0, ge=0, lt=2**63)
+    limit: Whole = Field(default=50, ge=1, le=200)
 
 
 class VersionQuery(Input):
     """Which version; the newest by default."""
 
-    version: int | None = Field(default=None, ge=1, lt=2**31)
+    version: Whole | None = Field(default=None, ge=1, lt=2**31)
 
 
 class UsageOut(Output):
@@ -252,34 +255,9 @@ class LiveOut(Output):
     status: Literal["live"] = "live"
 
 
-class Cursor(Input):
-    """A position within a listing, as it is before it is made opaque."""
+class ReadyOut(Output):
+    """Whether work can progress; ``reasons`` only where it cannot."""
 
-    at: AwareDatetime
-    id: UUID
-
-    def encode(self) -> str:
-        """Return the opaque form."""
-        return base64.urlsafe_b64encode(self.model_dump_json().encode()).decode().rstrip("=")
-
-    @classmethod
-    def decode(cls, text: str) -> Cursor:
-        """Return the cursor of an opaque form.
-
-        Raises:
-            RequestError: it is not one of ours.
-        """
-        try:
-            raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-            return cls.model_validate(json.loads(raw))
-        except ValueError:
-            message = "not a cursor of this listing; take next_cursor as it was answered"
-            errors = [FieldProblem(parameter="cursor", message=message)]
-            raise RequestError(422, "invalid_parameter", f"cursor: {message}", errors=errors) from None
-
-    @field_validator("at")
-    @classmethod
-    def _within_what_can_be_stored(cls, at: datetime) -> datetime:
-        if not 2000 <= at.year <= 9000:
-            raise ValueError("no such time")
-        return at
+    status: Literal["ready", "not_ready"]
+    dependencies: dict[str, dict[str, Any]]
+    reasons: list[str] | None = Field(default=None, exclude_if=lambda reasons: reasons is None)

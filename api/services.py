@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from api.follow import Followers
 from api.threads import Threads
 from api.watch import RunWatcher
 from vm_webapp.ops.health import HealthChecker
@@ -15,6 +16,9 @@ from vm_webapp.workflows.loader import Catalog
 
 DATABASE_THREADS = 7  # and one for health: eight connections a process
 WAITING_LINE = 256
+# Longer than a statement may take by itself; and shorter than a platform waits for a probe.
+REQUEST_LIMIT_SECONDS = 15.0
+PROBE_LIMIT_SECONDS = 3.0
 
 
 @dataclass
@@ -23,6 +27,7 @@ class Services:
 
     Attributes:
         require_token: whether the door is shut.
+        redis_url: where followers are woken from, None to do without.
         threads: where the core runs.
         health_threads: where probes run, so that they never wait behind requests.
     """
@@ -31,12 +36,17 @@ class Services:
     catalog: Catalog
     health: HealthChecker
     require_token: bool
-    threads: Threads = field(default_factory=lambda: Threads(DATABASE_THREADS, WAITING_LINE, "api"))
-    health_threads: Threads = field(default_factory=lambda: Threads(1, 32, "health"))
+    threads: Threads = field(
+        default_factory=lambda: Threads(DATABASE_THREADS, WAITING_LINE, "api", limit_seconds=REQUEST_LIMIT_SECONDS)
+    )
+    health_threads: Threads = field(default_factory=lambda: Threads(1, 32, "health", limit_seconds=PROBE_LIMIT_SECONDS))
+    redis_url: str | None = None
     watcher: RunWatcher = field(init=False)
+    followers: Followers = field(init=False)
 
     def __post_init__(self) -> None:
         self.watcher = RunWatcher(self.threads, queries.run_statuses)
+        self.followers = Followers(self.threads, queries.newest_event_ids, self.redis_url)
 
 
 SERVICES = web.AppKey("services", Services)

@@ -18,17 +18,26 @@ class Overloaded(Unavailable):
     code = "overloaded"
 
 
+class NoAnswerInTime(Unavailable):
+    """A call took longer than anybody should wait. Whether it took effect is unknown."""
+
+    code = "no_answer_in_time"
+
+
 class Threads:
     """A bounded pool.
 
     Args:
         threads: calls that run at a time.
         waiting: calls that may wait; one more is refused at once.
+        limit_seconds: how long a caller waits for a call, its time in the line included. The database may swallow a
+            statement without a word, and nobody should have to wait for it.
     """
 
-    def __init__(self, threads: int, waiting: int, name: str) -> None:
+    def __init__(self, threads: int, waiting: int, name: str, *, limit_seconds: float) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._most = threads + waiting
+        self._limit_seconds = limit_seconds
         self._pending = 0
 
     async def run(self, function: Callable[[], Result]) -> Result:
@@ -38,6 +47,7 @@ class Threads:
 
         Raises:
             Overloaded: the waiting line is full.
+            NoAnswerInTime: the time limit is over.
         """
         if self._pending >= self._most:
             raise Overloaded("too many requests at once")
@@ -45,7 +55,11 @@ class Threads:
         loop = asyncio.get_running_loop()
         future: Future[Result] = self._executor.submit(function)
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done))
-        return await asyncio.wrap_future(future)
+        try:
+            async with asyncio.timeout(self._limit_seconds):
+                return await asyncio.wrap_future(future)
+        except TimeoutError:
+            raise NoAnswerInTime(f"no answer within {self._limit_seconds:g} s") from None
 
     def close(self) -> None:
         """Refuse further calls and wait for those that run."""

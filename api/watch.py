@@ -28,6 +28,11 @@ class RunWatcher:
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
+    @property
+    def waiting(self) -> int:
+        """How many callers wait."""
+        return len(self._waiting)
+
     async def wait_for_change(self, run_id: UUID, status: str, seconds: float) -> None:
         """Return when the run's status is no longer ``status``, when the time is over, or at shutdown."""
         if self._closed:
@@ -56,11 +61,16 @@ class RunWatcher:
     async def _poll(self) -> None:
         while self._waiting:
             await asyncio.sleep(POLL_SECONDS)
-            wanted = {run_id for run_id, _ in self._waiting.values()}
-            try:
-                found = await self._threads.run(lambda wanted=wanted: self._statuses(wanted))  # type: ignore[misc]
-            except Unavailable:
-                continue  # they wait on; the read at the end says what is wrong
-            for waiter, (run_id, status) in self._waiting.items():
-                if found.get(run_id) != status and not waiter.done():
-                    waiter.set_result(None)
+            if self._waiting:
+                await self._wake_those_whose_run_changed()
+
+    async def _wake_those_whose_run_changed(self) -> None:
+        wanted = {run_id for run_id, _ in self._waiting.values()}
+        try:
+            found = await self._threads.run(lambda: self._statuses(wanted))
+        except Unavailable:
+            return  # they wait on; the read at the end says what is wrong
+        for waiter, (run_id, status) in self._waiting.items():
+            # Whoever came during the query was not asked about.
+            if run_id in wanted and found.get(run_id) != status and not waiter.done():
+                waiter.set_result(None)

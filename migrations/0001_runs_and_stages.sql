@@ -190,6 +190,7 @@ CREATE TABLE worker_heartbeats (
     in_flight          integer NOT NULL,
     started_at         timestamptz NOT NULL DEFAULT now(),
     last_tick_at       timestamptz NOT NULL DEFAULT now(),
+    steady_since       timestamptz NOT NULL DEFAULT now(),
     last_claim_at      timestamptz,
     last_model_outcome jsonb,
     last_error         jsonb,
@@ -197,5 +198,7 @@ CREATE TABLE worker_heartbeats (
     stopped_at         timestamptz,
     CHECK ((state = 'stopped') = (stopped_at IS NOT NULL))
 );
+COMMENT ON COLUMN worker_heartbeats.steady_since IS
+    'since when ticks have reached this database without a gap, whichever workers made them';
 CREATE INDEX worker_heartbeats_fresh ON worker_heartbeats (last_tick_at);
 ALTER TABLE worker_heartbeats SET (fillfactor = 50);

@@ -10,11 +10,18 @@ class VMError(Exception):
         code: stable identifier, the last part of a problem's ``type`` and the ``code`` of a stored error.
         http_status: the status with which the API answers it.
         permanent: whether trying the same thing again is pointless.
+        retry_after_seconds: how soon trying again makes sense, or None.
     """
 
     code = "internal_error"
     http_status = 500
     permanent = True
+    retry_after_seconds: int | None = None
+
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """Return what a program may need beside the text; told in the problem under these names."""
+        return {}
 
 
 class ConfigurationError(VMError):
@@ -59,6 +66,7 @@ class Unavailable(VMError):
     code = "unavailable"
     http_status = 503
     permanent = False
+    retry_after_seconds = 2
 
 
 class DatabaseUnavailable(Unavailable):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import redis
+import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -22,3 +23,9 @@ def quick_client(url: str, timeout_seconds: float, *, max_connections: int = 64)
         max_connections=max_connections,
         retry=Retry(NoBackoff(), 0),
     )
+
+
+def listening_client(url: str) -> redis.asyncio.Redis:
+    """Return a client to listen with, for as long as there is silence: only keep-alives notice a dead connection."""
+    alive = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    return redis.asyncio.Redis.from_url(url, socket_connect_timeout=1.0, **alive)

@@ -10,7 +10,7 @@ from api.typed import Answer, operation
 from vm_webapp.runs import queries
 
 
-@operation("GET", "/runs/{run_id}/artifacts", summary="Every version of every document of a run", errors=(404,))
+@operation("GET", "/runs/{run_id}/artifacts", summary="Every version of every document of a run")
 async def list_artifacts(request: web.Request, path: RunPath) -> Answer[ArtifactsOut]:
     """List them without their content."""
     found = await services(request).threads.run(lambda: queries.list_artifacts(path.run_id))
@@ -21,7 +21,7 @@ async def list_artifacts(request: web.Request, path: RunPath) -> Answer[Artifact
     "GET",
     "/runs/{run_id}/artifacts/{stage}",
     summary="A document's content; the newest version by default",
-    errors=(404,),
+    also=(304,),
     media_type="text/markdown",
 )
 async def read_artifact(request: web.Request, path: ArtifactPath, query: VersionQuery) -> web.Response:
@@ -31,7 +31,12 @@ async def read_artifact(request: web.Request, path: ArtifactPath, query: Version
     )
     artifact = found.artifact
     etag = f'"{artifact.sha256}"'
-    headers = {"ETag": etag, "X-Artifact-Version": str(artifact.version), "Cache-Control": "private, no-cache"}
+    headers = {
+        "ETag": etag,
+        "X-Artifact-Version": str(artifact.version),
+        "Cache-Control": "private, no-cache",
+        "X-Content-Type-Options": "nosniff",  # a model wrote it: no browser may take it for a page
+    }
     given = {tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")}
     if etag in given or "*" in given:
         return web.Response(status=304, headers=headers)

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from api.schemas import LiveOut
+from api.auth import showed_credentials
+from api.schemas import LiveOut, ReadyOut
 from api.services import services
 from api.typed import Answer, operation
+from vm_webapp.errors import Unavailable
+from vm_webapp.ops.health import unanswered
 
 
-@operation("GET", "/health/live", summary="Whether the process answers; depends on nothing else")
+@operation("GET", "/health/live", summary="Whether the process answers; depends on nothing else", public=True)
 async def live(request: web.Request) -> Answer[LiveOut]:
     """Answer."""
     return Answer(LiveOut())
 
 
-@operation("GET", "/health/ready", summary="Whether work can progress, and if not, why and what to do")
-async def ready(request: web.Request) -> web.Response:
+@operation(
+    "GET",
+    "/health/ready",
+    summary="Whether work can progress, and if not, why and what to do",
+    also=(503,),
+    public=True,
+)
+async def ready(request: web.Request) -> Answer[ReadyOut]:
     """Check every dependency. Details that name machines are for callers who may see them."""
     own = services(request)
-    health = await own.health_threads.run(own.health.check)
-    body = health.body(private=request["actor"] is not None)
-    return web.json_response(body, status=200 if health.ready else 503)
+    try:
+        health = await own.health_threads.run(own.health.check)
+    except Unavailable:
+        health = unanswered()
+    body = ReadyOut.model_validate(health.body(private=showed_credentials(request)))
+    return Answer(body, status=200 if health.ready else 503)

@@ -4,44 +4,36 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from actors import execute_stage
+from api.commands import Call, command, ring_after_commit
+from api.cursors import Cursor
 from api.openapi import PREFIX
-from api.schemas import Cursor, NewRunIn, RunOut, RunPath, RunsOut, RunsQuery, WaitQuery
+from api.schemas import NewRunIn, RunOut, RunPath, RunsOut, RunsQuery, WaitQuery
 from api.services import services
 from api.typed import Answer, operation
 from vm_webapp.runs import lifecycle, queries
-from vm_webapp.runs.records import RunRecord
 from vm_webapp.runs.states import FINAL_RUN_STATUSES
 
 
-@operation("POST", "/runs", summary="Create a run; a worker begins with it at once", status=201, errors=(400, 413, 415))
-async def create_run(request: web.Request, body: NewRunIn) -> Answer[RunOut]:
+@command("POST", "/runs", summary="Create a run; a worker begins with it at once", status=201)
+def create_run(call: Call, body: NewRunIn) -> Answer[RunOut]:
     """Persist the run, then ring for a worker."""
-    own = services(request)
     new = lifecycle.NewRun(
-        workflow=own.catalog.get(body.workflow),
+        workflow=call.services.catalog.get(body.workflow),
         request=body.request,
         brand_id=body.brand_id,
         project_id=body.project_id,
         auto_approve=body.auto_approve,
         priority=body.priority,
     )
-    actor = request["actor"]
-
-    def create_and_ring() -> RunRecord:
-        created = lifecycle.create_run(new, actor=actor)
-        for stage_id in created.due_stage_ids:
-            execute_stage.send(str(stage_id))
-        return created.run
-
-    run = await own.threads.run(create_and_ring)
-    return Answer(RunOut.model_validate(run), headers={"Location": f"{PREFIX}/runs/{run.id}"})
+    created = lifecycle.create_run(new, actor=call.actor)
+    ring_after_commit(*created.due_stage_ids)
+    return Answer(RunOut.model_validate(created.run), headers={"Location": f"{PREFIX}/runs/{created.run.id}"})
 
 
 @operation("GET", "/runs", summary="Runs, newest first")
 async def list_runs(request: web.Request, query: RunsQuery) -> Answer[RunsOut]:
     """List a page."""
-    after = Cursor.decode(query.cursor) if query.cursor else None
+    after = Cursor.position(query.cursor)
     where = queries.RunFilter(
         query.status,
         query.workflow,
@@ -50,19 +42,12 @@ async def list_runs(request: web.Request, query: RunsQuery) -> Answer[RunsOut]:
         query.finished_after,
         query.finished_before,
     )
-    page = await services(request).threads.run(
-        lambda: queries.list_runs(where, limit=query.limit, after=(after.at, after.id) if after else None)
-    )
-    position = page.next_position
-    return Answer(
-        RunsOut(
-            items=[RunOut.model_validate(run) for run in page.items],
-            next_cursor=Cursor(at=position[0], id=position[1]).encode() if position else None,
-        )
-    )
+    page = await services(request).threads.run(lambda: queries.list_runs(where, limit=query.limit, after=after))
+    items = [RunOut.model_validate(run) for run in page.items]
+    return Answer(RunsOut(items=items, next_cursor=Cursor.of(page.next_position)))
 
 
-@operation("GET", "/runs/{run_id}", summary="One run; with wait, as soon as its status changes", errors=(404,))
+@operation("GET", "/runs/{run_id}", summary="One run; with wait, as soon as its status changes")
 async def read_run(request: web.Request, path: RunPath, query: WaitQuery) -> Answer[RunOut]:
     """Read it, after waiting for a change where that is asked for and still possible."""
     own = services(request)

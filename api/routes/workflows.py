@@ -18,7 +18,7 @@ async def list_workflows(request: web.Request) -> Answer[WorkflowsOut]:
     return Answer(WorkflowsOut(items=items, problems=list(catalog.problems)))
 
 
-@operation("GET", "/workflows/{name}", summary="One workflow", errors=(404,))
+@operation("GET", "/workflows/{name}", summary="One workflow")
 async def read_workflow(request: web.Request, path: WorkflowPath) -> Answer[WorkflowOut]:
     """Read one."""
     workflow = services(request).catalog.workflows.get(path.name)

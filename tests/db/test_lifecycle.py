@@ -373,3 +373,26 @@ def test_a_brand_that_does_not_exist_is_named_and_nothing_is_written() -> None:
     assert refused.value.pointer == "/brand_id"
     with transaction():
         assert rows("SELECT id FROM runs") == []
+
+
+def _use_up_budgets() -> None:
+    with transaction():
+        execute("UPDATE stages SET failures = 3, rescues = 4, releases = 2")
+
+
+def test_a_retry_resets_every_counter_but_the_number_of_claims() -> None:
+    created = create()
+    held = claim(created)
+    _use_up_budgets()
+    lifecycle.fail_attempt_if_held(held, Failure("x", "y", permanent=True), jitter=0)
+    lifecycle.retry_run_if_failed(created.run.id, from_stage=None, actor="ann")
+    assert counters(created.due_stage_ids[0]) == (1, 0, 0, 0)
+
+
+def test_changes_requested_reset_every_counter_but_the_number_of_claims() -> None:
+    created, digest = wait_for_approval()
+    _use_up_budgets()
+    lifecycle.request_changes_if_waiting(
+        created.run.id, "message", artifact_sha256=digest, feedback="shorter", actor="ann"
+    )
+    assert counters(created.due_stage_ids[0]) == (1, 0, 0, 0)

@@ -86,8 +86,9 @@ def test_a_backlog_is_worked_off_oldest_first_within_the_slots(start_worker: Sta
             finished = [wait_until_still(run) for run in runs]
         assert model.most_in_flight == 2
     assert all(run.status == "completed" for run in finished)
-    started = [run.started_at for run in finished]
-    assert started == sorted(started, key=lambda at: str(at))
+    started = [run.started_at.timestamp() for run in finished if run.started_at]
+    # Two that are handed out together may start in either order; none overtakes those before them.
+    assert all(earlier < later for earlier, later in zip(started, started[2:], strict=False))
 
 
 def test_low_priority_waits_for_normal_runs(start_worker: StartWorker) -> None:

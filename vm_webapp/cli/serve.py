@@ -111,6 +111,7 @@ def _open(settings: Settings, servers: LocalServers | None, host: str) -> Servic
         catalog=load_catalog(settings.workflows_path),
         health=HealthChecker(settings, redis_url),
         require_token=settings.managed or not is_loopback(host),
+        redis_url=redis_url,
     )
 
 

@@ -7,7 +7,7 @@ anything but PostgreSQL.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -77,6 +77,8 @@ def own_connection(url: str, *, application_name: str, statement_timeout_ms: int
 def transaction(*, durable: bool = True) -> Iterator[None]:
     """Run the block in one transaction on a connection of the pool; ``rows`` and ``execute`` work inside.
 
+    Within another one it joins that: everything commits together or not at all, as durably as the outer one says.
+
     Args:
         durable: False lets COMMIT return before the disk has it, for changes whose loss only repeats work.
 
@@ -84,6 +86,9 @@ def transaction(*, durable: bool = True) -> Iterator[None]:
         DatabaseUnavailable: no connection, or it broke. If it broke in COMMIT the outcome is unknown.
     """
     current = _database()
+    if current.in_transaction():
+        yield
+        return
     try:
         with current.connection_context(), current.atomic():
             if not durable:
@@ -95,6 +100,14 @@ def transaction(*, durable: bool = True) -> Iterator[None]:
         if getattr(getattr(error, "orig", None), "pgcode", None) == READ_ONLY_SQL_TRANSACTION:
             raise DatabaseUnavailable("the database is read-only") from error
         raise
+
+
+def after_commit(call: Callable[[], object]) -> None:
+    """Call something once the current transaction is committed; not at all when it is rolled back.
+
+    What it raises would look like a failed commit: it must not raise.
+    """
+    _database().after_commit(call)
 
 
 def rows(sql: str, **params: Any) -> list[Row]:

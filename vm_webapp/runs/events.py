@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from vm_webapp.db.pool import execute, json
+from vm_webapp.runs.wake import wake_after_commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +40,4 @@ def append_events(run_id: UUID, actor: str, *events: NewEvent) -> None:
             f"data{number}": json(event.data),
         }
     execute(f"INSERT INTO events (run_id, stage, type, actor, data) VALUES {', '.join(values)}", **parameters)
+    wake_after_commit(run_id)

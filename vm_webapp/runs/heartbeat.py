@@ -73,7 +73,8 @@ def write_heartbeat(worker: WorkerIdentity, beat: Beat) -> Heard:
                    last_tick_at, steady_since, stopped_at)
             VALUES (%(worker_id)s, %(host)s, %(pid)s, %(build)s, %(newest_migration)s, %(fingerprint)s, %(provider)s,
                    %(llm_cap)s, %(state)s, %(slots)s, %(in_flight)s, %(last_claim_at)s, %(outcome)s, %(error)s,
-                   %(counters)s, clock_timestamp(), (SELECT since FROM steady), CASE WHEN %(state)s = 'stopped' THEN clock_timestamp() END)
+                   %(counters)s, clock_timestamp(), (SELECT since FROM steady),
+                   CASE WHEN %(state)s = 'stopped' THEN clock_timestamp() END)
             ON CONFLICT (worker_id) DO UPDATE
                SET state = excluded.state, in_flight = excluded.in_flight, last_tick_at = clock_timestamp(),
                    steady_since = excluded.steady_since,

@@ -51,11 +51,10 @@ def admit(name: str, *, cap: int | None, token: UUID) -> Admission:
     Returns:
         ``open`` or ``probe`` when it may, else why not.
     """
-    provider = _read(name)
-    if provider["paused_at"] is None and cap is None:
-        return "open"
-    # Only now is the row locked: with a cap, claims must count one after the other to hold it at every moment.
-    provider = _read(name, lock=True)
+    # With a cap, claims must count one after the other to hold it at every moment; without, only probes queue up.
+    provider = _read(name, lock=cap is not None)
+    if provider["paused_at"] is not None and cap is None:
+        provider = _read(name, lock=True)
     if provider["paused_at"] is not None:
         return _admit_probe(name, provider, token)
     if cap is not None and _calls_in_flight(name) >= cap:
@@ -92,7 +91,7 @@ def record_failure(name: str, failure: Failure, *, token: UUID) -> Effect:
     provider = _read(name, lock=True)
     was_probe = provider["probe_token"] == token
     if failure.pauses_provider:
-        return _pause_until_resumed(name, provider, failure, was_probe=was_probe)
+        return _pause_until_resumed(name, provider, failure)
     if provider["paused_at"] is not None and not was_probe:
         return Effect(excused=True)
     if was_probe or provider["consecutive_failures"] + 1 >= OVERLOADS_BEFORE_PAUSE:
@@ -169,20 +168,20 @@ def _give_probe_back(name: str, token: UUID) -> None:
     )
 
 
-def _pause_until_resumed(name: str, provider: Row, failure: Failure, *, was_probe: bool) -> Effect:
+def _pause_until_resumed(name: str, provider: Row, failure: Failure) -> Effect:
     # Calls that were under way when the key was revoked fail alike; one stage that failed for it is enough to say so.
-    already = provider["paused_at"] is not None and not was_probe
-    if provider["paused_at"] is None or provider["paused_until"] is not None:
-        execute(
-            """
-            UPDATE providers SET paused_at = clock_timestamp(), paused_until = NULL, probe_token = NULL,
-                                 reason = %(reason)s
-             WHERE name = %(name)s
-            """,
-            name=name,
-            reason=json({"code": failure.code, "message": failure.message}),
-        )
-    return Effect(excused=already)
+    if provider["paused_at"] is not None and provider["paused_until"] is None:
+        return Effect(excused=True)
+    execute(
+        """
+        UPDATE providers SET paused_at = clock_timestamp(), paused_until = NULL, probe_token = NULL,
+                             reason = %(reason)s
+         WHERE name = %(name)s
+        """,
+        name=name,
+        reason=json({"code": failure.code, "message": failure.message}),
+    )
+    return Effect(excused=False)
 
 
 def _pause_for_a_while(name: str, provider: Row, failure: Failure) -> float:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 from uuid import UUID
 
 Priority = Literal["normal", "low"]
 RunStatus = Literal["queued", "running", "waiting_approval", "completed", "failed", "canceled"]
 StageStatus = Literal["pending", "queued", "running", "waiting_approval", "completed", "failed", "canceled"]
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +137,3 @@ class ArtifactContent:
 
     artifact: ArtifactRecord
     content: str
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[Item]):
-    """One page of a listing. ``next_position`` is where the next one starts, None on the last."""
-
-    items: tuple[Item, ...]
-    next_position: tuple[datetime, UUID] | None

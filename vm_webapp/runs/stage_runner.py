@@ -24,6 +24,7 @@ from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.leases import HeldLease, HeldLeases
 from vm_webapp.runs.lifecycle import Claim, Claimant, Finished
 from vm_webapp.runs.mirror import ArtifactMirror
+from vm_webapp.runs.progress import ProgressReporter, StageProgress
 from vm_webapp.runs.states import Failure
 from vm_webapp.workflows.model import Workflow
 from vm_webapp.workflows.render import EarlierArtifact, StageContext, render_assignment
@@ -69,6 +70,7 @@ class StageRunner:
         leases: where the leases are kept that the worker renews.
         mirror: where readable copies go.
         on_due: called with a stage that is due and that this process will not carry: rings for somebody who will.
+        on_progress: called with a run and a further piece of the document that is being written for it.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class StageRunner:
         leases: HeldLeases,
         mirror: ArtifactMirror,
         on_due: Callable[[UUID], object],
+        on_progress: Callable[[UUID, StageProgress], object] = lambda run_id, progress: None,
     ) -> None:
         self.claimant = claimant
         self.leases = leases
@@ -91,6 +94,7 @@ class StageRunner:
         self._calls = calls
         self._mirror = mirror
         self._on_due = on_due
+        self._on_progress = on_progress
 
     def run(self, stage_id: UUID) -> int:
         """Claim a stage and carry its run on, stage after stage, as far as it goes.
@@ -133,9 +137,15 @@ class StageRunner:
             return self._finish(claim, lease, completion)
 
     def _attempt(self, claim: Claim, lease: HeldLease) -> Completion:
-        assignment = render_assignment(claim.workflow, claim.spec, _context(claim))
+        context = self._through_outages(lease, lambda: _context(claim))
+        if context is None:
+            raise AttemptAbandoned
+        assignment = render_assignment(claim.workflow, claim.spec, context)
         provider = self._model if claim.provider else self._template
-        future = self._calls.submit(provider, assignment, timeout_seconds=claim.timeout_seconds)
+        reporter = ProgressReporter(
+            claim.spec.key, claim.attempt, lambda progress: self._on_progress(claim.run_id, progress)
+        )
+        future = self._calls.submit(provider, assignment, timeout_seconds=claim.timeout_seconds, on_text=reporter.add)
         lease.on_abandon(future.cancel)
         try:
             completion = future.result()
@@ -145,6 +155,7 @@ class StageRunner:
             if claim.provider:
                 self._note_outcome(error.code, str(error))
             raise
+        reporter.flush()
         if claim.provider:
             self._note_outcome("ok", None)
         return completion
@@ -199,14 +210,14 @@ class StageRunner:
         else:
             self.activity.count("abandoned")
 
-    def _through_outages(self, lease: HeldLease, write: Callable[[], Outcome]) -> Outcome | None:
-        """Repeat a fenced write until the database takes it, for as long as the lease could be kept alive."""
+    def _through_outages(self, lease: HeldLease, act: Callable[[], Outcome]) -> Outcome | None:
+        """Repeat a read or a fenced write until the database answers, for as long as the lease could be kept alive."""
         while True:
             try:
-                return write()
+                return act()
             except DatabaseUnavailable as error:
                 if time.monotonic() >= lease.give_up_at:
-                    log.error("attempt.unwritten", extra={"error": str(error)})  # noqa: TRY400 - one line says it
+                    log.error("attempt.cut_off", extra={"error": str(error)})  # noqa: TRY400 - one line says it
                     return None
             time.sleep(DATABASE_RETRY_SECONDS)
 

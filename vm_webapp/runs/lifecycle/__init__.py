@@ -2,19 +2,21 @@
 
 Every change is one short transaction: it locks the run's row first, then changes stages by guarded UPDATEs, then
 appends the events. Zero rows updated means that somebody else was faster, which is a normal outcome.
+
+A provider's row is locked last, run < stage < provider: whoever holds it waits for nothing. Renewals lock stages
+without their runs, so a claim that took the provider first could close a circle with one.
 """
 
 from vm_webapp.runs.lifecycle.attempts import (
-    Claim,
-    Claimant,
     Finished,
-    claim_stage,
     fail_attempt_if_held,
     finish_stage_if_held,
     release_stage_if_held,
 )
+from vm_webapp.runs.lifecycle.claims import Claim, Claimant, claim_stage
 from vm_webapp.runs.lifecycle.control import cancel_run_if_open, retry_run_if_failed
 from vm_webapp.runs.lifecycle.creation import CreatedRun, NewRun, create_run
+from vm_webapp.runs.lifecycle.forking import fork_run
 from vm_webapp.runs.lifecycle.rescue import Rescued, rescue_expired_leases
 from vm_webapp.runs.lifecycle.reviews import (
     DraftChanged,
@@ -36,6 +38,7 @@ __all__ = [
     "create_run",
     "fail_attempt_if_held",
     "finish_stage_if_held",
+    "fork_run",
     "release_stage_if_held",
     "request_changes_if_waiting",
     "rescue_expired_leases",

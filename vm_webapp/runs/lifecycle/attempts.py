@@ -1,11 +1,9 @@
-"""An attempt at a stage: claimed with a fresh token, ended by whoever still holds that token."""
+"""How an attempt at a stage ends: finished, failed or handed back, by whoever still holds its token."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 from uuid import UUID
 
 from vm_webapp.db.pool import Row, execute, json, row, transaction
@@ -13,55 +11,9 @@ from vm_webapp.llm.base import Completion
 from vm_webapp.runs import artifacts, providers
 from vm_webapp.runs.artifacts import NewArtifact
 from vm_webapp.runs.events import NewEvent, append_events
+from vm_webapp.runs.lifecycle.claims import ACTOR, Claim, Claimant, ClaimedRun, claim_locked_stage, started_event
 from vm_webapp.runs.lifecycle.steps import advance_run, error_json, fail_run, lock_run
-from vm_webapp.runs.states import LEASE_SECONDS, Failure, RetryAt, decide_failure
-from vm_webapp.workflows.model import StageSpec, Workflow
-
-ACTOR = "worker"
-
-
-@dataclass(frozen=True, slots=True)
-class Claimant:
-    """Who claims.
-
-    Attributes:
-        worker_id: the worker process.
-        provider: name of the provider it calls for stages that need a model.
-        cap: most calls of that provider in flight across all workers, None for no limit.
-    """
-
-    worker_id: UUID
-    provider: str
-    cap: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A stage that is ours until its lease ends, fenced by ``token``.
-
-    Attributes:
-        snapshot: the run's snapshot: workflow, brand and project.
-        feedback: what a reviewer asked to change, or None.
-        provider: the provider admitted for this attempt; None for a stage that needs no model.
-        claimed_at: by the database's clock.
-    """
-
-    stage_id: UUID
-    run_id: UUID
-    token: UUID
-    attempt: int
-    spec: StageSpec
-    workflow: Workflow
-    request: str = field(repr=False)
-    snapshot: Mapping[str, Any] = field(repr=False)
-    feedback: str | None = field(repr=False)
-    provider: str | None
-    claimed_at: datetime = field(compare=False)
-
-    @property
-    def timeout_seconds(self) -> float:
-        """How long the attempt may take, by the workflow."""
-        return self.spec.timeout_seconds
+from vm_webapp.runs.states import Failure, RetryAt, decide_failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,31 +29,6 @@ class Finished:
     next: Claim | None = None
     due_stage_id: UUID | None = None
     version: int | None = None
-
-
-def claim_stage(stage_id: UUID, claimant: Claimant, *, token: UUID) -> Claim | None:
-    """Claim a due stage: queued → running, under a fresh token and lease.
-
-    Args:
-        stage_id: which stage.
-        claimant: who claims.
-        token: a token that no attempt ever had.
-
-    Returns:
-        The claim, or None when there is nothing to claim: unknown, not due, taken, the queue or the provider paused,
-        the cap reached.
-    """
-    with transaction(durable=False):
-        run = row(
-            """
-            SELECT r.id, r.status, r.request, r.snapshot
-              FROM runs r JOIN stages s ON s.run_id = r.id
-             WHERE s.id = %(stage_id)s AND s.status = 'queued'
-               FOR NO KEY UPDATE OF r
-            """,
-            stage_id=stage_id,
-        )
-        return _claim(run, stage_id, claimant, token) if run else None
 
 
 def finish_stage_if_held(
@@ -130,19 +57,25 @@ def finish_stage_if_held(
         if not _end_attempt(claim, "waiting_approval" if waits else "completed"):
             return _own_earlier_finish(claim, next_token)
         stored = artifacts.add_version(claim.run_id, claim.stage_id, _new_artifact(claim, completion))
-        if claim.provider:
-            providers.record_success(claim.provider)
         described = {"version": stored.version, "sha256": stored.sha256, "truncated": completion.truncated}
         if waits:
             execute("UPDATE runs SET status = 'waiting_approval' WHERE id = %(id)s", id=claim.run_id)
             append_events(claim.run_id, ACTOR, NewEvent("approval.requested", claim.spec.key, described))
+            _record_success(claim)
             return Finished(version=stored.version)
         if claim.spec.requires_approval:
             described["auto_approved"] = True
         due, events = advance_run(claim.run_id)
+        _record_success(claim)
+        following = None
+        if due and next_token:
+            following = claim_locked_stage(
+                ClaimedRun(claim.run_id, claim.workflow, claim.request, claim.snapshot), due, claimant, next_token
+            )
+        if following:
+            events.append(started_event(following))
         append_events(claim.run_id, ACTOR, NewEvent("stage.completed", claim.spec.key, described), *events)
-        following = _claim_following(claim, due, claimant, next_token)
-        return Finished(following, None if following else due, stored.version)
+        return Finished(following, due["id"] if due and not following else None, stored.version)
 
 
 def fail_attempt_if_held(claim: Claim, failure: Failure, *, jitter: float) -> Literal["retrying", "failed"] | None:
@@ -195,76 +128,9 @@ def release_stage_if_held(claim: Claim) -> bool:
         return bool(released)
 
 
-def _claim(run: Row, stage_id: UUID, claimant: Claimant, token: UUID) -> Claim | None:
-    """Claim a queued stage of a run whose row is locked."""
-    stage = row("SELECT key, needs_model FROM stages WHERE id = %(id)s AND status = 'queued'", id=stage_id)
-    if stage is None or _queue_is_paused():
-        return None
-    provider = claimant.provider if stage["needs_model"] else None
-    if provider and providers.admit(provider, cap=claimant.cap, token=token) in ("paused", "full"):
-        return None
-    workflow = Workflow.from_snapshot(run["snapshot"]["workflow"])
-    spec = workflow.stage(stage["key"])
-    claimed = row(
-        """
-        UPDATE stages
-           SET status = 'running', attempt = attempt + 1, lease_token = %(token)s,
-               lease_expires_at = clock_timestamp() + %(lease)s * interval '1 second',
-               deadline_at = clock_timestamp() + %(timeout)s * interval '1 second',
-               started_at = coalesce(started_at, clock_timestamp()), worker_id = %(worker)s, provider = %(provider)s,
-               error = NULL
-         WHERE id = %(id)s AND status = 'queued' AND available_at <= clock_timestamp()
-        RETURNING attempt, feedback, clock_timestamp() AS claimed_at
-        """,
-        id=stage_id,
-        token=token,
-        lease=LEASE_SECONDS,
-        timeout=spec.timeout_seconds,
-        worker=claimant.worker_id,
-        provider=provider,
-    )
-    if claimed is None:
-        return None
-    events = [NewEvent("stage.started", spec.key, {"attempt": claimed["attempt"], "provider": provider})]
-    if run["status"] == "queued":
-        execute(
-            """
-            UPDATE runs SET status = 'running', started_at = coalesce(started_at, clock_timestamp())
-             WHERE id = %(id)s AND status = 'queued'
-            """,
-            id=run["id"],
-        )
-        events.insert(0, NewEvent("run.started"))
-    append_events(run["id"], ACTOR, *events)
-    return Claim(
-        stage_id=stage_id,
-        run_id=run["id"],
-        token=token,
-        attempt=claimed["attempt"],
-        spec=spec,
-        workflow=workflow,
-        request=run["request"],
-        snapshot=run["snapshot"],
-        feedback=claimed["feedback"],
-        provider=provider,
-        claimed_at=claimed["claimed_at"],
-    )
-
-
-def _queue_is_paused() -> bool:
-    return row("SELECT 1 AS found FROM queues WHERE name = 'stages' AND paused_at IS NOT NULL") is not None
-
-
-def _claim_following(claim: Claim, due: UUID | None, claimant: Claimant, next_token: UUID | None) -> Claim | None:
-    if due is None or next_token is None:
-        return None
-    run: Row = {
-        "id": claim.run_id,
-        "status": "running",
-        "request": claim.request,
-        "snapshot": claim.snapshot,
-    }
-    return _claim(run, due, claimant, next_token)
+def _record_success(claim: Claim) -> None:
+    if claim.provider:
+        providers.record_success(claim.provider)
 
 
 def _own_earlier_finish(claim: Claim, next_token: UUID | None) -> Finished | None:
@@ -284,15 +150,12 @@ def _own_earlier_finish(claim: Claim, next_token: UUID | None) -> Finished | Non
     if not taken:
         return Finished()
     return Finished(
-        Claim(
+        replace(
+            claim,
             stage_id=taken["id"],
-            run_id=claim.run_id,
             token=next_token,
             attempt=taken["attempt"],
             spec=claim.workflow.stage(taken["key"]),
-            workflow=claim.workflow,
-            request=claim.request,
-            snapshot=claim.snapshot,
             feedback=taken["feedback"],
             provider=taken["provider"],
             claimed_at=taken["claimed_at"],

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from vm_webapp.db.pool import Row, execute, json, rows, transaction
-from vm_webapp.runs.events import NewEvent, append_events
+from vm_webapp.runs.events import append_events
 from vm_webapp.runs.lifecycle.steps import error_json, fail_run
-from vm_webapp.runs.states import MAX_RESCUES, Failure, RetryAt, decide_rescue
+from vm_webapp.runs.states import MAX_RESCUES, Failure, GiveUp, decide_rescue
 
 ACTOR = "rescue"
 BATCH = 100
@@ -37,7 +37,7 @@ def rescue_expired_leases() -> Rescued:
     with transaction():
         expired = rows(
             """
-            SELECT s.id, s.run_id, s.key, s.attempt, s.rescues
+            SELECT s.id, s.run_id, s.key, s.rescues
               FROM stages s JOIN runs r ON r.id = s.run_id
              WHERE s.status = 'running' AND s.lease_expires_at < clock_timestamp()
              ORDER BY s.lease_expires_at
@@ -46,26 +46,36 @@ def rescue_expired_leases() -> Rescued:
             """,
             batch=BATCH,
         )
-        outcomes = [(stage["id"], _rescue(stage)) for stage in expired]
-    return Rescued(
-        queued=tuple(id for id, queued in outcomes if queued),
-        failed=tuple(id for id, queued in outcomes if not queued),
+        lost_too_often = [stage for stage in expired if decide_rescue(rescues_before=stage["rescues"]) == GiveUp()]
+        for stage in lost_too_often:
+            _give_up(stage)
+        failed = tuple(stage["id"] for stage in lost_too_often)
+        queued = tuple(stage["id"] for stage in expired if stage["id"] not in failed)
+        if queued:
+            _requeue(queued)
+    return Rescued(queued, failed)
+
+
+def _requeue(stage_ids: tuple[UUID, ...]) -> None:
+    # One statement for all, events included: a worker that inherits a dead fleet's stages has its own leases to renew.
+    execute(
+        """
+        WITH rescued AS (
+            UPDATE stages SET status = 'queued', available_at = clock_timestamp(), rescues = rescues + 1,
+                              lease_token = NULL, lease_expires_at = NULL, deadline_at = NULL, worker_id = NULL
+             WHERE id = ANY(%(ids)s::uuid[])
+            RETURNING run_id, key, attempt, rescues
+        )
+        INSERT INTO events (run_id, stage, type, actor, data)
+        SELECT run_id, key, 'stage.rescued', %(actor)s, jsonb_build_object('attempt', attempt, 'rescues', rescues)
+          FROM rescued
+        """,
+        ids=list(stage_ids),
+        actor=ACTOR,
     )
 
 
-def _rescue(stage: Row) -> bool:
-    if isinstance(decide_rescue(rescues_before=stage["rescues"]), RetryAt):
-        execute(
-            """
-            UPDATE stages SET status = 'queued', available_at = clock_timestamp(), rescues = rescues + 1,
-                              lease_token = NULL, lease_expires_at = NULL, deadline_at = NULL, worker_id = NULL
-             WHERE id = %(id)s
-            """,
-            id=stage["id"],
-        )
-        told = {"attempt": stage["attempt"], "rescues": stage["rescues"] + 1}
-        append_events(stage["run_id"], ACTOR, NewEvent("stage.rescued", stage["key"], told))
-        return True
+def _give_up(stage: Row) -> None:
     execute(
         """
         UPDATE stages SET status = 'failed', finished_at = clock_timestamp(), error = %(error)s, rescues = rescues + 1,
@@ -76,4 +86,3 @@ def _rescue(stage: Row) -> bool:
         error=json(error_json(WORKER_LOST)),
     )
     append_events(stage["run_id"], ACTOR, *fail_run(stage["run_id"], stage["key"], WORKER_LOST))
-    return False

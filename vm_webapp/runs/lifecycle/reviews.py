@@ -24,6 +24,11 @@ class DraftChanged(Conflict):
         super().__init__(f"the draft has changed since it was read; its sha256 is now {current_sha256}")
         self.current_sha256 = current_sha256
 
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """Return the digest of the draft that waits now."""
+        return {"current_sha256": self.current_sha256}
+
 
 @dataclass(frozen=True, slots=True)
 class Decided:
@@ -70,6 +75,8 @@ def approve_stage_if_waiting(
         )
         told = {"version": draft.version, "sha256": draft.sha256, "edited": content is not None}
         due, events = advance_run(run_id)
+        if due:
+            _resume(run_id)
         append_events(
             run_id,
             actor,
@@ -77,7 +84,7 @@ def approve_stage_if_waiting(
             NewEvent("stage.completed", stage_key, told),
             *events,
         )
-        return Decided(due)
+        return Decided(due["id"] if due else None)
 
 
 def request_changes_if_waiting(
@@ -101,7 +108,7 @@ def request_changes_if_waiting(
             id=stage["id"],
             feedback=feedback,
         )
-        execute("UPDATE runs SET status = 'running' WHERE id = %(id)s AND status = 'waiting_approval'", id=run_id)
+        _resume(run_id)
         append_events(
             run_id,
             actor,
@@ -109,6 +116,10 @@ def request_changes_if_waiting(
             NewEvent("stage.queued", stage_key),
         )
         return Decided(stage["id"])
+
+
+def _resume(run_id: UUID) -> None:
+    execute("UPDATE runs SET status = 'running' WHERE id = %(id)s AND status = 'waiting_approval'", id=run_id)
 
 
 def _waiting_draft(run_id: UUID, stage_key: str, artifact_sha256: str) -> tuple[Row, StoredArtifact]:

@@ -18,36 +18,36 @@ def lock_run(run_id: UUID) -> Row:
     Raises:
         NotFound: there is no such run.
     """
-    run = row("SELECT id, status, auto_approve, snapshot FROM runs WHERE id = %(id)s FOR NO KEY UPDATE", id=run_id)
+    run = row("SELECT id, status, auto_approve FROM runs WHERE id = %(id)s FOR NO KEY UPDATE", id=run_id)
     if run is None:
         raise NotFound(f"there is no run {run_id}")
     return run
 
 
 def queue_next_stage(run_id: UUID) -> Row | None:
-    """Make the run's first pending stage due, and return its id and key; None where no stage is left."""
+    """Make the run's first pending stage due, and return its id, key and needs; None where no stage is left."""
     return row(
         """
         UPDATE stages SET status = 'queued', queued_at = clock_timestamp(), available_at = clock_timestamp()
          WHERE status = 'pending'
            AND id = (SELECT id FROM stages WHERE run_id = %(run_id)s AND status = 'pending'
                       ORDER BY position LIMIT 1)
-        RETURNING id, key
+        RETURNING id, key, needs_model
         """,
         run_id=run_id,
     )
 
 
-def advance_run(run_id: UUID) -> tuple[UUID | None, list[NewEvent]]:
+def advance_run(run_id: UUID) -> tuple[Row | None, list[NewEvent]]:
     """After a completed stage: queue the next one, or complete the run.
 
     Returns:
-        The stage that is now due, or None when the run is complete; and the events to append.
+        The stage that is now due (its id, key and whether it needs a model), or None when the run is complete; and
+        the events to append.
     """
     queued = queue_next_stage(run_id)
     if queued is not None:
-        execute("UPDATE runs SET status = 'running' WHERE id = %(id)s AND status = 'waiting_approval'", id=run_id)
-        return queued["id"], [NewEvent("stage.queued", queued["key"])]
+        return queued, [NewEvent("stage.queued", queued["key"])]
     execute(
         """
         UPDATE runs SET status = 'completed', finished_at = clock_timestamp()

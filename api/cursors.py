@@ -1,0 +1,57 @@
+"""The position of a reader within a listing, as a text that only we understand."""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime
+from uuid import UUID
+
+from api.problems import FieldProblem, RequestError
+from api.typed import Input
+from api.values import Instant
+
+
+class Cursor(Input):
+    """The last item of the page before: when it was created, and its id."""
+
+    at: Instant
+    id: UUID
+
+    def encode(self) -> str:
+        """Return the opaque form."""
+        return base64.urlsafe_b64encode(self.model_dump_json().encode()).decode().rstrip("=")
+
+    @classmethod
+    def of(cls, position: tuple[datetime, UUID] | None) -> str | None:
+        """Return the opaque form of a position, None for None."""
+        return cls(at=position[0], id=position[1]).encode() if position else None
+
+    @classmethod
+    def position(cls, text: str | None) -> tuple[datetime, UUID] | None:
+        """Return the position of an opaque form, None for None.
+
+        Raises:
+            RequestError: it is not exactly one of ours.
+        """
+        if text is None:
+            return None
+        found = cls.decode(text)
+        return found.at, found.id
+
+    @classmethod
+    def decode(cls, text: str) -> Cursor:
+        """Return the cursor of an opaque form.
+
+        Raises:
+            RequestError: it is not exactly one of ours.
+        """
+        try:
+            raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            found = cls.model_validate_json(raw)
+            if found.encode() == text:
+                return found
+        except ValueError:
+            pass
+        message = "not a cursor of this listing; take next_cursor as it was answered"
+        errors = [FieldProblem(parameter="cursor", message=message)]
+        raise RequestError(422, "invalid_parameter", f"cursor: {message}", errors=errors)

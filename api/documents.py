@@ -1,0 +1,95 @@
+"""JSON documents as callers send them: parsed strictly, with a place for every complaint."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from api.texts import UNSTORABLE, is_storable
+
+MAX_DEPTH = 32
+TOO_DEEP = f"it is nested more than {MAX_DEPTH} deep"
+Place = tuple[int | str, ...]
+
+
+class MalformedDocument(ValueError):
+    """The bytes are not a JSON document."""
+
+
+class _Object(dict[str, Any]):
+    """An object that remembers which of its keys were given more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        times = Counter(key for key, _ in pairs) if len(self) < len(pairs) else {}
+        self.repeated = [key for key, given in times.items() if given > 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A parsed document.
+
+    Attributes:
+        value: its content.
+        complaints: what no model would find, with its place: text that cannot be stored, keys given more than once. A
+            key that cannot be stored is told of at the object that has it.
+    """
+
+    value: Any
+    complaints: tuple[tuple[Place, str], ...]
+
+
+def parse_document(raw: bytes) -> Document:
+    """Parse a document.
+
+    Raises:
+        MalformedDocument: it is not UTF-8, not JSON by RFC 8259 (so neither NaN nor Infinity), or nested too deeply.
+    """
+    try:
+        value = json.loads(raw.decode(), object_pairs_hook=_Object, parse_constant=_refuse_constant)
+    except UnicodeDecodeError:
+        raise MalformedDocument("it is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise MalformedDocument(f"{error.msg} in line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise MalformedDocument(TOO_DEEP) from None
+    except ValueError:
+        raise MalformedDocument("it holds a number that is none or too long") from None
+    return Document(value, tuple(_complaints(value)))
+
+
+def pointer_of(place: Place) -> str:
+    """Return a place as a JSON pointer (RFC 6901)."""
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in place)
+
+
+def _complaints(document: Any) -> Iterator[tuple[Place, str]]:
+    for place, value in _walk(document):
+        if isinstance(value, str) and not is_storable(value):
+            yield place, UNSTORABLE
+        elif isinstance(value, _Object):
+            if not all(map(is_storable, value)):
+                yield place, f"a key {UNSTORABLE}"
+            for key in value.repeated:
+                yield (*place, key), "given more than once"
+
+
+def _walk(document: Any) -> Iterator[tuple[Place, Any]]:
+    """Yield every value with its place; iterative, because a caller decides how deep it goes."""
+    waiting: list[tuple[Place, Any]] = [((), document)]
+    while waiting:
+        place, value = waiting.pop()
+        if len(place) > MAX_DEPTH:
+            raise MalformedDocument(TOO_DEEP)
+        yield place, value
+        if isinstance(value, dict):
+            waiting += [((*place, key), each) for key, each in value.items()]
+        elif isinstance(value, list):
+            waiting += [((*place, index), each) for index, each in enumerate(value)]
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(name)

@@ -1,0 +1,138 @@
+"""A run's timeline as server-sent events (WHATWG HTML, section 9.2): history first, then live, each event once."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import UUID
+
+from aiohttp import web
+
+from api.follow import Followers, Reader
+from api.problems import FieldProblem, RequestError
+from api.schemas import EventOut
+from api.threads import Threads
+from vm_webapp.errors import Unavailable
+from vm_webapp.runs import queries
+from vm_webapp.runs.records import EventRecord
+
+HEARTBEAT_SECONDS = 15.0
+WRITE_SECONDS = 30.0
+EVENTS_AT_A_TIME = 200
+LAST_ID_HEADER = "Last-Event-ID"
+FINAL_TYPES = frozenset({"run.completed", "run.failed", "run.canceled"})
+HEADERS = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",
+}
+
+
+def wants_stream(request: web.Request) -> bool:
+    """Tell whether the caller asks for a live stream."""
+    return "text/event-stream" in request.headers.get("Accept", "")
+
+
+async def stream_events(
+    request: web.Request, run_id: UUID, *, after: int, followers: Followers, threads: Threads
+) -> web.StreamResponse:
+    """Answer with the run's events after a position, as they come, until its final one.
+
+    Args:
+        request: what is answered; its ``Last-Event-ID`` goes before ``after``.
+        run_id: the run.
+        after: the position to begin behind.
+        followers: who is woken when there is something new.
+        threads: where events are read.
+
+    Returns:
+        The stream, ended; or 204 where the run has ended and nothing is left to tell: browsers then stop asking.
+
+    Raises:
+        NotFound: there is no such run.
+        RequestError: the position is none of this run.
+    """
+    position = _read_last_id(request, after)
+    async with followers.follow(run_id) as reader:
+        newest = await threads.run(lambda: queries.newest_event(run_id))
+        if position > newest.id:
+            raise _refusal("lies ahead of this run's events")
+        if position == newest.id and newest.type in FINAL_TYPES:
+            return web.Response(status=204)
+        response = web.StreamResponse(headers=HEADERS)
+        await response.prepare(request)
+        if request.method != "HEAD":
+            await _Stream(response, run_id, reader, threads).carry(position)
+        return response
+
+
+def _read_last_id(request: web.Request, after: int) -> int:
+    given = request.headers.get(LAST_ID_HEADER)
+    if given is None:
+        return after
+    if not (given.isascii() and given.isdecimal() and len(given) <= 18):
+        raise _refusal("is not the id of an event")
+    return int(given)
+
+
+def _refusal(message: str) -> RequestError:
+    wrong = FieldProblem(header=LAST_ID_HEADER, message=message)
+    return RequestError(422, "invalid_header", f"{LAST_ID_HEADER}: {message}", errors=[wrong])
+
+
+class _Stream:
+    """One reader's stream."""
+
+    def __init__(self, response: web.StreamResponse, run_id: UUID, reader: Reader, threads: Threads) -> None:
+        self._response = response
+        self._run_id = run_id
+        self._reader = reader
+        self._threads = threads
+
+    async def carry(self, position: int) -> None:
+        """Send events from a position on, until the final one, the end of this process, or the reader's."""
+        try:
+            ended = False
+            while not (ended or self._reader.closed):
+                position, ended = await self._send_new(position)
+                if ended:
+                    break
+                if not await self._reader.wait(HEARTBEAT_SECONDS):
+                    await self._write(b": still here\n\n")
+                for notice in self._reader.take_notices():
+                    await self._write(b"event: stage.progress\ndata: " + notice.encode() + b"\n\n")
+            await self._response.write_eof()
+        except (TimeoutError, ConnectionError):
+            # It left, or it does not read: what waits for it must not pile up here.
+            transport = self._response._req.transport if self._response._req else None
+            if transport is not None:
+                transport.abort()
+
+    async def _send_new(self, position: int) -> tuple[int, bool]:
+        """Send every event behind a position; return the new one, and whether the run has ended there."""
+        last: EventRecord | None = None
+        while True:
+            after = last.id if last else position
+            try:
+                events = await self._threads.run(
+                    lambda after=after: queries.list_events(  # type: ignore[misc]
+                        self._run_id, after=after, limit=EVENTS_AT_A_TIME
+                    )
+                )
+            except Unavailable:
+                return after, False  # the next wake-up tries again
+            for event in events:
+                await self._write(_written(event))
+                last = event
+            if len(events) < EVENTS_AT_A_TIME:
+                break
+        # A failed run may have been retried: only what stands last is final.
+        return (last.id, last.type in FINAL_TYPES) if last else (position, False)
+
+    async def _write(self, data: bytes) -> None:
+        async with asyncio.timeout(WRITE_SECONDS):
+            await self._response.write(data)
+
+
+def _written(event: EventRecord) -> bytes:
+    data = EventOut.model_validate(event).model_dump_json()
+    return f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n".encode()

@@ -1,0 +1,106 @@
+"""Reads what a caller sent into models, and names every value that is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from api.documents import MalformedDocument, parse_document, pointer_of
+from api.problems import FieldProblem, RequestError
+from api.texts import UNSTORABLE, is_storable
+
+BODY_SECONDS = 30.0
+
+In = TypeVar("In", bound=BaseModel)
+
+
+def read_path(model: type[In], request: web.Request) -> In:
+    """Return what the path names.
+
+    Raises:
+        RequestError: 404; an id that cannot be one is an id that nothing has.
+    """
+    values = dict(request.match_info)
+    try:
+        if all(map(is_storable, values.values())):
+            return model.model_validate(values)
+    except ValidationError:
+        pass
+    raise RequestError(404, "not_found", f"there is nothing at {request.path}")
+
+
+def read_query(model: type[In] | None, request: web.Request) -> In | None:
+    """Return the query's parameters, None where ``model`` is.
+
+    Raises:
+        RequestError: 422 with every parameter that is unknown, repeated or wrong.
+    """
+    known = model.model_fields if model else {}
+    names = list(dict.fromkeys(request.query))
+    wrong = {name: what for name in names if (what := _parameter_complaint(request, name, name in known))}
+    if model is not None:
+        try:
+            return_value = model.model_validate({name: request.query[name] for name in names if name not in wrong})
+        except ValidationError as error:
+            wrong |= {".".join(map(str, each["loc"])): each["msg"] for each in error.errors()}
+    if wrong:
+        errors = [FieldProblem(parameter=name, message=message) for name, message in wrong.items()]
+        raise RequestError(422, "invalid_parameter", _summary(errors), errors=errors)
+    return return_value if model is not None else None
+
+
+def _parameter_complaint(request: web.Request, name: str, known: bool) -> str | None:
+    values = request.query.getall(name)
+    if not all(map(is_storable, (name, *values))):
+        return UNSTORABLE
+    if not known:
+        return "there is no such parameter"
+    return "given more than once" if len(values) > 1 else None
+
+
+async def read_body(model: type[In], request: web.Request) -> In:
+    """Return the JSON body. Validators find the application in their context.
+
+    Raises:
+        RequestError: 400 for what is not JSON, 408 for what does not come, 415 for what does not claim to be JSON, 422
+            with a JSON pointer to every wrong value.
+    """
+    if not request.body_exists and not any(field.is_required() for field in model.model_fields.values()):
+        return model()
+    if request.content_type != "application/json":
+        raise RequestError(415, "unsupported_media_type", "the body must be JSON: Content-Type: application/json")
+    raw = await _read_bytes(request)
+    if not raw.strip():
+        raise RequestError(400, "empty_body", "the body is empty; a JSON object is expected")
+    try:
+        document = parse_document(raw)
+    except MalformedDocument as error:
+        raise RequestError(400, "malformed_json", f"the body is not JSON: {error}") from None
+    if not isinstance(document.value, dict):
+        raise RequestError(422, "invalid_input", "the body must be a JSON object")
+    errors = [FieldProblem(pointer=pointer_of(place), message=what) for place, what in document.complaints]
+    if not errors:
+        try:
+            return model.model_validate_json(raw, strict=True, context=request.app)
+        except ValidationError as error:
+            errors = [FieldProblem(pointer=pointer_of(each["loc"]), message=each["msg"]) for each in error.errors()]
+    raise RequestError(422, "invalid_input", _summary(errors), errors=errors)
+
+
+async def _read_bytes(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        # aiohttp waits for ever: for a slow caller, and for one whose chunks broke half-way.
+        raise RequestError(408, "body_timeout", f"the body did not come within {BODY_SECONDS:g} s") from None
+    except web.RequestPayloadError:
+        raise RequestError(400, "unreadable_body", "the body breaks off or is not encoded as it says") from None
+
+
+def _summary(errors: list[FieldProblem]) -> str:
+    first, more = errors[0], f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    return f"{first.pointer or first.parameter or 'the body'}: {first.message}{more}"

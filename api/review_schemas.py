@@ -1,0 +1,82 @@
+"""The shapes of reviews and of control over a run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import Field, StringConstraints
+
+from api.schemas import MAX_REQUEST_CHARACTERS, RunPath
+from api.typed import Input, Output
+from api.values import Moment
+
+MAX_CONTENT_CHARACTERS = 400_000
+MAX_FEEDBACK_CHARACTERS = 20_000
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+StageKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+class StagePath(RunPath):
+    """A stage of a run."""
+
+    key: str
+
+
+class ApproveIn(Input):
+    """A draft is accepted, as it is or as edited.
+
+    ``artifact_sha256`` names the draft that was read; ``content`` replaces it and becomes a version of its own.
+    """
+
+    artifact_sha256: Sha256
+    content: Annotated[str, StringConstraints(pattern=r"\S", max_length=MAX_CONTENT_CHARACTERS)] | None = None
+    note: Annotated[str, StringConstraints(max_length=MAX_FEEDBACK_CHARACTERS)] | None = None
+
+
+class RequestChangesIn(Input):
+    """A draft is sent back; the next attempt reads it together with the feedback."""
+
+    artifact_sha256: Sha256
+    feedback: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_FEEDBACK_CHARACTERS)]
+
+
+class RetryIn(Input):
+    """Where a failed run goes on; the stage that failed by default."""
+
+    from_stage: StageKey | None = None
+
+
+class ForkIn(Input):
+    """The first stage that is written anew, and what is wanted instead."""
+
+    from_stage: StageKey
+    request: (
+        Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_REQUEST_CHARACTERS)] | None
+    ) = Field(default=None)
+
+
+class ApprovalOut(Output):
+    """A draft that waits for a person."""
+
+    run_id: UUID
+    workflow: str
+    request: str
+    brand_id: UUID | None
+    brand: str | None
+    project_id: UUID | None
+    stage: str
+    title: str
+    version: int
+    sha256: str
+    size: int
+    waiting_since: Moment
+    age_seconds: int
+
+
+class ApprovalsOut(Output):
+    """A page of drafts that wait."""
+
+    items: list[ApprovalOut]
+    next_cursor: str | None

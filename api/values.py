@@ -1,0 +1,58 @@
+"""Types of single values: how a caller has to write them, and how they are answered.
+
+What a query holds is text. Pydantic alone would take more spellings than were ever promised: 5.0 and 1_0 for whole
+numbers, seconds since 1970 for times.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+YEARS = range(2000, 9001)  # what PostgreSQL takes in any time zone
+
+
+def refusal(message: str) -> PydanticCustomError:
+    """Return the error that a validator raises to say exactly this."""
+    return PydanticCustomError("refused", "{message}", {"message": message})
+
+
+def _written_as(pattern: str, wanted: str) -> BeforeValidator:
+    spelling = re.compile(pattern)
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and not spelling.fullmatch(value):
+            raise refusal(f"must be {wanted}")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _storable(moment: datetime) -> datetime:
+    """Return the same moment in UTC: PostgreSQL knows no offsets beyond 16 hours."""
+    if moment.year not in YEARS:
+        raise refusal(f"must lie in the years {YEARS[0]} to {YEARS[-1]}")
+    return moment.astimezone(UTC)
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+Flag = Annotated[bool, _written_as("true|false", "true or false")]
+Whole = Annotated[int, _written_as(r"-?[0-9]{1,19}", "a whole number")]
+Seconds = Annotated[float, _written_as(r"-?[0-9]{1,9}(\.[0-9]{1,9})?", "a number of seconds")]
+Instant = Annotated[
+    AwareDatetime,
+    _written_as(
+        r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", "a time such as 2026-11-25T08:30:00Z"
+    ),
+    AfterValidator(_storable),
+]
+Moment = Annotated[
+    datetime, PlainSerializer(_rfc3339, return_type=str), WithJsonSchema({"type": "string", "format": "date-time"})
+]

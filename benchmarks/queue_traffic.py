@@ -1,0 +1,174 @@
+"""What a queue costs PostgreSQL and Redis, how fast it empties, and how soon a worker picks a stage up.
+
+``uv run python -m benchmarks.queue_traffic`` takes about three minutes. The model is the offline provider, which
+answers in no time, so that all that is measured is ours.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import redis
+
+from actors import broker
+from tests.chaos.harness import Fleet, own_postgres, own_redis
+from tests.chaos.ledger import completed_stages, create_many, quantile, wait_for_all
+from tests.support.runs import read
+from tests.support.waiting import eventually
+from vm_webapp.db.pool import execute, transaction
+
+THREADS = 32
+POLL_MS = 500
+IDLE_SECONDS = 10
+PICK_UPS = 40
+
+# A queue of copies of one run: made in a moment, and the same as if each had been created by a request.
+COPY_RUNS = """
+WITH model AS (SELECT * FROM runs WHERE id = %(model)s), copies AS (
+    SELECT uuidv7() AS id FROM generate_series(1, %(count)s)
+), made AS (
+    INSERT INTO runs (id, workflow, status, request, auto_approve, snapshot)
+    SELECT copies.id, workflow, 'queued', request, true, snapshot FROM copies, model RETURNING id
+)
+INSERT INTO stages (id, run_id, position, key, title, status, priority, requires_approval, needs_model, queued_at,
+                    available_at)
+SELECT uuidv7(), copies.id, position, key, title, CASE position WHEN 1 THEN 'queued' ELSE 'pending' END, priority,
+       requires_approval, needs_model, CASE position WHEN 1 THEN clock_timestamp() END,
+       CASE position WHEN 1 THEN clock_timestamp() END
+  FROM copies, stages WHERE run_id = %(model)s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What was asked of the servers until some moment."""
+
+    transactions: int
+    redis_commands: int
+    claimed: int
+    not_due: int
+
+    def __sub__(self, earlier: Traffic) -> Traffic:
+        return Traffic(
+            self.transactions - earlier.transactions,
+            self.redis_commands - earlier.redis_commands,
+            self.claimed - earlier.claimed,
+            self.not_due - earlier.not_due,
+        )
+
+
+def read_traffic(client: redis.Redis | None) -> Traffic:
+    """Read the servers' counters and the workers' own, which are a second old at most."""
+    transactions = read(
+        "SELECT xact_commit + xact_rollback AS n FROM pg_stat_database WHERE datname = current_database()"
+    )
+    counters = read(
+        """
+        SELECT coalesce(sum((counters->>'claimed')::int), 0)::int AS claimed,
+               coalesce(sum((counters->>'not_due')::int), 0)::int AS not_due FROM worker_heartbeats
+        """
+    )
+    commands = 0
+    if client is not None:
+        commands = sum(stat["calls"] for name, stat in client.info("commandstats").items() if name != "cmdstat_info")
+    return Traffic(transactions[0]["n"], commands, counters[0]["claimed"], counters[0]["not_due"])
+
+
+@contextmanager
+def workers(count: int, *, with_redis: bool = True) -> Iterator[tuple[Fleet, redis.Redis | None]]:
+    """Run workers on new servers, idle at first."""
+    with (
+        TemporaryDirectory(prefix="vm-bench-") as folder,
+        own_postgres() as postgres,
+        own_redis() as server,
+        redis.Redis.from_url(server.url) as client,
+        Fleet(Path(folder), postgres.url, server.url if with_redis else None, None) as fleet,
+    ):
+        broker.bind(server.url if with_redis else None)
+        fleet.start_and_wait(count, threads=THREADS, poll_ms=POLL_MS)
+        yield fleet, client if with_redis else None
+        broker.bind(None)
+
+
+def fill_queue(count: int) -> None:
+    """Queue this many runs of three stages."""
+    model = create_many(1)[0]
+    wait_for_all(seconds=20)
+    with transaction():
+        execute(COPY_RUNS, model=model, count=count)
+    with transaction():
+        execute("ANALYZE runs")
+        execute("ANALYZE stages")
+
+
+def busy(worker_count: int, queued: int, stages: int) -> str:
+    """Return what carrying so many stages costs while so many runs are queued."""
+    with workers(worker_count) as (_, client):
+        fill_queue(queued)
+        before, done, began = read_traffic(client), completed_stages(), time.monotonic()
+        eventually(lambda: completed_stages() >= done + stages, f"{stages} stages", seconds=300, every=0.1)
+        seconds, carried = time.monotonic() - began, completed_stages() - done
+        used = read_traffic(client) - before
+        return (
+            f"| {worker_count} | {queued:,} | {carried / seconds:.0f} | {used.transactions / carried:.2f}"
+            f" | {used.redis_commands / carried:.2f} | {used.not_due / max(1, used.claimed) * 100:.1f} % |"
+        )
+
+
+def idle(worker_count: int) -> str:
+    """Return what idle workers cost, each of them and a second."""
+    with workers(worker_count) as (_, client):
+        time.sleep(2)
+        before, began = read_traffic(client), time.monotonic()
+        time.sleep(IDLE_SECONDS)
+        used, per = read_traffic(client) - before, worker_count * (time.monotonic() - began)
+        return f"| {worker_count} | {used.transactions / per:.1f} | {used.redis_commands / per:.1f} |"
+
+
+def pick_up(*, with_redis: bool) -> str:
+    """Return how long a stage waits for an idle worker."""
+    dice = random.Random(7)
+    with workers(1, with_redis=with_redis):
+        created = []
+        for _ in range(PICK_UPS):
+            time.sleep(dice.uniform(0.05, 0.6))
+            created += create_many(1, "smoke")
+            wait_for_all(seconds=10)
+        waits = sorted(
+            row["ms"]
+            for row in read(
+                """
+                SELECT extract(epoch FROM e.created_at - s.queued_at)::float8 * 1000 AS ms
+                  FROM stages s JOIN events e ON e.run_id = s.run_id AND e.type = 'stage.started'
+                """
+            )
+        )
+        name = "with" if with_redis else "without"
+        return f"| {name} | {quantile(waits, 0.5):.1f} ms | {quantile(waits, 0.95):.1f} ms |"
+
+
+def main() -> None:
+    """Measure everything and print tables in Markdown."""
+    print("| Workers | Queued runs | Stages/s | Transactions/stage | Redis commands/stage | Wasted claims |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for worker_count in (1, 3):
+        for queued, stages in ((200, 500), (20_000, 3000)):
+            print(busy(worker_count, queued, stages), flush=True)
+    print("\n| Idle workers | Transactions/worker/s | Redis commands/worker/s |")
+    print("| --- | --- | --- |")
+    for worker_count in (1, 3):
+        print(idle(worker_count), flush=True)
+    print("\n| Redis | Pick-up, median | Pick-up, p95 |")
+    print("| --- | --- | --- |")
+    for with_redis in (True, False):
+        print(pick_up(with_redis=with_redis), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""The API as it is served, on a port of loopback, over a real PostgreSQL and a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psycopg2
+import pytest
+from psycopg2.extensions import make_dsn, parse_dsn
+
+from actors import broker
+from api.app import create_app
+from api.server import serve
+from api.services import Services
+from api.threads import Threads
+from tests.api.client import Api, written
+from tests.conftest import url_of
+from tests.fakes.tcp_proxy import Proxy
+from vm_webapp.db.pool import close_pool, open_pool
+from vm_webapp.local import LocalServers
+from vm_webapp.ops.health import HealthChecker
+from vm_webapp.settings import Settings
+from vm_webapp.workflows.loader import load_catalog
+
+CATALOG = load_catalog()
+TOKEN = "a-token-of-the-tests"
+MANAGED = Settings(managed=True, api_token=TOKEN)
+SOCKET = ".s.PGSQL.5432"
+
+Serving = Callable[..., AbstractAsyncContextManager[Api]]
+
+
+@pytest.fixture
+def serving(redis_url: str) -> Iterator[Serving]:
+    """Serve with these settings for as long as a block lasts."""
+    broker.bind(redis_url)
+
+    @asynccontextmanager
+    async def serve_for_a_block(
+        settings: Settings | None = None, *, require_token: bool = False, **parts: Any
+    ) -> AsyncIterator[Api]:
+        settings = settings or Settings()
+        given = {"redis_url": redis_url} | parts
+        services = Services(settings, CATALOG, HealthChecker(settings, redis_url), require_token, **given)
+        stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(
+            serve(create_app(services), "127.0.0.1", 0, stop=stop, on_started=started.set_result)
+        )
+        connector = aiohttp.TCPConnector(limit=0)
+        async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+            yield Api(await started, services, session)
+        stop.set()
+        await task
+
+    yield serve_for_a_block
+    broker.bind(None)
+
+
+@pytest.fixture
+async def api(serving: Serving, database: str) -> AsyncIterator[Api]:
+    """A laptop's API: open, on loopback."""
+    async with serving() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def lasting_database(servers: LocalServers, template: str) -> str:
+    """The URL of a database for every request that must not write: it saves them one each."""
+    with closing(psycopg2.connect(servers.database_url)) as session:
+        session.autocommit = True
+        with session.cursor() as cursor:
+            cursor.execute(f'CREATE DATABASE "for_refusals" TEMPLATE "{template}"')
+    return url_of(servers, "for_refusals")
+
+
+@pytest.fixture
+def untouched(lasting_database: str) -> Iterator[None]:
+    """Have the pool open on a database that must be as it was when the test is over."""
+    open_pool(lasting_database, max_connections=8, application_name="tests")
+    before = written()
+    yield
+    assert written() == before
+    close_pool()
+
+
+@pytest.fixture
+async def refusing(serving: Serving, untouched: None) -> AsyncIterator[Api]:
+    """A laptop's API, for requests that write nothing."""
+    async with serving() as running:
+        yield running
+
+
+@pytest.fixture
+async def refusing_managed(serving: Serving, untouched: None) -> AsyncIterator[Api]:
+    """A deployment's API, for requests that write nothing."""
+    async with serving(MANAGED, require_token=True) as running:
+        yield running
+
+
+@pytest.fixture
+async def managed(serving: Serving, database: str) -> AsyncIterator[Api]:
+    """A deployment's API: only the probes are open."""
+    async with serving(MANAGED, require_token=True) as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(database_url: str) -> Iterator[Proxy]:
+    """A proxy before this test's database, with this process's pool open on it."""
+    real = Path(parse_dsn(database_url)["host"])
+    with tempfile.TemporaryDirectory(prefix="vm-proxy-") as folder, Proxy(Path(folder) / SOCKET, real / SOCKET) as own:
+        open_pool(make_dsn(database_url, host=folder), max_connections=8, application_name="tests")
+        yield own
+        close_pool()
+
+
+@pytest.fixture
+async def behind_proxy(serving: Serving, proxy: Proxy) -> AsyncIterator[Api]:
+    """A deployment's API whose way to the database may fail, with time limits that a test can wait for."""
+    limits = {
+        "threads": Threads(7, 64, "api", limit_seconds=1.0),
+        "health_threads": Threads(1, 8, "health", limit_seconds=0.5),
+    }
+    async with serving(MANAGED, require_token=True, **limits) as running:
+        running.session.headers["Authorization"] = f"Bearer {TOKEN}"
+        yield running

@@ -1,0 +1,121 @@
+"""Without the database: 503 with nothing internal, probes that tell the truth, and a recovery nobody has to help."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from uuid import uuid4
+
+import pytest
+
+from actors import broker
+from tests.api.client import NEW_RUN, Api, until, written
+from tests.api.conftest import SOCKET
+from tests.fakes.tcp_proxy import Proxy
+from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, write_heartbeat
+
+INTERNAL = (SOCKET, "vm-proxy-", "postgres", "connection to server", "psycopg2", "VM_DB_URL")
+
+
+def unavailable_paths() -> list[str]:
+    run = f"/runs/{uuid4()}"
+    return ["/runs", run, f"{run}?wait=1", f"{run}/events", f"{run}/artifacts", f"{run}/artifacts/plan"]
+
+
+@pytest.mark.parametrize("path", unavailable_paths())
+async def test_a_read_without_the_database_is_a_503_that_tells_nothing_internal(
+    behind_proxy: Api, proxy: Proxy, path: str
+) -> None:
+    proxy.cut()
+    reply = await behind_proxy.get(path)
+    reply.problem(503, "database_unavailable")
+    assert int(reply.headers["Retry-After"]) > 0
+    assert not [word for word in INTERNAL if word in reply.body.decode()]
+
+
+async def test_a_write_without_the_database_is_a_503_and_works_when_it_is_back(behind_proxy: Api, proxy: Proxy) -> None:
+    before = written()
+    proxy.cut()
+    (await behind_proxy.post("/runs", NEW_RUN)).problem(503, "database_unavailable")
+    proxy.restore()
+    assert written() == before
+    assert (await behind_proxy.post("/runs", NEW_RUN)).status == 201
+
+
+async def test_every_connection_that_broke_is_replaced(behind_proxy: Api, proxy: Proxy) -> None:
+    first = await asyncio.gather(*(behind_proxy.get("/runs") for _ in range(20)))
+    proxy.cut()
+    broken = await asyncio.gather(*(behind_proxy.get("/runs") for _ in range(20)))
+    proxy.restore()
+    last = await asyncio.gather(*(behind_proxy.get("/runs") for _ in range(20)))
+    assert [{reply.status for reply in replies} for replies in (first, broken, last)] == [{200}, {503}, {200}]
+
+
+async def test_readiness_says_why_meanwhile_and_liveness_does_not_care(behind_proxy: Api, proxy: Proxy) -> None:
+    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Beat("working", 0))
+    assert (await behind_proxy.get("/health/ready")).status == 200
+    proxy.cut()
+    reply = await behind_proxy.get("/health/ready", headers={"Authorization": ""})
+    body = reply.json()
+    assert (reply.status, body["status"]) == (503, "not_ready")
+    assert "PostgreSQL" in body["reasons"][0]
+    assert body["dependencies"]["database"] == {"status": "down"}
+    assert body["dependencies"]["redis"] == {"status": "ok"}
+    assert (await behind_proxy.get("/health/live")).body == b'{"status":"live"}'
+    assert (await behind_proxy.get("/workflows")).status == 200
+    proxy.restore()
+    assert (await behind_proxy.get("/health/ready")).status == 200
+
+
+async def test_a_database_that_swallows_everything_is_found_out(behind_proxy: Api, proxy: Proxy) -> None:
+    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Beat("working", 0))
+    assert (await behind_proxy.get("/runs")).status == 200
+    proxy.stall()
+    began = time.monotonic()
+    replies = await asyncio.gather(*(behind_proxy.get("/runs") for _ in range(20)))
+    for reply in replies:
+        reply.problem(503, "no_answer_in_time")
+    for _ in range(2):
+        ready = await behind_proxy.get("/health/ready")
+        assert (ready.status, ready.json()["status"]) == (503, "not_ready")
+        assert "did not answer" in ready.json()["reasons"][0]
+    assert (await behind_proxy.get("/health/live")).status == 200
+    assert time.monotonic() - began < 5
+    proxy.restore()
+    assert (await behind_proxy.get("/runs")).status == 200
+    assert (await behind_proxy.get("/health/ready")).status == 200
+
+
+async def test_a_slow_database_is_only_slow(behind_proxy: Api, proxy: Proxy) -> None:
+    await behind_proxy.get("/runs")
+    proxy.delay(0.02)
+    assert (await behind_proxy.get("/runs")).status == 200
+
+
+async def test_whoever_waits_sees_the_outage_through(behind_proxy: Api, proxy: Proxy) -> None:
+    run = await behind_proxy.create_run()
+    waiting = asyncio.create_task(behind_proxy.get(f"/runs/{run['id']}?wait=2"))
+    await until(lambda: behind_proxy.services.watcher.waiting == 1)
+    proxy.cut()
+    (await behind_proxy.get("/runs")).problem(503, "database_unavailable")
+    proxy.restore()
+    assert (await waiting).json() == run
+
+
+async def test_more_requests_than_the_line_holds_are_refused_at_once(behind_proxy: Api, proxy: Proxy) -> None:
+    await behind_proxy.get("/runs")
+    proxy.stall()
+    replies = await asyncio.gather(*(behind_proxy.get("/runs") for _ in range(7 + 64 + 9)))
+    codes = [reply.json()["type"] for reply in replies]
+    assert codes.count("/problems/overloaded") == 9
+    assert all(reply.headers["Retry-After"] for reply in replies)
+    proxy.restore()
+    assert (await behind_proxy.get("/runs")).status == 200
+
+
+async def test_without_redis_a_run_is_created_all_the_same(behind_proxy: Api) -> None:
+    broker.bind("redis://127.0.0.1:1/0")
+    failed = broker.hints_failed
+    run = await behind_proxy.create_run()
+    assert run["status"] == "queued"
+    await until(lambda: broker.hints_failed > failed)

@@ -1,0 +1,28 @@
+"""The servers and the fleet of a chaos test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from actors import broker
+from tests.chaos.harness import Fleet
+from tests.fakes.model_server import ModelServer
+
+
+@pytest.fixture
+def model() -> Iterator[ModelServer]:
+    """A model's server that answers well until it is told otherwise."""
+    with ModelServer() as server:
+        yield server
+
+
+@pytest.fixture
+def fleet(database: str, redis_url: str, model: ModelServer, tmp_path: Path) -> Iterator[Fleet]:
+    """Workers on the session's servers; this process sends hints as the API does."""
+    broker.bind(redis_url)
+    with Fleet(tmp_path, database, redis_url, model) as running:
+        yield running
+    broker.bind(None)

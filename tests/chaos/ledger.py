@@ -1,0 +1,175 @@
+"""What the database says at the end: that nothing was lost, done twice or written late, and how long things took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from actors import execute_stage
+from tests.support.runs import create, read
+from tests.support.waiting import eventually
+from vm_webapp.errors import DatabaseUnavailable
+
+OPEN = ("queued", "running", "waiting_approval")
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """An attempt whose worker was killed or stopped at ``since``, by the database's clock."""
+
+    run_id: UUID
+    stage: str
+    attempt: int
+    token: UUID
+    since: datetime
+
+
+def create_many(count: int, workflow: str = "plan_90d", *, ring: bool = True) -> list[UUID]:
+    """Create runs that ask nobody for approval, and send their hints where Redis is known."""
+    made = []
+    for number in range(count):
+        created = create(workflow, f"request {number}", auto_approve=True)
+        made.append(created.run.id)
+        if ring:
+            for stage_id in created.due_stage_ids:
+                execute_stage.send(str(stage_id))
+    return made
+
+
+def patient(sql: str, **params: Any) -> list[dict[str, Any]]:
+    """Like ``read``, for a database that may be down for the moment."""
+
+    def look() -> list[dict[str, Any]] | None:
+        try:
+            return [*read(sql, **params), {}]
+        except DatabaseUnavailable:
+            return None
+
+    found = eventually(look, "an answer of the database", seconds=120, every=0.2)
+    assert found is not None
+    return found[:-1]
+
+
+def open_runs() -> int:
+    """Return how many runs are not finished."""
+    return int(patient("SELECT count(*) AS n FROM runs WHERE status = ANY(%(open)s)", open=list(OPEN))[0]["n"])
+
+
+def completed_stages() -> int:
+    """Return how many stages are completed."""
+    return int(patient("SELECT count(*) AS n FROM stages WHERE status = 'completed'")[0]["n"])
+
+
+def wait_for_all(*, seconds: float) -> None:
+    """Wait until every run is finished, whatever its end."""
+    eventually(lambda: open_runs() == 0, "every run finished", seconds=seconds, every=0.1)
+
+
+def assert_nothing_lost(created: int) -> None:
+    """Every run is completed; every stage was completed once, by one document, which the last attempt wrote."""
+    by_status = {row["status"]: row["n"] for row in read("SELECT status, count(*) AS n FROM runs GROUP BY status")}
+    assert by_status == {"completed": created}, f"{by_status}; {failures()}"
+    wrong = read(
+        """
+        SELECT s.run_id, s.key, s.status, s.attempt,
+               (SELECT array_agg(a.version) FROM artifacts a WHERE a.stage_id = s.id) AS versions,
+               (SELECT count(*) FROM events e
+                 WHERE e.run_id = s.run_id AND e.stage = s.key AND e.type = 'stage.completed') AS completed,
+               (SELECT count(*) FROM events e
+                 WHERE e.run_id = s.run_id AND e.stage = s.key AND e.type = 'stage.started') AS started
+          FROM stages s
+        """
+    )
+    for stage in wrong:
+        found = (stage["status"], stage["versions"], stage["completed"])
+        assert found == ("completed", [1], 1), stage
+        assert stage["started"] == stage["attempt"], stage
+
+
+def failures() -> list[dict[str, Any]]:
+    """Return why stages failed, most frequent first."""
+    return read(
+        """
+        SELECT error->>'code' AS code, error->>'message' AS message, count(*) AS n
+          FROM stages WHERE status = 'failed' GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 5
+        """
+    )
+
+
+def counted() -> dict[str, int]:
+    """Return the sums of the stages' counters."""
+    found = read(
+        """
+        SELECT sum(attempt)::int AS attempts, sum(failures)::int AS failures, sum(rescues)::int AS rescues,
+               sum(releases)::int AS releases FROM stages
+        """
+    )
+    return dict(found[0])
+
+
+def worker_id_of(pid: int) -> UUID:
+    """Return the id of the worker that a process is."""
+    found = read("SELECT worker_id FROM worker_heartbeats WHERE pid = %(pid)s ORDER BY started_at DESC", pid=pid)
+    assert found, f"process {pid} has no heartbeat"
+    return UUID(str(found[0]["worker_id"]))
+
+
+def orphans_of(worker_id: UUID, since: datetime) -> list[Orphan]:
+    """Return the attempts that a worker has under way."""
+    found = read(
+        """
+        SELECT run_id, key, attempt, lease_token FROM stages
+         WHERE worker_id = %(worker)s AND status = 'running'
+        """,
+        worker=worker_id,
+    )
+    return [Orphan(row["run_id"], row["key"], row["attempt"], row["lease_token"], since) for row in found]
+
+
+def seconds_until_started_again(orphans: list[Orphan]) -> list[float]:
+    """Return how long each orphan waited for its next attempt, shortest first.
+
+    One that was completed by the attempt itself, in a COMMIT that its worker did not live to hear of, did not wait.
+    """
+    waits = []
+    for orphan in orphans:
+        events = read(
+            """
+            SELECT type, created_at, (data->>'attempt')::int AS attempt FROM events
+             WHERE run_id = %(run)s AND stage = %(stage)s ORDER BY id
+            """,
+            run=orphan.run_id,
+            stage=orphan.stage,
+        )
+        again = [e for e in events if e["type"] == "stage.started" and e["attempt"] == orphan.attempt + 1]
+        if again:
+            waits.append((again[0]["created_at"] - orphan.since).total_seconds())
+        else:
+            assert events[-1]["type"] == "stage.completed", (orphan, events)
+    return sorted(waits)
+
+
+def quantile(ordered: list[float], share: float) -> float:
+    """Return the value that this share of a sorted list does not exceed."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def completions_per_second(since: datetime, until: datetime) -> float:
+    """Return the pace at which stages were completed between two times of the database's clock."""
+    found = patient(
+        """
+        SELECT count(*) / extract(epoch FROM %(until)s::timestamptz - %(since)s::timestamptz) AS pace
+          FROM events WHERE type = 'stage.completed' AND created_at >= %(since)s AND created_at < %(until)s
+        """,
+        since=since,
+        until=until,
+    )
+    return float(found[0]["pace"])
+
+
+def database_now() -> datetime:
+    """Return the time by the database's clock."""
+    now: datetime = patient("SELECT clock_timestamp() AS now")[0]["now"]
+    return now

@@ -1,0 +1,53 @@
+"""The cap on model calls holds across workers at every moment, is used to the full, and survives a killed worker."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.chaos.harness import Fleet
+from tests.chaos.ledger import assert_nothing_lost, completed_stages, counted, create_many, wait_for_all
+from tests.fakes.behaviours import delayed
+from tests.fakes.model_server import ModelServer
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.timeout(600)
+
+STAGES = 3
+
+
+def test_calls_in_flight_never_exceed_the_cap_and_use_it(fleet: Fleet, model: ModelServer, full: bool) -> None:
+    cap, runs, seconds = (30, 400, 1.0) if full else (5, 20, 0.3)
+    model.script = lambda body: delayed(seconds)
+    create_many(runs, ring=False)
+    fleet.start_and_wait(3, threads=32, VM_LLM_MAX_CONCURRENCY=str(cap))
+    eventually(lambda: completed_stages() >= cap, "work is under way", seconds=30)
+    before, began = completed_stages(), time.monotonic()
+    enough = STAGES * runs * 3 // 4
+    eventually(lambda: completed_stages() >= enough, f"{enough} stages", seconds=120)
+    pace = (completed_stages() - before) / (time.monotonic() - began)
+    wait_for_all(seconds=60)
+
+    assert_nothing_lost(runs)
+    print(f"cap {cap}: most in flight {model.most_in_flight}; {pace:.1f} stages/s of {cap / seconds:.1f} possible")
+    assert model.most_in_flight == cap
+    assert pace > 0.8 * cap / seconds
+
+
+def test_a_killed_worker_gives_its_share_of_the_cap_back(fleet: Fleet, model: ModelServer, full: bool) -> None:
+    if not full:
+        pytest.skip("waits for leases to end: pytest --full")
+    cap, runs = 30, 400
+    model.script = lambda body: delayed(1.0)
+    create_many(runs, ring=False)
+    fleet.start_and_wait(3, threads=32, VM_LLM_MAX_CONCURRENCY=str(cap))
+    eventually(lambda: model.in_flight == cap, "the cap is used")
+    lost = len(fleet.kill(fleet.workers[0]))
+    eventually(lambda: counted()["rescues"] == lost, "what it carried is rescued", seconds=25)
+    eventually(lambda: model.in_flight == cap, "the cap is used again", seconds=5)
+    wait_for_all(seconds=120)
+
+    assert_nothing_lost(runs)
+    assert model.most_in_flight == cap
+    print(f"a worker was killed with {lost} of {cap} calls: rescued, and the cap was used to the full again")

@@ -1,0 +1,86 @@
+"""The model's server is down, or its key is revoked, while many runs wait: they keep waiting, and go on afterwards."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.chaos.harness import Api, Fleet
+from tests.chaos.ledger import assert_nothing_lost, create_many, failures, wait_for_all
+from tests.fakes.behaviours import GOOD, REFUSALS
+from tests.fakes.model_server import ModelServer
+from tests.support.runs import read
+from tests.support.waiting import eventually
+from vm_webapp.db.pool import transaction
+from vm_webapp.runs import providers
+
+pytestmark = pytest.mark.timeout(1200)
+
+OUTAGE_SECONDS = {True: 600.0, False: 3.0}
+
+
+@pytest.fixture
+def api(fleet: Fleet) -> Api:
+    return fleet.start_api()
+
+
+def llm(api: Api) -> str:
+    """Return what readiness says about the model."""
+    return str(api.readiness()["dependencies"]["llm"]["status"])
+
+
+def statuses() -> dict[str, int]:
+    return {row["status"]: row["n"] for row in read("SELECT status, count(*) AS n FROM runs GROUP BY status")}
+
+
+@pytest.mark.parametrize("kind", ["unavailable", "refused"])
+def test_an_outage_fails_no_run(fleet: Fleet, model: ModelServer, api: Api, full: bool, kind: str) -> None:
+    if kind == "refused" and not full:
+        pytest.skip("an outage takes its time: pytest --full")
+    runs = 300 if full else 20
+    fleet.start_and_wait(2, threads=16)
+    port = int(model.base_url.split(":")[2].split("/")[0])
+    if kind == "refused":
+        model.__exit__(None, None, None)
+    else:
+        model.script = lambda body: REFUSALS["unavailable"]
+    create_many(runs)
+    eventually(lambda: llm(api) == "paused", "readiness says that the model is paused")
+    time.sleep(OUTAGE_SECONDS[full])
+    assert failures() == []
+    assert llm(api) == "paused"
+    calls = len(model.requests)
+    back = time.monotonic()
+    if kind == "refused":
+        with ModelServer(port=port):
+            wait_for_all(seconds=180)
+    else:
+        model.script = lambda body: GOOD
+        wait_for_all(seconds=180)
+
+    assert_nothing_lost(runs)
+    assert llm(api) == "ok"
+    print(
+        f"{kind} for {OUTAGE_SECONDS[full]:.0f} s with {runs} runs waiting: none failed, {calls} calls were tried;"
+        f" all completed {time.monotonic() - back:.0f} s after its end"
+    )
+
+
+def test_a_revoked_key_fails_one_run_and_stops_the_rest(fleet: Fleet, model: ModelServer, api: Api) -> None:
+    runs = 40
+    model.script = lambda body: REFUSALS["unauthorized"]
+    fleet.start_and_wait(2, threads=16)
+    create_many(runs)
+    eventually(lambda: llm(api) == "paused" and model.in_flight == 0, "readiness says that the model is paused")
+    under_way = "SELECT count(*) AS n FROM stages WHERE status = 'running'"
+    eventually(lambda: read(under_way)[0]["n"] == 0, "calls in flight have ended")
+    assert [(why["code"], why["n"]) for why in failures()] == [("llm_unauthorized", 1)]
+    assert api.readiness()["status"] == "ready"
+
+    model.script = lambda body: GOOD
+    with transaction():
+        assert providers.resume("kimi")
+    wait_for_all(seconds=60)
+    assert statuses() == {"completed": runs - 1, "failed": 1}
+    assert llm(api) == "ok"

@@ -1,0 +1,59 @@
+"""Stages that are due, and the clock turned by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from vm_webapp.db.pool import execute, rows, transaction
+from vm_webapp.runs import lifecycle
+from vm_webapp.runs.lifecycle import NewRun
+from vm_webapp.runs.records import Priority
+from vm_webapp.workflows.loader import load_catalog
+
+CATALOG = load_catalog()
+
+
+def create_stages(count: int, workflow: str = "content_calendar", *, priority: Priority = "normal") -> list[UUID]:
+    """Create runs; return the stages that are due, oldest first."""
+    new = NewRun(CATALOG.get(workflow), "a request", priority=priority)
+    return [lifecycle.create_run(new, actor="tests").due_stage_ids[0] for _ in range(count)]
+
+
+def read(sql: str, **parameters: Any) -> list[dict[str, Any]]:
+    """Return the rows of a query."""
+    with transaction():
+        return rows(sql, **parameters)
+
+
+def make_due() -> None:
+    """Let every backoff end."""
+    with transaction():
+        execute("UPDATE stages SET available_at = now() WHERE status = 'queued'")
+
+
+def expire_leases() -> None:
+    """Let every lease end."""
+    with transaction():
+        execute("UPDATE stages SET lease_expires_at = now() - interval '1 s' WHERE status = 'running'")
+
+
+def end_pauses() -> None:
+    """Let every pause that has an end be over."""
+    with transaction():
+        execute("UPDATE providers SET paused_until = now() WHERE paused_until IS NOT NULL")
+
+
+def pause_provider(name: str, *, until: str | None) -> None:
+    """Pause a provider for an interval, or until somebody resumes it."""
+    with transaction():
+        execute(
+            """
+            INSERT INTO providers (name, paused_at, paused_until, reason)
+            VALUES (%(name)s, now(), now() + %(until)s::interval, '{"code": "c", "message": "m"}')
+            ON CONFLICT (name) DO UPDATE SET paused_at = excluded.paused_at, paused_until = excluded.paused_until,
+                                             reason = excluded.reason
+            """,
+            name=name,
+            until=until,
+        )

@@ -1,0 +1,235 @@
+"""What an idle worker is handed: what it may claim, in the right order, at a cost that history does not raise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.db.stages import create_stages, end_pauses, make_due, pause_provider, read
+from vm_webapp.db.pool import execute, rows, transaction
+from vm_webapp.llm.base import Completion
+from vm_webapp.runs import lifecycle
+from vm_webapp.runs.due import FIND_DUE, DueStages, find_due
+from vm_webapp.runs.lifecycle import Claim, Claimant
+
+pytestmark = pytest.mark.usefixtures("database")
+
+WORKER = Claimant(uuid4(), "kimi")
+INDEXES_OF_THE_QUEUE = {"stages_due", "stages_due_without_model", "stages_leased", "stages_lease_token_key"}
+
+
+def due(limit: int = 10, **options: Any) -> DueStages:
+    return find_due("kimi", limit, **{"cap": None, **options})
+
+
+def claim(stage_id: UUID, claimant: Claimant = WORKER) -> Claim | None:
+    return lifecycle.claim_stage(stage_id, claimant, token=uuid4())
+
+
+def test_the_oldest_run_comes_first_whatever_its_stage_waited_for() -> None:
+    stages = create_stages(4)
+    with transaction():
+        execute("UPDATE stages SET available_at = now(), queued_at = now() WHERE id = %(id)s", id=stages[0])
+    assert due() == DueStages(tuple(stages), more=False)
+
+
+def test_low_priority_comes_after_every_normal_run() -> None:
+    low = create_stages(2, priority="low")
+    normal = create_stages(2)
+    assert due().ids == (*normal, *low)
+
+
+def test_no_more_than_asked_for_and_word_that_there_are_others() -> None:
+    stages = create_stages(3)
+    assert due(2) == DueStages(tuple(stages[:2]), more=True)
+    assert due(3) == DueStages(tuple(stages), more=False)
+
+
+def test_what_the_asker_has_in_hand_is_left_out_and_makes_room_for_others() -> None:
+    stages = create_stages(3)
+    assert due(2, without=stages[:1]) == DueStages(tuple(stages[1:]), more=False)
+    assert due(without=stages) == DueStages((), more=False)
+
+
+def test_a_stage_that_backs_off_is_not_due() -> None:
+    later, now = create_stages(2)
+    with transaction():
+        execute("UPDATE stages SET available_at = now() + interval '1 h' WHERE id = %(id)s", id=later)
+    assert due().ids == (now,)
+    make_due()
+    assert due().ids == (later, now)
+
+
+def test_only_stages_that_have_waited_long_enough() -> None:
+    old, _ = create_stages(2)
+    with transaction():
+        execute("UPDATE stages SET available_at = now() - interval '1 min' WHERE id = %(id)s", id=old)
+    assert due(waited_seconds=30).ids == (old,)
+
+
+def test_a_running_stage_is_not_due() -> None:
+    first, second = create_stages(2)
+    assert claim(first)
+    assert due().ids == (second,)
+
+
+@pytest.mark.parametrize("workflow", ["content_calendar", "smoke"])
+def test_a_paused_queue_gives_nothing(workflow: str) -> None:
+    create_stages(2, workflow)
+    with transaction():
+        execute("UPDATE queues SET paused_at = now()")
+    assert due().ids == ()
+
+
+@pytest.mark.parametrize("cap", [None, 30])
+@pytest.mark.parametrize("until", [None, "1 h"])
+def test_a_paused_provider_gives_nothing(until: str | None, cap: int | None) -> None:
+    create_stages(2)
+    pause_provider("kimi", until=until)
+    assert due(cap=cap).ids == ()
+
+
+@pytest.mark.parametrize("cap", [None, 30])
+def test_a_pause_that_is_over_gives_exactly_one_probe(cap: int | None) -> None:
+    first, second, *_ = create_stages(3)
+    pause_provider("kimi", until="1 h")
+    end_pauses()
+    assert due(cap=cap) == DueStages((first,), more=True)
+    probe = claim(first)
+    assert probe is not None
+    assert due(cap=cap).ids == ()
+    assert lifecycle.release_stage_if_held(probe)
+    assert due(cap=cap, without=[first]).ids == (second,)
+
+
+def test_a_pause_of_another_provider_is_no_concern() -> None:
+    stages = create_stages(2)
+    pause_provider("offline", until=None)
+    assert due().ids == tuple(stages)
+
+
+@pytest.mark.parametrize(("cap", "handed_out", "more"), [(2, 0, True), (3, 1, True), (6, 4, True), (13, 4, False)])
+def test_a_cap_gives_what_is_left_of_it(cap: int, handed_out: int, more: bool) -> None:
+    stages = create_stages(6)
+    assert claim(stages[0])
+    assert claim(stages[1])
+    assert due(cap=cap) == DueStages(tuple(stages[2 : 2 + handed_out]), more=more)
+
+
+def test_calls_of_another_provider_and_stages_without_a_model_leave_the_cap_alone() -> None:
+    (smoke,) = create_stages(1, "smoke")
+    other, mine = create_stages(2)
+    assert claim(smoke)
+    assert claim(other, Claimant(uuid4(), "offline"))
+    assert due(cap=1).ids == (mine,)
+
+
+@pytest.mark.parametrize("cap", [None, 1])
+def test_stages_without_a_model_are_not_hidden_behind_a_shut_door(cap: int | None) -> None:
+    stages = create_stages(30)
+    smokes = create_stages(2, "smoke")
+    if cap is None:
+        pause_provider("kimi", until=None)
+    else:
+        assert claim(stages[0])
+    assert due(2, cap=cap) == DueStages(tuple(smokes), more=True)
+
+
+def test_stages_with_and_without_a_model_are_in_one_order() -> None:
+    stages = [create_stages(1, workflow)[0] for workflow in ("smoke", "content_calendar", "smoke", "content_calendar")]
+    assert due() == DueStages(tuple(stages), more=False)
+    assert due(3) == DueStages(tuple(stages[:3]), more=True)
+
+
+def test_what_is_handed_out_can_be_claimed_and_the_rest_cannot() -> None:
+    """The same facts decide in both places."""
+    capped = Claimant(uuid4(), "kimi", cap=3)
+    stages = create_stages(6)
+    handed_out = due(cap=3).ids
+    assert [stage_id for stage_id in stages if claim(stage_id, capped)] == list(handed_out)
+
+
+def test_a_provider_that_nobody_ever_called_is_open() -> None:
+    stages = create_stages(1)
+    assert read("SELECT name FROM providers") == []
+    assert due(cap=1).ids == tuple(stages)
+
+
+@pytest.fixture
+def history(database: str) -> None:
+    """20,000 stages that are queued, 30 that run, and 100,000 that are finished."""
+    snapshot = "jsonb_build_object('workflow', repeat('x', 200))"
+    with transaction():
+        execute("SET LOCAL session_replication_role = replica")  # foreign keys hold by construction
+        execute(
+            f"""
+            INSERT INTO runs (id, workflow, status, request, snapshot, started_at, finished_at)
+            SELECT uuidv7(), 'w', 'completed', 'x', {snapshot}, now(), now() FROM generate_series(1, 1000)
+            """
+        )
+        execute(
+            """
+            INSERT INTO stages (id, run_id, position, key, title, status, priority, requires_approval, needs_model,
+                                available_at, finished_at)
+            SELECT uuidv7(), r.id, n, 'k' || n, 'T', 'completed', 0, false, true, now(), now()
+              FROM runs r, generate_series(1, 100) n
+            """
+        )
+        execute(
+            f"""
+            WITH made AS (
+                INSERT INTO runs (id, workflow, status, request, snapshot)
+                SELECT uuidv7(), 'w', 'queued', 'x', {snapshot} FROM generate_series(1, 2003) RETURNING id
+            ), numbered AS (SELECT id, p, row_number() OVER (ORDER BY id, p) AS n FROM made, generate_series(1, 10) p)
+            INSERT INTO stages (id, run_id, position, key, title, status, priority, requires_approval, needs_model,
+                                available_at, lease_token, lease_expires_at, deadline_at, provider)
+            SELECT uuidv7(), id, p, 'k' || p, 'T', CASE WHEN n <= 30 THEN 'running' ELSE 'queued' END, mod(n, 5) / 4,
+                   false, mod(n, 20) > 0, now(), CASE WHEN n <= 30 THEN gen_random_uuid() END,
+                   CASE WHEN n <= 30 THEN now() END, CASE WHEN n <= 30 THEN now() END, 'kimi'
+              FROM numbered
+            """
+        )
+
+
+@pytest.mark.usefixtures("history")
+def test_a_deep_backlog_and_a_long_history_cost_a_poll_nothing() -> None:
+    """A plan is judged by what it touches, not by the clock."""
+    with transaction():
+        execute("ANALYZE runs, stages, providers, queues")
+    for cap in (None, 20, 300):
+        _check_plan(cap)
+    pause_provider("kimi", until="1 h")
+    _check_plan(None)
+
+
+def _check_plan(cap: int | None) -> None:
+    nodes = list(_plan(limit=32, cap=cap))
+    scanned = [node for node in nodes if node.get("Relation Name") == "stages" or "Index Name" in node]
+    used = {node["Index Name"] for node in nodes if "stages" in node.get("Index Name", "")}
+    assert used <= INDEXES_OF_THE_QUEUE
+    assert [node for node in scanned if node["Node Type"] == "Seq Scan" and node.get("Relation Name") == "stages"] == []
+    assert max(node["Actual Rows"] * node["Actual Loops"] for node in scanned) <= 2 * 33
+    assert nodes[0]["Shared Hit Blocks"] + nodes[0]["Shared Read Blocks"] < 150
+
+
+def _plan(**options: Any) -> Iterator[dict[str, Any]]:
+    parameters = {"provider": "kimi", "without": [], "waited": 0, **options}
+    with transaction():
+        (answer,) = rows(f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {FIND_DUE}", **parameters)
+    waiting = [answer["QUERY PLAN"][0]["Plan"]]
+    while waiting:
+        node = waiting.pop(0)
+        waiting.extend(node.get("Plans", ()))
+        yield node
+
+
+def test_a_finished_stage_gives_its_place_to_the_next_of_its_run_before_younger_runs() -> None:
+    first, second = create_stages(2)
+    held = claim(first)
+    assert held is not None
+    finished = lifecycle.finish_stage_if_held(held, Completion("# T", "kimi"), WORKER, next_token=None)
+    assert finished is not None
+    assert due().ids == (finished.due_stage_id, second)

@@ -1,0 +1,61 @@
+"""How many statements the hot path takes: they are what a stage costs the database, and what a claim waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.db.stages import create_stages, expire_leases
+from vm_webapp.db import pool
+from vm_webapp.llm.base import Completion
+from vm_webapp.runs import lifecycle
+from vm_webapp.runs.lifecycle import Claimant
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was sent, without BEGIN and COMMIT."""
+    sent: list[str] = []
+    send: Callable[..., Any] = pool.database.execute_sql
+
+    def listen(sql: str, *arguments: Any, **options: Any) -> Any:
+        sent.append(sql)
+        return send(sql, *arguments, **options)
+
+    monkeypatch.setattr(pool.database, "execute_sql", listen)
+    return sent
+
+
+@pytest.mark.parametrize(("cap", "claiming", "carrying_on"), [(None, 5, 8), (30, 6, 9)])
+def test_a_stage_takes_few_statements(statements: list[str], cap: int | None, claiming: int, carrying_on: int) -> None:
+    worker = Claimant(uuid4(), "kimi", cap)
+    warm, stage_id = create_stages(2)
+    held = lifecycle.claim_stage(warm, worker, token=uuid4())
+    assert held is not None
+    assert lifecycle.release_stage_if_held(held)
+    statements.clear()
+    assert lifecycle.claim_stage(warm, worker, token=uuid4())
+    assert len(statements) == claiming
+    held = lifecycle.claim_stage(stage_id, worker, token=uuid4())
+    assert held is not None
+    statements.clear()
+    finished = lifecycle.finish_stage_if_held(held, Completion("# T", "kimi"), worker, next_token=uuid4())
+    assert finished is not None
+    assert finished.next is not None
+    assert len(statements) == carrying_on
+
+
+def test_a_batch_of_lost_leases_takes_as_many_statements_as_one(statements: list[str]) -> None:
+    """The worker that rescues has leases of its own to renew once a second."""
+    worker = Claimant(uuid4(), "kimi")
+    for stage_id in create_stages(12):
+        assert lifecycle.claim_stage(stage_id, worker, token=uuid4())
+    expire_leases()
+    statements.clear()
+    assert len(lifecycle.rescue_expired_leases().queued) == 12
+    assert len(statements) == 2

@@ -1,0 +1,403 @@
+"""A provider's door: what shuts it, who opens it, and how many are let through at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.db.stages import CATALOG, create_stages, end_pauses, expire_leases, make_due, pause_provider, read
+from tests.db.timeline import KEEP_SNAPSHOTS
+from vm_webapp.db.pool import execute, transaction
+from vm_webapp.llm.base import Completion
+from vm_webapp.runs import lifecycle, providers, queries
+from vm_webapp.runs.due import find_due
+from vm_webapp.runs.lifecycle import Claim, Claimant
+from vm_webapp.runs.providers import (
+    BEHIND_OTHERS_SECONDS,
+    FIRST_PAUSE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    OVERLOADS_BEFORE_PAUSE,
+)
+from vm_webapp.runs.states import Failure
+
+pytestmark = pytest.mark.usefixtures("database")
+
+WORKER = Claimant(uuid4(), "kimi")
+TEXT = Completion("# A document", "kimi")
+OVERLOADED = Failure("llm_overloaded", "HTTP 503", permanent=False, overload=True)
+REVOKED = Failure("llm_unauthorized", "HTTP 401", permanent=True, pauses_provider=True)
+REFUSED = Failure("llm_refused", "HTTP 400", permanent=True)
+EMPTY = Failure("llm_empty_answer", "no text", permanent=False)
+BUDGET = CATALOG.get("content_calendar").retry.max_failures
+
+
+def claim(stage_id: UUID, claimant: Claimant = WORKER) -> Claim | None:
+    return lifecycle.claim_stage(stage_id, claimant, token=uuid4())
+
+
+def claimed(stage_id: UUID, claimant: Claimant = WORKER) -> Claim:
+    held = claim(stage_id, claimant)
+    assert held is not None
+    return held
+
+
+def fail(held: Claim, failure: Failure = OVERLOADED) -> str | None:
+    return lifecycle.fail_attempt_if_held(held, failure, jitter=0)
+
+
+def succeed(held: Claim) -> None:
+    assert lifecycle.finish_stage_if_held(held, TEXT, WORKER, next_token=None)
+
+
+def door() -> dict[str, Any]:
+    (found,) = read(
+        """
+        SELECT paused_at IS NOT NULL AS paused, extract(epoch FROM paused_until - clock_timestamp())::float AS seconds,
+               consecutive_failures, pauses, probe_token, reason->>'code' AS code
+          FROM providers WHERE name = 'kimi'
+        """
+    )
+    return found
+
+
+def stage(stage_id: UUID) -> dict[str, Any]:
+    (found,) = read(
+        """
+        SELECT status, failures, extract(epoch FROM available_at - clock_timestamp())::float AS due_in
+          FROM stages WHERE id = %(id)s
+        """,
+        id=stage_id,
+    )
+    return found
+
+
+def shut_by_overload(stages: list[UUID]) -> None:
+    for held in [claimed(stage_id) for stage_id in stages[:OVERLOADS_BEFORE_PAUSE]]:
+        assert fail(held) == "retrying"
+
+
+def resume() -> bool:
+    with transaction():
+        return providers.resume("kimi")
+
+
+def test_overloads_in_a_row_shut_the_door_and_the_last_one_costs_its_stage_nothing() -> None:
+    stages = create_stages(OVERLOADS_BEFORE_PAUSE + 1)
+    shut_by_overload(stages)
+    assert [stage(stage_id)["failures"] for stage_id in stages] == [1] * (OVERLOADS_BEFORE_PAUSE - 1) + [0, 0]
+    assert door()["code"] == "llm_overloaded"
+    assert door()["seconds"] == pytest.approx(FIRST_PAUSE_SECONDS, abs=2)
+    assert claim(stages[-1]) is None
+
+
+def test_a_success_in_between_starts_the_count_anew() -> None:
+    stages = create_stages(2 * OVERLOADS_BEFORE_PAUSE)
+    for stage_id in stages[: OVERLOADS_BEFORE_PAUSE - 1]:
+        fail(claimed(stage_id))
+    succeed(claimed(stages[OVERLOADS_BEFORE_PAUSE - 1]))
+    for stage_id in stages[OVERLOADS_BEFORE_PAUSE : 2 * OVERLOADS_BEFORE_PAUSE - 1]:
+        fail(claimed(stage_id))
+    assert not door()["paused"]
+
+
+@pytest.mark.parametrize("failure", [REFUSED, EMPTY])
+def test_a_failure_that_is_not_the_providers_says_nothing_about_it(failure: Failure) -> None:
+    for stage_id in create_stages(OVERLOADS_BEFORE_PAUSE + 1):
+        fail(claimed(stage_id), failure)
+    assert read("SELECT paused_at, consecutive_failures FROM providers") == [
+        {"paused_at": None, "consecutive_failures": 0}
+    ]
+
+
+def test_each_pause_is_longer_than_the_one_before_up_to_a_minute() -> None:
+    stages = create_stages(OVERLOADS_BEFORE_PAUSE)
+    shut_by_overload(stages)
+    lasted = [door()["seconds"]]
+    for _ in range(6):
+        end_pauses()
+        make_due()
+        fail(claimed(stages[0]))
+        lasted.append(door()["seconds"])
+    expected = [min(FIRST_PAUSE_SECONDS * 2**n, LONGEST_PAUSE_SECONDS) for n in range(7)]
+    assert lasted == pytest.approx(expected, abs=2)
+
+
+@pytest.mark.parametrize(("asked", "lasts"), [(1.0, FIRST_PAUSE_SECONDS), (40.0, 40.0), (900.0, LONGEST_PAUSE_SECONDS)])
+def test_a_server_may_lengthen_the_pause_within_limits(asked: float, lasts: float) -> None:
+    stages = create_stages(OVERLOADS_BEFORE_PAUSE)
+    held = [claimed(stage_id) for stage_id in stages]
+    for each in held:
+        fail(each, Failure("llm_overloaded", "HTTP 429", permanent=False, overload=True, retry_after=asked))
+    assert door()["seconds"] == pytest.approx(lasts, abs=2)
+
+
+def test_a_long_outage_never_fails_a_lone_stage() -> None:
+    """Ten minutes are twelve probes or so; nothing else waits, and the policy is the default one."""
+    (stage_id,) = create_stages(1)
+    outage = 0.0
+    while outage < 600:
+        make_due()
+        end_pauses()
+        assert fail(claimed(stage_id)) == "retrying"
+        outage += max(stage(stage_id)["due_in"], 1.0)
+    assert stage(stage_id)["failures"] < BUDGET
+    make_due()
+    end_pauses()
+    succeed(claimed(stage_id))
+    assert (door()["paused"], door()["pauses"]) == (False, 0)
+
+
+def test_a_long_outage_fails_nothing_of_a_queue() -> None:
+    stages = create_stages(6)
+    for _ in range(30):
+        make_due()
+        end_pauses()
+        for stage_id in find_due("kimi", 4, cap=None).ids:
+            held = claim(stage_id)
+            assert held is None or fail(held) == "retrying"
+    assert {stage(stage_id)["status"] for stage_id in stages} == {"queued"}
+
+
+def test_a_poison_stage_does_not_keep_a_healthy_provider_shut() -> None:
+    """The oldest of all, it always gives 5xx; turned by the due times that the lifecycle itself has set."""
+    poison, *others = create_stages(12)
+    with transaction():
+        execute(
+            "INSERT INTO providers (name, consecutive_failures) VALUES ('kimi', %(n)s)", n=OVERLOADS_BEFORE_PAUSE - 1
+        )
+    fail(claimed(poison))
+    assert door()["paused"]
+    seconds = door()["seconds"]
+    assert stage(poison)["due_in"] > seconds + BEHIND_OTHERS_SECONDS / 2
+    _pass(seconds)
+    (probe,) = find_due("kimi", 8, cap=None).ids
+    assert probe == others[0]
+    succeed(claimed(probe))
+    assert not door()["paused"]
+    for _ in range(BUDGET):
+        make_due()
+        fail(claimed(poison))
+        if stage(poison)["status"] == "failed":
+            break
+        succeed(claimed(others.pop()))
+    assert stage(poison)["status"] == "failed"
+    assert not door()["paused"]
+
+
+def _pass(seconds: float) -> None:
+    """Let this many seconds pass: every time in the tables is that much earlier."""
+    with transaction():
+        execute(
+            "UPDATE stages SET available_at = available_at - %(s)s * interval '1 s' WHERE status = 'queued'", s=seconds
+        )
+        execute("UPDATE providers SET paused_until = paused_until - %(s)s * interval '1 s'", s=seconds)
+
+
+def test_stragglers_of_an_outage_are_excused_and_do_not_lengthen_the_pause() -> None:
+    stages = create_stages(OVERLOADS_BEFORE_PAUSE + 3)
+    held = [claimed(stage_id) for stage_id in stages]
+    for each in held:
+        assert fail(each) == "retrying"
+    assert [stage(each.stage_id)["failures"] for each in held[OVERLOADS_BEFORE_PAUSE:]] == [0, 0, 0]
+    assert door()["pauses"] == 1
+
+
+def test_one_probe_is_let_through_at_a_time_however_many_ask() -> None:
+    stages = create_stages(16)
+    pause_provider("kimi", until="1 h")
+    assert [stage_id for stage_id in stages if claim(stage_id)] == []
+    end_pauses()
+    with ThreadPoolExecutor(16) as threads:
+        won = [held for held in threads.map(claim, stages) if held]
+    assert len(won) == 1
+    assert door()["probe_token"] == won[0].token
+
+
+def test_a_probe_that_works_opens_the_door_for_all() -> None:
+    first, second, third = create_stages(3)
+    pause_provider("kimi", until="1 h")
+    end_pauses()
+    succeed(claimed(first))
+    assert door() | {"seconds": None} == {
+        "paused": False,
+        "seconds": None,
+        "consecutive_failures": 0,
+        "pauses": 0,
+        "probe_token": None,
+        "code": None,
+    }
+    claimed(second)
+    claimed(third)
+
+
+def test_a_straggler_that_works_opens_the_door_too() -> None:
+    stages = create_stages(OVERLOADS_BEFORE_PAUSE + 2)
+    straggler = claimed(stages[-1])
+    shut_by_overload(stages)
+    succeed(straggler)
+    claimed(stages[-2])
+
+
+def _die(probe: Claim) -> None:
+    expire_leases()
+    assert lifecycle.rescue_expired_leases().queued == (probe.stage_id,)
+
+
+def _cancel(probe: Claim) -> None:
+    lifecycle.cancel_run_if_open(probe.run_id, actor="ann")
+
+
+def _release(probe: Claim) -> None:
+    assert lifecycle.release_stage_if_held(probe)
+
+
+def _be_refused(probe: Claim) -> None:
+    assert fail(probe, REFUSED) == "failed"
+
+
+@pytest.mark.parametrize("end", [_die, _cancel, _release, _be_refused])
+def test_a_probe_that_ends_without_an_answer_leaves_the_door_to_the_next(end: Callable[[Claim], None]) -> None:
+    first, second, third = create_stages(3)
+    pause_provider("kimi", until="1 h")
+    end_pauses()
+    probe = claimed(first)
+    assert claim(second) is None
+    end(probe)
+    claimed(second)
+    assert claim(third) is None
+
+
+def test_a_probe_whose_worker_died_holds_the_door_until_its_lease_is_rescued() -> None:
+    first, second = create_stages(2)
+    pause_provider("kimi", until="1 h")
+    end_pauses()
+    claimed(first)
+    expire_leases()
+    assert claim(second) is None
+    lifecycle.rescue_expired_leases()
+    claimed(second)
+
+
+def test_a_revoked_key_fails_one_stage_and_shuts_the_door_until_it_is_opened() -> None:
+    stages = create_stages(4)
+    held = [claimed(stage_id) for stage_id in stages[:3]]
+    assert [fail(each, REVOKED) for each in held] == ["failed", "retrying", "retrying"]
+    assert (door()["paused"], door()["seconds"], door()["code"]) == (True, None, "llm_unauthorized")
+    end_pauses()
+    assert [stage_id for stage_id in stages if claim(stage_id)] == []
+    assert resume()
+    claimed(stages[3])
+    assert not resume()
+
+
+def test_a_key_that_is_revoked_during_an_outage_fails_a_stage_with_its_reason() -> None:
+    stages = create_stages(OVERLOADS_BEFORE_PAUSE + 2)
+    stragglers = [claimed(stage_id) for stage_id in stages[OVERLOADS_BEFORE_PAUSE:]]
+    shut_by_overload(stages)
+    assert fail(stragglers[0], REVOKED) == "failed"
+    run = queries.get_run(stragglers[0].run_id)
+    assert run.error is not None
+    assert run.error.code == "llm_unauthorized"
+    assert fail(stragglers[1], REVOKED) == "retrying"
+    assert door()["seconds"] is None
+
+
+def test_a_success_does_not_open_what_a_person_must_mend() -> None:
+    first, second, third = create_stages(3)
+    straggler = claimed(second)
+    fail(claimed(first), REVOKED)
+    succeed(straggler)
+    assert door()["paused"]
+    assert claim(third) is None
+
+
+def test_resuming_forgets_the_troubles() -> None:
+    stages = create_stages(OVERLOADS_BEFORE_PAUSE + 1)
+    shut_by_overload(stages)
+    assert resume()
+    assert (door()["paused"], door()["consecutive_failures"], door()["pauses"]) == (False, 0, 0)
+    fail(claimed(stages[-1]))
+    assert not door()["paused"]
+
+
+def test_a_stage_without_a_model_passes_every_door() -> None:
+    (smoke,) = create_stages(1, "smoke")
+    pause_provider("kimi", until=None)
+    held = claimed(smoke, Claimant(uuid4(), "kimi", cap=1))
+    assert held.provider is None
+    assert fail(held, OVERLOADED) == "retrying"
+    assert door()["consecutive_failures"] == 0
+
+
+def test_a_worker_that_died_leaks_nothing_of_the_cap() -> None:
+    capped = Claimant(uuid4(), "kimi", cap=3)
+    stages = create_stages(4)
+    for _ in range(4):
+        assert [bool(claim(stage_id, capped)) for stage_id in stages] == [True, True, True, False]
+        expire_leases()
+        assert len(lifecycle.rescue_expired_leases().queued) == 3
+
+
+@pytest.mark.parametrize("end", [succeed, fail, _release, _cancel, _be_refused])
+def test_an_attempt_that_ends_gives_its_place_of_the_cap_back(end: Callable[[Claim], object]) -> None:
+    capped = Claimant(uuid4(), "kimi", cap=1)
+    first, second = create_stages(2)
+    held = claimed(first, capped)
+    assert claim(second, capped) is None
+    end(held)
+    claimed(second, capped)
+
+
+def test_a_finish_that_carries_on_stays_within_the_cap() -> None:
+    capped = Claimant(uuid4(), "kimi", cap=1)
+    first, second = create_stages(2)
+    finished = lifecycle.finish_stage_if_held(claimed(first, capped), TEXT, capped, next_token=uuid4())
+    assert finished is not None
+    assert finished.next is not None
+    assert claim(second, capped) is None
+
+
+# Claims of a capped provider come one after the other, so each sees every call that began before it; an end that it
+# does not see yet only makes room. A count that is right at every start is therefore right at every moment.
+CALLS_AT_EACH_START = """
+SELECT (SELECT 2 * count(*) FILTER (WHERE o.type = 'stage.started') - count(*)
+          FROM events o WHERE o.type IN ('stage.started', 'stage.completed')
+           AND (o.writer = e.writer OR pg_visible_in_snapshot(o.writer, e.saw))) AS calls,
+       coalesce(pg_visible_in_snapshot(lag(writer) OVER claims, saw), true) AS serial
+  FROM events e WHERE type = 'stage.started' WINDOW claims AS (ORDER BY id)
+"""
+
+
+def test_a_cap_of_thirty_holds_at_every_moment_with_sixty_four_claimers() -> None:
+    capped = Claimant(uuid4(), "kimi", cap=30)
+    with transaction():
+        execute(KEEP_SNAPSHOTS)
+    stages = create_stages(64)
+    together = threading.Barrier(64)
+
+    def carry(stage_id: UUID) -> None:
+        together.wait(30)
+        held = claim(stage_id, capped)
+        while held is not None:
+            finished = lifecycle.finish_stage_if_held(held, TEXT, capped, next_token=uuid4())
+            held = finished.next if finished else None
+
+    def hold(stage_id: UUID) -> None:
+        together.wait(30)
+        claim(stage_id, capped)
+
+    with ThreadPoolExecutor(64) as threads:
+        ends = [threads.submit(hold if number % 2 else carry, stage_id) for number, stage_id in enumerate(stages)]
+        for end in ends:
+            end.result(60)
+    for stage_id in stages:
+        claim(stage_id, capped)
+    starts = read(CALLS_AT_EACH_START)
+    assert all(start["serial"] for start in starts)
+    assert max(start["calls"] for start in starts) == 30
+    assert read("SELECT count(*) AS n FROM stages WHERE status = 'running'") == [{"n": 30}]

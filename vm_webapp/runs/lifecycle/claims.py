@@ -1,0 +1,167 @@
+"""Claiming a stage: queued → running, under a fresh token and lease, wherever the claim comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from vm_webapp.db.pool import Row, execute, row, transaction
+from vm_webapp.runs import providers
+from vm_webapp.runs.events import NewEvent, append_events
+from vm_webapp.runs.states import LEASE_SECONDS
+from vm_webapp.workflows.model import StageSpec, Workflow
+
+ACTOR = "worker"
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """Who claims.
+
+    Attributes:
+        worker_id: the worker process.
+        provider: name of the provider it calls for stages that need a model.
+        cap: most calls of that provider in flight across all workers, None for no limit.
+    """
+
+    worker_id: UUID
+    provider: str
+    cap: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A stage that is ours until its lease ends, fenced by ``token``.
+
+    Attributes:
+        snapshot: the run's snapshot: workflow, brand and project.
+        feedback: what a reviewer asked to change, or None.
+        provider: the provider admitted for this attempt; None for a stage that needs no model.
+        claimed_at: by the database's clock.
+    """
+
+    stage_id: UUID
+    run_id: UUID
+    token: UUID
+    attempt: int
+    spec: StageSpec
+    workflow: Workflow
+    request: str = field(repr=False)
+    snapshot: Mapping[str, Any] = field(repr=False)
+    feedback: str | None = field(repr=False)
+    provider: str | None
+    claimed_at: datetime = field(compare=False)
+
+    @property
+    def timeout_seconds(self) -> float:
+        """How long the attempt may take, by the workflow."""
+        return self.spec.timeout_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedRun:
+    """What a claim takes from its run."""
+
+    id: UUID
+    workflow: Workflow
+    request: str
+    snapshot: Mapping[str, Any]
+
+
+def claim_stage(stage_id: UUID, claimant: Claimant, *, token: UUID) -> Claim | None:
+    """Claim a due stage: queued → running, under a fresh token and lease.
+
+    Args:
+        stage_id: which stage.
+        claimant: who claims.
+        token: a token that no attempt ever had.
+
+    Returns:
+        The claim, or None when there is nothing to claim: unknown, not due, taken, the queue or the provider paused,
+        the cap reached.
+    """
+    with transaction(durable=False):
+        # The run first, then the stage: rows are locked in the order in which they are named.
+        found = row(
+            """
+            SELECT r.id AS run_id, r.status, r.request, r.snapshot, s.id, s.key, s.needs_model
+              FROM runs r JOIN stages s ON s.run_id = r.id
+             WHERE s.id = %(stage_id)s AND s.status = 'queued' AND s.available_at <= clock_timestamp()
+               FOR NO KEY UPDATE OF r, s
+            """,
+            stage_id=stage_id,
+        )
+        if found is None:
+            return None
+        run = ClaimedRun(
+            found["run_id"], Workflow.from_snapshot(found["snapshot"]["workflow"]), found["request"], found["snapshot"]
+        )
+        claim = claim_locked_stage(run, found, claimant, token)
+        if claim is None:
+            return None
+        started = [started_event(claim)]
+        if found["status"] == "queued":
+            _start_run(run.id)
+            started.insert(0, NewEvent("run.started"))
+        append_events(run.id, ACTOR, *started)
+        return claim
+
+
+def claim_locked_stage(run: ClaimedRun, stage: Row, claimant: Claimant, token: UUID) -> Claim | None:
+    """Claim a stage that this transaction has locked, its run's row before it; the caller appends ``started_event``."""
+    provider = claimant.provider if stage["needs_model"] else None
+    if provider and providers.admit(provider, cap=claimant.cap, token=token) in ("paused", "full"):
+        return None
+    spec = run.workflow.stage(stage["key"])
+    claimed = row(
+        """
+        UPDATE stages
+           SET status = 'running', attempt = attempt + 1, lease_token = %(token)s,
+               lease_expires_at = clock_timestamp() + %(lease)s * interval '1 second',
+               deadline_at = clock_timestamp() + %(timeout)s * interval '1 second',
+               started_at = coalesce(started_at, clock_timestamp()), worker_id = %(worker)s, provider = %(provider)s,
+               error = NULL
+         WHERE id = %(id)s AND status = 'queued' AND available_at <= clock_timestamp()
+           AND NOT EXISTS (SELECT 1 FROM queues WHERE name = 'stages' AND paused_at IS NOT NULL)
+        RETURNING attempt, feedback, clock_timestamp() AS claimed_at
+        """,
+        id=stage["id"],
+        token=token,
+        lease=LEASE_SECONDS,
+        timeout=spec.timeout_seconds,
+        worker=claimant.worker_id,
+        provider=provider,
+    )
+    if claimed is None:
+        return None
+    return Claim(
+        stage_id=stage["id"],
+        run_id=run.id,
+        token=token,
+        attempt=claimed["attempt"],
+        spec=spec,
+        workflow=run.workflow,
+        request=run.request,
+        snapshot=run.snapshot,
+        feedback=claimed["feedback"],
+        provider=provider,
+        claimed_at=claimed["claimed_at"],
+    )
+
+
+def started_event(claim: Claim) -> NewEvent:
+    """Return what the timeline says of a claim."""
+    return NewEvent("stage.started", claim.spec.key, {"attempt": claim.attempt, "provider": claim.provider})
+
+
+def _start_run(run_id: UUID) -> None:
+    execute(
+        """
+        UPDATE runs SET status = 'running', started_at = coalesce(started_at, clock_timestamp())
+         WHERE id = %(id)s AND status = 'queued'
+        """,
+        id=run_id,
+    )

@@ -1,0 +1,22 @@
+"""What can be read of runs, their events and their documents, as plain data."""
+
+from vm_webapp.runs.queries.approvals import Approval, list_approvals
+from vm_webapp.runs.queries.artifacts import list_artifacts, newest_documents, read_artifact
+from vm_webapp.runs.queries.events import list_events, newest_event, newest_event_ids
+from vm_webapp.runs.queries.runs import RunFilter, get_run, list_runs, read_run, run_statuses
+
+__all__ = [
+    "Approval",
+    "RunFilter",
+    "get_run",
+    "list_approvals",
+    "list_artifacts",
+    "list_events",
+    "list_runs",
+    "newest_documents",
+    "newest_event",
+    "newest_event_ids",
+    "read_artifact",
+    "read_run",
+    "run_statuses",
+]

@@ -1,0 +1,35 @@
+"""What all queries share: each is one transaction, and says so when there is no such run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+from uuid import UUID
+
+from vm_webapp.db.pool import row, transaction
+from vm_webapp.errors import NotFound
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def read_only(query: Callable[P, T]) -> Callable[P, T]:
+    """Run a query in a transaction of its own, or in the one there is."""
+
+    @wraps(query)
+    def in_transaction(*args: P.args, **kwargs: P.kwargs) -> T:
+        with transaction():
+            return query(*args, **kwargs)
+
+    return in_transaction
+
+
+def require_run(run_id: UUID) -> None:
+    """Tell a run without anything from no run at all.
+
+    Raises:
+        NotFound: there is no such run.
+    """
+    if row("SELECT 1 AS found FROM runs WHERE id = %(id)s", id=run_id) is None:
+        raise NotFound(f"there is no run {run_id}")
