@@ -16,7 +16,7 @@ from uuid import UUID
 from vm_webapp.db.pool import own_connection
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, WorkerState, purge_stopped_workers, write_heartbeat
-from vm_webapp.runs.lifecycle import rescue_expired_leases
+from vm_webapp.runs.lifecycle import RESCUE_BATCH, rescue_expired_leases
 from vm_webapp.runs.presence import Presence
 from vm_webapp.runs.stage_runner import StageRunner
 from vm_webapp.runs.states import LEASE_SECONDS
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 RESCUE_EVERY_SECONDS = 2.0
+MOST_BATCHES = 10  # then the leases of this worker are due for renewal again
 PURGE_EVERY_SECONDS = 3600.0
 STATEMENT_TIMEOUT_MS = 3000
 LAST_BEAT_SECONDS = 5.0
@@ -185,8 +186,11 @@ class Pulse:
         log.error("worker.loop_error", extra={"error": str(error)[:300]}, exc_info=unexpected)
 
     def _rescue(self) -> None:
-        rescued = rescue_expired_leases()
-        for stage_id in rescued.queued:
-            self._on_due(stage_id)
-        if rescued.queued or rescued.failed:
-            log.warning("stages.rescued", extra={"queued": len(rescued.queued), "failed": len(rescued.failed)})
+        for _ in range(MOST_BATCHES):
+            rescued = rescue_expired_leases()
+            for stage_id in rescued.queued:
+                self._on_due(stage_id)
+            if rescued.queued or rescued.failed:
+                log.warning("stages.rescued", extra={"queued": len(rescued.queued), "failed": len(rescued.failed)})
+            if len(rescued.queued) + len(rescued.failed) < RESCUE_BATCH:
+                return

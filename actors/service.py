@@ -9,8 +9,6 @@ import logging
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
@@ -105,10 +103,9 @@ class WorkerService(Middleware):
         runtime = self.runtime
         runtime.runner.draining.set()
         runtime.pulse.announce("draining")
-        leases = runtime.runner.leases
-        if not _wait_until(lambda: len(leases) == 0, runtime.drain_seconds):
-            log.info("worker.releasing", extra={"stages": leases.abandon_all()})
-            _wait_until(lambda: len(leases) == 0, RELEASE_SECONDS)
+        if not runtime.runner.wait_until_idle(runtime.drain_seconds):
+            log.info("worker.releasing", extra={"stages": runtime.runner.leases.abandon_all()})
+            runtime.runner.wait_until_idle(RELEASE_SECONDS)
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         """Say goodbye and close everything, the embedded servers last."""
@@ -124,12 +121,3 @@ def _settings_from_environment() -> Settings:
 
 def _all_alive(worker: Worker) -> bool:
     return all(thread.is_alive() for thread in (*worker.workers, *worker.consumers.values()))
-
-
-def _wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() >= deadline:
-            return False
-        time.sleep(0.05)
-    return True

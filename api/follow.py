@@ -116,10 +116,13 @@ class Followers:
         for readers in self._readers.values():
             for reader in readers:
                 reader.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        pending = set(self._tasks)
         self._tasks.clear()
+        # More than once, because redis-py swallows a cancellation that comes while it connects.
+        while pending:
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=0.1)
 
     def _start(self) -> None:
         if not self._tasks and not self._closed:

@@ -13,6 +13,13 @@ from tests.fakes.model_server import ModelServer
 
 
 @pytest.fixture
+def long_form(full: bool) -> None:
+    """Skip, before anything is started, what has no short form."""
+    if not full:
+        pytest.skip("has no short form: pytest --full")
+
+
+@pytest.fixture
 def model() -> Iterator[ModelServer]:
     """A model's server that answers well until it is told otherwise."""
     with ModelServer() as server:

@@ -156,12 +156,9 @@ def test_a_session_that_dies_while_a_prompt_is_read_costs_no_attempt(fleet: Flee
     assert counted() == {"attempts": 2, "failures": 0, "rescues": 0, "releases": 0}
 
 
+@pytest.mark.usefixtures("long_form")
 @pytest.mark.parametrize("fault", FAULTS)
-def test_throughput_comes_back_after_a_long_failure(
-    broken_fleet: tuple[OwnServer, Fleet], full: bool, fault: Fault
-) -> None:
-    if not full:
-        pytest.skip("takes two minutes for each fault: pytest --full")
+def test_throughput_comes_back_after_a_long_failure(broken_fleet: tuple[OwnServer, Fleet], fault: Fault) -> None:
     server, fleet = broken_fleet
     pids = fleet.pids()
     runs = len(create_many(1500, ring=False))

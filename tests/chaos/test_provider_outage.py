@@ -17,8 +17,6 @@ from vm_webapp.runs import providers
 
 pytestmark = pytest.mark.timeout(1200)
 
-OUTAGE_SECONDS = {True: 600.0, False: 3.0}
-
 
 @pytest.fixture
 def api(fleet: Fleet) -> Api:
@@ -34,11 +32,18 @@ def statuses() -> dict[str, int]:
     return {row["status"]: row["n"] for row in read("SELECT status, count(*) AS n FROM runs GROUP BY status")}
 
 
-@pytest.mark.parametrize("kind", ["unavailable", "refused"])
-def test_an_outage_fails_no_run(fleet: Fleet, model: ModelServer, api: Api, full: bool, kind: str) -> None:
-    if kind == "refused" and not full:
-        pytest.skip("an outage takes its time: pytest --full")
-    runs = 300 if full else 20
+def test_an_outage_fails_no_run(fleet: Fleet, model: ModelServer, api: Api, full: bool) -> None:
+    runs, seconds = (300, 600.0) if full else (20, 3.0)
+    wait_out(fleet, model, api, "unavailable", runs, seconds)
+
+
+@pytest.mark.usefixtures("long_form")
+def test_a_server_that_is_away_fails_no_run(fleet: Fleet, model: ModelServer, api: Api) -> None:
+    wait_out(fleet, model, api, "refused", 300, 600.0)
+
+
+def wait_out(fleet: Fleet, model: ModelServer, api: Api, kind: str, runs: int, seconds: float) -> None:
+    """Let runs wait while the provider answers 503 (``unavailable``) or nobody listens (``refused``)."""
     fleet.start_and_wait(2, threads=16)
     port = int(model.base_url.split(":")[2].split("/")[0])
     if kind == "refused":
@@ -47,7 +52,7 @@ def test_an_outage_fails_no_run(fleet: Fleet, model: ModelServer, api: Api, full
         model.script = lambda body: REFUSALS["unavailable"]
     create_many(runs)
     eventually(lambda: llm(api) == "paused", "readiness says that the model is paused")
-    time.sleep(OUTAGE_SECONDS[full])
+    time.sleep(seconds)
     assert failures() == []
     assert llm(api) == "paused"
     calls = len(model.requests)
@@ -62,7 +67,7 @@ def test_an_outage_fails_no_run(fleet: Fleet, model: ModelServer, api: Api, full
     assert_nothing_lost(runs)
     assert llm(api) == "ok"
     print(
-        f"{kind} for {OUTAGE_SECONDS[full]:.0f} s with {runs} runs waiting: none failed, {calls} calls were tried;"
+        f"{kind} for {seconds:.0f} s with {runs} runs waiting: none failed, {calls} calls were tried;"
         f" all completed {time.monotonic() - back:.0f} s after its end"
     )
 

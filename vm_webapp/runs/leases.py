@@ -61,6 +61,7 @@ class HeldLeases:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: dict[UUID, HeldLease] = {}
+        self._closed = False
 
     def __len__(self) -> int:
         with self._lock:
@@ -77,6 +78,9 @@ class HeldLeases:
         lease = HeldLease(token, time.monotonic() + timeout_seconds + LEASE_GRACE_SECONDS)
         with self._lock:
             self._held[token] = lease
+            closed = self._closed
+        if closed:
+            lease.abandon()
         try:
             yield lease
         finally:
@@ -104,7 +108,9 @@ class HeldLeases:
         return tuple(lease.token for lease in lost)
 
     def abandon_all(self) -> int:
-        """Abandon every lease; return how many there were."""
+        """Abandon every lease, and each that is taken from now on; return how many there were."""
+        with self._lock:
+            self._closed = True
         held = self._snapshot()
         for lease in held:
             lease.abandon()

@@ -9,8 +9,9 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ from vm_webapp.llm.calls import CallLoop
 from vm_webapp.llm.errors import LLMError
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.leases import HeldLease, HeldLeases
-from vm_webapp.runs.lifecycle import Claim, Claimant, Finished
+from vm_webapp.runs.lifecycle import Claim, Claimant
 from vm_webapp.runs.mirror import ArtifactMirror
 from vm_webapp.runs.progress import ProgressReporter, StageProgress
 from vm_webapp.runs.states import Failure
@@ -89,6 +90,8 @@ class StageRunner:
         self.leases = leases
         self.activity = Activity()
         self.draining = threading.Event()
+        self._carrying = 0
+        self._changed = threading.Condition()
         self._model = model
         self._template = template
         self._calls = calls
@@ -110,12 +113,30 @@ class StageRunner:
         """
         if self.draining.is_set():
             return 0
-        claim = lifecycle.claim_stage(stage_id, self.claimant, token=uuid4())
         carried = 0
-        while claim is not None:
-            carried += 1
-            claim = self._carry(claim)
+        with self._counted():
+            claim = lifecycle.claim_stage(stage_id, self.claimant, token=uuid4())
+            while claim is not None:
+                carried += 1
+                claim = self._carry(claim)
         return carried
+
+    def wait_until_idle(self, seconds: float) -> bool:
+        """Wait until no thread carries anything; return False when the time is over before that."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._carrying == 0, seconds)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        # Not told by the leases: between one stage and the next a thread holds none.
+        with self._changed:
+            self._carrying += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._carrying -= 1
+                self._changed.notify_all()
 
     def _carry(self, claim: Claim) -> Claim | None:
         self.activity.last_claim_at = claim.claimed_at
@@ -162,13 +183,11 @@ class StageRunner:
 
     def _finish(self, claim: Claim, lease: HeldLease, completion: Completion) -> Claim | None:
         # One token for every repetition, so that a finish whose answer was lost recognises the claim it made.
-        next_token = uuid4()
-
-        def finish() -> Finished | None:
-            wanted = None if self.draining.is_set() else next_token
-            return lifecycle.finish_stage_if_held(claim, completion, self.claimant, next_token=wanted)
-
-        finished = self._through_outages(lease, finish)
+        next_token = None if self.draining.is_set() else uuid4()
+        finished = self._through_outages(
+            lease,
+            lambda: lifecycle.finish_stage_if_held(claim, completion, self.claimant, next_token=next_token),
+        )
         if finished is None:
             self.activity.count("lost")
             log.info("attempt.lost", extra={"run_id": str(claim.run_id), "stage": claim.spec.key})

@@ -11,7 +11,7 @@ from vm_webapp.runs.lifecycle.steps import error_json, fail_run
 from vm_webapp.runs.states import MAX_RESCUES, Failure, GiveUp, decide_rescue
 
 ACTOR = "rescue"
-BATCH = 100
+RESCUE_BATCH = 100
 
 WORKER_LOST = Failure(
     code="worker_lost",
@@ -44,7 +44,7 @@ def rescue_expired_leases() -> Rescued:
              LIMIT %(batch)s
                FOR NO KEY UPDATE OF r, s SKIP LOCKED
             """,
-            batch=BATCH,
+            batch=RESCUE_BATCH,
         )
         lost_too_often = [stage for stage in expired if decide_rescue(rescues_before=stage["rescues"]) == GiveUp()]
         for stage in lost_too_often:
