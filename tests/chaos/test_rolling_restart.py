@@ -22,7 +22,7 @@ def replace_oldest(fleet: Fleet, threads: int) -> Program:
 
 
 def test_a_rolling_restart_costs_nothing(fleet: Fleet, model: ModelServer, full: bool) -> None:
-    threads, replacements, batch = (16, 12, 60) if full else (4, 3, 12)
+    threads, replacements, batch = (16, 12, 60) if full else (4, 2, 8)
     model.script = random_script(0.2, 2.0, 0.0, seed=7) if full else random_script(0.1, 0.5, 0.0, seed=7)
     fleet.start_and_wait(2, threads=threads)
     runs = 0

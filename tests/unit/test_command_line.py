@@ -12,7 +12,7 @@ from vm_webapp.cli import main
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("run",), "the following arguments are required: request"),
+        (("run",), "one of the arguments request --resume is required"),
         (("run", "x", "--nonsense"), "unrecognized arguments: --nonsense"),
         (("run", "x", "--base-url", "nonsense"), "--base-url: must begin with http:// or https://"),
         (("nonsense",), "invalid choice: 'nonsense'"),

@@ -57,10 +57,15 @@ def _parser() -> argparse.ArgumentParser:
     worker.set_defaults(command=_worker)
 
     run = commands.add_parser("run", help="create a run, show its progress, write its documents to a folder")
-    run.add_argument("request", help="what is wanted, in a sentence or more")
+    what = run.add_mutually_exclusive_group(required=True)
+    what.add_argument("request", nargs="?", help="what is wanted, in a sentence or more")
+    what.add_argument("--resume", metavar="RUN_ID", help="come back to a run, such as one that waits for a review")
     run.add_argument("--workflow", default="plan_90d", help="which workflow (default: %(default)s)")
+    run.add_argument("--yes", action="store_true", help="pass the reviews without asking")
     run.add_argument(
-        "--base-url", type=_base_url, help="a running API; without it everything is started here (VM_API_TOKEN is sent)"
+        "--base-url",
+        type=_base_url,
+        help="a running API; without it everything is started here (VM_API_TOKEN is sent)",
     )
     run.add_argument("--output", help="folder for the documents (default: ./<workflow>-<run id>)")
     run.set_defaults(command=_run)
@@ -108,15 +113,17 @@ def _worker(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     settings = _settings(quiet=True)
-    from vm_webapp.cli.run import run_in_terminal
+    from vm_webapp.cli.run import RunOptions, run_in_terminal
 
-    return run_in_terminal(
-        settings,
+    options = RunOptions(
         request=arguments.request,
+        run_id=arguments.resume,
         workflow=arguments.workflow,
+        auto_approve=arguments.yes,
         base_url=arguments.base_url,
         output=arguments.output,
     )
+    return run_in_terminal(settings, options)
 
 
 def _migrate(arguments: argparse.Namespace) -> int:

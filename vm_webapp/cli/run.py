@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from vm_webapp.cli.client import ApiClient, Refused
+from vm_webapp.cli.progress import follow
+from vm_webapp.cli.review import review
 from vm_webapp.cli.serve import running_stack
 from vm_webapp.errors import ConfigurationError, VMError
 from vm_webapp.settings import Settings
-
-API = "/api/v2"
-FINAL = ("completed", "failed", "canceled")
-WAIT_SECONDS = 1
-MARKS = {"completed": "[green]✓[/]", "failed": "[red]✗[/]", "canceled": "[yellow]–[/]"}
 
 
 class RunFailed(VMError):
@@ -28,94 +26,108 @@ class RunFailed(VMError):
     code = "run_failed"
 
 
-def run_in_terminal(
-    settings: Settings, *, request: str, workflow: str, base_url: str | None, output: str | None
-) -> int:
-    """Create a run, show its progress, and write its documents.
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """What was asked for on the command line.
 
-    Args:
-        settings: what the environment says.
-        request: what is wanted.
-        workflow: which workflow. Reviews are passed: nobody is asked.
+    Attributes:
+        request: what is wanted, None to come back to a run.
+        run_id: the run to come back to, None for a new one.
+        workflow: which workflow a new run has.
+        auto_approve: pass the reviews without asking.
         base_url: a running API, None to start everything here.
         output: folder for the documents, None for one named after the run.
+    """
+
+    request: str | None
+    run_id: str | None
+    workflow: str
+    auto_approve: bool
+    base_url: str | None
+    output: str | None
+
+
+def run_in_terminal(settings: Settings, options: RunOptions) -> int:
+    """Create a run or come back to one, show its progress, ask for its reviews, and write its documents.
 
     Returns:
-        0 when the run completed.
+        0 when the run completed, or waits for somebody to come back.
 
     Raises:
         RunFailed: it did not; the text says why.
         ConfigurationError: the API cannot be reached or does not let us in.
     """
-    return asyncio.run(_run(settings, request, workflow, base_url, output))
+    return asyncio.run(_run(settings, options))
 
 
-async def _run(settings: Settings, request: str, workflow: str, base_url: str | None, output: str | None) -> int:
+async def _run(settings: Settings, options: RunOptions) -> int:
     console = Console()
-    async with _api(settings, base_url) as client:
-        wanted = {"workflow": workflow, "request": request, "auto_approve": True}
-        run = await _call(client, "POST", f"{API}/runs", json=wanted)
-        console.print(f"Run {run['id']} · {workflow} · reviews are passed without asking", highlight=False)
-        run = await _follow(client, run, console)
-        if run["status"] != "completed":
-            error = run["error"] or {"message": "it was canceled"}
-            raise RunFailed(f"the run {run['status']}: {error['message']}")
-        folder = Path(output or f"{workflow}-{run['id']}")
-        documents = _save(await _documents(client, run), folder)
-        console.print(f"completed: {len(documents)} documents", highlight=False)
-        for path in documents:
-            console.print(f"  {path}", highlight=False, soft_wrap=True)
+    # Where nobody can be asked, nobody is.
+    asks = console.is_terminal and not options.auto_approve
+    async with _api(settings, options.base_url) as client:
+        run = await _begin(client, options, asks=asks)
+        console.print(f"Run {run['id']} · {run['workflow']}", highlight=False)
+        if not asks:
+            console.print("Reviews are passed without asking.")
+        while True:
+            run = await follow(client, run, console)
+            if run["status"] != "waiting_approval":
+                break
+            if not asks:
+                raise RunFailed(f"the run waits for a review: run --resume {run['id']} on a terminal")
+            if not await review(client, run, console):
+                how = f"Come back with: python -m vm_webapp run --resume {run['id']}"
+                console.print(how, highlight=False, soft_wrap=True)
+                return 0
+            run = await client.get(f"/runs/{run['id']}")
+        await _conclude(client, run, options.output, console)
     return 0
 
 
+async def _begin(client: ApiClient, options: RunOptions, *, asks: bool) -> dict[str, Any]:
+    try:
+        if options.run_id is not None:
+            return await client.get(f"/runs/{options.run_id}")
+        wanted = {"workflow": options.workflow, "request": options.request, "auto_approve": not asks}
+        return await client.post("/runs", wanted)
+    except Refused as error:
+        raise RunFailed(str(error)) from error
+
+
+async def _conclude(client: ApiClient, run: dict[str, Any], output: str | None, console: Console) -> None:
+    if run["status"] != "completed":
+        reason = run["error"]["message"] if run["error"] else "somebody canceled it"
+        raise RunFailed(f"the run {run['status']}: {reason}")
+    documents = _save(await _documents(client, run), Path(output or f"{run['workflow']}-{run['id']}"))
+    console.print(f"completed: {len(documents)} documents", highlight=False)
+    for path in documents:
+        console.print(f"  {path}", highlight=False, soft_wrap=True)
+
+
 @asynccontextmanager
-async def _api(settings: Settings, base_url: str | None) -> AsyncIterator[httpx.AsyncClient]:
+async def _api(settings: Settings, base_url: str | None) -> AsyncIterator[ApiClient]:
     headers = {"Authorization": f"Bearer {settings.api_token}"} if settings.api_token else {}
     if base_url is not None:
-        async with httpx.AsyncClient(base_url=base_url, headers=headers, timeout=60) as client:
-            yield client
+        async with httpx.AsyncClient(base_url=base_url, headers=headers, timeout=60) as http:
+            yield ApiClient(http)
         return
     said: list[str] = []
     with_worker = not settings.managed
     async with running_stack(settings, "127.0.0.1", 0, with_worker=with_worker, on_lines=said.extend):
         url = said[0].split()[-1]
-        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
-            yield client
+        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, trust_env=False) as http:
+            yield ApiClient(http)
 
 
-async def _follow(client: httpx.AsyncClient, run: dict[str, Any], console: Console) -> dict[str, Any]:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
-        bars = {stage["key"]: progress.add_task(stage["title"], total=1, start=False) for stage in run["stages"]}
-        while True:
-            for stage in run["stages"]:
-                _show(progress, bars[stage["key"]], stage)
-            if run["status"] in FINAL:
-                return run
-            run = await _call(client, "GET", f"{API}/runs/{run['id']}", params={"wait": WAIT_SECONDS})
-
-
-def _show(progress: Progress, bar: TaskID, stage: dict[str, Any]) -> None:
-    if stage["started_at"] and not progress.tasks[bar].started:
-        progress.start_task(bar)
-    error = f" · {stage['error']['message']}" if stage["error"] else ""
-    mark = MARKS.get(stage["status"], " ")
-    state = "" if stage["status"] in MARKS else f" · {stage['status'].replace('_', ' ')}"
-    progress.update(bar, description=f"{mark} {stage['title']}{state}{error}")
-    if stage["status"] == "completed":
-        progress.update(bar, completed=1)
-        progress.stop_task(bar)
-
-
-async def _documents(client: httpx.AsyncClient, run: dict[str, Any]) -> dict[str, str]:
+async def _documents(client: ApiClient, run: dict[str, Any]) -> dict[str, str]:
     """Return the newest document of each stage: file name → text."""
-    documents = {}
-    for stage in run["stages"]:
-        if stage["artifact"]:
-            response = await client.get(f"{API}/runs/{run['id']}/artifacts/{stage['key']}")
-            response.raise_for_status()
-            documents[f"{stage['position']:02}-{stage['artifact']['name']}"] = response.text
-    return documents
+    return {
+        f"{stage['position']:02}-{stage['artifact']['name']}": await client.text(
+            f"/runs/{run['id']}/artifacts/{stage['key']}"
+        )
+        for stage in run["stages"]
+        if stage["artifact"]
+    }
 
 
 def _save(documents: dict[str, str], folder: Path) -> list[Path]:
@@ -126,25 +138,3 @@ def _save(documents: dict[str, str], folder: Path) -> list[Path]:
     except OSError as error:
         raise ConfigurationError(f"{folder} cannot be written: {error.strerror}; choose another --output") from error
     return [folder / name for name in documents]
-
-
-async def _call(client: httpx.AsyncClient, method: str, path: str, **options: Any) -> dict[str, Any]:
-    try:
-        response = await client.request(method, path, **options)
-        body: dict[str, Any] = response.json()
-    except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise ConfigurationError(f"--base-url is not a URL: {error}") from error
-    except httpx.HTTPError as error:
-        raise ConfigurationError(f"the API at {_address(client)} does not answer: {error}") from error
-    except ValueError as error:
-        raise ConfigurationError(f"{_address(client)} is not this API: it answered no JSON") from error
-    if response.is_success:
-        return body
-    detail = body.get("detail", response.reason_phrase)
-    if response.status_code in (401, 403):
-        raise ConfigurationError(detail)
-    raise RunFailed(detail)
-
-
-def _address(client: httpx.AsyncClient) -> str:
-    return str(client.base_url).rstrip("/")

@@ -1,0 +1,88 @@
+"""Asks the person at the terminal about a draft: approve, edit, request changes, or stop for now."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markdown import Markdown
+from rich.rule import Rule
+from rich.text import Text
+
+from vm_webapp.cli.client import ApiClient, Refused
+from vm_webapp.errors import ConfigurationError
+
+QUESTION = "[bold]a[/]pprove · [bold]e[/]dit · request [bold]c[/]hanges · [bold]s[/]top and come back later: "
+EDITORS = ("sensible-editor", "nano", "vi")
+
+
+async def review(client: ApiClient, run: dict[str, Any], console: Console) -> bool:
+    """Ask about the draft that a run waits with, until something is decided.
+
+    Args:
+        client: where the decision goes.
+        run: a run that is ``waiting_approval``.
+        console: where the person sits.
+
+    Returns:
+        False when the person wants to come back later.
+    """
+    stage = next(stage for stage in run["stages"] if stage["status"] == "waiting_approval")
+    path, artifact = f"/runs/{run['id']}/stages/{stage['key']}", stage["artifact"]
+    draft = await client.text(f"/runs/{run['id']}/artifacts/{stage['key']}?version={artifact['version']}")
+    title = Text(f"{stage['title']}, version {artifact['version']}")
+    console.print(Rule(title), Markdown(draft), Rule())
+    while True:
+        answer = (await _ask(console, QUESTION)).strip().lower()
+        try:
+            if answer in ("a", "approve"):
+                await client.post(f"{path}/approve", {"artifact_sha256": artifact["sha256"]})
+                return True
+            if answer in ("e", "edit") and (edited := await asyncio.to_thread(_edit, draft, console)) is not None:
+                body = {"artifact_sha256": artifact["sha256"], "content": edited}
+                await client.post(f"{path}/approve", body)
+                return True
+            if answer in ("c", "changes") and (feedback := (await _ask(console, "What should change? ")).strip()):
+                body = {"artifact_sha256": artifact["sha256"], "feedback": feedback}
+                await client.post(f"{path}/request-changes", body)
+                return True
+            if answer in ("s", "stop"):
+                return False
+        except Refused as error:
+            if error.code not in ("draft_changed", "conflict"):
+                raise
+            console.print(f"Somebody else was faster: {error}")
+            return True
+
+
+async def _ask(console: Console, question: str) -> str:
+    try:
+        return await asyncio.to_thread(console.input, question)
+    except EOFError:
+        return "s"
+
+
+def _edit(draft: str, console: Console) -> str | None:
+    """Open a draft in the person's editor; return what they made of it, None where nothing was changed."""
+    command = os.environ.get("VISUAL") or os.environ.get("EDITOR") or next(filter(shutil.which, EDITORS), None)
+    if command is None:
+        raise ConfigurationError("no editor is known: set EDITOR")
+    with tempfile.TemporaryDirectory(prefix="vm-draft-") as folder:
+        file = Path(folder) / "draft.md"
+        file.write_text(draft, encoding="utf-8")
+        try:
+            ended = subprocess.run([*shlex.split(command), str(file)], check=False).returncode
+        except OSError as error:
+            raise ConfigurationError(f"EDITOR cannot be run: {command}: {error.strerror}") from error
+        edited = file.read_text(encoding="utf-8")
+    if ended != 0 or edited == draft or not edited.strip():
+        console.print("Nothing was changed.")
+        return None
+    return edited
