@@ -52,7 +52,7 @@ def template(servers: LocalServers) -> str:
 def database_url(servers: LocalServers, template: str) -> Iterator[str]:
     """The URL of a database of this test's own."""
     name = f"test_{uuid4().hex}"
-    _administer(servers, f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+    _administer(servers, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
     yield url_of(servers, name)
     _administer(servers, f'DROP DATABASE "{name}" WITH (FORCE)')
 

@@ -75,7 +75,7 @@ def lasting_database(servers: LocalServers, template: str) -> str:
     with closing(psycopg2.connect(servers.database_url)) as session:
         session.autocommit = True
         with session.cursor() as cursor:
-            cursor.execute(f'CREATE DATABASE "for_refusals" TEMPLATE "{template}"')
+            cursor.execute(f'CREATE DATABASE "for_refusals" TEMPLATE "{template}" STRATEGY file_copy')
     return url_of(servers, "for_refusals")
 
 

@@ -9,9 +9,10 @@ import pytest
 
 from tests.fakes.behaviours import answer, delayed, dropped, refusal, truncated
 from tests.fakes.model_server import ModelServer
-from tests.support.runs import create_and_ring, read, types, wait_until_still
+from tests.support.runs import create, create_and_ring, read, types, wait_until_still
 from tests.support.waiting import eventually
 from tests.worker.conftest import StartWorker
+from vm_webapp.context import brands, projects
 from vm_webapp.runs import queries
 
 
@@ -49,6 +50,19 @@ def test_three_stages_go_through_the_model_to_completed(start_worker: StartWorke
     assert "CRM for dental clinics" in user_message(model, 0)
     assert "# What we found" in user_message(model, 1)
     assert "# What we chose" in user_message(model, 2)
+
+
+def test_brand_and_project_reach_every_prompt_as_they_were(start_worker: StartWorker, model: ModelServer) -> None:
+    brand = brands.create({"name": "Crumb & Co", "voice": "warm, brief", "forbidden_words": ["artisanal"]})
+    project = projects.create({"name": "Winter", "objective": "200 subscriptions", "channels": ["newsletter"]})
+    created = create("content_calendar", brand_id=brand.id, project_id=project.id)
+    brands.change(brand.id, {"voice": "cold"}, version=1)
+    with start_worker(**kimi(model), poll_seconds=0.1):
+        wait_until_still(created.run.id)
+    for number in range(2):
+        prompt = user_message(model, number)
+        assert all(text in prompt for text in ("Crumb & Co", "warm, brief", "artisanal", "200 subscriptions"))
+        assert "cold" not in prompt
 
 
 def test_the_runs_next_stages_need_neither_a_hint_nor_a_poll(start_worker: StartWorker, model: ModelServer) -> None:

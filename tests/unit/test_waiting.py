@@ -1,0 +1,68 @@
+"""Why a queued stage is not moving: the thing that has to change first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from vm_webapp.runs.waiting import Pause, QueuedStage, QueueFacts, why_queued
+
+NOW = datetime(2026, 11, 25, 8, 30, tzinfo=UTC)
+RUN = UUID(int=7)
+STAGE = QueuedStage(RUN, "Research", True, NOW - timedelta(minutes=5), NOW, None, True)
+BUSY = QueueFacts(
+    working=1,
+    alive=1,
+    queue_paused_at=None,
+    pauses={},
+    providers=frozenset({"kimi"}),
+    full=frozenset(),
+    ahead={RUN: 3},
+)
+PAUSED = {"kimi": Pause(NOW, None, "HTTP 401")}
+
+
+@pytest.mark.parametrize(
+    ("stage", "facts", "kind", "detail"),
+    [
+        (STAGE, BUSY, "queue", "queued behind 3 others"),
+        (STAGE, replace(BUSY, ahead={}), "queue", "queued behind more than 1000 others"),
+        (STAGE, replace(BUSY, working=0, alive=0), "no_worker", "no worker is alive"),
+        (STAGE, replace(BUSY, working=0), "no_worker", "every worker is starting or draining"),
+        (STAGE, replace(BUSY, queue_paused_at=NOW), "queue_paused", "an operator has paused the queue"),
+        (
+            STAGE,
+            replace(BUSY, pauses=PAUSED),
+            "provider_paused",
+            "kimi is paused until an operator resumes it: HTTP 401",
+        ),
+        (
+            STAGE,
+            replace(BUSY, full=frozenset({"kimi"})),
+            "model_limit",
+            "as many model calls are in flight as are allowed",
+        ),
+        (replace(STAGE, due=False, error="HTTP 503"), BUSY, "retry", "Research will be tried again: HTTP 503"),
+        (replace(STAGE, needs_model=False), replace(BUSY, pauses=PAUSED), "queue", "queued behind 3 others"),
+        (STAGE, replace(BUSY, pauses={"another": PAUSED["kimi"]}), "queue", "queued behind 3 others"),
+    ],
+)
+def test_what_a_stage_waits_for(stage: QueuedStage, facts: QueueFacts, kind: str, detail: str) -> None:
+    waiting = why_queued(stage, facts)
+    assert (waiting.kind, waiting.detail) == (kind, detail)
+
+
+def test_a_retry_says_until_when() -> None:
+    later = NOW + timedelta(seconds=8)
+    waiting = why_queued(replace(STAGE, due=False, available_at=later), BUSY)
+    assert (waiting.since, waiting.until) == (STAGE.queued_at, later)
+
+
+def test_an_automatic_pause_says_when_it_is_tried_again() -> None:
+    soon = NOW + timedelta(seconds=30)
+    waiting = why_queued(STAGE, replace(BUSY, pauses={"kimi": Pause(NOW, soon, "overloaded")}))
+    assert waiting.until == soon
+    assert "tried again by itself" in waiting.detail
