@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from uuid import uuid4
 
-import psycopg2
 import pytest
 import redis
 
-from vm_webapp.db import migrate
+from tests.support.databases import Databases
 from vm_webapp.db.pool import close_pool, open_pool
 from vm_webapp.local import LocalServers, find_redis_server, start_local_servers
-
-TEMPLATE = "vm_template"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,20 +36,17 @@ def servers() -> Iterator[LocalServers]:
 
 
 @pytest.fixture(scope="session")
-def template(servers: LocalServers) -> str:
-    """A migrated database, copied for each test: copying is faster than migrating."""
-    _administer(servers, f'CREATE DATABASE "{TEMPLATE}"')
-    migrate.apply_pending(url_of(servers, TEMPLATE))
-    return TEMPLATE
+def databases(servers: LocalServers) -> Databases:
+    """Where tests take their databases from."""
+    return Databases(servers)
 
 
 @pytest.fixture
-def database_url(servers: LocalServers, template: str) -> Iterator[str]:
+def database_url(databases: Databases) -> Iterator[str]:
     """The URL of a database of this test's own."""
-    name = f"test_{uuid4().hex}"
-    _administer(servers, f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
-    yield url_of(servers, name)
-    _administer(servers, f'DROP DATABASE "{name}" WITH (FORCE)')
+    name = databases.take()
+    yield databases.url(name)
+    databases.give_back(name)
 
 
 @pytest.fixture
@@ -74,15 +66,3 @@ def redis_url(servers: LocalServers) -> str:
     with redis.Redis.from_url(servers.redis_url) as client:
         client.flushall()
     return servers.redis_url
-
-
-def url_of(servers: LocalServers, name: str) -> str:
-    """Return the URL of another database on the same server."""
-    return servers.database_url.replace("/vm_webapp?", f"/{name}?")
-
-
-def _administer(servers: LocalServers, statement: str) -> None:
-    with closing(psycopg2.connect(servers.database_url)) as session:
-        session.autocommit = True
-        with session.cursor() as cursor:
-            cursor.execute(statement)

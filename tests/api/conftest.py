@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import psycopg2
 import pytest
 from psycopg2.extensions import make_dsn, parse_dsn
 
@@ -20,10 +19,9 @@ from api.server import serve
 from api.services import Services
 from api.threads import Threads
 from tests.api.client import Api, written
-from tests.conftest import url_of
 from tests.fakes.tcp_proxy import Proxy
+from tests.support.databases import Databases
 from vm_webapp.db.pool import close_pool, open_pool
-from vm_webapp.local import LocalServers
 from vm_webapp.ops.health import HealthChecker
 from vm_webapp.settings import Settings
 from vm_webapp.workflows.loader import load_catalog
@@ -70,13 +68,9 @@ async def api(serving: Serving, database: str) -> AsyncIterator[Api]:
 
 
 @pytest.fixture(scope="session")
-def lasting_database(servers: LocalServers, template: str) -> str:
+def lasting_database(databases: Databases) -> str:
     """The URL of a database for every request that must not write: it saves them one each."""
-    with closing(psycopg2.connect(servers.database_url)) as session:
-        session.autocommit = True
-        with session.cursor() as cursor:
-            cursor.execute(f'CREATE DATABASE "for_refusals" TEMPLATE "{template}" STRATEGY file_copy')
-    return url_of(servers, "for_refusals")
+    return databases.url(databases.take())
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 from yoyo import get_backend, read_migrations
 
-from tests.conftest import url_of
+from tests.support.databases import url_of
 from vm_webapp.db import bundle, migrate
 from vm_webapp.db.models import TABLES
 from vm_webapp.db.pool import rows, transaction

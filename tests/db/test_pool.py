@@ -11,7 +11,7 @@ from contextlib import closing
 import psycopg2
 import pytest
 
-from tests.conftest import url_of
+from tests.support.databases import url_of
 from vm_webapp.db import pool
 from vm_webapp.db.pool import close_pool, execute, open_pool, own_connection, row, rows, transaction
 from vm_webapp.errors import ConfigurationError, DatabaseUnavailable

@@ -56,13 +56,13 @@ def test_brand_and_project_reach_every_prompt_as_they_were(start_worker: StartWo
     brand = brands.create({"name": "Crumb & Co", "voice": "warm, brief", "forbidden_words": ["artisanal"]})
     project = projects.create({"name": "Winter", "objective": "200 subscriptions", "channels": ["newsletter"]})
     created = create("content_calendar", brand_id=brand.id, project_id=project.id)
-    brands.change(brand.id, {"voice": "cold"}, version=1)
+    brands.change(brand.id, {"voice": "pompous"}, version=1)
     with start_worker(**kimi(model), poll_seconds=0.1):
         wait_until_still(created.run.id)
     for number in range(2):
         prompt = user_message(model, number)
         assert all(text in prompt for text in ("Crumb & Co", "warm, brief", "artisanal", "200 subscriptions"))
-        assert "cold" not in prompt
+        assert "pompous" not in prompt
 
 
 def test_the_runs_next_stages_need_neither_a_hint_nor_a_poll(start_worker: StartWorker, model: ModelServer) -> None:

@@ -1,0 +1,112 @@
+"""Databases for tests: each test has one as if it were new, and most get one that an earlier test has left clean."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Any
+from uuid import uuid4
+
+import psycopg2
+
+from vm_webapp.db import migrate
+from vm_webapp.local import LocalServers
+
+TEMPLATE = "vm_template"
+
+# Everything that a test may have changed and that emptying tables does not put right.
+SHAPE = """
+SELECT md5(string_agg(line, E'\\n' ORDER BY line)) FROM (
+    SELECT concat_ws(' ', table_name, column_name, data_type, column_default, is_nullable) AS line
+      FROM information_schema.columns WHERE table_schema = 'public'
+    UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
+    UNION ALL SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
+               WHERE connamespace = 'public'::regnamespace
+    UNION ALL SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+    UNION ALL SELECT proname || ' ' || prosrc FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+    UNION ALL SELECT concat_ws(' ', setrole::text, setconfig::text) FROM pg_db_role_setting
+               WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database())
+) everything
+"""
+LOCAL_TABLES = "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+END_SESSIONS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+
+def url_of(servers: LocalServers, name: str) -> str:
+    """Return the URL of a database."""
+    return servers.database_url.replace("/vm_webapp?", f"/{name}?")
+
+
+class Databases:
+    """The databases of a test session.
+
+    Args:
+        servers: where they are.
+    """
+
+    def __init__(self, servers: LocalServers) -> None:
+        self._servers = servers
+        self._clean: list[str] = []
+        self._administer(f'CREATE DATABASE "{TEMPLATE}"')
+        migrate.apply_pending(self.url(TEMPLATE))
+        with closing(self._connect(TEMPLATE)) as session, session.cursor() as cursor:
+            cursor.execute(LOCAL_TABLES)
+            tables = sorted(name for (name,) in cursor.fetchall())
+            filled = {name: self._content(cursor, name) for name in tables}
+            self._seeded = {name: content for name, content in filled.items() if content is not None}
+            self._empty = [name for name in tables if name not in self._seeded]
+            self._shape = self._read_shape(cursor)
+
+    def url(self, name: str) -> str:
+        """Return the URL of a database."""
+        return url_of(self._servers, name)
+
+    def take(self) -> str:
+        """Return the name of a migrated, empty database that nobody else uses."""
+        if self._clean:
+            return self._clean.pop()
+        name = f"test_{uuid4().hex}"
+        # Copying files is four times as fast as logging every page.
+        self._administer(f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}" STRATEGY file_copy')
+        return name
+
+    def give_back(self, name: str) -> None:
+        """Empty a database for the next test, or drop it where it is no longer what it was."""
+        if self._empties(name):
+            self._clean.append(name)
+        else:
+            self._administer(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+    def _empties(self, name: str) -> bool:
+        try:
+            with closing(self._connect(name)) as session, session.cursor() as cursor:
+                cursor.execute(END_SESSIONS)
+                cursor.execute("SET session_replication_role = replica")
+                for table in self._empty:
+                    cursor.execute(f'DELETE FROM "{table}"')
+                seeded = {table: self._content(cursor, table) for table in self._seeded}
+                return (seeded, self._read_shape(cursor)) == (self._seeded, self._shape)
+        except psycopg2.Error:
+            return False
+
+    def _connect(self, name: str) -> Any:
+        session = psycopg2.connect(self.url(name))
+        session.autocommit = True
+        return session
+
+    def _administer(self, statement: str) -> None:
+        with closing(self._connect("vm_webapp")) as session, session.cursor() as cursor:
+            cursor.execute(statement)
+
+    @staticmethod
+    def _content(cursor: Any, table: str) -> str | None:
+        """Return what a table holds, as a digest; None where it is empty."""
+        cursor.execute(f"SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM \"{table}\" t")
+        (digest,) = cursor.fetchone()
+        return None if digest is None else str(digest)
+
+    @staticmethod
+    def _read_shape(cursor: Any) -> str:
+        cursor.execute(SHAPE)
+        return str(cursor.fetchone()[0])
