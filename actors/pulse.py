@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from actors.housekeeping import Housekeeping
 from vm_webapp.db.pool import own_connection
 from vm_webapp.errors import DatabaseUnavailable
-from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, WorkerState, purge_stopped_workers, write_heartbeat
+from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, WorkerState, write_heartbeat
 from vm_webapp.runs.lifecycle import RESCUE_BATCH, rescue_expired_leases
 from vm_webapp.runs.presence import Presence
 from vm_webapp.runs.stage_runner import StageRunner
@@ -26,7 +27,6 @@ log = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
 RESCUE_EVERY_SECONDS = 2.0
 MOST_BATCHES = 10  # then the leases of this worker are due for renewal again
-PURGE_EVERY_SECONDS = 3600.0
 STATEMENT_TIMEOUT_MS = 3000
 LAST_BEAT_SECONDS = 5.0
 
@@ -43,6 +43,7 @@ class Pulse:
         threads_alive: whether every consumer and worker thread lives.
         on_due: called with a stage that was rescued.
         on_deaf: called once when a thread has died.
+        housekeeping: what is tidied up beside all that.
 
     Attributes:
         deaf: whether a thread has died.
@@ -59,6 +60,7 @@ class Pulse:
         threads_alive: Callable[[], bool],
         on_due: Callable[[UUID], object],
         on_deaf: Callable[[], object],
+        housekeeping: Housekeeping | None = None,
     ) -> None:
         self.deaf = False
         self._url = url
@@ -69,6 +71,7 @@ class Pulse:
         self._threads_alive = threads_alive
         self._on_due = on_due
         self._on_deaf = on_deaf
+        self._housekeeping = housekeeping or Housekeeping()
         self._state: WorkerState = "starting"
         self._waits_for = ""
         self._wake = threading.Event()
@@ -76,7 +79,6 @@ class Pulse:
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
         self._last_error: dict[str, Any] | None = None
         self._next_rescue = 0.0
-        self._next_purge = 0.0
 
     @property
     def started(self) -> bool:
@@ -117,9 +119,7 @@ class Pulse:
             if steady_seconds >= LEASE_SECONDS and now >= self._next_rescue and self._state == "working":
                 self._next_rescue = now + RESCUE_EVERY_SECONDS
                 self._rescue()
-        if now >= self._next_purge:
-            self._next_purge = now + PURGE_EVERY_SECONDS
-            purge_stopped_workers()
+        self._housekeeping.run_once(now)
 
     def _run(self) -> None:
         with own_connection(self._url, application_name="vm-webapp pulse", statement_timeout_ms=STATEMENT_TIMEOUT_MS):

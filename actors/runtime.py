@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from peewee import DatabaseError
 from uuid_utils.compat import uuid7
 
+from actors.housekeeping import Housekeeping
 from actors.pulse import Pulse
 from vm_webapp.db import migrate
 from vm_webapp.db.pool import close_pool, open_pool
-from vm_webapp.errors import VMError
+from vm_webapp.errors import DatabaseUnavailable, VMError
 from vm_webapp.llm.calls import CallLoop
 from vm_webapp.llm.choice import choose_provider
 from vm_webapp.llm.template import TemplateProvider
 from vm_webapp.local import start_local_servers
 from vm_webapp.redis_client import quick_client
-from vm_webapp.runs.heartbeat import WorkerIdentity
+from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, write_heartbeat
 from vm_webapp.runs.leases import HeldLeases
 from vm_webapp.runs.lifecycle import Claimant
 from vm_webapp.runs.mirror import ArtifactMirror
@@ -111,30 +114,44 @@ def open_runtime(
             on_due=ring,
             on_progress=broker.report,
         )
+        identity = WorkerIdentity(claimant.worker_id, model.name, threads, claimant.cap)
         pulse = Pulse(
             url,
             Presence(quick_client(redis_url, PRESENCE_TIMEOUT_SECONDS)) if redis_url else None,
-            WorkerIdentity(claimant.worker_id, model.name, threads, claimant.cap),
+            identity,
             runner,
-            prepare=lambda: _prepare_schema(url, settings),
+            prepare=lambda: _prepare_schema(url, settings, identity),
             threads_alive=threads_alive,
             on_due=ring,
             on_deaf=on_deaf,
+            housekeeping=Housekeeping(settings.purge_older_than),
         )
         return WorkerRuntime(runner, pulse, settings.drain_seconds, opened.pop_all())
 
 
-def _prepare_schema(url: str, settings: Settings) -> str:
-    """Make sure that the database has the tables this build works with, migrating where that is ours to do.
+def _prepare_schema(url: str, settings: Settings, identity: WorkerIdentity) -> str:
+    """Make sure that the database has a schema this build works with, migrating where that is ours to do.
+
+    Until it has, the worker's heartbeat says ``starting`` and why.
 
     Returns:
         Why work cannot begin yet, empty when it can.
     """
     try:
-        pending = migrate.read_status(url).pending
-        if pending and not settings.managed:
+        schema = migrate.read_status(url)
+        if schema.pending and not schema.too_new and not settings.managed:
             migrate.apply_pending(url, break_leftover_lock=settings.mode == "local")
             return ""
+        obstacle = schema.obstacle
     except VMError as error:
-        return str(error)
-    return f"the database lacks {', '.join(pending)}: run python -m vm_webapp migrate" if pending else ""
+        obstacle = str(error)
+    if obstacle:
+        _say_starting(identity, obstacle)
+    return obstacle
+
+
+def _say_starting(identity: WorkerIdentity, obstacle: str) -> None:
+    waiting = {"error": f"waiting to start: {obstacle}"[:300], "at": datetime.now(UTC).isoformat()}
+    # On a schema of another age the table may be missing or different; then the log alone says it.
+    with suppress(DatabaseError, DatabaseUnavailable):
+        write_heartbeat(identity, Beat("starting", 0, last_error=waiting))

@@ -7,10 +7,25 @@ import json
 from aiohttp import web
 
 from api.auth import guard
+from api.keyring import KeyRing
 from api.openapi import PREFIX, describe
 from api.problems import answer_problems, refuse_expectation
 from api.request_ids import stamp
-from api.routes import artifacts, brands, control, description, events, health, projects, reviews, runs, workflows
+from api.routes import (
+    artifacts,
+    brands,
+    control,
+    description,
+    events,
+    health,
+    projects,
+    providers,
+    queue,
+    reviews,
+    runs,
+    workers,
+    workflows,
+)
 from api.services import SERVICES, Services
 from api.typed import Operation
 
@@ -44,6 +59,13 @@ ROUTES: tuple[Operation, ...] = (
     projects.read_project,
     projects.change_project,
     projects.archive_project,
+    queue.read_queue,
+    queue.pause_queue,
+    queue.resume_queue,
+    queue.cancel_runs,
+    queue.retry_runs,
+    providers.resume_provider,
+    workers.list_workers,
     description.read_description,
 )
 
@@ -53,6 +75,7 @@ def create_app(services: Services) -> web.Application:
     check = guard(
         require_token=services.require_token,
         token=services.settings.api_token,
+        keys=KeyRing(services.threads),
         public_paths={PREFIX + route.path for route in ROUTES if route.public},
     )
     app = web.Application(middlewares=[answer_problems, check], client_max_size=MAX_BODY_BYTES)

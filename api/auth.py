@@ -1,4 +1,4 @@
-"""Who may: a bearer token where the door is shut, and only this machine's own pages where it is open."""
+"""Who may: a bearer token or key where the door is shut, and only this machine's own pages where it is open."""
 
 from __future__ import annotations
 
@@ -10,28 +10,35 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from api.keyring import KeyRing
 from api.problems import Handler, RequestError
 
 ACTOR = web.RequestKey("actor", str)
 ADMIN, LOCAL = "admin", "local"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-HOW_TO_GET_IN = "send Authorization: Bearer with the value of VM_API_TOKEN"
-NO_TOKEN_YET = "no token exists yet: set VM_API_TOKEN on the service and send it as Authorization: Bearer"  # noqa: S105
+MAKE_KEY = "python -m vm_webapp keys create NAME"
+HOW_TO_GET_IN = f"send Authorization: Bearer with the value of VM_API_TOKEN or with a key ({MAKE_KEY} makes one)"
+NO_TOKEN_YET = f"send Authorization: Bearer with a key ({MAKE_KEY} makes one), or set VM_API_TOKEN on the service"
 
 
-def guard(*, require_token: bool, token: str | None, public_paths: Collection[str]) -> Middleware:
+def guard(*, require_token: bool, token: str | None, keys: KeyRing, public_paths: Collection[str]) -> Middleware:
     """Return the middleware that decides who may, and notes who it is under ``ACTOR``; strangers have none.
 
     Args:
         require_token: whether the door is shut.
         token: the admin token, None where there is none.
+        keys: the keys that operators have made; each is an admin's.
         public_paths: paths that answer to strangers.
     """
 
     @web.middleware
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if _holds_token(request, token):
+        given = _bearer(request)
+        if token is not None and given and _is_same(given, token):
             request[ACTOR] = ADMIN
+        elif given and request.path not in public_paths and (name := await keys.holder(given)):
+            # Not on a probe's path: liveness must not wait for the database that keys are looked up in.
+            request[ACTOR] = f"key:{name}"
         elif require_token and request.path not in public_paths:
             detail = HOW_TO_GET_IN if token else NO_TOKEN_YET
             raise RequestError(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
@@ -58,11 +65,13 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _holds_token(request: web.Request, token: str | None) -> bool:
+def _bearer(request: web.Request) -> str:
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    if token is None or scheme.lower() != "bearer":
-        return False
-    return hmac.compare_digest(given.strip().encode(errors="surrogateescape"), token.encode())
+    return given.strip() if scheme.lower() == "bearer" else ""
+
+
+def _is_same(given: str, token: str) -> bool:
+    return hmac.compare_digest(given.encode(errors="surrogateescape"), token.encode())
 
 
 def _refuse_foreign_pages(request: web.Request) -> None:

@@ -1,5 +1,6 @@
 -- Brands, projects, runs with their stages, artifacts and timeline; workers and providers.
 -- depends:
+-- oldest build: 0001_runs_and_stages
 
 -- Tells this database from any other, so that a worker on the wrong one is found out.
 CREATE TABLE installation (

@@ -1,5 +1,6 @@
 -- Answers that are given again when a request is repeated under its Idempotency-Key.
 -- depends: 0001_runs_and_stages
+-- oldest build: 0001_runs_and_stages
 
 CREATE TABLE idempotency_keys (
     scope_sha256   bytea PRIMARY KEY,

@@ -15,6 +15,7 @@ from vm_webapp.db.pool import execute, json, row, transaction
 from vm_webapp.errors import VMError
 
 KEEP_HOURS = 24
+PURGE_BATCH = 1000
 
 
 class KeyInUse(VMError):
@@ -108,10 +109,17 @@ def do_once(scope: KeyScope, request: bytes, effect: Callable[[], StoredAnswer])
 
 
 def purge_expired_keys() -> int:
-    """Delete keys older than 24 hours; return how many."""
+    """Delete up to ``PURGE_BATCH`` keys older than 24 hours; return how many."""
     with transaction(durable=False):
         return execute(
-            "DELETE FROM idempotency_keys WHERE created_at < now() - %(hours)s * interval '1 hour'", hours=KEEP_HOURS
+            """
+            WITH old AS MATERIALIZED (
+                SELECT scope_sha256 FROM idempotency_keys WHERE created_at < now() - %(hours)s * interval '1 hour'
+                 ORDER BY created_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
+            DELETE FROM idempotency_keys k USING old WHERE k.scope_sha256 = old.scope_sha256
+            """,
+            hours=KEEP_HOURS,
+            batch=PURGE_BATCH,
         )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 from environs import Env, EnvError, validate
 
+from vm_webapp.durations import parse_duration
 from vm_webapp.errors import ConfigurationError
 
 AppEnv = Literal["local", "staging", "production"]
@@ -32,6 +34,7 @@ class Settings:
         worker_threads: stages that one worker carries at a time.
         drain_seconds: how long calls in flight may go on after SIGTERM.
         llm_max_concurrency: model calls in flight across all workers, None for no cap.
+        purge_older_than: age from which workers delete finished runs, None to keep them all.
         web_concurrency: API processes that the platform asks for.
     """
 
@@ -46,6 +49,7 @@ class Settings:
     worker_threads: int = 32
     drain_seconds: float = 25.0
     llm_max_concurrency: int | None = None
+    purge_older_than: timedelta | None = None
     workflows_path: Path | None = None
     api_token: str | None = field(default=None, repr=False)
     port: int = 8766
@@ -83,6 +87,7 @@ def read_settings() -> Settings:
         worker_threads=env.integer("VM_WORKER_THREADS", 1, 512) or 32,
         drain_seconds=env.seconds("VM_DRAIN_SECONDS", 25.0),
         llm_max_concurrency=env.integer("VM_LLM_MAX_CONCURRENCY", 1, 10_000),
+        purge_older_than=env.duration("VM_PURGE_OLDER_THAN"),
         workflows_path=Path(path) if (path := env.text("VM_WORKFLOWS_PATH", "")) else None,
         api_token=env.token("VM_API_TOKEN"),
         port=env.integer("PORT", 1, 65_535) or 8766,
@@ -129,6 +134,13 @@ class _StrictEnv:
         check = validate.Range(0, 3600)
         rule = "a number of seconds from 0 to 3600"
         return self._parse(name, default, rule, lambda: self._env.float(name, validate=check))
+
+    def duration(self, name: str) -> timedelta | None:
+        value = self.text(name, "")
+        try:
+            return parse_duration(value) if value else None
+        except ValueError as error:
+            raise ConfigurationError(f"{name} {error}") from None
 
     def one_of(self, name: str, allowed: tuple[str, ...], default: str, *, fold: Callable[[str], str] = str) -> str:
         value = fold(self.text(name, default))

@@ -38,6 +38,8 @@ async def test_with_a_worker_it_is_ready(api: Api, worker: WorkerIdentity) -> No
         "database": {"status": "ok"},
         "worker": {"status": "ok", "alive": 1},
         "redis": {"status": "ok"},
+        "clock": {"status": "ok"},
+        "workspace": {"status": "ok"},
         "migrations": {"status": "ok", "newest": bundled_ids()[-1]},
         "llm": {"status": "offline", "note": "no model is called: set KIMI_API_KEY"},
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vm_webapp.db import bundle, migrate
+from vm_webapp.db.migrate.session import advisory_lock
 from vm_webapp.errors import ConfigurationError
 
 
@@ -12,7 +13,7 @@ from vm_webapp.errors import ConfigurationError
 @pytest.mark.parametrize("options", ["", "&options=-c%20work_mem%3D1MB"], ids=["plain", "with options"])
 def test_both_schemes_migrate(database_url: str, scheme: str, options: str) -> None:
     url = f"{scheme}://{database_url.split('://', 1)[1]}{options}"
-    with migrate._advisory_lock(url) as session, session.cursor() as cursor:
+    with advisory_lock(url) as session, session.cursor() as cursor:
         cursor.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     assert migrate.read_status(url).pending == bundle.bundled_ids()
     assert migrate.apply_pending(url) == bundle.bundled_ids()

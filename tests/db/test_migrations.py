@@ -1,48 +1,23 @@
-"""The schema: up, down, up again; and Peewee's models fit it."""
+"""Applying: once, by one process at a time, with clear refusals; and Peewee's models fit the schema."""
 
 from __future__ import annotations
 
 import getpass
-import subprocess
+import os
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import psycopg2
 import pytest
-from yoyo import get_backend, read_migrations
 
+from tests.db.schemas import FURTHER, compatible, dump, further, later_build, run_sql
 from tests.support.databases import url_of
-from vm_webapp.db import bundle, migrate
+from vm_webapp.db import migrate
+from vm_webapp.db.migrate.session import _name_the_user, advisory_lock
 from vm_webapp.db.models import TABLES
 from vm_webapp.db.pool import rows, transaction
 from vm_webapp.errors import Conflict, DatabaseUnavailable
 from vm_webapp.local import LocalServers
-from vm_webapp.local.postgres import _find_programs
-
-
-def dump(url: str) -> str:
-    done = subprocess.run(
-        [_find_programs() / "pg_dump", "--schema-only", "--no-owner", url], capture_output=True, text=True, check=True
-    )
-    return "\n".join(line for line in done.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
-
-
-def test_down_and_up_again_leave_the_same_schema(database_url: str) -> None:
-    before = dump(database_url)
-    with closing(get_backend(database_url).connection):
-        backend = get_backend(database_url)
-        backend.rollback_migrations(backend.to_rollback(read_migrations(str(bundle.MIGRATIONS))))
-        backend.connection.close()
-    assert "CREATE TABLE public.runs" not in dump(database_url)
-    assert migrate.apply_pending(database_url) == bundle.bundled_ids()
-    assert dump(database_url) == before
-
-
-def test_every_migration_has_a_rollback_and_names_what_it_depends_on() -> None:
-    for id in bundle.bundled_ids():
-        assert (bundle.MIGRATIONS / f"{id}.rollback.sql").read_text().strip()
-        assert "-- depends:" in (bundle.MIGRATIONS / f"{id}.sql").read_text()
 
 
 def test_applying_twice_changes_nothing(database_url: str) -> None:
@@ -51,7 +26,7 @@ def test_applying_twice_changes_nothing(database_url: str) -> None:
 
 
 def test_only_one_process_migrates_at_a_time(database_url: str) -> None:
-    with migrate._advisory_lock(database_url), pytest.raises(Conflict, match="another process is migrating"):
+    with advisory_lock(database_url), pytest.raises(Conflict, match="another process is migrating"):
         migrate.apply_pending(database_url)
 
 
@@ -73,14 +48,45 @@ def test_a_database_that_is_not_there_is_one_clear_error() -> None:
         migrate.read_status("postgresql://nobody@127.0.0.1:1/nothing")
 
 
-def test_a_user_without_a_name_can_migrate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_table_that_stays_in_use_is_one_clear_refusal_and_nothing_is_done(database_url: str) -> None:
+    before = dump(database_url)
+    with closing(psycopg2.connect(database_url)) as session, session.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM runs")
+        with pytest.raises(Conflict, match=f"^{FURTHER} failed: a table was in use for longer than 1s"):
+            migrate.apply_pending(database_url, bundle=later_build(further()))
+    assert dump(database_url) == before
+    assert migrate.apply_pending(database_url, bundle=later_build(further())) == (FURTHER,)
+
+
+def test_a_migration_that_yoyo_cannot_read_is_said_and_not_skipped(database_url: str) -> None:
+    orphan = further(depends="0899_nowhere")
+    with pytest.raises(migrate.MigrationFailed, match="Could not resolve dependencies"):
+        migrate.apply_pending(database_url, bundle=later_build(orphan))
+    assert migrate.read_status(database_url, later_build(orphan)).pending == (FURTHER,)
+
+
+def test_pending_migrations_are_not_put_on_a_schema_that_is_too_new(database_url: str) -> None:
+    migrate.apply_pending(database_url, bundle=later_build(further()))
+    ours = later_build(compatible("0899_ours", up="SELECT 1;", down="SELECT 1;"))
+    with pytest.raises(Conflict, match=f"the database has {FURTHER}, too new for this build"):
+        migrate.apply_pending(database_url, bundle=ours)
+    assert migrate.read_status(database_url, ours).pending == ("0899_ours",)
+
+
+def test_a_database_that_refuses_to_tell_is_one_clear_line(database_url: str) -> None:
+    run_sql(database_url, "ALTER TABLE _yoyo_migration RENAME COLUMN migration_id TO other")
+    with pytest.raises(migrate.MigrationFailed, match=r'^looking at the schema failed: column "migration_id"'):
+        migrate.read_status(database_url)
+
+
+def test_a_user_without_a_name_can_migrate(monkeypatch: pytest.MonkeyPatch) -> None:
     def nameless() -> str:
         raise KeyError("getpwuid(): uid not found")
 
     monkeypatch.setattr(getpass, "getuser", nameless)
     monkeypatch.setenv("LOGNAME", "")
-    migrate._name_the_user()
-    monkeypatch.undo()
+    _name_the_user()
+    assert os.environ["LOGNAME"] == "vm-webapp"
 
 
 @pytest.mark.usefixtures("database")

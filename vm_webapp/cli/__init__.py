@@ -9,13 +9,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from vm_webapp import __version__
+from vm_webapp.cli.arguments import base_url, whole_number
+from vm_webapp.cli.environment import read_environment
+from vm_webapp.cli.operations import add_operations
 from vm_webapp.errors import ConfigurationError, VMError
-
-if TYPE_CHECKING:
-    from vm_webapp.settings import Settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,34 +63,37 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--yes", action="store_true", help="pass the reviews without asking")
     run.add_argument(
         "--base-url",
-        type=_base_url,
+        type=base_url,
         help="a running API; without it everything is started here (VM_API_TOKEN is sent)",
     )
     run.add_argument("--output", help="folder for the documents (default: ./<workflow>-<run id>)")
     run.set_defaults(command=_run)
 
-    migrate = commands.add_parser("migrate", help="show or apply migrations")
-    migrate.add_argument(
-        "action", nargs="?", default="up", choices=("up", "status", "unlock"), help="(default: %(default)s)"
-    )
-    migrate.set_defaults(command=_migrate)
+    _add_migrate(commands.add_parser("migrate", help="show, apply or roll back migrations"))
+    add_operations(commands)
     return parser
 
 
-def _settings(*, quiet: bool = False) -> Settings:
-    from vm_webapp.settings import read_settings
-
-    settings = read_settings()
-    from vm_webapp.logs import configure_logging
-
-    if quiet and settings.log_level == "INFO":
-        settings = replace(settings, log_level="ERROR")
-    configure_logging(settings.log_level, json=settings.managed)
-    return settings
+def _add_migrate(migrate: argparse.ArgumentParser) -> None:
+    migrate.set_defaults(command=_migrate, action="up")
+    actions = migrate.add_subparsers(metavar="action", dest="action", help="(default: up)")
+    dry_run = argparse.ArgumentParser(add_help=False)
+    dry_run.add_argument("--dry-run", action="store_true", help="print the SQL and change nothing")
+    actions.add_parser("up", parents=[dry_run], help="apply what is missing")
+    actions.add_parser("status", help="compare the database with this build")
+    down = actions.add_parser("down", parents=[dry_run], help="roll back, whichever build applied it")
+    how_far = down.add_mutually_exclusive_group(required=True)
+    how_far.add_argument("--to", metavar="ID", help="the newest migration that stays")
+    how_far.add_argument("--steps", type=_positive, metavar="N", help="how many to roll back")
+    down.add_argument("--yes", action="store_true", help="do not ask")
+    down.add_argument("--force", action="store_true", help="although live workers need what goes")
+    export = actions.add_parser("export", help="write the applied migrations to a folder, for plain yoyo")
+    export.add_argument("folder", metavar="DIR", help="a folder that is new or empty")
+    actions.add_parser("unlock", help="remove the lock that a killed yoyo left")
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    settings = _settings()
+    settings = read_environment()
     from vm_webapp.cli.serve import serve_until_stopped
 
     port = settings.port if arguments.port is None else arguments.port
@@ -99,7 +101,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _worker(arguments: argparse.Namespace) -> int:
-    settings = _settings()
+    settings = read_environment()
     from actors.worker import run_worker
 
     if arguments.threads:
@@ -112,7 +114,7 @@ def _worker(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    settings = _settings(quiet=True)
+    settings = read_environment(quiet=True)
     from vm_webapp.cli.run import RunOptions, run_in_terminal
 
     options = RunOptions(
@@ -127,27 +129,16 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _migrate(arguments: argparse.Namespace) -> int:
-    settings = _settings()
-    from vm_webapp.cli.migrate import run_migrate
+    settings = read_environment()
+    from vm_webapp.cli.migrate import MigrateOptions, run_migrate
 
-    return run_migrate(settings, arguments.action)
+    asked = {name: value for name, value in vars(arguments).items() if name != "command"}
+    return run_migrate(settings, MigrateOptions(**asked | {"action": arguments.action or "up"}))
 
 
 def _port(text: str) -> int:
-    return _whole_number(text, 0, 65_535)
+    return whole_number(text, 0, 65_535)
 
 
 def _positive(text: str) -> int:
-    return _whole_number(text, 1, 1_000_000)
-
-
-def _whole_number(text: str, low: int, high: int) -> int:
-    if not text.isdecimal() or not low <= int(text) <= high:
-        raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}")
-    return int(text)
-
-
-def _base_url(text: str) -> str:
-    if not text.startswith(("http://", "https://")):
-        raise argparse.ArgumentTypeError("must begin with http:// or https://")
-    return text.rstrip("/")
+    return whole_number(text, 1, 1_000_000)

@@ -40,8 +40,8 @@ class ApiClient:
         """GET a path below ``/api/v2``. Raises as ``post``."""
         return await self._call("GET", path, params=params)
 
-    async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """POST a body to a path below ``/api/v2``.
+    async def post(self, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        """POST a body, None for none, to a path below ``/api/v2``.
 
         Raises:
             ConfigurationError: the API cannot be reached, is none, or does not let us in.

@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 
 from vm_webapp.db import migrate
+from vm_webapp.errors import ConfigurationError, Conflict
 from vm_webapp.local import start_local_servers
+from vm_webapp.runs.heartbeat import FRESH_SECONDS
 from vm_webapp.settings import Settings
 
 
-def run_migrate(settings: Settings, action: str) -> int:
-    """Show, apply or unlock; return the exit code."""
+@dataclass(frozen=True, slots=True)
+class MigrateOptions:
+    """What was asked for.
+
+    Attributes:
+        action: ``status``, ``up``, ``down``, ``export`` or ``unlock``.
+        dry_run: print the SQL of ``up`` or ``down`` and do nothing.
+        to: for ``down``: the newest migration that stays.
+        steps: for ``down``: or else how many to roll back.
+        yes: for ``down``: do not ask.
+        force: for ``down``: roll back although live workers need what goes.
+        folder: for ``export``: where to.
+    """
+
+    action: str
+    dry_run: bool = False
+    to: str | None = None
+    steps: int | None = None
+    yes: bool = False
+    force: bool = False
+    folder: str = ""
+
+
+def run_migrate(settings: Settings, options: MigrateOptions) -> int:
+    """Do what was asked; return the exit code."""
     with ExitStack() as stack:
         embedded = settings.mode == "local"
         if embedded:
@@ -18,18 +47,88 @@ def run_migrate(settings: Settings, action: str) -> int:
         else:
             assert settings.db_url is not None
             url = settings.db_url
-        if action == "status":
+        if options.action == "status":
             _show_status(url)
-        elif action == "unlock":
+        elif options.action == "unlock":
             print("removed a leftover lock" if migrate.unlock(url) else "there was no lock")
+        elif options.action == "export":
+            _export(url, Path(options.folder))
+        elif options.action == "down":
+            _down(url, options, embedded=embedded)
         else:
-            applied = migrate.apply_pending(url, break_leftover_lock=embedded)
-            print("\n".join(f"applied {id}" for id in applied) or "nothing to apply")
+            _up(url, dry_run=options.dry_run, embedded=embedded)
     return 0
+
+
+def _up(url: str, *, dry_run: bool, embedded: bool) -> None:
+    if dry_run:
+        pending = migrate.pending_files(url)
+        _print_sql((f"{files.id}.sql", files.up) for files in pending)
+        if not pending:
+            print("nothing to apply")
+        return
+    applied = migrate.apply_pending(url, break_leftover_lock=embedded)
+    print("\n".join(f"applied {id}" for id in applied) or "nothing to apply")
+    status = migrate.read_status(url)
+    for id in status.edited:
+        _warn_edited(id)
+    if status.obstacle:
+        raise Conflict(status.obstacle)
+
+
+def _down(url: str, options: MigrateOptions, *, embedded: bool) -> None:
+    plan = migrate.plan_down(url, to=options.to, steps=options.steps)
+    if not plan.steps:
+        print("nothing to roll back")
+        return
+    _print_sql((f"{files.id}.rollback.sql", files.down) for files in plan.steps)
+    if options.dry_run:
+        return
+    if not options.yes:
+        _ask(len(plan.steps))
+    migrate.roll_back(url, plan, heartbeat_seconds=FRESH_SECONDS, force=options.force, break_leftover_lock=embedded)
+    print("\n".join(f"rolled back {files.id}" for files in plan.steps))
+
+
+def _ask(count: int) -> None:
+    if not sys.stdin.isatty():
+        raise ConfigurationError("there is no terminal to ask on: say --yes to roll this back")
+    try:
+        answer = input(f"Roll back {count} migration{'s' if count > 1 else ''}? [y/N] ")
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() not in ("y", "yes"):
+        raise Conflict("nothing was changed")
+
+
+def _export(url: str, folder: Path) -> None:
+    ids = migrate.export_applied(url, folder)
+    print(f"wrote {len(ids)} migrations to {folder}")
+    if ids:
+        print(f"to roll back the newest: yoyo rollback --revision {ids[-1]} {folder}")
 
 
 def _show_status(url: str) -> None:
     status = migrate.read_status(url)
-    for state, ids in (("applied", status.applied), ("pending", status.pending), ("unknown", status.unknown)):
+    for state, ids in (("applied", status.applied), ("pending", status.pending), ("newer", status.unknown)):
         for id in ids:
-            print(f"{state:8} {id}")
+            print(f"{state:8} {id}{'' if id not in status.unarchived else '  (not in the archive)'}")
+    for id in status.edited:
+        _warn_edited(id)
+    if status.lock_holder is not None:
+        print(
+            f"yoyo's lock is held by process {status.lock_holder}: if no migration is running,"
+            " python -m vm_webapp migrate unlock",
+            file=sys.stderr,
+        )
+    if said := status.obstacle or status.note:
+        print(said, file=sys.stderr)
+
+
+def _warn_edited(id: str) -> None:
+    print(f"{id} has been edited since it was applied; the database has it as it was", file=sys.stderr)
+
+
+def _print_sql(files: Iterable[tuple[str, str]]) -> None:
+    for name, text in files:
+        print(f"-- {name}\n{text.rstrip()}\n")

@@ -86,7 +86,8 @@ async def running_stack(
             await tasks[0]
         if with_worker:
             tasks.append(asyncio.create_task(child.keep_running()))
-        yield stop
+        with services.health.watching():
+            yield stop
     finally:
         stop.set()
         await child.stop()

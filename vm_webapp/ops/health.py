@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import redis
+from playhouse.pool import MaxConnectionsExceeded
 
-from vm_webapp.db.bundle import bundled_ids
-from vm_webapp.db.pool import Row, row, rows, transaction
+from vm_webapp.db.bundle import bundled_ids, own_bundle
+from vm_webapp.db.migrate.status import compare, read_applied
+from vm_webapp.db.pool import row, rows, transaction
 from vm_webapp.errors import DatabaseUnavailable
+from vm_webapp.ops.watch import Watch
+from vm_webapp.ops.workforce import Workforce
+from vm_webapp.ops.workspace import look_at_workspace
 from vm_webapp.redis_client import quick_client
-from vm_webapp.runs.due import find_due
-from vm_webapp.runs.heartbeat import FRESH_SECONDS, read_fingerprint
+from vm_webapp.runs.heartbeat import read_fingerprint
 from vm_webapp.runs.presence import Presence
 from vm_webapp.settings import Settings
 
-STUCK_SECONDS = 15
 REDIS_TIMEOUT_SECONDS = 0.3
+WORKSPACE_EVERY_SECONDS = 5.0
+MOST_SKEW_SECONDS = 2.0
 PROBE_KEY = "vm:probe"
 PROBE_EXPIRE_SECONDS = 60
 PRIVATE = frozenset({"workers", "detail"})
+# What nothing is known about while the database does not answer.
+IN_THE_DATABASE = ("worker", "migrations", "llm", "clock")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +64,7 @@ def unanswered() -> Health:
     """Return the verdict on a check that did not end within the time of a probe."""
     reason = "the database did not answer in time: check that PostgreSQL is up and can be reached"
     dependencies: dict[str, dict[str, Any]] = {"database": {"status": "down"}}
-    dependencies |= {name: {"status": "unknown"} for name in ("worker", "migrations", "llm", "redis")}
+    dependencies |= {name: {"status": "unknown"} for name in (*IN_THE_DATABASE, "redis", "workspace")}
     return Health(dependencies, (reason,))
 
 
@@ -65,11 +74,39 @@ class HealthChecker:
     Args:
         settings: what the process was started with.
         redis_url: where hints go, None where there is no Redis.
+        clock: monotonic seconds.
+        wall_clock: this machine's time, in seconds since 1970.
     """
 
-    def __init__(self, settings: Settings, redis_url: str | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        redis_url: str | None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
         self._settings = settings
         self._redis = quick_client(redis_url, REDIS_TIMEOUT_SECONDS) if redis_url else None
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._workforce = Workforce(clock, self._is_elsewhere)
+        self._workspace: tuple[float, dict[str, Any]] | None = None
+        self._watch: Watch[Health] | None = None
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Check once a second on a thread of its own for as long as the block lasts: ``latest`` tells of it."""
+        self._watch = Watch(self.check, unanswered, self._clock)
+        try:
+            with self._watch.running():
+                yield
+        finally:
+            self._watch = None
+
+    def latest(self) -> Health | None:
+        """Return the verdict of the last seconds without waiting for anything; None when nobody is watching."""
+        return self._watch.latest() if self._watch else None
 
     def check(self) -> Health:
         """Look at everything once."""
@@ -78,19 +115,43 @@ class HealthChecker:
         try:
             with transaction(durable=False):
                 dependencies["database"] = {"status": "ok"}
+                dependencies["clock"] = self._clock_facts()
                 dependencies["migrations"] = _migrations(reasons)
                 if reasons:
                     dependencies["worker"] = {"status": "unknown"}
                     dependencies["llm"] = {"status": "unknown"}
                 else:
                     dependencies["llm"] = self._llm()
-                    dependencies["worker"] = _workers(reasons, self._is_elsewhere)
+                    dependencies["worker"] = self._workforce.check(reasons)
         except DatabaseUnavailable as error:
-            reasons[:] = ["the database does not answer: check that VM_DB_URL is right and PostgreSQL is up"]
+            reasons[:] = [_why_no_database(error)]
             dependencies = {"database": {"status": "down", "detail": str(error)}}
-            dependencies |= {name: {"status": "unknown"} for name in ("worker", "migrations", "llm")}
+            dependencies |= {name: {"status": "unknown"} for name in IN_THE_DATABASE}
         dependencies["redis"] = self._redis_facts()
+        dependencies["workspace"] = self._workspace_facts()
         return Health(dependencies, tuple(reasons))
+
+    def _clock_facts(self) -> dict[str, Any]:
+        """Compare this machine's clock with the database's, by which everything is timed."""
+        before = self._wall_clock()
+        found = row("SELECT extract(epoch FROM clock_timestamp())::float8 AS now")
+        after = self._wall_clock()
+        assert found is not None
+        ahead = (before + after) / 2 - found["now"]
+        if abs(ahead) <= MOST_SKEW_SECONDS + (after - before) / 2:
+            return {"status": "ok"}
+        return {
+            "status": "skewed",
+            "seconds_ahead": round(ahead, 1),
+            "note": "the API's clock differs from the database's: logs do not fit the timelines; check time "
+            "synchronisation on both machines",
+        }
+
+    def _workspace_facts(self) -> dict[str, Any]:
+        now = self._clock()
+        if self._workspace is None or now - self._workspace[0] >= WORKSPACE_EVERY_SECONDS:
+            self._workspace = now, look_at_workspace(self._settings.workspace_root)
+        return self._workspace[1]
 
     def _redis_facts(self) -> dict[str, Any]:
         if self._redis is None:
@@ -127,59 +188,21 @@ class HealthChecker:
         return {"status": "offline", "note": "no model is called: set KIMI_API_KEY"}
 
 
+def _why_no_database(error: DatabaseUnavailable) -> str:
+    if isinstance(error.__cause__, MaxConnectionsExceeded):
+        return "every database connection of this API is taken: restart the API, and look for statements that hang"
+    return "the database does not answer: check that VM_DB_URL is right and PostgreSQL is up"
+
+
 def _migrations(reasons: list[str]) -> dict[str, Any]:
-    has_table = row("SELECT to_regclass('_yoyo_migration') IS NOT NULL AS found")
-    applied = rows("SELECT migration_id FROM _yoyo_migration") if has_table and has_table["found"] else []
-    missing = set(bundled_ids()) - {found["migration_id"] for found in applied}
-    if missing:
-        reasons.append(f"the database lacks {', '.join(sorted(missing))}: run python -m vm_webapp migrate")
-        return {"status": "pending", "pending": sorted(missing)}
-    return {"status": "ok", "newest": bundled_ids()[-1]}
-
-
-def _workers(reasons: list[str], is_elsewhere: Callable[[], bool]) -> dict[str, Any]:
-    found = rows(
-        """
-        SELECT worker_id::text, host, pid, build, state, provider, llm_cap, slots, in_flight, last_claim_at::text,
-               last_tick_at > clock_timestamp() - %(fresh)s * interval '1 second' AS fresh
-          FROM worker_heartbeats WHERE state <> 'stopped'
-        """,
-        fresh=FRESH_SECONDS,
-    )
-    fresh = [worker for worker in found if worker["fresh"]]
-    working = [worker for worker in fresh if worker["state"] == "working"]
-    facts: dict[str, Any] = {"status": "ok", "alive": len(working), "workers": fresh}
-    reason = _why_nothing_is_claimed(working) if working else _why_nobody_works(fresh, is_elsewhere)
-    if reason:
-        reasons.append(reason)
-        facts["status"] = "down"
+    schema = compare(own_bundle(), read_applied(rows))
+    facts: dict[str, Any] = {"status": "ok", "newest": bundled_ids()[-1]}
+    if schema.pending:
+        facts = {"status": "pending", "pending": list(schema.pending)}
+    if schema.too_new:
+        facts = {"status": "incompatible", "newer": list(schema.too_new)}
+    if schema.obstacle:
+        reasons.append(schema.obstacle)
+    elif schema.note:
+        facts["note"] = schema.note
     return facts
-
-
-def _why_nobody_works(fresh: list[Row], is_elsewhere: Callable[[], bool]) -> str:
-    if fresh:
-        states = ", ".join(sorted({worker["state"] for worker in fresh}))
-        return f"every worker is {states}: wait for the deploy to end, or start a worker"
-    if is_elsewhere():
-        return "workers are alive, but on another database: give API and workers the same VM_DB_URL"
-    if row("SELECT 1 AS found FROM worker_heartbeats LIMIT 1"):
-        return f"no worker has been heard of for {FRESH_SECONDS} s: look at the worker's log and restart it"
-    return "no worker has ever used this database: start one, with the same VM_DB_URL as the API"
-
-
-def _why_nothing_is_claimed(working: list[Row]) -> str | None:
-    """Work is due, somebody has room for it, nothing stands in its way, and still nobody takes it."""
-    claimed = row(
-        """
-        SELECT max(last_claim_at) > clock_timestamp() - %(stuck)s * interval '1 second' AS lately
-          FROM worker_heartbeats
-        """,
-        stuck=STUCK_SECONDS,
-    )
-    if claimed and claimed["lately"]:
-        return None
-    with_room = {(each["provider"], each["llm_cap"]) for each in working if each["in_flight"] < each["slots"]}
-    for provider, cap in with_room:
-        if find_due(provider, 1, cap=cap, waited_seconds=STUCK_SECONDS).ids:
-            return f"workers are alive, yet work that is due has not been claimed for {STUCK_SECONDS} s: restart them"
-    return None

@@ -1,0 +1,45 @@
+"""What a worker tidies up by itself, one short batch at a time: it runs on the pulse, which must not be late."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from vm_webapp.access.keys import purge_dead_keys
+from vm_webapp.idempotency import PURGE_BATCH, purge_expired_keys
+from vm_webapp.ops.retention import BATCH, purge_batch
+from vm_webapp.runs.heartbeat import purge_stopped_workers
+
+HOUR, DAY = 3600.0, 86_400.0
+
+
+class Housekeeping:
+    """The duties of one worker. Every worker has them: what one deletes, the others do not find.
+
+    Args:
+        purge_older_than: age from which finished runs are deleted, None to keep them all.
+    """
+
+    def __init__(self, purge_older_than: timedelta | None = None) -> None:
+        self._purge_older_than = purge_older_than
+        self._next_hourly = 0.0
+        self._next_daily = 0.0
+
+    def run_once(self, now: float) -> None:
+        """Do one piece of what is due.
+
+        Args:
+            now: the monotonic time.
+
+        Raises:
+            DatabaseUnavailable: it was not done; another try comes when it is due again.
+        """
+        if now >= self._next_hourly:
+            self._next_hourly = now + HOUR
+            purge_stopped_workers()
+            purge_dead_keys()
+            if purge_expired_keys() == PURGE_BATCH:
+                self._next_hourly = now
+        elif self._purge_older_than is not None and now >= self._next_daily:
+            self._next_daily = now + DAY
+            if purge_batch(self._purge_older_than) == BATCH:
+                self._next_daily = now

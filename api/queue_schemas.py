@@ -1,0 +1,106 @@
+"""The shapes of what operators see of the queue and change in it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import Field, StringConstraints
+
+from api.typed import Input, Output
+from api.values import Moment
+
+WorkflowName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Age = Annotated[float, Field(ge=0, le=3_155_760_000)]
+
+
+class QueueOut(Output):
+    """The queue in a few figures; ``due`` is what could be taken now, pauses and caps aside."""
+
+    queued: int
+    running: int
+    due: int
+    oldest_due_seconds: float
+    workers: int
+    slots: int
+    in_flight: int
+    paused: bool
+    paused_at: Moment | None
+    paused_by: str | None
+    reason: str | None
+    desired_workers: int
+
+
+class PauseIn(Input):
+    """Why nothing should be claimed."""
+
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)] | None = None
+
+
+class BulkCancelIn(Input):
+    """Which runs to cancel: at least one of the three filters."""
+
+    status: Literal["queued", "running", "waiting_approval", "failed"] | None = None
+    workflow: WorkflowName | None = None
+    older_than_seconds: Age | None = None
+    dry_run: bool = False
+
+
+class BulkRetryIn(Input):
+    """Which failed runs to retry: at least one of the three filters."""
+
+    status: Literal["failed"] | None = None
+    workflow: WorkflowName | None = None
+    older_than_seconds: Age | None = None
+    dry_run: bool = False
+
+
+class BulkOut(Output):
+    """What a batch of at most a hundred runs did; ask again while ``matched`` is more than ``changed``."""
+
+    matched: int
+    changed: int
+    busy: int
+    run_ids: list[UUID]
+
+
+class ProviderPath(Input):
+    """A provider."""
+
+    name: str
+
+
+class ProviderOut(Output):
+    """A provider that may be called; ``resumed`` tells whether it was paused."""
+
+    name: str
+    resumed: bool
+
+
+class WorkerOut(Output):
+    """A worker, by its heartbeat."""
+
+    worker_id: UUID
+    host: str
+    pid: int
+    build: str
+    newest_migration: str
+    provider: str
+    state: Literal["starting", "working", "draining", "stopped"]
+    fresh: bool
+    slots: int
+    in_flight: int
+    started_at: Moment
+    last_tick_at: Moment
+    last_claim_at: Moment | None
+    last_model_outcome: dict[str, Any] | None
+    last_error: dict[str, Any] | None
+    counters: dict[str, int]
+    stopped_at: Moment | None
+
+
+class WorkersOut(Output):
+    """Every worker of the last 24 hours, those that are alive first."""
+
+    items: list[WorkerOut]
+    next_cursor: None = None

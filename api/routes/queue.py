@@ -1,0 +1,48 @@
+"""The queue: how full it is; stop and restart claiming; cancel and retry many runs at once."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from api.commands import Call, command, ring_after_commit
+from api.queue_schemas import BulkCancelIn, BulkOut, BulkRetryIn, PauseIn, QueueOut
+from api.services import services
+from api.typed import Answer, operation
+from vm_webapp.ops import bulk, queue_control
+from vm_webapp.ops.bulk import BulkFilter
+
+
+@operation("GET", "/queue", summary="How full the queue is, and who works on it")
+async def read_queue(request: web.Request) -> Answer[QueueOut]:
+    """Read the figures."""
+    return Answer(QueueOut.model_validate(await services(request).threads.run(queue_control.read_queue)))
+
+
+@command("POST", "/queue/pause", summary="Stop claiming; stages in flight go on")
+def pause_queue(call: Call, body: PauseIn) -> Answer[QueueOut]:
+    """Pause it; one that is paused stays so."""
+    queue_control.pause_queue(reason=body.reason, actor=call.actor)
+    return Answer(QueueOut.model_validate(queue_control.read_queue()))
+
+
+@command("POST", "/queue/resume", summary="Claim again")
+def resume_queue(call: Call) -> Answer[QueueOut]:
+    """Resume it; one that is not paused stays as it is."""
+    queue_control.resume_queue()
+    return Answer(QueueOut.model_validate(queue_control.read_queue()))
+
+
+@command("POST", "/queue/cancel", summary="Cancel the runs that match, a hundred at a time, oldest first")
+def cancel_runs(call: Call, body: BulkCancelIn) -> Answer[BulkOut]:
+    """Cancel them, or only say which."""
+    where = BulkFilter(body.status, body.workflow, body.older_than_seconds)
+    return Answer(BulkOut.model_validate(bulk.cancel_matching(where, actor=call.actor, dry_run=body.dry_run)))
+
+
+@command("POST", "/queue/retry", summary="Retry the failed runs that match, a hundred at a time, oldest first")
+def retry_runs(call: Call, body: BulkRetryIn) -> Answer[BulkOut]:
+    """Put them back to work, or only say which."""
+    where = BulkFilter(body.status, body.workflow, body.older_than_seconds)
+    done = bulk.retry_matching(where, actor=call.actor, dry_run=body.dry_run)
+    ring_after_commit(*done.due)
+    return Answer(BulkOut.model_validate(done))

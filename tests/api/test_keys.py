@@ -1,0 +1,134 @@
+"""API keys open the door while they are in force, and no longer."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from api import keyring
+from api.keyring import KeyRing
+from tests.api.client import NEW_RUN, Api
+from tests.api.conftest import TOKEN, Serving
+from tests.fakes.tcp_proxy import Proxy
+from tests.support.runs import read
+from vm_webapp.access.keys import create_key, find_name_of_key, list_keys, revoke_key
+from vm_webapp.db.pool import execute, transaction
+from vm_webapp.errors import Conflict, InvalidInput, NotFound
+from vm_webapp.settings import Settings
+
+
+def bearer(secret: str) -> dict[str, str]:
+    """Return the header that shows it."""
+    return {"Authorization": f"Bearer {secret}"}
+
+
+async def test_a_key_opens_everything_and_is_named_in_the_timeline(managed: Api) -> None:
+    key = create_key("ci")
+    run = (await managed.post("/runs", NEW_RUN, headers=bearer(key.secret))).json()
+    assert {each["actor"] for each in read("SELECT actor FROM events")} == {"key:ci"}
+    assert (await managed.get(f"/runs/{run['id']}", headers=bearer(key.secret))).status == 200
+    assert (await managed.get("/runs", headers=bearer(TOKEN))).status == 200
+    assert list_keys()[0].last_used_at is not None
+
+
+async def test_only_a_digest_is_kept_and_nothing_shows_the_secret(database: str) -> None:
+    key = create_key("ci")
+    stored = str(
+        [
+            {name: bytes(value) if isinstance(value, memoryview) else value for name, value in each.items()}
+            for each in read("SELECT * FROM api_keys")
+        ]
+    )
+    assert key.secret not in stored
+    assert key.secret not in repr(key)
+    assert key.secret not in repr(list_keys())
+
+
+async def test_a_revoked_key_opens_nothing_after_a_few_seconds(managed: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyring, "REMEMBER_SECONDS", 0.0)
+    key = create_key("ci")
+    assert (await managed.get("/runs", headers=bearer(key.secret))).status == 200
+    revoke_key("ci")
+    (await managed.get("/runs", headers=bearer(key.secret))).problem(401, "unauthorized")
+    with pytest.raises(NotFound, match="keys list"):
+        revoke_key("ci")
+
+
+async def test_a_key_ends_when_its_time_is_over(managed: Api) -> None:
+    key = create_key("ci", lasts=timedelta(minutes=10))
+    with transaction():
+        execute("UPDATE api_keys SET expires_at = now() - interval '1 s'")
+    (await managed.get("/runs", headers=bearer(key.secret))).problem(401, "unauthorized")
+    assert list_keys()[0].state == "expired"
+    assert create_key("ci").name == "ci"
+
+
+@pytest.mark.parametrize("change", ["x", "vmk_", "vmk_" + "A" * 43])
+async def test_what_is_no_key_opens_nothing(managed: Api, change: str) -> None:
+    create_key("ci")
+    (await managed.get("/runs", headers=bearer(change))).problem(401, "unauthorized")
+
+
+async def test_a_refusal_says_how_to_make_a_key(serving: Serving, untouched: None) -> None:
+    for settings in (Settings(managed=True), Settings(managed=True, api_token=TOKEN)):
+        async with serving(settings, require_token=True) as api:
+            assert "python -m vm_webapp keys create" in (await api.get("/runs")).problem(401, "unauthorized")["detail"]
+
+
+async def test_a_key_is_looked_up_once_in_a_while_and_few_are_remembered(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyring, "MOST_REMEMBERED", 2)
+    asked: list[str] = []
+
+    def find(secret: str) -> str | None:
+        asked.append(secret)
+        return find_name_of_key(secret)
+
+    monkeypatch.setattr(keyring, "find_name_of_key", find)
+    ring = KeyRing(api.services.threads)
+    key = create_key("ci").secret
+    assert [await ring.holder(key), await ring.holder(key)] == ["ci", "ci"]
+    assert asked == [key]
+    strangers = ["vmk_" + letter * 43 for letter in "AB"]
+    assert [await ring.holder(each) for each in (*strangers, strangers[1], key)] == [None, None, None, "ci"]
+    assert asked == [key, *strangers, key]
+
+
+async def test_a_probe_never_looks_for_a_key(managed: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = create_key("ci")
+    monkeypatch.setattr(keyring, "find_name_of_key", lambda secret: pytest.fail("it asked the database"))
+    assert (await managed.get("/health/live", headers=bearer(key.secret))).status == 200
+
+
+async def test_without_its_table_no_key_opens_anything_and_the_token_does(managed: Api) -> None:
+    key = create_key("ci")
+    with transaction():
+        execute("DROP TABLE api_keys")
+    (await managed.get("/runs", headers=bearer(key.secret))).problem(401, "unauthorized")
+    assert (await managed.get("/runs", headers=bearer(TOKEN))).status == 200
+
+
+async def test_with_the_database_away_a_key_is_answered_503_and_the_token_still_counts(
+    behind_proxy: Api, proxy: Proxy
+) -> None:
+    key = create_key("ci")
+    proxy.cut()
+    (await behind_proxy.get("/workflows", headers=bearer(key.secret))).problem(503, "database_unavailable")
+    assert (await behind_proxy.get("/workflows", headers=bearer(TOKEN))).status == 200
+
+
+@pytest.mark.parametrize("name", ["", "a b", "-a", "x" * 65, "ä"])
+def test_a_name_that_would_confuse_is_refused(database: str, name: str) -> None:
+    with pytest.raises(InvalidInput, match="1 to 64"):
+        create_key(name)
+
+
+def test_two_keys_in_force_never_share_a_name(database: str) -> None:
+    create_key("ci")
+    with pytest.raises(Conflict, match="revoke it"):
+        create_key("ci")
+    revoke_key("ci")
+    create_key("ci")
+    assert [key.state for key in list_keys()] == ["active", "revoked"]

@@ -1,0 +1,116 @@
+"""Operators' routes: the queue, its bulk changes, providers and workers."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.api.client import Api
+from tests.support.runs import create, read
+from vm_webapp.db.pool import execute, transaction
+from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, write_heartbeat
+
+RUN_STATUS = "SELECT status FROM runs ORDER BY id"
+
+
+async def test_the_queue_answers_every_figure_of_the_contract(api: Api) -> None:
+    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Beat("working", 1))
+    create()
+    body = (await api.get("/queue")).json()
+    assert body.pop("oldest_due_seconds") >= 0
+    assert body == {
+        "queued": 1,
+        "running": 0,
+        "due": 1,
+        "workers": 1,
+        "slots": 4,
+        "in_flight": 1,
+        "paused": False,
+        "paused_at": None,
+        "paused_by": None,
+        "reason": None,
+        "desired_workers": 1,
+    }
+
+
+async def test_pausing_says_who_and_why_and_resuming_forgets_it(api: Api) -> None:
+    paused = (await api.post("/queue/pause", {"reason": "a bad prompt"})).json()
+    assert (paused["paused"], paused["paused_by"], paused["reason"]) == (True, "local", "a bad prompt")
+    run = await api.create_run()
+    assert run["waiting_on"]["kind"] == "queue_paused"
+    resumed = (await api.request("POST", "/queue/resume")).json()
+    assert (resumed["paused"], resumed["paused_at"], resumed["reason"]) == (False, None, None)
+
+
+async def test_canceling_many_is_a_dry_run_first_and_done_once_under_a_key(api: Api) -> None:
+    runs = [(await api.create_run())["id"] for _ in range(2)]
+    await api.create_run(workflow="plan_90d")
+    where = {"workflow": "content_calendar"}
+    told = (await api.post("/queue/cancel", where | {"dry_run": True})).json()
+    assert told == {"matched": 2, "changed": 0, "busy": 0, "run_ids": runs}
+    first = await api.post("/queue/cancel", where, headers={"Idempotency-Key": "one"})
+    assert first.json() == {"matched": 2, "changed": 2, "busy": 0, "run_ids": runs}
+    again = await api.post("/queue/cancel", where, headers={"Idempotency-Key": "one"})
+    assert (again.body, again.headers["Idempotency-Replayed"]) == (first.body, "true")
+    assert [each["status"] for each in read(RUN_STATUS)] == ["canceled", "canceled", "queued"]
+
+
+async def test_retrying_many_takes_failed_runs_alone(api: Api) -> None:
+    run = await api.create_run()
+    assert (await api.post("/queue/retry", {"status": "failed"})).json()["matched"] == 0
+    with transaction():
+        execute(
+            """
+            UPDATE stages SET status = 'failed', finished_at = now(),
+                              error = '{"code": "x", "message": "y", "retryable": false}' WHERE status = 'queued'
+            """
+        )
+        execute(
+            "UPDATE runs SET status = 'failed', finished_at = now(),"
+            ' error = \'{"code": "x", "message": "y", "retryable": false}\''
+        )
+    assert (await api.post("/queue/retry", {"status": "failed"})).json()["run_ids"] == [run["id"]]
+    assert read(RUN_STATUS) == [{"status": "queued"}]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "pointers"),
+    [
+        ("/queue/cancel", {}, None),
+        ("/queue/retry", {"dry_run": True}, None),
+        ("/queue/cancel", {"status": "completed"}, {"/status"}),
+        ("/queue/retry", {"status": "queued"}, {"/status"}),
+        ("/queue/cancel", {"older_than_seconds": -1}, {"/older_than_seconds"}),
+        ("/queue/pause", {"why": "x"}, {"/why"}),
+    ],
+)
+async def test_what_cannot_be_meant_is_refused(
+    refusing: Api, path: str, body: dict[str, Any], pointers: set[str] | None
+) -> None:
+    problem = (await refusing.post(path, body)).problem(422, "invalid_input")
+    assert pointers is None or {each["pointer"] for each in problem["errors"]} == pointers
+
+
+async def test_a_provider_is_resumed_by_name(api: Api) -> None:
+    (await api.request("POST", "/providers/nobody/resume")).problem(404, "not_found")
+    with transaction():
+        execute("INSERT INTO providers (name, paused_at) VALUES ('kimi', now())")
+    assert (await api.request("POST", "/providers/kimi/resume")).json() == {"name": "kimi", "resumed": True}
+    assert (await api.request("POST", "/providers/kimi/resume")).json() == {"name": "kimi", "resumed": False}
+
+
+async def test_workers_are_listed_by_their_heartbeats(api: Api) -> None:
+    identity = WorkerIdentity(uuid4(), "kimi", 4, host="worker-17.internal", pid=17)
+    write_heartbeat(identity, Beat("working", 2, counters={"claims": 3}))
+    body = (await api.get("/workers")).json()
+    (worker,) = body["items"]
+    assert body["next_cursor"] is None
+    assert (worker["worker_id"], worker["host"], worker["pid"]) == (str(identity.worker_id), "worker-17.internal", 17)
+    assert (worker["state"], worker["fresh"], worker["in_flight"], worker["counters"]) == (
+        "working",
+        True,
+        2,
+        {"claims": 3},
+    )

@@ -1,0 +1,145 @@
+"""Up, down and up again: for each migration the same schema, and every row that was there, or came between."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.db.schemas import FURTHER, dump, empty, further, later_build, run_sql
+from tests.support.runs import create
+from vm_webapp.db import migrate
+from vm_webapp.db.bundle import Bundle, own_bundle
+from vm_webapp.llm.base import Completion
+from vm_webapp.runs import lifecycle
+from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, write_heartbeat
+from vm_webapp.runs.lifecycle import Claimant
+
+BACK = "ALTER TABLE brands ADD COLUMN voice text NOT NULL DEFAULT '{}';"
+Rows = dict[str, list[Any]]
+Columns = dict[str, list[str]]
+
+# What a build writes into the tables that each migration brings, beside what the core writes anyway. A new migration
+# with a table adds its row here: the test says so when a table stays empty.
+WRITES = {
+    "0001_runs_and_stages": """
+        INSERT INTO brands (id, name) VALUES (gen_random_uuid(), 'Pedal Bakery');
+        INSERT INTO projects (id, name) VALUES (gen_random_uuid(), 'Spring');
+        INSERT INTO providers (name) VALUES (gen_random_uuid()::text)
+    """,
+    "0002_idempotency_keys": """
+        INSERT INTO idempotency_keys (scope_sha256, request_sha256, status, headers, body)
+        VALUES (uuid_send(gen_random_uuid()), 'x', 201, '{}', 'x')
+    """,
+    "0003_api_keys": """
+        INSERT INTO api_keys (id, name, secret_sha256)
+        VALUES (gen_random_uuid(), gen_random_uuid()::text, uuid_send(gen_random_uuid()))
+    """,
+}
+
+
+def write_rows(url: str, newest: str) -> None:
+    """Write into every table, as the build does whose newest migration this is."""
+    claimant = Claimant(uuid4(), "kimi", None)
+    claim = lifecycle.claim_stage(create().due_stage_ids[0], claimant, token=uuid4())
+    assert claim is not None
+    lifecycle.finish_stage_if_held(claim, Completion("# A document", "kimi"), claimant, next_token=None)
+    write_heartbeat(WorkerIdentity(claimant.worker_id, "kimi", 4, newest_migration=newest), Beat("stopped", 0))
+    for id, statements in WRITES.items():
+        if id <= newest:
+            run_sql(url, statements)
+
+
+def columns(url: str) -> Columns:
+    """Return every column of every table of ours."""
+    found = run_sql(
+        url,
+        """
+        SELECT table_name, column_name FROM information_schema.columns
+         WHERE table_schema = 'public' AND table_name !~ '^_?(yoyo|migration_archive)' ORDER BY 1, 2
+        """,
+    )
+    return {table: [name for other, name in found if other == table] for table, _ in found}
+
+
+def in_both(one: Columns, other: Columns) -> Columns:
+    """Return the columns that two schemas share: a contraction takes some away."""
+    return {table: [name for name in one[table] if name in other[table]] for table in one if table in other}
+
+
+def read_rows(url: str, of: Columns) -> Rows:
+    """Return every row of these columns, in an order of its own."""
+    return {
+        table: run_sql(url, f"SELECT row_to_json(t)::text FROM (SELECT {', '.join(names)} FROM {table}) t ORDER BY 1")
+        for table, names in of.items()
+    }
+
+
+def lines_of(schema: str) -> list[str]:
+    """Return what a schema says, whatever the order: a column that was dropped comes back as the last."""
+    return sorted(line.rstrip(",") for line in schema.splitlines())
+
+
+def go_down(url: str) -> None:
+    """Roll back one migration."""
+    migrate.roll_back(url, migrate.plan_down(url, steps=1), heartbeat_seconds=6, force=True)
+
+
+def assert_round_trip(url: str, bundle: Bundle, id: str) -> None:
+    """Go up, down and up again, writing in between; the database begins and ends as of this migration's build."""
+    build = Bundle(files for files in bundle.migrations.values() if files.id <= id)
+    older = Bundle(files for files in build.migrations.values() if files.id != id)
+    if older.ids:
+        migrate.apply_pending(empty(url), bundle=older)
+        write_rows(url, older.ids[-1])
+    else:
+        migrate.apply_pending(empty(url), bundle=build)
+        go_down(url)
+    schema_before, old = dump(url), columns(url)
+    rows_before = read_rows(url, old)
+
+    migrate.apply_pending(url, bundle=build)
+    schema, new = dump(url), columns(url)
+    shared = in_both(old, new)
+    write_rows(url, id)
+    assert [table for table, found in read_rows(url, new).items() if not found] == []
+    kept = read_rows(url, shared)
+
+    go_down(url)
+    assert lines_of(dump(url)) == lines_of(schema_before)
+    assert read_rows(url, shared) == kept
+    after = read_rows(url, old)
+    assert [table for table, found in rows_before.items() if not set(found) <= set(after[table])] == []
+
+    migrate.apply_pending(url, bundle=build)
+    assert dump(url) == schema
+    assert read_rows(url, shared) == kept
+
+
+@pytest.mark.parametrize("id", [id for id, files in own_bundle().migrations.items() if files.irreversible is None])
+def test_up_down_up_leaves_the_same_schema_and_loses_no_row(database: str, id: str) -> None:
+    assert_round_trip(database, own_bundle(), id)
+
+
+def test_a_contraction_can_go_round_too(database: str) -> None:
+    contraction = further(up="ALTER TABLE brands DROP COLUMN voice;", down=BACK.format(""))
+    assert_round_trip(database, later_build(contraction), FURTHER)
+
+
+@pytest.mark.parametrize(
+    ("up", "down"),
+    [
+        ("ALTER TABLE brands ADD COLUMN mood text;", "SELECT 1;"),
+        ("ALTER TABLE brands ADD COLUMN mood text;", "ALTER TABLE brands DROP mood; DELETE FROM providers;"),
+        (
+            "ALTER TABLE brands DROP COLUMN voice;",
+            f"{BACK.format('loud')} ALTER TABLE brands ALTER voice SET DEFAULT '';",
+        ),
+        ("CREATE TABLE notes (id int);", "DROP TABLE notes;"),
+    ],
+    ids=["the schema differs", "rows are gone", "what a column said is gone", "nobody writes into a new table"],
+)
+def test_a_migration_that_does_not_go_round_is_noticed(database: str, up: str, down: str) -> None:
+    with pytest.raises(AssertionError):
+        assert_round_trip(database, later_build(further(up=up, down=down)), FURTHER)

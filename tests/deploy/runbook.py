@@ -1,0 +1,49 @@
+"""The runbook, as the tests read it: its command blocks, each with the remark that stands before it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from textwrap import dedent
+
+from tests.deploy.blueprint import ROOT
+
+TEXT = (ROOT / "deploy" / "RUNBOOK.md").read_text()
+PLATFORM = "platform"
+BLOCK = re.compile(
+    r"(?:^ *<!-- (?P<remark>.+?) -->\n)?^(?P<indent> *)```sh\n(?P<body>.+?)^(?P=indent)```$", re.M | re.S
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Commands that an operator types.
+
+    Attributes:
+        remark: under which condition, empty for any time.
+    """
+
+    commands: str
+    remark: str
+
+    @property
+    def name(self) -> str:
+        """The first command, for a test's name."""
+        return self.commands.splitlines()[0].removeprefix("uv run python -m vm_webapp ")
+
+
+def blocks() -> list[Block]:
+    """Return every block of commands, in order."""
+    return [Block(dedent(found["body"]), found["remark"] or "") for found in BLOCK.finditer(TEXT)]
+
+
+def variables() -> dict[str, str]:
+    """Return the table of variables: name → value, or what the value is."""
+    (table,) = re.findall(r"^\| Variable \| Value \|\n\| --- \| --- \|\n((?:\|.*\n)+)", TEXT, re.M)
+    return {name: value.strip("`") for name, value in re.findall(r"^\| `(\w+)` \| (.+) \|$", table, re.M)}
+
+
+def start_command(service: str) -> str:
+    """Return the start command that the table of services names."""
+    (command,) = re.findall(rf"^\| `{service}` \| .+ \| `(.+)` \|$", TEXT, re.M)
+    return str(command)

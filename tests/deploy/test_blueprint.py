@@ -1,0 +1,155 @@
+"""The blueprint keeps the rules of the platform and those of the product."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tomllib
+
+import pytest
+from packaging.specifiers import SpecifierSet
+
+from tests.deploy.blueprint import (
+    DATABASE,
+    DOCUMENT,
+    GENERATED,
+    KEY_VALUE,
+    ROOT,
+    TYPED_IN,
+    database,
+    environment,
+    service,
+)
+from vm_webapp.settings import Settings
+
+API, WORKER, KEYVALUE = "vm-webapp-api", "vm-webapp-worker", "vm-webapp-keyvalue"
+GATE = ROOT / "deploy" / "pipeline" / "rollout-gate.sh"
+LONGEST_SHUTDOWN_SECONDS = 300
+GOODBYE_SECONDS = 20
+
+# What the platform knows, of what we use: a key that it does not know is refused with the whole file.
+SERVER_KEYS = {
+    "type", "name", "runtime", "region", "plan", "numInstances", "autoDeployTrigger", "buildCommand",
+    "preDeployCommand", "startCommand", "healthCheckPath", "maxShutdownDelaySeconds", "envVars",
+}  # fmt: skip
+KEYVALUE_KEYS = {"type", "name", "region", "plan", "maxmemoryPolicy", "persistenceMode", "ipAllowList"}
+DATABASE_KEYS = {"name", "region", "plan", "postgresMajorVersion", "databaseName", "user", "ipAllowList"}
+
+
+def test_there_are_four_things_and_nothing_else() -> None:
+    assert set(DOCUMENT) == {"envVarGroups", "services", "databases"}
+    assert {each["name"]: each["type"] for each in DOCUMENT["services"]} == {
+        API: "web",
+        WORKER: "worker",
+        KEYVALUE: "keyvalue",
+    }
+    assert len(DOCUMENT["databases"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("thing", "known"),
+    [
+        (service(API), SERVER_KEYS),
+        (service(WORKER), SERVER_KEYS),
+        (service(KEYVALUE), KEYVALUE_KEYS),
+        (database(), DATABASE_KEYS),
+    ],
+    ids=[API, WORKER, KEYVALUE, "postgres"],
+)
+def test_every_key_is_one_that_the_platform_knows(thing: dict[str, object], known: set[str]) -> None:
+    assert set(thing) <= known
+
+
+def test_everything_is_in_one_region_where_private_addresses_work() -> None:
+    assert len({each["region"] for each in (*DOCUMENT["services"], *DOCUMENT["databases"])}) == 1
+
+
+def test_the_start_commands() -> None:
+    assert service(API)["startCommand"] == "uv run python -m vm_webapp serve --host 0.0.0.0 --port $PORT"
+    assert service(WORKER)["startCommand"] == "uv run python -m vm_webapp worker --poll-interval-ms 500"
+
+
+def test_migrations_run_once_before_the_new_build_takes_traffic() -> None:
+    assert service(API)["preDeployCommand"] == "uv run python -m vm_webapp migrate up"
+    assert "preDeployCommand" not in service(WORKER)
+
+
+def test_a_dependency_that_is_down_does_not_take_the_api_down() -> None:
+    assert service(API)["healthCheckPath"] == "/api/v2/health/live"
+
+
+@pytest.mark.parametrize("name", [API, WORKER])
+def test_the_variables_of_a_service(name: str) -> None:
+    given = environment(name)
+    own = {"VM_DRAIN_SECONDS": "280"} if name == WORKER else {}
+    versions = {key: given.pop(key) for key in ("PYTHON_VERSION", "UV_VERSION")}
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in versions.values())
+    assert given == own | {
+        "APP_ENV": "production",
+        "VM_ENABLE_MANAGED_MODE": "true",
+        "VM_DB_URL": DATABASE,
+        "VM_REDIS_URL": KEY_VALUE,
+        "VM_WORKSPACE_ROOT": "/var/data/vm",
+        "VM_API_TOKEN": GENERATED,
+        "KIMI_MODEL": Settings().kimi_model,
+        "KIMI_BASE_URL": Settings().kimi_base_url,
+        "KIMI_API_KEY": TYPED_IN,
+        "UV_NO_SYNC": "1",
+        "UV_PYTHON_DOWNLOADS": "never",
+    }
+
+
+def test_the_python_is_one_that_the_package_supports() -> None:
+    supported = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert environment(API)["PYTHON_VERSION"] in SpecifierSet(supported)
+
+
+def test_one_secret_is_made_and_one_is_typed_in_each_in_one_place_and_none_is_written_down() -> None:
+    listed = [variable for group in DOCUMENT["envVarGroups"] for variable in group["envVars"]]
+    listed += [variable for name in (API, WORKER) for variable in service(name)["envVars"]]
+    assert [each["key"] for each in listed if each.get("generateValue")] == ["VM_API_TOKEN"]
+    assert [each["key"] for each in listed if each.get("sync") is False] == ["KIMI_API_KEY"]
+    secret = re.compile("TOKEN|KEY$|URL$|PASSWORD|SECRET")
+    assert {each["key"] for each in listed if "value" in each and secret.search(each["key"])} == {"KIMI_BASE_URL"}
+
+
+def test_a_worker_has_drained_and_said_goodbye_before_the_platform_kills_it() -> None:
+    given = service(WORKER)["maxShutdownDelaySeconds"]
+    assert given <= LONGEST_SHUTDOWN_SECONDS
+    assert int(environment(WORKER)["VM_DRAIN_SECONDS"]) + GOODBYE_SECONDS <= given
+
+
+def test_hints_are_never_evicted_and_nobody_outside_reaches_the_servers() -> None:
+    assert service(KEYVALUE)["maxmemoryPolicy"] == "noeviction"
+    assert service(KEYVALUE)["ipAllowList"] == []
+    assert database()["ipAllowList"] == []
+
+
+def test_words_that_yaml_would_take_for_something_else_are_quoted() -> None:
+    assert database()["postgresMajorVersion"] == "18"
+    assert service(KEYVALUE)["persistenceMode"] == "off"
+    for group in DOCUMENT["envVarGroups"]:
+        assert all(isinstance(each.get("value", ""), str) for each in group["envVars"])
+
+
+def test_no_service_has_a_disk_which_would_end_deploys_without_downtime() -> None:
+    assert not [each["name"] for each in DOCUMENT["services"] if "disk" in each]
+
+
+@pytest.mark.parametrize("name", [API, WORKER])
+def test_both_are_built_alike_from_the_lock_and_nothing_else(name: str) -> None:
+    steps = service(name)["buildCommand"].split(" && ")
+    assert steps == [
+        "pip install uv==$UV_VERSION",
+        "uv pip install --require-hashes -r requirements.lock",
+        "uv pip install --no-deps .",
+    ]
+
+
+@pytest.mark.parametrize("missing", ["BASE_URL", "VM_API_TOKEN"])
+def test_the_gate_says_what_it_needs(missing: str) -> None:
+    env = {"PATH": os.environ["PATH"], "BASE_URL": "http://127.0.0.1:1", "VM_API_TOKEN": "t"}
+    del env[missing]
+    done = subprocess.run([GATE], env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (2, f"rollout-gate: set {missing}\n")

@@ -1,0 +1,196 @@
+"""``migrate`` as an operator uses it: exit codes, one clear line, and builds of other ages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from tests.db.schemas import (
+    FURTHER,
+    applied,
+    build_up_to,
+    compatible,
+    dump,
+    empty,
+    further,
+    later_build,
+    run_sql,
+    write_folder,
+)
+from tests.support.processes import ROOT, UNSET
+from vm_webapp.db import migrate
+from vm_webapp.db.bundle import Bundle, own_bundle
+from vm_webapp.db.migrate.session import advisory_lock
+
+FIRST, NEWEST = own_bundle().ids[0], own_bundle().ids[-1]
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def environment(url: str) -> dict[str, str]:
+    """Return the environment of a command on this database."""
+    clean = {name: value for name, value in os.environ.items() if name not in UNSET}
+    return {**clean, "VM_DB_URL": url, "COLUMNS": "200"}
+
+
+@pytest.fixture
+def cli(database_url: str) -> Cli:
+    """Runs ``migrate`` without a terminal, in this checkout or in another build's folder."""
+
+    def run(*arguments: str, build: Path = ROOT) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "vm_webapp", "migrate", *arguments]
+        return subprocess.run(
+            command,
+            cwd=build,
+            env=environment(database_url),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def another_build(folder: Path, migrations: Bundle) -> Path:
+    """Lay out a build that carries other migrations than this one: the same code beside another folder."""
+    for package in ("vm_webapp", "api", "actors"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    write_folder(folder / "migrations", migrations)
+    return folder
+
+
+def test_an_older_build_rolls_back_what_a_newer_one_applied(cli: Cli, database_url: str, tmp_path: Path) -> None:
+    older = another_build(tmp_path / "older", build_up_to(FIRST))
+    newer = another_build(tmp_path / "newer", later_build(compatible()))
+    assert cli("up", build=newer).stdout == f"applied {FURTHER}\n"
+
+    told = cli("status", build=older)
+    assert f"newer    {FURTHER}" in told.stdout
+    assert cli("up").stdout == "nothing to apply\n"
+    done = cli("down", "--to", FIRST, "--yes", build=older)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"rolled back {own_bundle().ids[1]}"
+    assert applied(database_url) == [FIRST]
+    assert cli("up", build=newer).returncode == 0
+    assert applied(database_url) == [*own_bundle().ids, FURTHER]
+
+
+def test_up_says_when_the_schema_is_too_new(cli: Cli, database_url: str) -> None:
+    migrate.apply_pending(database_url, bundle=later_build(further()))
+    before = dump(database_url)
+    done = cli("up")
+    assert (done.returncode, done.stdout) == (1, "nothing to apply\n")
+    assert done.stderr.startswith(f"vm_webapp: the database has {FURTHER}, too new for this build")
+    assert dump(database_url) == before
+
+
+def test_without_an_action_it_applies(cli: Cli, database_url: str) -> None:
+    empty(database_url)
+    assert cli().stdout.splitlines() == [f"applied {id}" for id in own_bundle().ids]
+
+
+def test_a_dry_run_prints_the_sql_and_changes_nothing(cli: Cli, database_url: str) -> None:
+    before = dump(database_url)
+    down = cli("down", "--steps", "1", "--dry-run")
+    assert (down.returncode, down.stderr) == (0, "")
+    assert own_bundle().migrations[NEWEST].down.strip() in down.stdout
+    assert dump(database_url) == before
+    assert cli("up", "--dry-run").stdout == "nothing to apply\n"
+
+    empty(database_url)
+    up = cli("up", "--dry-run")
+    assert up.returncode == 0
+    assert all(files.up.strip() in up.stdout for files in own_bundle().migrations.values())
+    assert "CREATE TABLE" not in dump(database_url)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("down",), 2, "one of the arguments --to --steps is required"),
+        (("down", "--steps", "0"), 2, "must be a whole number from 1 to"),
+        (("down", "--to", FIRST, "--steps", "1"), 2, "not allowed with argument"),
+        (("export",), 2, "the following arguments are required: DIR"),
+        (("down", "--steps", "1"), 2, "there is no terminal to ask on: say --yes"),
+        (("down", "--to", "0000_nowhere", "--yes"), 1, "0000_nowhere is not among the applied migrations"),
+        (("down", "--steps", "99", "--yes"), 1, "there are only"),
+        (("export", "migrations"), 1, "migrations is not empty: name a new folder"),
+    ],
+)
+def test_what_cannot_be_done_is_one_clear_line(
+    cli: Cli, database_url: str, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    before = dump(database_url)
+    done = cli(*arguments)
+    assert done.returncode == code
+    assert said in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert dump(database_url) == before
+
+
+@pytest.mark.parametrize("arguments", [("up",), ("down", "--steps", "1", "--yes"), ("unlock",)])
+def test_only_one_migrate_runs(cli: Cli, database_url: str, arguments: tuple[str, ...]) -> None:
+    with advisory_lock(database_url):
+        done = cli(*arguments)
+    assert done.returncode == 1
+    assert done.stderr == "vm_webapp: another process is migrating this database; try again when it is done\n"
+
+
+@pytest.mark.parametrize("action", [("up",), ("status",), ("down", "--steps", "1", "--yes"), ("export", "out")])
+def test_an_installation_without_migrations_says_so(cli: Cli, tmp_path: Path, action: tuple[str, ...]) -> None:
+    damaged = another_build(tmp_path / "damaged", Bundle([]))
+    done = cli(*action, build=damaged)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("vm_webapp: this installation has no migrations")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_leftover_lock_is_reported_and_only_unlock_breaks_it(cli: Cli, database_url: str) -> None:
+    run_sql(database_url, "INSERT INTO yoyo_lock (locked, ctime, pid) VALUES (1, now(), 12345)")
+    assert "held by process 12345" in cli("status").stderr
+    refused = cli("down", "--steps", "1", "--yes")
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1
+    assert "Process 12345 has locked this database" in refused.stderr
+    assert "migrate unlock" in refused.stderr
+    assert applied(database_url)[-1] == NEWEST
+    assert cli("unlock").stdout == "removed a leftover lock\n"
+    assert cli("down", "--steps", "1", "--yes").returncode == 0
+
+
+def test_an_edited_migration_is_reported(cli: Cli, database_url: str) -> None:
+    run_sql(database_url, f"UPDATE _migration_archive SET sha256 = 'other' WHERE migration_id = '{NEWEST}'")
+    for action in ("status", "up"):
+        done = cli(action)
+        assert done.returncode == 0
+        assert done.stderr == f"{NEWEST} has been edited since it was applied; the database has it as it was\n"
+
+
+def test_export_writes_what_plain_yoyo_needs(cli: Cli, tmp_path: Path) -> None:
+    done = cli("export", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert f"yoyo rollback --revision {NEWEST} {tmp_path / 'out'}" in done.stdout
+    ups = [path.stem for path in (tmp_path / "out").glob("*.sql") if ".rollback" not in path.name]
+    assert sorted(ups) == list(own_bundle().ids)
+
+
+@pytest.mark.parametrize(("answer", "code"), [("\n", 1), ("n\n", 1), ("\x04", 1), ("y\n", 0)])
+def test_on_a_terminal_down_asks(database_url: str, answer: str, code: int) -> None:
+    command = ["-m", "vm_webapp", "migrate", "down", "--steps", "1"]
+    terminal = pexpect.spawn(
+        sys.executable, command, cwd=str(ROOT), env=environment(database_url), encoding="utf-8", timeout=20
+    )
+    terminal.expect("DROP TABLE")
+    terminal.expect(r"Roll back 1 migration\? \[y/N\]")
+    terminal.send(answer)
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == code
+    assert (applied(database_url)[-1] == NEWEST) is (code == 1)

@@ -1,0 +1,119 @@
+"""Many runs at once: what matches is changed, what is busy is left out, and nothing waits for a lock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from uuid import UUID, uuid4
+
+import psycopg2
+import pytest
+
+from tests.support.runs import create, read, types
+from vm_webapp.cli.queue import QueueOptions, run_queue
+from vm_webapp.db.pool import execute, transaction
+from vm_webapp.errors import InvalidInput
+from vm_webapp.ops import bulk
+from vm_webapp.ops.bulk import BulkFilter, BulkResult
+from vm_webapp.runs import lifecycle, queries
+from vm_webapp.runs.lifecycle import Claimant
+from vm_webapp.runs.states import Failure
+from vm_webapp.settings import Settings
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def failed_run() -> UUID:
+    """Return a run whose first stage has failed."""
+    created, token = create(), uuid4()
+    claim = lifecycle.claim_stage(created.due_stage_ids[0], Claimant(uuid4(), "kimi"), token=token)
+    assert claim is not None
+    lifecycle.fail_attempt_if_held(claim, Failure("llm_failed", "it failed", permanent=True), jitter=0.5)
+    return created.run.id
+
+
+def status(run_id: UUID) -> str:
+    """Return a run's status."""
+    return queries.get_run(run_id).status
+
+
+def test_canceling_takes_what_matches_and_nothing_else() -> None:
+    queued, other, failed = create().run.id, create("plan_90d").run.id, failed_run()
+    done = bulk.cancel_matching(BulkFilter(workflow="content_calendar"), actor="ops")
+    assert (done.matched, done.changed, done.busy, done.run_ids) == (1, 1, 0, (queued,))
+    assert (status(queued), status(other), status(failed)) == ("canceled", "queued", "failed")
+    assert types(queued)[-1] == "run.canceled"
+    assert bulk.cancel_matching(BulkFilter(status="failed"), actor="ops").run_ids == (failed,)
+
+
+def test_the_age_counts_from_the_creation() -> None:
+    old, new = create().run.id, create().run.id
+    with transaction():
+        execute("UPDATE runs SET created_at = now() - interval '2 hours' WHERE id = %(id)s", id=old)
+    assert bulk.cancel_matching(BulkFilter(older_than_seconds=3600), actor="ops").run_ids == (old,)
+    assert status(new) == "queued"
+
+
+def test_a_dry_run_says_which_and_changes_nothing() -> None:
+    run_id = create().run.id
+    done = bulk.cancel_matching(BulkFilter(status="queued"), actor="ops", dry_run=True)
+    assert (done.matched, done.changed, done.run_ids) == (1, 0, (run_id,))
+    assert types(run_id) == ["run.created", "stage.queued"]
+
+
+def test_retrying_makes_the_failed_stage_due() -> None:
+    failed, queued = failed_run(), create().run.id
+    done = bulk.retry_matching(BulkFilter(workflow="content_calendar"), actor="ops")
+    assert (done.changed, done.run_ids, len(done.due)) == (1, (failed,), 1)
+    assert types(failed)[-2:] == ["run.retried", "stage.queued"]
+    assert "run.retried" not in types(queued)
+
+
+def test_a_batch_is_bounded_and_says_how_many_matched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "BATCH", 2)
+    oldest = [create().run.id for _ in range(3)][:2]
+    done = bulk.cancel_matching(BulkFilter(status="queued"), actor="ops")
+    assert (done.matched, done.changed, list(done.run_ids)) == (3, 2, oldest)
+
+
+@pytest.mark.parametrize("table", ["runs WHERE id", "stages WHERE run_id"])
+def test_what_somebody_else_holds_is_left_out_at_once(database: str, table: str) -> None:
+    held, free = create().run.id, create().run.id
+    with closing(psycopg2.connect(database)) as session, session.cursor() as cursor:
+        cursor.execute(f"SELECT 1 FROM {table} = %s FOR UPDATE", (str(held),))
+        done = bulk.cancel_matching(BulkFilter(status="queued"), actor="ops")
+    assert (done.matched, done.changed, done.busy) == (2, 1, 1)
+    assert (status(held), status(free)) == ("queued", "canceled")
+
+
+@pytest.mark.parametrize(
+    ("change", "where", "said"),
+    [
+        (bulk.cancel_matching, BulkFilter(), "say which runs"),
+        (bulk.retry_matching, BulkFilter(), "say which runs"),
+        (bulk.cancel_matching, BulkFilter(status="completed"), "completed cannot be canceled"),
+        (bulk.retry_matching, BulkFilter(status="queued"), "only failed runs"),
+    ],
+)
+def test_what_nobody_can_have_meant_is_refused(change: Callable[..., BulkResult], where: BulkFilter, said: str) -> None:
+    create()
+    with pytest.raises(InvalidInput, match=said):
+        change(where, actor="ops")
+    assert read("SELECT DISTINCT status FROM runs") == [{"status": "queued"}]
+
+
+def test_the_command_ends_although_what_it_retries_fails_at_once(
+    database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bulk, "BATCH", 1)
+    failed_run()
+    failed_run()
+    with transaction():
+        execute("CREATE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END'")
+        for table in ("runs", "stages"):
+            execute(f"CREATE TRIGGER undo BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION undo()")
+    where = BulkFilter(status="failed")
+    options = QueueOptions("retry", provider=None, reason=None, where=where, dry_run=False, base_url=None)
+    assert run_queue(Settings(db_url=database), options) == 0
+    assert capsys.readouterr().out == "retried 2 runs\n"
+    assert read("SELECT count(*) AS n FROM runs WHERE status = 'failed'") == [{"n": 2}]

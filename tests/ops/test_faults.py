@@ -1,0 +1,244 @@
+"""Faults of a running deployment: readiness turns once, in time and with the right reason; liveness never moves."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from psycopg2.extensions import parse_dsn
+
+from tests.chaos.harness import Api, Fleet, OwnServer, own_redis
+from tests.fakes.tcp_proxy import Proxy
+from tests.ops.journal import Journal
+from tests.support.databases import Databases
+from tests.support.processes import Program
+from vm_webapp.db.pool import execute, transaction
+
+pytestmark = pytest.mark.timeout(300)
+
+IN_TIME_SECONDS = 10.0
+SOCKET = ".s.PGSQL.5432"
+
+# A worker in which one of Dramatiq's threads dies when it is told to.
+DEAFENED_ON_SIGUSR1 = """
+import ctypes, signal, sys, threading
+from dramatiq.worker import ConsumerThread
+
+def deafen(number, frame):
+    victim = next(each for each in threading.enumerate() if isinstance(each, ConsumerThread))
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(victim.ident), ctypes.py_object(SystemExit))
+
+signal.signal(signal.SIGUSR1, deafen)
+from vm_webapp.cli import main
+sys.exit(main(["worker", "--poll-interval-ms", "100"]))
+"""
+
+
+@dataclass
+class Deployment:
+    """An API, whose way to the database may fail, and a worker, which goes straight there.
+
+    Attributes:
+        database: the way of the API to the database.
+        redis: a Redis of their own.
+        worker: the worker at work.
+        env: what that was started with.
+        other_database_url: a database that is not theirs.
+    """
+
+    api: Api
+    database: Proxy
+    redis: OwnServer
+    fleet: Fleet
+    worker: Program
+    env: dict[str, str]
+    folder: Path
+    other_database_url: str
+
+    def replace_worker(self) -> None:
+        """Start another worker and wait until it works."""
+        (self.worker,) = self.fleet.start_and_wait()
+
+
+@pytest.fixture
+def deployment(database: str, databases: Databases, tmp_path: Path) -> Iterator[Deployment]:
+    """A deployment that works."""
+    real = parse_dsn(database)["host"]
+    with (
+        tempfile.TemporaryDirectory(prefix="vm-proxy-") as folder,
+        Proxy(Path(folder) / SOCKET, Path(real) / SOCKET) as proxy,
+        own_redis() as redis,
+        Fleet(tmp_path / "worker", database, redis.url, None) as fleet,
+        Fleet(tmp_path / "api", _through(database, real, folder), redis.url, None) as apis,
+    ):
+        api = apis.start_api()
+        (worker,) = fleet.start_and_wait()
+        env = {"VM_DB_URL": database, "VM_REDIS_URL": redis.url, "VM_WORKSPACE_ROOT": str(tmp_path / "workspace")}
+        other = databases.take()
+        yield Deployment(api, proxy, redis, fleet, worker, env, tmp_path, databases.url(other))
+    databases.give_back(other)
+
+
+def _through(url: str, real: str, folder: str) -> str:
+    for spelled in (real, quote(real, safe="")):
+        if spelled in url:
+            return url.replace(spelled, folder)
+    raise AssertionError("the URL names the socket's folder")
+
+
+@contextmanager
+def database_down(deployment: Deployment) -> Iterator[None]:
+    """Nobody listens."""
+    deployment.database.cut()
+    yield
+    deployment.database.restore()
+
+
+@contextmanager
+def connections_dead(deployment: Deployment) -> Iterator[None]:
+    """Every connection of the pool stays open, and nothing answers on any."""
+    deployment.database.stall()
+    yield
+    deployment.database.restore()
+
+
+@contextmanager
+def schema_too_new(deployment: Deployment) -> Iterator[None]:
+    """A newer build has migrated, and has not said that this one can work on it."""
+    _change("INSERT INTO _yoyo_migration (migration_hash, migration_id) VALUES ('f', '9999_from_the_future')")
+    yield
+    _change("DELETE FROM _yoyo_migration WHERE migration_id = '9999_from_the_future'")
+
+
+@contextmanager
+def loop_stuck(deployment: Deployment) -> Iterator[None]:
+    """The worker is there and does nothing at all."""
+    deployment.worker.signal(signal.SIGSTOP)
+    yield
+    deployment.worker.signal(signal.SIGCONT)
+
+
+@contextmanager
+def worker_deaf(deployment: Deployment) -> Iterator[None]:
+    """The thread that takes work has died in the only worker."""
+    deaf = Program([sys.executable, "-c", DEAFENED_ON_SIGUSR1], deployment.env, deployment.folder / "deaf")
+    try:
+        deaf.says("worker.started", seconds=30)
+        assert deployment.worker.stop() == 0
+        deaf.signal(signal.SIGUSR1)
+        yield
+        assert deaf.wait() == 1, "it asks to be replaced"
+        assert "worker.deaf" in deaf.output()
+    finally:
+        if deaf.process.poll() is None:
+            deaf.kill()
+    deployment.replace_worker()
+
+
+@contextmanager
+def worker_killed(deployment: Deployment) -> Iterator[None]:
+    """Nobody claims anything any more."""
+    deployment.worker.kill()
+    yield
+    deployment.replace_worker()
+
+
+@contextmanager
+def worker_elsewhere(deployment: Deployment) -> Iterator[None]:
+    """The worker was started with the URL of another database."""
+    deployment.worker.kill()
+    (elsewhere,) = deployment.fleet.start_and_wait(VM_DB_URL=deployment.other_database_url)
+    yield
+    elsewhere.kill()
+    deployment.replace_worker()
+
+
+@contextmanager
+def redis_down(deployment: Deployment) -> Iterator[None]:
+    """Redis is stopped."""
+    deployment.redis.stop()
+    yield
+    deployment.redis.start()
+
+
+@contextmanager
+def model_paused(deployment: Deployment) -> Iterator[None]:
+    """The provider refuses our key."""
+    _change("INSERT INTO providers (name, paused_at) VALUES ('kimi', now())")
+    yield
+    _change("DELETE FROM providers WHERE name = 'kimi'")
+
+
+def api_url(deployment: Deployment) -> str:
+    """Return where the API answers."""
+    return str(deployment.api.client.base_url).partition("/api/v2")[0]
+
+
+def _change(sql: str) -> None:
+    with transaction():
+        execute(sql)
+
+
+Fault = Callable[[Deployment], AbstractContextManager[None]]
+
+# What each fault makes readiness say.
+HINDERING: dict[Fault, str] = {
+    database_down: "the database does not answer: check that VM_DB_URL is right and PostgreSQL is up",
+    connections_dead: "check that PostgreSQL is up and can be reached",
+    schema_too_new: "too new for this build: deploy a newer one, or python -m vm_webapp migrate down",
+    loop_stuck: "no worker has been heard of for 6 s: look at the worker's log and restart it",
+    worker_deaf: "look at the worker's log and restart it",
+}
+# These take long and go the ways of others: with --full.
+HINDERING_IN_FULL: dict[Fault, str] = {
+    worker_killed: "no worker has been heard of for 6 s: look at the worker's log and restart it",
+    worker_elsewhere: "workers are alive, but on another database: give API and workers the same VM_DB_URL",
+}
+HARMLESS: dict[Fault, tuple[str, str]] = {redis_down: ("redis", "degraded"), model_paused: ("llm", "paused")}
+
+
+def test_readiness_turns_once_each_way_in_time_and_says_what_to_do(deployment: Deployment, full: bool) -> None:
+    faults = HINDERING | (HINDERING_IN_FULL if full else {})
+    with Journal(api_url(deployment)) as journal:
+        for fault, reason in faults.items():
+            before = len(journal.entries)
+            with fault(deployment):
+                began = time.monotonic()
+                entry = journal.wait_for("not_ready", seconds=IN_TIME_SECONDS)
+                turned = time.monotonic() - began
+                assert len(entry.reasons) == 1, fault.__name__
+                assert reason in entry.reasons[0], fault.__name__
+            began = time.monotonic()
+            journal.wait_for("ready", seconds=IN_TIME_SECONDS)
+            print(f"{fault.__name__}: not ready after {turned:.1f} s, ready again after {time.monotonic() - began:.1f}")
+            assert len(journal.entries) == before + 2, (fault.__name__, journal.entries)
+    assert journal.lifeless == []
+
+
+def test_what_hinders_nobody_is_said_and_readiness_stays(deployment: Deployment) -> None:
+    with Journal(api_url(deployment)) as journal:
+        for fault, (dependency, status) in HARMLESS.items():
+            with fault(deployment):
+                journal.wait_for_word(dependency, status, seconds=IN_TIME_SECONDS)
+            usual = {"redis": "ok", "llm": "offline"}[dependency]
+            journal.wait_for_word(dependency, usual, seconds=IN_TIME_SECONDS)
+    assert [entry.status for entry in journal.entries] == ["ready"]
+    assert journal.lifeless == []
+
+
+def test_a_rolling_deploy_shows_no_not_ready(deployment: Deployment) -> None:
+    with Journal(api_url(deployment)) as journal:
+        for _ in range(2):
+            leaving = deployment.worker
+            deployment.replace_worker()  # the platform starts the new one first, and stops the old one a minute later
+            assert leaving.stop() == 0
+    assert [entry.status for entry in journal.entries] == ["ready"]
+    assert journal.lifeless == []

@@ -1,0 +1,93 @@
+"""What operators see of the queue, and what stops and restarts claiming."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+import pytest
+
+from tests.support.runs import create, read
+from vm_webapp.db.pool import execute, json, transaction
+from vm_webapp.errors import NotFound
+from vm_webapp.ops import queue_control
+from vm_webapp.runs import lifecycle
+from vm_webapp.runs.due import find_due
+from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, WorkerState, write_heartbeat
+from vm_webapp.runs.lifecycle import Claimant
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def beat(state: WorkerState = "working", *, in_flight: int = 0) -> WorkerIdentity:
+    """Write the heartbeat of a new worker with four slots."""
+    worker = WorkerIdentity(uuid4(), "kimi", 4)
+    write_heartbeat(worker, Beat(state, in_flight))
+    return worker
+
+
+def test_an_empty_queue_without_workers_wants_one() -> None:
+    status = queue_control.read_queue()
+    assert (status.queued, status.running, status.due, status.oldest_due_seconds) == (0, 0, 0, 0.0)
+    assert (status.workers, status.slots, status.desired_workers, status.paused) == (0, 0, 1, False)
+
+
+def test_the_figures_tell_waiting_from_due_and_workers_from_the_rest() -> None:
+    first, later, running = create(), create(), create()
+    lifecycle.claim_stage(running.due_stage_ids[0], Claimant(uuid4(), "kimi"), token=uuid4())
+    with transaction():
+        execute("UPDATE stages SET available_at = now() + interval '1 h' WHERE id = %(id)s", id=later.due_stage_ids[0])
+        execute("UPDATE stages SET available_at = now() - interval '9 s' WHERE id = %(id)s", id=first.due_stage_ids[0])
+    beat(in_flight=1)
+    beat("draining", in_flight=3)
+    status = queue_control.read_queue()
+    assert (status.queued, status.running, status.due) == (2, 1, 1)
+    assert 9 <= status.oldest_due_seconds < 15
+    assert (status.workers, status.slots, status.in_flight) == (1, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("work", "slots_each", "cap", "wanted"),
+    [(0, 4, None, 1), (4, 4, None, 1), (5, 4, None, 2), (100, 4, 8, 2), (3, 4, 100, 1)],
+)
+def test_as_many_workers_are_wanted_as_can_be_of_use(work: int, slots_each: int, cap: int | None, wanted: int) -> None:
+    assert queue_control.desired_workers(work, slots_each, cap=cap) == wanted
+
+
+def test_a_paused_queue_gives_nothing_until_it_is_resumed() -> None:
+    create()
+    queue_control.pause_queue(reason="a bad prompt", actor="ops")
+    status = queue_control.read_queue()
+    assert (status.paused, status.paused_by, status.reason) == (True, "ops", "a bad prompt")
+    assert find_due("kimi", 1, cap=None).ids == ()
+    assert queue_control.resume_queue()
+    assert len(find_due("kimi", 1, cap=None).ids) == 1
+    assert not queue_control.resume_queue()
+
+
+def test_pausing_again_keeps_since_when_it_has_been_paused() -> None:
+    queue_control.pause_queue(reason="first", actor="one")
+    since = queue_control.read_queue().paused_at
+    queue_control.pause_queue(reason=None, actor="two")
+    status = queue_control.read_queue()
+    assert (status.paused_at, status.reason) == (since, "first")
+
+
+def test_a_provider_is_resumed_once_and_an_unknown_one_is_named_beside_those_there_are() -> None:
+    with transaction():
+        execute(
+            "INSERT INTO providers (name, paused_at, reason) VALUES ('kimi', now(), %(reason)s)",
+            reason=json({"code": "llm_unauthorized", "message": "revoked"}),
+        )
+    assert queue_control.resume_provider("kimi")
+    assert not queue_control.resume_provider("kimi")
+    assert read("SELECT paused_at, reason FROM providers") == [{"paused_at": None, "reason": None}]
+    with pytest.raises(NotFound, match="there are: kimi"):
+        queue_control.resume_provider("kimmi")
+
+
+def test_workers_that_are_alive_come_first() -> None:
+    stopped, alive = beat("stopped"), beat()
+    first, second = queue_control.list_workers()
+    assert (first.worker_id, first.fresh, first.state) == (alive.worker_id, True, "working")
+    assert (second.worker_id, second.fresh) == (stopped.worker_id, False)
+    assert second.stopped_at is not None

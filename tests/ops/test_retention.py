@@ -1,0 +1,144 @@
+"""Old finished runs go in small batches; nothing in flight is touched."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import timedelta
+from uuid import UUID
+
+import psycopg2
+import pytest
+
+from actors import housekeeping
+from actors.housekeeping import DAY, Housekeeping
+from tests.support.runs import create, read
+from vm_webapp import idempotency
+from vm_webapp.access.keys import create_key, revoke_key
+from vm_webapp.db.pool import execute, transaction
+from vm_webapp.errors import ConfigurationError
+from vm_webapp.ops import retention
+from vm_webapp.runs import lifecycle
+from vm_webapp.settings import read_settings
+
+pytestmark = pytest.mark.usefixtures("database")
+
+AGE = timedelta(days=90)
+
+
+def finished(*, days: float) -> UUID:
+    """Return a run that was finished, by being canceled, this many days ago."""
+    run_id = create().run.id
+    lifecycle.cancel_run_if_open(run_id, actor="tests")
+    change("UPDATE runs SET finished_at = now() - %(days)s * interval '1 day' WHERE id = %(id)s", days=days, id=run_id)
+    return run_id
+
+
+def change(sql: str, **params: object) -> None:
+    """Change the database behind everybody's back."""
+    with transaction():
+        execute(sql, **params)
+
+
+def left() -> set[UUID]:
+    """Return the runs that there are."""
+    return {each["id"] for each in read("SELECT id FROM runs")}
+
+
+def test_only_runs_that_finished_long_enough_ago_go_with_all_that_is_theirs() -> None:
+    finished(days=91)
+    young, flying = finished(days=89), create().run.id
+    change("UPDATE runs SET created_at = now() - interval '200 days'")
+    assert retention.count_purgeable(AGE) == 1
+    assert retention.purge_all(AGE) == 1
+    assert left() == {young, flying}
+    for table in ("stages", "events"):
+        assert {each["run_id"] for each in read(f"SELECT run_id FROM {table}")} == {young, flying}
+
+
+def test_a_batch_takes_the_oldest_and_no_more_than_it_should() -> None:
+    oldest, older, old = (finished(days=days) for days in (300, 200, 100))
+    assert retention.purge_batch(AGE, limit=1) == 1
+    assert left() == {older, old}
+    assert retention.purge_batch(AGE, limit=5) == 2
+    assert oldest not in left()
+
+
+def test_the_parent_of_a_run_in_flight_stays_until_that_is_finished() -> None:
+    parent, fork = finished(days=100), create().run.id
+    change("UPDATE runs SET parent_run_id = %(parent)s WHERE id = %(fork)s", parent=parent, fork=fork)
+    assert retention.purge_all(AGE) == 0
+    lifecycle.cancel_run_if_open(fork, actor="tests")
+    assert retention.purge_all(AGE) == 1
+    assert read("SELECT id, parent_run_id FROM runs") == [{"id": fork, "parent_run_id": None}]
+
+
+def test_a_run_that_somebody_holds_is_left_for_the_next_time(database: str) -> None:
+    held, free = finished(days=100), finished(days=100)
+    with closing(psycopg2.connect(database)) as session, session.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM runs WHERE id = %s FOR NO KEY UPDATE", (str(held),))
+        assert retention.purge_batch(AGE) == 1
+    assert left() == {held}
+    assert free != held
+
+
+def test_a_worker_purges_once_a_day_where_it_is_asked_to() -> None:
+    finished(days=100)
+    keeping, purging = Housekeeping(), Housekeeping(AGE)
+    for now in (1.0, 2.0, 3.0):
+        keeping.run_once(now)
+    assert len(left()) == 1
+    purging.run_once(1.0)
+    purging.run_once(2.0)
+    assert left() == set()
+    again = finished(days=100)
+    purging.run_once(4000.0)  # the hourly duties
+    purging.run_once(4001.0)
+    assert left() == {again}
+    purging.run_once(DAY + 10)
+    purging.run_once(DAY + 11)
+    assert left() == set()
+
+
+def test_expired_idempotency_keys_and_dead_api_keys_always_go() -> None:
+    change(
+        "INSERT INTO idempotency_keys (scope_sha256, request_sha256, status, headers, body, created_at)"
+        " SELECT convert_to(hours::text, 'UTF8'), 'x', 200, '{}', 'x', now() - hours * interval '1 hour'"
+        " FROM unnest(ARRAY[23, 25]) hours"
+    )
+    create_key("in-force", lasts=timedelta(days=1))
+    create_key("revoked-now")
+    revoke_key("revoked-now")
+    create_key("long-dead")
+    change("UPDATE api_keys SET revoked_at = now() - interval '31 days' WHERE name = 'long-dead'")
+    Housekeeping().run_once(1.0)
+    assert len(read("SELECT 1 AS found FROM idempotency_keys")) == 1
+    assert {each["name"] for each in read("SELECT name FROM api_keys")} == {"in-force", "revoked-now"}
+
+
+def test_a_backlog_of_expired_keys_goes_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (idempotency, housekeeping):
+        monkeypatch.setattr(module, "PURGE_BATCH", 2)
+    change(
+        "INSERT INTO idempotency_keys (scope_sha256, request_sha256, status, headers, body, created_at)"
+        " SELECT convert_to(n::text, 'UTF8'), 'x', 200, '{}', 'x', now() - interval '2 days'"
+        " FROM generate_series(1, 3) n"
+    )
+    duties = Housekeeping()
+    duties.run_once(1.0)
+    assert len(read("SELECT 1 AS found FROM idempotency_keys")) == 1
+    duties.run_once(2.0)
+    assert read("SELECT 1 AS found FROM idempotency_keys") == []
+
+
+@pytest.mark.parametrize(("value", "age"), [("", None), ("90d", AGE), ("12h", timedelta(hours=12))])
+def test_the_daily_purge_is_off_unless_the_environment_sets_an_age(
+    monkeypatch: pytest.MonkeyPatch, value: str, age: timedelta | None
+) -> None:
+    monkeypatch.setenv("VM_PURGE_OLDER_THAN", value)
+    assert read_settings().purge_older_than == age
+
+
+def test_an_age_that_is_none_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VM_PURGE_OLDER_THAN", "soon")
+    with pytest.raises(ConfigurationError, match=r"VM_PURGE_OLDER_THAN must be a length of time such as 90d"):
+        read_settings()

@@ -1,0 +1,56 @@
+"""The operators' commands refuse what cannot be meant: exit code 2, one line, nothing begun."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from vm_webapp.cli import main
+from vm_webapp.durations import parse_duration
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("smoke",), "the following arguments are required: --base-url"),
+        (("smoke", "--base-url", "nonsense"), "must begin with http:// or https://"),
+        (("smoke", "--base-url", "http://["), "must begin with http:// or https:// and name a host"),
+        (("smoke", "--base-url", "http://host:port"), "and name a host"),
+        (("smoke", "--base-url", "http://x", "--wait", "-1"), "must be a whole number from 0 to 3600"),
+        (("purge",), "the following arguments are required: --older-than"),
+        (("purge", "--older-than", "90"), "must be a length of time such as 90d"),
+        (("purge", "--older-than", "0d"), "more than nothing"),
+        (("queue", "sideways"), "invalid choice: 'sideways'"),
+        (("queue", "cancel", "--status", "completed"), "invalid choice: 'completed'"),
+        (("queue", "resume-provider"), "the following arguments are required: NAME"),
+        (("keys",), "the following arguments are required: action"),
+        (("keys", "create"), "the following arguments are required: name"),
+    ],
+)
+def test_wrong_usage_is_one_clear_line(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("90d", timedelta(days=90)),
+        ("12h", timedelta(hours=12)),
+        ("30m", timedelta(minutes=30)),
+        ("45s", timedelta(seconds=45)),
+    ],
+)
+def test_lengths_of_time_are_a_number_and_a_unit(text: str, length: timedelta) -> None:
+    assert parse_duration(text) == length
+
+
+@pytest.mark.parametrize("text", ["", "d", "-1d", "1.5d", "1w", "0h", "999999999d", "٣d", "1d\n"])
+def test_any_other_spelling_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="a length of time such as 90d"):
+        parse_duration(text)

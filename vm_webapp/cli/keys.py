@@ -1,0 +1,51 @@
+"""``keys``: make, list and revoke the keys of API clients."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime, timedelta
+
+from vm_webapp.access.keys import create_key, list_keys, revoke_key
+from vm_webapp.cli.database import open_database
+from vm_webapp.settings import Settings
+
+
+def run_create(settings: Settings, name: str, lasts: timedelta | None) -> int:
+    """Make a key and show its secret, alone on standard output so that a script can take it."""
+    with open_database(settings):
+        made = create_key(name, lasts=lasts)
+    print(made.secret)
+    _note(f"key {made.name}, {_until(made.expires_at)}; it is shown this once: send it as Authorization: Bearer")
+    return 0
+
+
+def run_list(settings: Settings) -> int:
+    """Show every key without its secret."""
+    with open_database(settings):
+        found = list_keys()
+    for key in found:
+        used = f"last used {_minute(key.last_used_at)}" if key.last_used_at else "never used"
+        print(f"{key.state:8} {key.name:24} {_until(key.expires_at):32} {used}")
+    if not found:
+        _note("there is no key: python -m vm_webapp keys create NAME makes one")
+    return 0
+
+
+def run_revoke(settings: Settings, name: str) -> int:
+    """Make a key open nothing any more."""
+    with open_database(settings):
+        revoke_key(name)
+    print(f"revoked {name}")
+    return 0
+
+
+def _until(moment: datetime | None) -> str:
+    return f"valid until {_minute(moment)}" if moment else "valid until it is revoked"
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr)

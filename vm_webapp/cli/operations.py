@@ -1,0 +1,135 @@
+"""The commands of operators: their arguments, and what each runs."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from vm_webapp.cli.arguments import base_url, duration, wait_seconds
+from vm_webapp.cli.environment import read_environment
+from vm_webapp.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+STATUSES = ("queued", "running", "waiting_approval", "failed")
+
+
+def add_operations(commands: Commands) -> None:
+    """Add the commands of operators to those there are."""
+    _add_smoke(commands.add_parser("smoke", help="whether a deployment works, from one end to the other"))
+    _add_doctor(commands.add_parser("doctor", help="what is wrong, and the next command to type"))
+    _add_queue(commands.add_parser("queue", help="look at the queue, stop it, restart it, change many runs"))
+    _add_keys(commands.add_parser("keys", help="make, list and revoke API keys"))
+    _add_purge(commands.add_parser("purge", help="delete finished runs that are old enough"))
+
+
+def _add_smoke(smoke: argparse.ArgumentParser) -> None:
+    smoke.add_argument("--base-url", type=base_url, required=True, help="the API (VM_API_TOKEN is sent)")
+    smoke.add_argument(
+        "--wait", type=wait_seconds, default=30, metavar="SECONDS", help="until it is ready (default: %(default)s)"
+    )
+    smoke.add_argument("--with-model", action="store_true", help="one short call of the model, too")
+    smoke.add_argument("--json", action="store_true", help="one JSON object in place of lines")
+    smoke.set_defaults(command=_smoke)
+
+
+def _add_doctor(doctor: argparse.ArgumentParser) -> None:
+    doctor.add_argument("--json", action="store_true", help="one JSON list in place of lines")
+    doctor.set_defaults(command=_doctor)
+
+
+def _add_queue(queue: argparse.ArgumentParser) -> None:
+    queue.set_defaults(command=_queue, action="status", name=None, reason=None)
+    place = "a running API in place of VM_DB_URL"
+    queue.add_argument("--base-url", type=base_url, help=place)
+    where = argparse.ArgumentParser(add_help=False)
+    # Left out rather than None, or it would take back what stands before the action.
+    where.add_argument("--base-url", type=base_url, default=argparse.SUPPRESS, help=place)
+    which = argparse.ArgumentParser(add_help=False)
+    which.add_argument("--workflow", help="runs of this workflow")
+    which.add_argument("--older-than", type=duration, metavar="AGE", help="runs created longer ago, such as 90m or 7d")
+    which.add_argument("--dry-run", action="store_true", help="say which, and change nothing")
+    actions = queue.add_subparsers(metavar="action", dest="action", help="(default: status)")
+    actions.add_parser("status", parents=[where], help="how full it is, and who works on it")
+    pause = actions.add_parser("pause", parents=[where], help="stop claiming; stages in flight go on")
+    pause.add_argument("--reason", help="why, for whoever asks")
+    actions.add_parser("resume", parents=[where], help="claim again")
+    cancel = actions.add_parser("cancel", parents=[where, which], help="cancel the runs that match")
+    cancel.add_argument("--status", choices=STATUSES, help="runs in this status (default: all that are open)")
+    retry = actions.add_parser("retry", parents=[where, which], help="retry the failed runs that match")
+    retry.add_argument("--status", choices=("failed",), help="all failed runs")
+    provider = actions.add_parser("resume-provider", parents=[where], help="call a paused model provider again")
+    provider.add_argument("name", metavar="NAME", help="such as kimi")
+
+
+def _add_keys(keys: argparse.ArgumentParser) -> None:
+    actions = keys.add_subparsers(metavar="action", dest="action", required=True)
+    create = actions.add_parser("create", help="make a key; its secret is shown once")
+    create.add_argument("name", help="who will use it")
+    create.add_argument("--lasts", type=duration, metavar="TIME", help="such as 90d (default: until it is revoked)")
+    actions.add_parser("list", help="show every key without its secret")
+    revoke = actions.add_parser("revoke", help="make a key open nothing any more")
+    revoke.add_argument("name", help="its name or id")
+    keys.set_defaults(command=_keys)
+
+
+def _add_purge(purge: argparse.ArgumentParser) -> None:
+    purge.add_argument("--older-than", type=duration, required=True, metavar="AGE", help="finished longer ago: 90d")
+    purge.add_argument("--dry-run", action="store_true", help="say how many, and delete nothing")
+    purge.set_defaults(command=_purge)
+
+
+def _smoke(arguments: argparse.Namespace) -> int:
+    settings = read_environment(quiet=True)
+    from vm_webapp.cli.smoke import run_smoke
+    from vm_webapp.ops.smoke import SmokeOptions
+
+    options = SmokeOptions(arguments.base_url, float(arguments.wait), arguments.with_model)
+    return run_smoke(settings, options, as_json=arguments.json)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    settings = read_environment(quiet=True)
+    from vm_webapp.cli.doctor import run_doctor
+
+    return run_doctor(settings, as_json=arguments.json)
+
+
+def _queue(arguments: argparse.Namespace) -> int:
+    settings = read_environment(quiet=True)
+    from vm_webapp.cli.queue import QueueOptions, run_queue
+    from vm_webapp.ops.bulk import BulkFilter
+
+    given = vars(arguments)
+    age = given.get("older_than")
+    where = BulkFilter(given.get("status"), given.get("workflow"), age.total_seconds() if age else None)
+    if arguments.action in ("cancel", "retry") and where == BulkFilter():
+        raise ConfigurationError("say which runs: --status, --workflow or --older-than")
+    options = QueueOptions(
+        action=arguments.action or "status",
+        provider=arguments.name,
+        reason=arguments.reason,
+        where=where,
+        dry_run=given.get("dry_run", False),
+        base_url=arguments.base_url,
+    )
+    return run_queue(settings, options)
+
+
+def _keys(arguments: argparse.Namespace) -> int:
+    settings = read_environment(quiet=True)
+    from vm_webapp.cli import keys
+
+    if arguments.action == "create":
+        return keys.run_create(settings, arguments.name, arguments.lasts)
+    if arguments.action == "revoke":
+        return keys.run_revoke(settings, arguments.name)
+    return keys.run_list(settings)
+
+
+def _purge(arguments: argparse.Namespace) -> int:
+    settings = read_environment(quiet=True)
+    from vm_webapp.cli.purge import run_purge
+
+    return run_purge(settings, arguments.older_than, dry_run=arguments.dry_run)

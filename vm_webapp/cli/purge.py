@@ -1,0 +1,19 @@
+"""``purge``: delete finished runs that are old enough."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from vm_webapp.cli.database import open_database
+from vm_webapp.ops import retention
+from vm_webapp.settings import Settings
+
+
+def run_purge(settings: Settings, older_than: timedelta, *, dry_run: bool) -> int:
+    """Delete them, or only say how many there are; return the exit code."""
+    with open_database(settings):
+        if dry_run:
+            print(f"would delete {retention.count_purgeable(older_than)} runs")
+        else:
+            print(f"deleted {retention.purge_all(older_than)} runs")
+    return 0

@@ -1,0 +1,178 @@
+"""``queue``: look at the queue, stop and restart it, cancel and retry many runs; here or over an API."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import httpx
+
+from vm_webapp.cli.client import ApiClient
+from vm_webapp.cli.database import open_database
+from vm_webapp.ops import bulk, queue_control
+from vm_webapp.ops.bulk import BulkFilter, BulkResult
+from vm_webapp.settings import Settings
+
+SHOWN = 10
+
+
+@dataclass(frozen=True, slots=True)
+class QueueOptions:
+    """What was asked for on the command line.
+
+    Attributes:
+        action: ``status``, ``pause``, ``resume``, ``cancel``, ``retry`` or ``resume-provider``.
+        provider: the provider to resume, None with any other action.
+        base_url: a running API, None to work on the database of the settings.
+    """
+
+    action: str
+    provider: str | None
+    reason: str | None
+    where: BulkFilter
+    dry_run: bool
+    base_url: str | None
+
+
+class Queue(Protocol):
+    """A queue that operators take hold of, wherever it is."""
+
+    def status(self) -> dict[str, Any]:
+        """Return its figures."""
+
+    def pause(self, reason: str | None) -> None:
+        """Stop claiming."""
+
+    def resume(self) -> None:
+        """Claim again."""
+
+    def change(self, action: str, where: BulkFilter, *, dry_run: bool) -> dict[str, Any]:
+        """Cancel or retry a batch of runs."""
+
+    def resume_provider(self, name: str) -> bool:
+        """Open a provider; return whether it was paused."""
+
+
+def run_queue(settings: Settings, options: QueueOptions) -> int:
+    """Do what was asked for and say what was done; return the exit code."""
+    if options.base_url is not None:
+        return _do(_Remote(options.base_url, settings.api_token), options)
+    with open_database(settings):
+        return _do(_Direct(), options)
+
+
+def _do(queue: Queue, options: QueueOptions) -> int:
+    if options.action == "pause":
+        queue.pause(options.reason)
+    elif options.action == "resume":
+        queue.resume()
+    elif options.action == "resume-provider":
+        assert options.provider is not None
+        print(f"{options.provider} {'is resumed' if queue.resume_provider(options.provider) else 'was not paused'}")
+        return 0
+    elif options.action in ("cancel", "retry"):
+        return _change_all(queue, options)
+    _show(queue.status())
+    return 0
+
+
+def _change_all(queue: Queue, options: QueueOptions) -> int:
+    """Change batch after batch: as many runs as match now, for a run that is retried may fail and match again."""
+    done = queue.change(options.action, options.where, dry_run=options.dry_run)
+    if options.dry_run:
+        _tell_matching(options.action, done)
+        return 0
+    wanted, changed = done["matched"], done["changed"]
+    while done["changed"] and changed < wanted:
+        done = queue.change(options.action, options.where, dry_run=False)
+        changed += done["changed"]
+    print(f"{'canceled' if options.action == 'cancel' else 'retried'} {changed} runs")
+    if done["busy"]:
+        print(f"{done['busy']} were busy in that moment: run the command again")
+        return 1
+    return 0
+
+
+def _tell_matching(action: str, done: dict[str, Any]) -> None:
+    shown = done["run_ids"][:SHOWN]
+    print(f"would {action} {done['matched']} runs{':' if shown else ''}")
+    for run_id in shown:
+        print(f"  {run_id}")
+    if done["matched"] > len(shown):
+        print(f"  and {done['matched'] - len(shown)} more")
+
+
+def _show(status: dict[str, Any]) -> None:
+    if status["paused"]:
+        reason = f": {status['reason']}" if status["reason"] else ""
+        print(f"paused by {status['paused_by']}{reason}; python -m vm_webapp queue resume claims again")
+    oldest = f", the oldest for {status['oldest_due_seconds']:.1f} s" if status["due"] else ""
+    print(f"queued    {status['queued']} ({status['due']} due{oldest})")
+    print(f"running   {status['running']}")
+    print(f"workers   {status['workers']} ({status['desired_workers']} would carry everything at once)")
+    print(f"slots     {status['slots']} ({status['in_flight']} in use)")
+
+
+class _Direct:
+    """The queue in the database of the settings."""
+
+    def __init__(self) -> None:
+        self._actor = _who()
+
+    def status(self) -> dict[str, Any]:
+        return asdict(queue_control.read_queue())
+
+    def pause(self, reason: str | None) -> None:
+        queue_control.pause_queue(reason=reason, actor=self._actor)
+
+    def resume(self) -> None:
+        queue_control.resume_queue()
+
+    def change(self, action: str, where: BulkFilter, *, dry_run: bool) -> dict[str, Any]:
+        change: dict[str, Callable[..., BulkResult]] = {"cancel": bulk.cancel_matching, "retry": bulk.retry_matching}
+        return asdict(change[action](where, actor=self._actor, dry_run=dry_run))
+
+    def resume_provider(self, name: str) -> bool:
+        return queue_control.resume_provider(name)
+
+
+class _Remote:
+    """The queue behind an API."""
+
+    def __init__(self, base_url: str, token: str | None) -> None:
+        self._base_url = base_url
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def status(self) -> dict[str, Any]:
+        return self._call(lambda client: client.get("/queue"))
+
+    def pause(self, reason: str | None) -> None:
+        self._call(lambda client: client.post("/queue/pause", {"reason": reason}))
+
+    def resume(self) -> None:
+        self._call(lambda client: client.post("/queue/resume", None))
+
+    def change(self, action: str, where: BulkFilter, *, dry_run: bool) -> dict[str, Any]:
+        body = asdict(where) | {"dry_run": dry_run}
+        return self._call(lambda client: client.post(f"/queue/{action}", body))
+
+    def resume_provider(self, name: str) -> bool:
+        return bool(self._call(lambda client: client.post(f"/providers/{name}/resume", None))["resumed"])
+
+    def _call(self, call: Callable[[ApiClient], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+        async def once() -> dict[str, Any]:
+            async with httpx.AsyncClient(base_url=self._base_url, headers=self._headers, timeout=30) as http:
+                return await call(ApiClient(http))
+
+        return asyncio.run(once())
+
+
+def _who() -> str:
+    """Return the name of whoever runs this, for timelines; a uid without a name has none."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return "cli"

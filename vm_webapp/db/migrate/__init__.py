@@ -1,0 +1,28 @@
+"""The schema: which migrations this build carries, which the database has, and going from one to the other.
+
+yoyo does the work, on its own tables. Around it stand an advisory lock on a direct session, because yoyo's own lock is
+a row that outlives a killed process, and an archive of every applied migration's files, because yoyo can only roll back
+what it finds in a folder. `docs/migrations.md` tells operators and authors the rest.
+"""
+
+from vm_webapp.db.migrate.archive import archive_applied
+from vm_webapp.db.migrate.down import DownPlan, export_applied, plan_down, roll_back
+from vm_webapp.db.migrate.session import MigrationFailed, unlock
+from vm_webapp.db.migrate.status import SchemaStatus, compare, read_applied, read_status
+from vm_webapp.db.migrate.up import apply_pending, pending_files
+
+__all__ = [
+    "DownPlan",
+    "MigrationFailed",
+    "SchemaStatus",
+    "apply_pending",
+    "archive_applied",
+    "compare",
+    "export_applied",
+    "pending_files",
+    "plan_down",
+    "read_applied",
+    "read_status",
+    "roll_back",
+    "unlock",
+]

@@ -1,0 +1,156 @@
+"""Down: rolling back, from the files that the migrations were applied from, whichever build that was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
+from vm_webapp.db.migrate.archive import read_archive
+from vm_webapp.db.migrate.session import advisory_lock, direct_session, laid_out, locked_yoyo, named_failure, query
+from vm_webapp.db.migrate.status import read_applied, refuse_empty
+from vm_webapp.errors import Conflict, InvalidInput, NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class DownPlan:
+    """What a rollback will do.
+
+    Attributes:
+        steps: the migrations to roll back, newest first.
+        stays: the applied migrations that stay, oldest first.
+    """
+
+    steps: tuple[MigrationFiles, ...]
+    stays: tuple[MigrationFiles, ...]
+
+
+def plan_down(url: str, *, to: str | None = None, steps: int | None = None, bundle: Bundle | None = None) -> DownPlan:
+    """Decide what to roll back, changing nothing.
+
+    Args:
+        url: the database.
+        to: the newest migration that stays.
+        steps: or else how many to roll back.
+        bundle: the build's migrations, by default this one's.
+
+    Raises:
+        NotFound: ``to`` is not applied.
+        Conflict: a step is irreversible, or its files are nowhere to be found.
+        InvalidInput: there are fewer migrations than ``steps``.
+    """
+    with direct_session(url) as session:
+        applied = _applied_files(session, bundle or own_bundle())
+    count = _count_after(applied, to) if to is not None else steps or 0
+    if count > len(applied):
+        raise InvalidInput(f"there are only {len(applied)} applied migrations")
+    _refuse_missing(id for id, files in list(applied.items())[len(applied) - count :] if files is None)
+    found = [files for files in applied.values() if files is not None]
+    stays, chosen = found[: len(found) - count], found[len(found) - count :]
+    for files in reversed(chosen):
+        if files.irreversible is not None:
+            raise Conflict(f"{files.id} cannot be rolled back: {files.irreversible or 'it says it is irreversible'}")
+        if not files.has_rollback:
+            raise Conflict(f"{files.id} cannot be rolled back: it has no rollback file, or one that is empty")
+    return DownPlan(tuple(reversed(chosen)), tuple(stays))
+
+
+def roll_back(
+    url: str, plan: DownPlan, *, heartbeat_seconds: float, force: bool = False, break_leftover_lock: bool = False
+) -> None:
+    """Carry out a plan.
+
+    Args:
+        url: the database.
+        plan: what ``plan_down`` returned.
+        heartbeat_seconds: how old a worker's heartbeat may be to count as alive.
+        force: roll back although live workers need what goes.
+        break_leftover_lock: see ``apply_pending``.
+
+    Raises:
+        Conflict: live workers need the schema, somebody else is migrating, or the schema is no longer what was planned.
+        MigrationFailed: a rollback was refused; that migration is still applied, newer ones are not.
+    """
+    with advisory_lock(url) as session:
+        if set(read_applied(partial(query, session))) != {files.id for files in (*plan.stays, *plan.steps)}:
+            raise Conflict("the schema has changed since the plan was made: look at it again")
+        if not force:
+            _refuse_while_needed(session, plan.steps, heartbeat_seconds)
+        with named_failure("the rollback"), locked_yoyo(url, break_leftover_lock=break_leftover_lock) as yoyo:
+            _roll_back(yoyo, plan)
+
+
+def export_applied(url: str, folder: Path, bundle: Bundle | None = None) -> tuple[str, ...]:
+    """Lay the files of every applied migration into a folder of its own, for plain ``yoyo rollback``.
+
+    Returns:
+        The ids, oldest first.
+
+    Raises:
+        InvalidInput: the folder has something in it, or cannot be written.
+        Conflict: the files of a migration are nowhere to be found.
+    """
+    with direct_session(url) as session:
+        applied = _applied_files(session, bundle or own_bundle())
+    _refuse_missing(id for id, files in applied.items() if files is None)
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise InvalidInput(f"{folder} is not empty: name a new folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        for files in applied.values():
+            assert files is not None
+            files.write_to(folder)
+    except OSError as error:
+        raise InvalidInput(f"{folder} cannot be written: {error.strerror}") from error
+    return tuple(applied)
+
+
+def _applied_files(session: Any, bundle: Bundle) -> dict[str, MigrationFiles | None]:
+    """What was applied is what is rolled back: the archive comes first, the build's own files fill its gaps."""
+    refuse_empty(bundle)
+    known = {**bundle.migrations, **read_archive(session)}
+    return {id: known.get(id) for id in read_applied(partial(query, session))}
+
+
+def _count_after(applied: dict[str, MigrationFiles | None], to: str) -> int:
+    if to not in applied:
+        raise NotFound(f"{to} is not among the applied migrations: python -m vm_webapp migrate status lists them")
+    return len(applied) - 1 - list(applied).index(to)
+
+
+def _refuse_missing(ids: Iterable[str]) -> None:
+    if missing := ", ".join(ids):
+        raise Conflict(
+            f"the files of {missing} are neither in the archive nor in this build: use the one that has them"
+        )
+
+
+def _refuse_while_needed(session: Any, steps: Iterable[MigrationFiles], heartbeat_seconds: float) -> None:
+    needed = [files.id for files in steps if not files.deferrable]
+    there = query(session, "SELECT to_regclass('worker_heartbeats') IS NOT NULL AS found")[0]["found"]
+    if not needed or not there:
+        return
+    alive = query(
+        session,
+        """
+        SELECT count(*) AS workers FROM worker_heartbeats
+         WHERE state <> 'stopped' AND newest_migration COLLATE "C" >= %(oldest)s
+           AND last_tick_at > clock_timestamp() - %(fresh)s * interval '1 second'
+        """,
+        oldest=min(needed),
+        fresh=heartbeat_seconds,
+    )[0]["workers"]
+    if alive:
+        raise Conflict(f"{alive} live worker(s) need {min(needed)}: stop them or deploy an older build, or say --force")
+
+
+def _roll_back(yoyo: Any, plan: DownPlan) -> None:
+    with laid_out((*plan.stays, *plan.steps)) as migrations:
+        chosen = {files.id for files in plan.steps}
+        for migration in yoyo.to_rollback(migrations):
+            if migration.id in chosen:
+                with named_failure(f"rolling back {migration.id}"):
+                    yoyo.rollback_one(migration)

@@ -1,0 +1,179 @@
+"""The connections of a migration: a direct session that holds our lock, and yoyo's own with time-outs."""
+
+from __future__ import annotations
+
+import getpass
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import psycopg2
+from psycopg2 import errors
+from yoyo import get_backend, read_migrations
+from yoyo.exceptions import BadMigration, LockTimeout
+
+from vm_webapp.db.bundle import MigrationFiles
+from vm_webapp.db.pool import Row
+from vm_webapp.errors import ConfigurationError, Conflict, DatabaseUnavailable, VMError
+
+ADVISORY_LOCK = 0x766D_6D69_6772  # "vmmigr": any number that nothing else in this database uses
+# Everybody else queues behind a lock that DDL waits for, so the wait is as bounded as the holding.
+LOCK_TIMEOUT = "1s"
+STATEMENT_TIMEOUT = "15min"
+
+
+class MigrationFailed(VMError):
+    """A migration was refused by the database or by yoyo; the database is as it was before that migration."""
+
+    code = "migration_failed"
+
+
+def unlock(url: str) -> bool:
+    """Remove the lock row that a killed yoyo left behind; return whether there was one.
+
+    Raises:
+        Conflict: a migration is running in this moment.
+    """
+    with advisory_lock(url) as session:
+        if lock_holder(session) is None:
+            return False
+        with session.cursor() as cursor:
+            cursor.execute("DELETE FROM yoyo_lock")
+            return bool(cursor.rowcount)
+
+
+def lock_holder(session: Any) -> int | None:
+    """Return the process id in yoyo's lock row, None when nobody has locked."""
+    if not query(session, "SELECT to_regclass('yoyo_lock') IS NOT NULL AS found")[0]["found"]:
+        return None
+    found = query(session, "SELECT pid FROM yoyo_lock")
+    return int(found[0]["pid"]) if found else None
+
+
+def query(session: Any, sql: str, **params: Any) -> list[Row]:
+    """Run a statement on a direct session and return its rows as dictionaries."""
+    with session.cursor() as cursor:
+        cursor.execute(sql, params)
+        names = [column.name for column in cursor.description]
+        return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+
+
+@contextmanager
+def advisory_lock(url: str) -> Iterator[Any]:
+    """Yield a direct session that holds the lock of whoever migrates; it dies with the session.
+
+    Raises:
+        Conflict: somebody else holds it.
+        DatabaseUnavailable: the database cannot be reached.
+    """
+    with direct_session(url) as session:
+        if not query(session, "SELECT pg_try_advisory_lock(%(lock)s) AS got", lock=ADVISORY_LOCK)[0]["got"]:
+            raise Conflict("another process is migrating this database; try again when it is done")
+        yield session
+
+
+@contextmanager
+def direct_session(url: str) -> Iterator[Any]:
+    """Yield a connection without a pool, in autocommit mode, with time-outs.
+
+    Raises:
+        ConfigurationError: the URL makes no sense.
+        DatabaseUnavailable: the database cannot be reached, or the connection broke.
+        MigrationFailed: the database refused to tell.
+    """
+    with closing(_connect(url)) as session, named_failure("looking at the schema"):
+        with session.cursor() as cursor:
+            cursor.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET statement_timeout = '{STATEMENT_TIMEOUT}'")
+        yield session
+
+
+@contextmanager
+def locked_yoyo(url: str, *, break_leftover_lock: bool) -> Iterator[Any]:
+    """Yield yoyo's backend with its lock row taken.
+
+    Args:
+        url: the database.
+        break_leftover_lock: remove a lock row that is there: right only where nobody else runs plain ``yoyo``.
+
+    Raises:
+        Conflict: the lock row is held, or was left behind.
+    """
+    _name_the_user()
+    backend = cast(Any, get_backend(_with_timeouts(url)))
+    try:
+        if break_leftover_lock:
+            backend.break_lock()
+        with backend.lock(timeout=1):
+            yield backend
+    except LockTimeout as error:
+        holder = str(error).split(" (", 1)[0]
+        raise Conflict(f"{holder}: if no migration is running, python -m vm_webapp migrate unlock") from error
+    finally:
+        backend.connection.close()
+
+
+@contextmanager
+def laid_out(migrations: Iterable[MigrationFiles]) -> Iterator[Any]:
+    """Yield yoyo's list of these migrations, read from a folder that lives as long as the block."""
+    with TemporaryDirectory(prefix="vm-migrations-") as folder:
+        for migration in migrations:
+            migration.write_to(Path(folder))
+        yield read_migrations(glob.escape(folder))
+
+
+@contextmanager
+def named_failure(what: str) -> Iterator[None]:
+    """Raise what goes wrong in the block as an error of one line that begins with ``what``."""
+    try:
+        yield
+    except BadMigration as error:
+        raise MigrationFailed(f"{what} failed: {error}") from error
+    except errors.LockNotAvailable as error:
+        raise Conflict(
+            f"{what} failed: a table was in use for longer than {LOCK_TIMEOUT}; nothing of it was done, try again"
+        ) from error
+    except errors.QueryCanceled as error:
+        raise MigrationFailed(f"{what} failed: {one_line(error)}") from error
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        raise DatabaseUnavailable(f"{what} failed: {one_line(error)}") from error
+    except psycopg2.Error as error:
+        raise MigrationFailed(f"{what} failed: {one_line(error)}") from error
+
+
+def one_line(error: BaseException) -> str:
+    """Return the first line of an error's text."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _connect(url: str) -> Any:
+    try:
+        session = psycopg2.connect(url, connect_timeout=5, application_name="vm-webapp migrate")
+    except psycopg2.OperationalError as error:
+        raise DatabaseUnavailable(one_line(error)) from error
+    except psycopg2.ProgrammingError:
+        # Its text quotes the URL, password and all.
+        raise ConfigurationError("VM_DB_URL is not a PostgreSQL URL that libpq understands") from None
+    session.autocommit = True
+    return session
+
+
+def _with_timeouts(url: str) -> str:
+    parts = urlsplit(url)
+    params = dict(parse_qsl(parts.query))
+    timeouts = f"-c lock_timeout={LOCK_TIMEOUT} -c statement_timeout={STATEMENT_TIMEOUT}"
+    params["options"] = f"{params['options']} {timeouts}" if "options" in params else timeouts
+    return parts._replace(query=urlencode(params)).geturl()
+
+
+def _name_the_user() -> None:
+    # yoyo logs who migrated, and the standard library has no name for a uid without a passwd entry (containers).
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = "vm-webapp"

@@ -1,0 +1,129 @@
+"""A database's migrations beside a build's: what is missing, what is newer, and whether the build can work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from vm_webapp.db.bundle import Bundle, own_bundle
+from vm_webapp.db.migrate.session import MigrationFailed, direct_session, lock_holder, query
+from vm_webapp.db.pool import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What the database says of a migration that it has.
+
+    Attributes:
+        sha256: digest of the files it was applied from, None when they are not in the archive.
+        oldest_build: newest migration of the oldest build that runs on it, None when nobody has written that down.
+    """
+
+    sha256: str | None
+    oldest_build: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaStatus:
+    """The database's migrations beside a build's, in the order in which they apply.
+
+    Attributes:
+        applied: ids that both have.
+        pending: ids that only the build has.
+        unknown: ids that only the database has, applied by a newer build.
+        needed: the pending ids without which the build cannot work.
+        too_new: the unknown ids on which the build cannot work, or that nobody has said it can.
+        edited: applied ids whose files have changed since.
+        unarchived: applied ids whose files are not in the archive.
+        lock_holder: the process in yoyo's lock row, running or left behind.
+    """
+
+    applied: tuple[str, ...]
+    pending: tuple[str, ...]
+    unknown: tuple[str, ...]
+    needed: tuple[str, ...] = ()
+    too_new: tuple[str, ...] = ()
+    edited: tuple[str, ...] = ()
+    unarchived: tuple[str, ...] = ()
+    lock_holder: int | None = None
+
+    @property
+    def obstacle(self) -> str:
+        """Why the build cannot work on this schema and what to do about it; empty when it can."""
+        if self.too_new:
+            back = f"python -m vm_webapp migrate down --to {self.applied[-1]}" if self.applied else "roll it back"
+            return f"the database has {', '.join(self.too_new)}, too new for this build: deploy a newer one, or {back}"
+        if self.needed:
+            return f"the database lacks {', '.join(self.needed)}: run python -m vm_webapp migrate"
+        return ""
+
+    @property
+    def note(self) -> str:
+        """What is worth knowing although the build can work; empty when there is nothing."""
+        if self.pending:
+            return f"{', '.join(self.pending)} can still be applied: run python -m vm_webapp migrate"
+        return f"the database also has {', '.join(self.unknown)}, on which this build runs" if self.unknown else ""
+
+
+def read_status(url: str, bundle: Bundle | None = None) -> SchemaStatus:
+    """Compare a database with a build, by default this one, changing nothing.
+
+    Raises:
+        DatabaseUnavailable: the database cannot be reached.
+        MigrationFailed: the build has no migrations.
+    """
+    with direct_session(url) as session:
+        return compare(bundle or own_bundle(), read_applied(partial(query, session)), lock_holder(session))
+
+
+def read_applied(ask: Callable[[str], list[Row]]) -> dict[str, Applied]:
+    """Return what a database has, oldest first.
+
+    Args:
+        ask: runs a statement and returns its rows.
+    """
+    there = ask(
+        "SELECT to_regclass('_yoyo_migration') IS NOT NULL AS migrated,"
+        " to_regclass('_migration_archive') IS NOT NULL AS archived"
+    )[0]
+    if not there["migrated"]:
+        return {}
+    archive = "LEFT JOIN _migration_archive USING (migration_id)" if there["archived"] else ""
+    columns = "sha256, oldest_build" if there["archived"] else "NULL AS sha256, NULL AS oldest_build"
+    found = ask(f'SELECT migration_id, {columns} FROM _yoyo_migration {archive} ORDER BY migration_id COLLATE "C"')
+    return {each["migration_id"]: Applied(each["sha256"], each["oldest_build"]) for each in found}
+
+
+def compare(bundle: Bundle, found: Mapping[str, Applied], holder: int | None = None) -> SchemaStatus:
+    """Decide what a build makes of what a database has.
+
+    Raises:
+        MigrationFailed: the build has no migrations.
+    """
+    refuse_empty(bundle)
+    newest = bundle.ids[-1]
+    unknown = tuple(id for id in found if id not in bundle.migrations)
+    pending = tuple(id for id in bundle.ids if id not in found)
+    return SchemaStatus(
+        applied=tuple(id for id in bundle.ids if id in found),
+        pending=pending,
+        unknown=unknown,
+        needed=tuple(id for id in pending if not bundle.migrations[id].deferrable),
+        too_new=tuple(id for id in unknown if _needs_newer(found[id], newest)),
+        edited=tuple(
+            id for id in bundle.ids if id in found and found[id].sha256 not in (None, bundle.migrations[id].sha256)
+        ),
+        unarchived=tuple(id for id, said in found.items() if said.sha256 is None),
+        lock_holder=holder,
+    )
+
+
+def refuse_empty(bundle: Bundle) -> None:
+    """Raise MigrationFailed for a bundle without migrations: the installation is damaged."""
+    if not bundle.ids:
+        raise MigrationFailed("this installation has no migrations: its folder is missing or empty; install it again")
+
+
+def _needs_newer(said: Applied, newest: str) -> bool:
+    return said.oldest_build is None or said.oldest_build > newest

@@ -1,0 +1,61 @@
+"""Up: what the build has and the database lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
+from vm_webapp.db.migrate.archive import archive_applied, archive_before_apply
+from vm_webapp.db.migrate.session import advisory_lock, laid_out, locked_yoyo, named_failure, query
+from vm_webapp.db.migrate.status import compare, read_applied, read_status
+from vm_webapp.errors import Conflict
+
+
+def pending_files(url: str, bundle: Bundle | None = None) -> tuple[MigrationFiles, ...]:
+    """Return the files of the migrations that ``apply_pending`` would apply, in order."""
+    bundle = bundle or own_bundle()
+    return tuple(bundle.migrations[id] for id in read_status(url, bundle).pending)
+
+
+def apply_pending(url: str, *, bundle: Bundle | None = None, break_leftover_lock: bool = False) -> tuple[str, ...]:
+    """Apply what the build has and the database lacks; with nothing pending, change nothing but fill the archive.
+
+    Args:
+        url: the database.
+        bundle: the build's migrations, by default this one's.
+        break_leftover_lock: remove a lock row that a killed yoyo left. Right only where nobody else can be running
+            plain ``yoyo``: on a database that this program embeds.
+
+    Returns:
+        The ids applied, in order.
+
+    Raises:
+        DatabaseUnavailable: the database cannot be reached.
+        Conflict: another process is migrating, yoyo's lock row is held, a table stayed in use, the schema is too new.
+        MigrationFailed: a migration was refused; those before it are applied.
+    """
+    bundle = bundle or own_bundle()
+    with advisory_lock(url) as session:
+        status = compare(bundle, read_applied(partial(query, session)))
+        if status.pending and status.too_new:
+            raise Conflict(status.obstacle)
+        if status.pending:
+            pending = [bundle.migrations[id] for id in status.pending]
+            with named_failure("the migration"), locked_yoyo(url, break_leftover_lock=break_leftover_lock) as yoyo:
+                _apply(session, yoyo, bundle, pending)
+        if set(status.unarchived) & set(bundle.ids):
+            with named_failure("filling the archive"):
+                archive_applied(session, bundle)
+        return status.pending
+
+
+def _apply(session: Any, yoyo: Any, bundle: Bundle, pending: Iterable[MigrationFiles]) -> None:
+    with laid_out(bundle.migrations.values()) as migrations:
+        wanted = {files.id: files for files in pending}
+        # Not yoyo's loop over them: that one skips a migration it cannot read, and says nothing.
+        for migration in yoyo.to_apply(migrations):
+            with named_failure(migration.id):
+                archive_before_apply(session, wanted[migration.id])
+                yoyo.apply_one(migration)

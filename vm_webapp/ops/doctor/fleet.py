@@ -1,0 +1,116 @@
+"""The workers: one database, one version, no restarts in a loop, no errors."""
+
+from __future__ import annotations
+
+import redis
+
+from vm_webapp import __version__
+from vm_webapp.db.pool import Row, row, rows
+from vm_webapp.ops.doctor.check import Check, fail, ok, warn
+from vm_webapp.redis_client import quick_client
+from vm_webapp.runs.heartbeat import FRESH_SECONDS, read_fingerprint
+from vm_webapp.runs.presence import Presence
+
+RECENT_MINUTES = 10
+REDIS_TIMEOUT_SECONDS = 1.0
+STARTS_PER_WORKER = 3  # within ten minutes: more than a deploy and a second one
+
+
+def check_one_database(redis_url: str | None) -> Check:
+    """Whether the workers that announce themselves in Redis use this database."""
+    name = "one database"
+    if redis_url is None:
+        return ok(name, "cannot be compared without Redis; readiness says whether workers write to this one")
+    try:
+        present = Presence(quick_client(redis_url, REDIS_TIMEOUT_SECONDS)).present()
+    except (redis.RedisError, OSError):
+        return warn(name, "cannot be compared: Redis does not answer", "bring Redis back, then run this again")
+    here = read_fingerprint()
+    elsewhere = [facts for facts in present if facts.get("fingerprint") != here]
+    if elsewhere:
+        return fail(
+            name,
+            f"{len(elsewhere)} of {len(present)} workers use another database than this one",
+            "give API and workers the same VM_DB_URL, then restart them",
+        )
+    return ok(name, f"{len(present)} workers announce themselves, all on this one")
+
+
+def check_loop_errors() -> Check:
+    """Whether a worker's loop has had errors lately."""
+    found = rows(
+        """
+        SELECT host, pid, last_error ->> 'error' AS error, (counters ->> 'loop_errors')::int AS times
+          FROM worker_heartbeats
+         WHERE (last_error ->> 'at')::timestamptz > clock_timestamp() - %(minutes)s * interval '1 minute'
+         ORDER BY last_error ->> 'at' DESC
+        """,
+        minutes=RECENT_MINUTES,
+    )
+    if not found:
+        return ok("loop errors", f"none within {RECENT_MINUTES} minutes")
+    first = found[0]
+    return warn(
+        "loop errors",
+        f"{len(found)} workers, {first['host']} pid {first['pid']} {first['times'] or 1} times: {first['error']}",
+        "search the worker's log for worker.loop_error",
+    )
+
+
+def check_versions() -> Check:
+    """Whether all that are alive run this build."""
+    builds = sorted({each["build"] for each in _fresh()})
+    if set(builds) <= {__version__}:
+        return ok("versions", f"everything alive is {__version__}")
+    return warn(
+        "versions",
+        f"workers run {', '.join(builds)}, this command is {__version__}",
+        "let the deploy end; if it has, deploy the service that stayed behind",
+    )
+
+
+def check_starts() -> Check:
+    """Whether workers start again and again."""
+    started = row(
+        """
+        SELECT count(*) AS n FROM worker_heartbeats
+         WHERE started_at > clock_timestamp() - %(minutes)s * interval '1 minute'
+        """,
+        minutes=RECENT_MINUTES,
+    )
+    assert started is not None
+    alive = len(_fresh())
+    detail = f"{started['n']} within {RECENT_MINUTES} minutes, {alive} alive now"
+    if started["n"] > STARTS_PER_WORKER * max(1, alive):
+        return warn("starts", detail, "look at the end of the worker's log: why does it end?")
+    return ok("starts", detail)
+
+
+def check_model_outcome() -> Check:
+    """How the last model call ended."""
+    last = row(
+        """
+        SELECT last_model_outcome AS outcome FROM worker_heartbeats WHERE last_model_outcome IS NOT NULL
+         ORDER BY last_model_outcome ->> 'at' DESC LIMIT 1
+        """
+    )
+    if last is None:
+        return ok("last model call", "none within 24 hours")
+    outcome = last["outcome"]
+    if outcome.get("code") == "ok":
+        return ok("last model call", f"worked, at {outcome.get('at')}")
+    return warn(
+        "last model call",
+        f"{outcome.get('code')}: {outcome.get('message')}, at {outcome.get('at')}",
+        "python -m vm_webapp smoke --with-model --base-url URL",
+    )
+
+
+def _fresh() -> list[Row]:
+    return rows(
+        """
+        SELECT build FROM worker_heartbeats
+         WHERE state <> 'stopped' AND last_tick_at > clock_timestamp() - %(fresh)s * interval '1 second'
+        """,
+        fresh=FRESH_SECONDS,
+    )

@@ -1,0 +1,49 @@
+"""The queue and the providers: what stands in the way of work."""
+
+from __future__ import annotations
+
+from vm_webapp.db.pool import rows
+from vm_webapp.ops.doctor.check import Check, fail, ok, warn
+from vm_webapp.ops.queue_control import read_queue
+
+LATE_SECONDS = 15
+STUCK_SECONDS = 300
+
+
+def check_pause() -> Check:
+    """Whether an operator has stopped claiming."""
+    status = read_queue()
+    if not status.paused:
+        return ok("queue", f"open; {status.queued} queued, {status.running} running")
+    reason = f": {status.reason}" if status.reason else ""
+    return warn("queue", f"paused by {status.paused_by}{reason}", "python -m vm_webapp queue resume")
+
+
+def check_oldest_due() -> Check:
+    """For how long the oldest stage has been due."""
+    status = read_queue()
+    if not status.due:
+        return ok("oldest due", "nothing is due")
+    detail = f"{status.due} stages are due, the oldest for {status.oldest_due_seconds:.0f} s"
+    if status.oldest_due_seconds < LATE_SECONDS:
+        return ok("oldest due", detail)
+    if status.in_flight >= status.slots > 0:
+        return warn("oldest due", f"{detail}; every slot is in use", f"run {status.desired_workers} workers")
+    judge = fail if status.oldest_due_seconds >= STUCK_SECONDS and not status.paused else warn
+    return judge("oldest due", detail, "python -m vm_webapp queue status")
+
+
+def check_providers() -> Check:
+    """Whether a model provider is paused."""
+    paused = rows("SELECT name, paused_until, reason FROM providers WHERE paused_at IS NOT NULL ORDER BY name")
+    if not paused:
+        return ok("provider", "none is paused")
+    first = paused[0]
+    message = (first["reason"] or {}).get("message", "no reason is known")
+    if first["paused_until"] is None:
+        return fail(
+            "provider",
+            f"{first['name']} is paused until somebody resumes it: {message}",
+            f"mend that, then python -m vm_webapp queue resume-provider {first['name']}",
+        )
+    return warn("provider", f"{first['name']} is paused and tried again by itself: {message}", "wait a minute")

@@ -1,0 +1,45 @@
+"""Redis: set, reachable, and not one that throws hints away."""
+
+from __future__ import annotations
+
+import redis
+
+from vm_webapp.ops.doctor.check import Check, fail, ok, warn
+from vm_webapp.redis_client import quick_client
+from vm_webapp.settings import Settings
+
+TIMEOUT_SECONDS = 1.0
+POLICY = "noeviction"
+
+
+def check_redis(settings: Settings, redis_url: str | None) -> list[Check]:
+    """Say whether Redis takes hints, and what it does when it is full."""
+    if redis_url is None:
+        if settings.managed:
+            return [fail("redis", "VM_REDIS_URL is not set", "set VM_REDIS_URL on both services")]
+        return [warn("redis", "there is none: work is found by polling", "set VM_REDIS_URL to have it found at once")]
+    client = quick_client(redis_url, TIMEOUT_SECONDS)
+    try:
+        client.set("vm:probe", 1, ex=60)
+        facts = client.info("memory")
+    except (redis.RedisError, OSError) as error:
+        return [
+            fail(
+                "redis",
+                f"it takes no hints ({type(error).__name__}): work goes on at the pace of the poll interval",
+                'check VM_REDIS_URL and that Redis is up: redis-cli -u "$VM_REDIS_URL" ping',
+            )
+        ]
+    finally:
+        client.close()
+    return [ok("redis", "it takes hints"), _policy(str(facts.get("maxmemory_policy", "unknown")))]
+
+
+def _policy(policy: str) -> Check:
+    if policy == POLICY:
+        return ok("redis policy", policy)
+    return warn(
+        "redis policy",
+        f"{policy}: hints may be evicted and then come late",
+        f'redis-cli -u "$VM_REDIS_URL" config set maxmemory-policy {POLICY}, or set it where Redis is made',
+    )

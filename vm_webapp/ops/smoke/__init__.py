@@ -1,0 +1,262 @@
+"""Whether a deployment works: a run from one end to the other, through the API alone, as its clients would go."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from vm_webapp.ops.smoke.deployment import Deployment, StepFailed, read_object, why
+
+__all__ = ["Smoke", "SmokeOptions", "Step", "StepFailed"]
+
+LIVE_BODY = b'{"status":"live"}'
+ANSWER_SECONDS = 5.0
+RUN_SECONDS = 15.0
+QUEUE_SECONDS = 5.0
+MODEL_SECONDS = 60.0
+POLL_SECONDS = 0.5
+STUCK_SECONDS = 15.0  # the age from which readiness, too, says that work is not taken
+TIMELINE = ("run.created", "stage.queued", "stage.started", "run.started", "stage.completed", "run.completed")
+MODEL_WORKFLOW = "content_calendar"
+FINAL = ("completed", "failed", "canceled")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step that was made, with its outcome."""
+
+    name: str
+    ok: bool
+    seconds: float
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class SmokeOptions:
+    """What to check.
+
+    Attributes:
+        wait_seconds: how long the API may take to become ready.
+        with_model: whether one short call of the model belongs to it.
+        answer_seconds: how long any answer may take.
+    """
+
+    base_url: str
+    wait_seconds: float
+    with_model: bool
+    answer_seconds: float = ANSWER_SECONDS
+
+
+@dataclass
+class _Progress:
+    """What earlier steps leave to later ones."""
+
+    run: dict[str, Any] = field(default_factory=dict)
+    unfinished: list[str] = field(default_factory=list)
+    stream: asyncio.Task[list[str]] | None = None
+
+
+class Smoke:
+    """One pass of the smoke test.
+
+    Args:
+        options: what to check.
+        http: a client whose base URL is the API's address, without credentials.
+        token: returns the token or key to use, None where the door is open; called after the probes.
+        on_step: called with each step as soon as it is over.
+    """
+
+    def __init__(
+        self,
+        options: SmokeOptions,
+        http: httpx.AsyncClient,
+        *,
+        token: Callable[[], str | None],
+        on_step: Callable[[Step], object],
+    ) -> None:
+        self._options = options
+        self._http = http
+        self._api = Deployment(http, options.base_url, options.answer_seconds)
+        self._token = token
+        self._on_step = on_step
+        self._progress = _Progress()
+
+    async def run(self) -> list[Step]:
+        """Make the steps up to the first that fails, then cancel what did not end by itself."""
+        checks: list[tuple[str, Callable[[], Awaitable[str]]]] = [
+            ("live", self._live),
+            ("ready", self._ready),
+            ("credentials", self._credentials),
+            ("create", self._create),
+            ("worker", self._finish),
+            ("stream", self._streamed),
+            ("timeline", self._timeline),
+            ("artifact", self._artifact),
+            ("queue", self._queue),
+        ]
+        if self._options.with_model:
+            checks.append(("model", self._model))
+        steps: list[Step] = []
+        try:
+            for name, check in checks:
+                steps.append(await _timed(name, check))
+                self._on_step(steps[-1])
+                if not steps[-1].ok:
+                    break
+        finally:
+            await self._clean_up()
+        return steps
+
+    async def _live(self) -> str:
+        response = await self._api.send("GET", "/health/live")
+        if (response.status_code, response.content) != (200, LIVE_BODY):
+            raise StepFailed(
+                f"{self._options.base_url} is not this API: it answered {response.status_code} "
+                f"and not {LIVE_BODY.decode()}; check --base-url"
+            )
+        return "the process answers"
+
+    async def _ready(self) -> str:
+        deadline = time.monotonic() + self._options.wait_seconds
+        while True:
+            try:
+                response = await self._api.send("GET", "/health/ready")
+                body = read_object(response)
+                if response.status_code == 200 and body.get("status") == "ready":
+                    notes = [f"{name} {facts['status']}" for name, facts in body.get("dependencies", {}).items()]
+                    return ", ".join(notes)
+                reason = "; ".join(body.get("reasons", [])) or f"it answered {response.status_code}"
+            except StepFailed as error:
+                reason = str(error)
+            if time.monotonic() + POLL_SECONDS > deadline:
+                raise StepFailed(f"not ready within {self._options.wait_seconds:g} s: {reason}")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _credentials(self) -> str:
+        token = await asyncio.to_thread(self._token)
+        if token is not None:
+            self._http.headers["Authorization"] = f"Bearer {token}"
+        await self._api.call("GET", "/workflows")
+        return "let in" if token else "the door is open"
+
+    async def _create(self) -> str:
+        run = await self._api.call("POST", "/runs", {"workflow": "smoke", "request": "Smoke test"})
+        self._progress.run = run
+        self._progress.unfinished.append(run["id"])
+        self._progress.stream = asyncio.create_task(self._follow(run["id"]))
+        return f"run {run['id']}"
+
+    async def _finish(self) -> str:
+        run_id = self._progress.run["id"]
+        deadline = time.monotonic() + RUN_SECONDS
+        while True:
+            run = await self._api.call("GET", f"/runs/{run_id}?wait=2", wait_seconds=2)
+            if run["status"] in FINAL:
+                break
+            if time.monotonic() > deadline:
+                waiting = run["waiting_on"]["detail"] if run["waiting_on"] else "nothing says why"
+                raise StepFailed(f"the run is {run['status']} after {RUN_SECONDS:g} s: {waiting}")
+        self._progress.run = run
+        self._progress.unfinished.remove(run_id)
+        if run["status"] != "completed":
+            reason = run["error"]["message"] if run["error"] else "somebody canceled it"
+            raise StepFailed(f"the run {run['status']}: {reason}")
+        return "a worker took it and completed it"
+
+    async def _streamed(self) -> str:
+        assert self._progress.stream is not None
+        try:
+            types = await asyncio.wait_for(self._progress.stream, self._options.answer_seconds)
+        except TimeoutError:
+            raise StepFailed("the stream did not end with the run's last event: is it buffered by a proxy?") from None
+        if types[-1:] != ["run.completed"]:
+            raise StepFailed(f"the stream ended after {types[-1] if types else 'nothing'}, not run.completed")
+        return f"{len(types)} events"
+
+    async def _timeline(self) -> str:
+        page = await self._api.call("GET", f"/runs/{self._progress.run['id']}/events?limit=200")
+        types = [event["type"] for event in page["items"]]
+        missing = [type for type in TIMELINE if type not in types]
+        if missing:
+            raise StepFailed(f"the timeline lacks {', '.join(missing)}")
+        ids = [event["id"] for event in page["items"]]
+        if ids != sorted(ids) or types[-1] != "run.completed":
+            raise StepFailed("the timeline is out of order")
+        return f"{len(types)} events"
+
+    async def _artifact(self) -> str:
+        stage = self._progress.run["stages"][0]
+        response = await self._api.send("GET", f"/runs/{self._progress.run['id']}/artifacts/{stage['key']}")
+        if response.status_code != 200:
+            raise StepFailed(f"the artifact cannot be read: {why(response)}")
+        if hashlib.sha256(response.content).hexdigest() != stage["artifact"]["sha256"]:
+            raise StepFailed("the artifact is not the one that was stored: its digest differs")
+        return f"{len(response.content)} bytes, digest as stored"
+
+    async def _queue(self) -> str:
+        deadline = time.monotonic() + QUEUE_SECONDS
+        while True:
+            queue = await self._api.call("GET", "/queue")
+            if not queue["due"]:
+                return "nothing is due"
+            # Where others use it, it need not be empty in any moment: it must move.
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(POLL_SECONDS)
+        if queue["paused"]:
+            raise StepFailed("the queue is paused: python -m vm_webapp queue resume")
+        if queue["oldest_due_seconds"] > STUCK_SECONDS:
+            raise StepFailed(
+                f"{queue['due']} stages are due, the oldest for {queue['oldest_due_seconds']:.0f} s: "
+                "python -m vm_webapp doctor"
+            )
+        return f"{queue['due']} stages are due, the oldest for {queue['oldest_due_seconds']:.1f} s: it moves"
+
+    async def _model(self) -> str:
+        """Let the model begin with a document, and cancel the run with the first words that come."""
+        body = {"workflow": MODEL_WORKFLOW, "request": "Smoke test: answer with a single short line."}
+        run = await self._api.call("POST", "/runs", body)
+        self._progress.unfinished.append(run["id"])
+        try:
+            async with asyncio.timeout(MODEL_SECONDS):
+                async for event in self._api.events(run["id"]):
+                    if "type" not in event or event["type"] == "stage.completed":
+                        return "the model answers"
+                    if event["type"] in ("stage.failed", "stage.retry_scheduled"):
+                        raise StepFailed(f"the model's call failed: {event['data'].get('message', event['data'])}")
+        except TimeoutError:
+            pass
+        run = await self._api.call("GET", f"/runs/{run['id']}")
+        waiting = f": {run['waiting_on']['detail']}" if run["waiting_on"] else ""
+        raise StepFailed(f"no word from the model within {MODEL_SECONDS:g} s{waiting}")
+
+    async def _clean_up(self) -> None:
+        if self._progress.stream is not None:
+            self._progress.stream.cancel()
+            await asyncio.gather(self._progress.stream, return_exceptions=True)
+        for run_id in self._progress.unfinished:
+            try:
+                await self._api.send("POST", f"/runs/{run_id}/cancel")
+            except StepFailed as error:
+                self._on_step(Step("clean-up", False, 0.0, f"run {run_id} could not be canceled: {error}"))
+
+    async def _follow(self, run_id: str) -> list[str]:
+        return [event["type"] async for event in self._api.events(run_id) if "type" in event]
+
+
+async def _timed(name: str, check: Callable[[], Awaitable[str]]) -> Step:
+    began = time.monotonic()
+    try:
+        detail, ok = await check(), True
+    except StepFailed as error:
+        detail, ok = str(error), False
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        # Whatever answers is JSON of another shape: another API, or another version of this one.
+        detail, ok = f"the answer is not one of this API ({type(error).__name__}: {error})", False
+    return Step(name, ok, round(time.monotonic() - began, 3), " ".join(detail.split()))
