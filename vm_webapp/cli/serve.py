@@ -133,7 +133,7 @@ def _lines(
         f"Worker    {'a child process of this one' if with_worker else 'none here: python -m vm_webapp worker'}",
     ]
     if services.require_token and settings.api_token is None:
-        lines.append("Note      every request needs a token and none exists: set VM_API_TOKEN")
+        lines.append("Note      every request needs a key: python -m vm_webapp keys create, or set VM_API_TOKEN")
     lines += [f"Note      {note}" for note in (servers.notes if servers else ())]
     lines += [f"Workflow  {problem}" for problem in services.catalog.problems]
     return lines
