@@ -52,7 +52,8 @@ class WorkerChild:
                 else min(pause * 2, LONGEST_PAUSE_SECONDS)
             )
             log.warning("worker.died", extra={"exit_code": code, "restart_in_seconds": pause})
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), pause)
 
     async def stop(self) -> None:
         """Let the worker drain; kill it when it does not end."""
@@ -77,6 +78,8 @@ class WorkerChild:
             start_new_session=True,
             env=os.environ | {"LOG_LEVEL": self._settings.log_level},
         )
+        if self._stopping.is_set():  # asked to stop while the process was being made, when there was nothing to signal
+            self._process.terminate()
         try:
             return await self._process.wait()
         finally:

@@ -1,0 +1,49 @@
+"""The worker that ``serve`` keeps: asked to stop at any moment, it stops."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from vm_webapp.cli.child import WorkerChild
+from vm_webapp.settings import Settings
+
+
+async def until(child: WorkerChild, *, running: bool) -> None:
+    """Return when there is a worker process, or when there is none."""
+    while (child.pid is not None) != running:
+        await asyncio.sleep(0.01)
+
+
+async def test_a_stop_while_the_process_is_being_made_is_not_forgotten(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("VM_DB_URL", "postgresql://nobody@127.0.0.1:1/nothing")
+    monkeypatch.setenv("VM_WORKSPACE_ROOT", str(tmp_path))
+    child = WorkerChild(Settings())
+    keeping = asyncio.create_task(child.keep_running())
+    await asyncio.sleep(0)  # the process is being made, and there is none to signal yet
+    assert child.pid is None
+    await child.stop()
+    async with asyncio.timeout(10):
+        await keeping
+
+
+async def test_a_stop_between_two_workers_does_not_wait_for_the_next(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("vm_webapp.cli.child.FIRST_PAUSE_SECONDS", 60.0)
+    monkeypatch.setattr("vm_webapp.cli.child.LONGEST_PAUSE_SECONDS", 60.0)
+    monkeypatch.setenv("VM_DB_URL", "postgresql://nobody@127.0.0.1:1/nothing")
+    monkeypatch.setenv("VM_WORKSPACE_ROOT", str(tmp_path))
+    child = WorkerChild(Settings())
+    keeping = asyncio.create_task(child.keep_running())
+    async with asyncio.timeout(20):
+        await until(child, running=True)
+        assert child._process is not None
+        child._process.kill()
+        await until(child, running=False)
+        await child.stop()
+        await keeping
