@@ -14,12 +14,13 @@ from api.threads import Threads
 from vm_webapp.errors import Unavailable
 from vm_webapp.runs import queries
 from vm_webapp.runs.records import EventRecord
+from vm_webapp.runs.states import FINAL_RUN_STATUSES
 
 HEARTBEAT_SECONDS = 15.0
 WRITE_SECONDS = 30.0
 EVENTS_AT_A_TIME = 200
 LAST_ID_HEADER = "Last-Event-ID"
-FINAL_TYPES = frozenset({"run.completed", "run.failed", "run.canceled"})
+FINAL_TYPES = frozenset(f"run.{status}" for status in FINAL_RUN_STATUSES)
 HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache, no-transform",
@@ -61,7 +62,7 @@ async def stream_events(
         response = web.StreamResponse(headers=HEADERS)
         await response.prepare(request)
         if request.method != "HEAD":
-            await _Stream(response, run_id, reader, threads).carry(position)
+            await _Stream(request, response, run_id, reader, threads).carry(position)
         return response
 
 
@@ -82,7 +83,10 @@ def _refusal(message: str) -> RequestError:
 class _Stream:
     """One reader's stream."""
 
-    def __init__(self, response: web.StreamResponse, run_id: UUID, reader: Reader, threads: Threads) -> None:
+    def __init__(
+        self, request: web.Request, response: web.StreamResponse, run_id: UUID, reader: Reader, threads: Threads
+    ) -> None:
+        self._request = request
         self._response = response
         self._run_id = run_id
         self._reader = reader
@@ -103,9 +107,8 @@ class _Stream:
             await self._response.write_eof()
         except (TimeoutError, ConnectionError):
             # It left, or it does not read: what waits for it must not pile up here.
-            transport = self._response._req.transport if self._response._req else None
-            if transport is not None:
-                transport.abort()
+            if self._request.transport is not None:
+                self._request.transport.abort()
 
     async def _send_new(self, position: int) -> tuple[int, bool]:
         """Send every event behind a position; return the new one, and whether the run has ended there."""
