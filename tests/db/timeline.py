@@ -78,7 +78,10 @@ class Replay:
             self._start_over(data["from_stage"])
         if type in STAGE_AFTER:
             assert stage is not None
-            self._move_stage(stage, STAGE_AFTER[type])
+            if data.get("taken_over"):
+                self.stages[stage] = "completed"  # a fork's stage came to be so, it never moved
+            else:
+                self._move_stage(stage, STAGE_AFTER[type])
             self.completions[stage] = self.completions.get(stage, 0) + (type == "stage.completed")
 
     def _start_over(self, first: str) -> None:
