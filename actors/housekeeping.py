@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
 from vm_webapp.access.keys import purge_dead_keys
 from vm_webapp.idempotency import PURGE_BATCH, purge_expired_keys
 from vm_webapp.ops.retention import BATCH, purge_batch
 from vm_webapp.runs.heartbeat import purge_stopped_workers
+from vm_webapp.runs.mirror import ArtifactMirror
 
 HOUR, DAY = 3600.0, 86_400.0
 
@@ -17,10 +19,12 @@ class Housekeeping:
 
     Args:
         purge_older_than: age from which finished runs are deleted, None to keep them all.
+        mirror: where this machine's copies of their documents are.
     """
 
-    def __init__(self, purge_older_than: timedelta | None = None) -> None:
+    def __init__(self, purge_older_than: timedelta | None = None, mirror: ArtifactMirror | None = None) -> None:
         self._purge_older_than = purge_older_than
+        self._mirror = mirror
         self._next_hourly = 0.0
         self._next_daily = 0.0
 
@@ -41,5 +45,9 @@ class Housekeeping:
                 self._next_hourly = now
         elif self._purge_older_than is not None and now >= self._next_daily:
             self._next_daily = now + DAY
-            if purge_batch(self._purge_older_than) == BATCH:
+            deleted = purge_batch(self._purge_older_than)
+            if len(deleted) == BATCH:
                 self._next_daily = now
+            if deleted and self._mirror:
+                # On a thread of its own: a disk that hangs must not cost this worker its leases.
+                threading.Thread(target=self._mirror.remove, args=(deleted,), name="mirror", daemon=True).start()

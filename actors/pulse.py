@@ -15,6 +15,7 @@ from uuid import UUID
 
 from actors.housekeeping import Housekeeping
 from vm_webapp.db.pool import own_connection
+from vm_webapp.db.sessions import name_session
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, WorkerState, write_heartbeat
 from vm_webapp.runs.lifecycle import RESCUE_BATCH, rescue_expired_leases
@@ -122,7 +123,8 @@ class Pulse:
         self._housekeeping.run_once(now)
 
     def _run(self) -> None:
-        with own_connection(self._url, application_name="vm-webapp pulse", statement_timeout_ms=STATEMENT_TIMEOUT_MS):
+        name = name_session("pulse", self._identity.build)
+        with own_connection(self._url, application_name=name, statement_timeout_ms=STATEMENT_TIMEOUT_MS):
             while True:
                 began = time.monotonic()
                 stopping = self._stopping

@@ -17,13 +17,14 @@ from actors.housekeeping import Housekeeping
 from actors.pulse import Pulse
 from vm_webapp.db import migrate
 from vm_webapp.db.pool import close_pool, open_pool
+from vm_webapp.db.sessions import name_session
 from vm_webapp.errors import DatabaseUnavailable, VMError
 from vm_webapp.llm.calls import CallLoop
 from vm_webapp.llm.choice import choose_provider
 from vm_webapp.llm.template import TemplateProvider
 from vm_webapp.local import start_local_servers
 from vm_webapp.redis_client import quick_client
-from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, write_heartbeat
+from vm_webapp.runs.heartbeat import FRESH_SECONDS, Beat, WorkerIdentity, write_heartbeat
 from vm_webapp.runs.leases import HeldLeases
 from vm_webapp.runs.lifecycle import Claimant
 from vm_webapp.runs.mirror import ArtifactMirror
@@ -95,8 +96,9 @@ def open_runtime(
         assert url is not None, "every mode but local has VM_DB_URL"
         broker.bind(redis_url)
         opened.callback(broker.sender.flush, LAST_HINTS_SECONDS)
-        open_pool(url, max_connections=POOL_CONNECTIONS, application_name="vm-webapp worker")
+        open_pool(url, max_connections=POOL_CONNECTIONS, application_name=name_session("worker", settings.build))
         opened.callback(close_pool)
+        mirror = ArtifactMirror(settings.workspace_root)
         model, template, calls = choose_provider(settings), TemplateProvider(), CallLoop()
         opened.callback(calls.close, model, template)
         claimant = Claimant(uuid7(), model.name, settings.llm_max_concurrency)
@@ -110,11 +112,11 @@ def open_runtime(
             template=template,
             calls=calls,
             leases=HeldLeases(),
-            mirror=ArtifactMirror(settings.workspace_root),
+            mirror=mirror,
             on_due=ring,
             on_progress=broker.report,
         )
-        identity = WorkerIdentity(claimant.worker_id, model.name, threads, claimant.cap)
+        identity = WorkerIdentity(claimant.worker_id, model.name, threads, claimant.cap, build=settings.build)
         pulse = Pulse(
             url,
             Presence(quick_client(redis_url, PRESENCE_TIMEOUT_SECONDS)) if redis_url else None,
@@ -124,7 +126,7 @@ def open_runtime(
             threads_alive=threads_alive,
             on_due=ring,
             on_deaf=on_deaf,
-            housekeeping=Housekeeping(settings.purge_older_than),
+            housekeeping=Housekeeping(settings.purge_older_than, mirror),
         )
         return WorkerRuntime(runner, pulse, settings.drain_seconds, opened.pop_all())
 
@@ -140,7 +142,8 @@ def _prepare_schema(url: str, settings: Settings, identity: WorkerIdentity) -> s
     try:
         schema = migrate.read_status(url)
         if schema.pending and not schema.too_new and not settings.managed:
-            migrate.apply_pending(url, break_leftover_lock=settings.mode == "local")
+            embedded = settings.mode == "local"
+            migrate.apply_pending(url, heartbeat_seconds=FRESH_SECONDS, break_leftover_lock=embedded)
             return ""
         obstacle = schema.obstacle
     except VMError as error:

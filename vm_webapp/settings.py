@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from environs import Env, EnvError, validate
 
+from vm_webapp import __version__
 from vm_webapp.durations import parse_duration
 from vm_webapp.errors import ConfigurationError
 
@@ -21,6 +22,7 @@ Value = TypeVar("Value")
 
 DATABASE_SCHEMES = ("postgres", "postgresql")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
+COMMIT_CHARACTERS = 12
 BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -36,6 +38,7 @@ class Settings:
         llm_max_concurrency: model calls in flight across all workers, None for no cap.
         purge_older_than: age from which workers delete finished runs, None to keep them all.
         web_concurrency: API processes that the platform asks for.
+        build: the version, and the commit where the platform says which was deployed.
     """
 
     app_env: AppEnv = "local"
@@ -55,6 +58,7 @@ class Settings:
     port: int = 8766
     web_concurrency: int = 1
     log_level: str = "INFO"
+    build: str = __version__
 
     @property
     def mode(self) -> Mode:
@@ -93,9 +97,14 @@ def read_settings() -> Settings:
         port=env.integer("PORT", 1, 65_535) or 8766,
         web_concurrency=env.integer("WEB_CONCURRENCY", 1, 64) or 1,
         log_level=env.one_of("LOG_LEVEL", LOG_LEVELS, "INFO", fold=str.upper),
+        build=_name_build(env.token("RENDER_GIT_COMMIT")),
     )
     _require_what_the_mode_needs(settings)
     return settings
+
+
+def _name_build(commit: str | None) -> str:
+    return f"{__version__}+{commit[:COMMIT_CHARACTERS]}" if commit else __version__
 
 
 def _require_what_the_mode_needs(settings: Settings) -> None:

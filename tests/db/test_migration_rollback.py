@@ -37,7 +37,7 @@ def down(url: str, *, to: str | None = None, steps: int | None = None, **options
     bundle = options.pop("bundle", None)
     assert bundle is None or isinstance(bundle, Bundle)
     plan = migrate.plan_down(url, to=to, steps=steps, bundle=bundle)
-    migrate.roll_back(url, plan, heartbeat_seconds=FRESH_SECONDS, force=bool(options.get("force")))
+    migrate.roll_back(url, plan, heartbeat_seconds=None if options.get("force") else FRESH_SECONDS)
     return [files.id for files in plan.steps]
 
 
@@ -183,6 +183,32 @@ def test_live_workers_keep_the_schema_they_need(
             down(database, to=NEWEST)
         assert applied(database)[-1] == FURTHER
     assert down(database, to=NEWEST, force=needs) == [FURTHER]
+
+
+@pytest.mark.parametrize(
+    ("state", "age", "oldest_build", "hinders"),
+    [
+        ("working", 0, FURTHER, True),
+        ("draining", 0, FURTHER, True),
+        ("working", 0, NEWEST, False),
+        ("starting", 0, FURTHER, False),
+        ("stopped", 0, FURTHER, False),
+        ("working", FRESH_SECONDS + 1, FURTHER, False),
+    ],
+)
+def test_live_workers_keep_out_what_they_cannot_run_on(
+    database: str, state: WorkerState, age: int, oldest_build: str, hinders: bool
+) -> None:
+    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Beat(state, 0))
+    with transaction():
+        execute("UPDATE worker_heartbeats SET last_tick_at = now() - %(age)s * interval '1 s'", age=age)
+    later = later_build(further(FURTHER, f"oldest build: {oldest_build}"))
+    if hinders:
+        with pytest.raises(Conflict, match=f"1 live .* cannot run on {FURTHER}: .*--force"):
+            migrate.apply_pending(database, bundle=later, heartbeat_seconds=FRESH_SECONDS)
+        assert applied(database)[-1] == NEWEST
+    asked = None if hinders else FRESH_SECONDS
+    assert migrate.apply_pending(database, bundle=later, heartbeat_seconds=asked) == (FURTHER,)
 
 
 def test_a_migration_that_its_build_can_do_without_goes_under_live_workers(database: str) -> None:

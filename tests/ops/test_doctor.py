@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from uuid import uuid4
 
+import psycopg2
 import pytest
 import redis
 
@@ -13,6 +15,7 @@ from tests.support.runs import create, read
 from vm_webapp import __version__
 from vm_webapp.db.bundle import bundled_ids
 from vm_webapp.db.pool import execute, json, open_pool, transaction
+from vm_webapp.db.sessions import name_session
 from vm_webapp.ops import queue_control
 from vm_webapp.ops.doctor import Check, examine
 from vm_webapp.redis_client import quick_client
@@ -60,7 +63,6 @@ def test_where_nothing_is_wrong_everything_is_ok(redis_url: str) -> None:
         "one database",
         "workers",
         "loop errors",
-        "versions",
         "starts",
         "queue",
         "oldest due",
@@ -68,6 +70,7 @@ def test_where_nothing_is_wrong_everything_is_ok(redis_url: str) -> None:
         "last model call",
         "clock",
         "connections",
+        "versions",
     ]
 
 
@@ -143,6 +146,12 @@ def test_each_fault_is_found_with_what_to_do_next(
     fault()
     check = checks()[name]
     assert (check.verdict, said in check.detail, next in check.next) == (verdict, True, True), check
+
+
+def test_an_api_of_another_build_is_found_out(database_url: str) -> None:
+    with closing(psycopg2.connect(database_url, application_name=name_session("api", "0.0.1"))):
+        check = checks()["versions"]
+    assert (check.verdict, "APIs run 0.0.1" in check.detail) == ("warn", True), check
 
 
 def test_a_worker_on_another_database_is_found_out(redis_url: str) -> None:

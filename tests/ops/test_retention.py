@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 from uuid import UUID
 
 import psycopg2
@@ -12,12 +13,14 @@ import pytest
 from actors import housekeeping
 from actors.housekeeping import DAY, Housekeeping
 from tests.support.runs import create, read
+from tests.support.waiting import eventually
 from vm_webapp import idempotency
 from vm_webapp.access.keys import create_key, revoke_key
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.errors import ConfigurationError
 from vm_webapp.ops import retention
 from vm_webapp.runs import lifecycle
+from vm_webapp.runs.mirror import ArtifactMirror
 from vm_webapp.settings import read_settings
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -57,16 +60,16 @@ def test_only_runs_that_finished_long_enough_ago_go_with_all_that_is_theirs() ->
 
 def test_a_batch_takes_the_oldest_and_no_more_than_it_should() -> None:
     oldest, older, old = (finished(days=days) for days in (300, 200, 100))
-    assert retention.purge_batch(AGE, limit=1) == 1
+    assert retention.purge_batch(AGE, limit=1) == [oldest]
     assert left() == {older, old}
-    assert retention.purge_batch(AGE, limit=5) == 2
+    assert set(retention.purge_batch(AGE, limit=5)) == {older, old}
     assert oldest not in left()
 
 
 def test_the_parent_of_a_run_in_flight_stays_until_that_is_finished() -> None:
     parent, fork = finished(days=100), create().run.id
     change("UPDATE runs SET parent_run_id = %(parent)s WHERE id = %(fork)s", parent=parent, fork=fork)
-    assert retention.purge_all(AGE) == 0
+    assert (retention.count_purgeable(AGE), retention.purge_all(AGE)) == (0, 0)
     lifecycle.cancel_run_if_open(fork, actor="tests")
     assert retention.purge_all(AGE) == 1
     assert read("SELECT id, parent_run_id FROM runs") == [{"id": fork, "parent_run_id": None}]
@@ -76,7 +79,7 @@ def test_a_run_that_somebody_holds_is_left_for_the_next_time(database: str) -> N
     held, free = finished(days=100), finished(days=100)
     with closing(psycopg2.connect(database)) as session, session.cursor() as cursor:
         cursor.execute("SELECT 1 FROM runs WHERE id = %s FOR NO KEY UPDATE", (str(held),))
-        assert retention.purge_batch(AGE) == 1
+        assert retention.purge_batch(AGE) == [free]
     assert left() == {held}
     assert free != held
 
@@ -97,6 +100,25 @@ def test_a_worker_purges_once_a_day_where_it_is_asked_to() -> None:
     purging.run_once(DAY + 10)
     purging.run_once(DAY + 11)
     assert left() == set()
+
+
+def test_the_copies_on_this_machine_go_too(tmp_path: Path) -> None:
+    mirror = ArtifactMirror(tmp_path)
+
+    def written(days: float) -> Path:
+        run_id = finished(days=days)
+        mirror.write(run_id, position=1, stage_key="plan", version=1, name="plan.md", content="# Plan")
+        return tmp_path / "runs" / str(run_id)
+
+    old, young = written(100), written(1)
+    assert retention.purge_all(AGE, mirror) == 1
+    assert (old.exists(), young.exists()) == (False, True)
+    old = written(100)
+    duties = Housekeeping(AGE, mirror)
+    duties.run_once(1.0)
+    duties.run_once(2.0)
+    eventually(lambda: not old.exists(), "the copy is gone")
+    assert young.exists()
 
 
 def test_expired_idempotency_keys_and_dead_api_keys_always_go() -> None:

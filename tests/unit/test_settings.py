@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from vm_webapp import __version__
 from vm_webapp.errors import ConfigurationError
 from vm_webapp.settings import Settings, read_settings
 
-OURS = ("VM_", "KIMI_", "APP_ENV", "PORT", "WEB_CONCURRENCY", "LOG_LEVEL")
+OURS = ("VM_", "KIMI_", "APP_ENV", "PORT", "WEB_CONCURRENCY", "LOG_LEVEL", "RENDER_")
 DB_URL = "postgresql://vm:s3cret@db.internal:5432/vm"
 REDIS_URL = "rediss://:s3cret@cache.internal:6380/0"
 MANAGED = {"VM_ENABLE_MANAGED_MODE": "true", "VM_DB_URL": DB_URL, "VM_REDIS_URL": REDIS_URL}
@@ -59,7 +60,7 @@ def test_nothing_set_is_local_mode_with_the_documented_defaults(read: Read) -> N
 def test_empty_means_unset_for_every_variable(read: Read, empty: str) -> None:
     names = "VM_DB_URL VM_REDIS_URL VM_ENABLE_MANAGED_MODE VM_WORKSPACE_ROOT VM_WORKER_THREADS VM_DRAIN_SECONDS \
         VM_LLM_MAX_CONCURRENCY VM_WORKFLOWS_PATH VM_API_TOKEN KIMI_API_KEY KIMI_MODEL KIMI_BASE_URL APP_ENV PORT \
-        WEB_CONCURRENCY LOG_LEVEL"
+        WEB_CONCURRENCY LOG_LEVEL RENDER_GIT_COMMIT"
     assert read(**dict.fromkeys(names.split(), empty)) == Settings()
 
 
@@ -79,6 +80,7 @@ def test_everything_set_is_read(read: Read) -> None:
         PORT="10000",
         WEB_CONCURRENCY="2",
         LOG_LEVEL="debug",
+        RENDER_GIT_COMMIT="4f1d0c3b9a8e77665544332211",
     )
     assert settings == Settings(
         app_env="production",
@@ -97,6 +99,7 @@ def test_everything_set_is_read(read: Read) -> None:
         port=10_000,
         web_concurrency=2,
         log_level="DEBUG",
+        build=f"{__version__}+4f1d0c3b9a8e",
     )
     assert settings.mode == "managed"
     assert "s3cret" not in repr(settings)

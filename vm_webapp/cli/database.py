@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from peewee import ProgrammingError
 
 from vm_webapp.db.pool import close_pool, open_pool
+from vm_webapp.db.sessions import name_session
 from vm_webapp.errors import VMError
 from vm_webapp.local import start_local_servers
 from vm_webapp.settings import Settings
@@ -37,7 +38,7 @@ def open_database(settings: Settings) -> Iterator[str | None]:
             servers = stack.enter_context(start_local_servers(settings.workspace_root))
             url, redis_url = servers.database_url, servers.redis_url
         assert url is not None, "every mode but local has VM_DB_URL"
-        open_pool(url, max_connections=CONNECTIONS, application_name="vm-webapp command")
+        open_pool(url, max_connections=CONNECTIONS, application_name=name_session("command", settings.build))
         stack.callback(close_pool)
         try:
             yield redis_url

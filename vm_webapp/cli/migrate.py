@@ -25,7 +25,7 @@ class MigrateOptions:
         to: for ``down``: the newest migration that stays.
         steps: for ``down``: or else how many to roll back.
         yes: for ``down``: do not ask.
-        force: for ``down``: roll back although live workers need what goes.
+        force: for ``up`` and ``down``: although live workers cannot run on what is left.
         folder: for ``export``: where to.
     """
 
@@ -36,6 +36,11 @@ class MigrateOptions:
     yes: bool = False
     force: bool = False
     folder: str = ""
+
+    @property
+    def heartbeat_seconds(self) -> float | None:
+        """How old a heartbeat may be to stand in the way, None when none may."""
+        return None if self.force else FRESH_SECONDS
 
 
 def run_migrate(settings: Settings, options: MigrateOptions) -> int:
@@ -56,18 +61,18 @@ def run_migrate(settings: Settings, options: MigrateOptions) -> int:
         elif options.action == "down":
             _down(url, options, embedded=embedded)
         else:
-            _up(url, dry_run=options.dry_run, embedded=embedded)
+            _up(url, options, embedded=embedded)
     return 0
 
 
-def _up(url: str, *, dry_run: bool, embedded: bool) -> None:
-    if dry_run:
+def _up(url: str, options: MigrateOptions, *, embedded: bool) -> None:
+    if options.dry_run:
         pending = migrate.pending_files(url)
         _print_sql((f"{files.id}.sql", files.up) for files in pending)
         if not pending:
             print("nothing to apply")
         return
-    applied = migrate.apply_pending(url, break_leftover_lock=embedded)
+    applied = migrate.apply_pending(url, heartbeat_seconds=options.heartbeat_seconds, break_leftover_lock=embedded)
     print("\n".join(f"applied {id}" for id in applied) or "nothing to apply")
     status = migrate.read_status(url)
     for id in status.edited:
@@ -86,7 +91,7 @@ def _down(url: str, options: MigrateOptions, *, embedded: bool) -> None:
         return
     if not options.yes:
         _ask(len(plan.steps))
-    migrate.roll_back(url, plan, heartbeat_seconds=FRESH_SECONDS, force=options.force, break_leftover_lock=embedded)
+    migrate.roll_back(url, plan, heartbeat_seconds=options.heartbeat_seconds, break_leftover_lock=embedded)
     print("\n".join(f"rolled back {files.id}" for files in plan.steps))
 
 

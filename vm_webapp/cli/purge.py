@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from vm_webapp.cli.database import open_database
 from vm_webapp.ops import retention
+from vm_webapp.runs.mirror import ArtifactMirror
 from vm_webapp.settings import Settings
 
 
@@ -15,5 +16,5 @@ def run_purge(settings: Settings, older_than: timedelta, *, dry_run: bool) -> in
         if dry_run:
             print(f"would delete {retention.count_purgeable(older_than)} runs")
         else:
-            print(f"deleted {retention.purge_all(older_than)} runs")
+            print(f"deleted {retention.purge_all(older_than, ArtifactMirror(settings.workspace_root))} runs")
     return 0

@@ -16,8 +16,10 @@ from api.services import Services
 from vm_webapp.cli.child import WorkerChild
 from vm_webapp.db import migrate
 from vm_webapp.db.pool import close_pool, open_pool
+from vm_webapp.db.sessions import name_session
 from vm_webapp.local import LocalServers, start_local_servers
 from vm_webapp.ops.health import HealthChecker
+from vm_webapp.runs.heartbeat import FRESH_SECONDS
 from vm_webapp.settings import Settings
 from vm_webapp.workflows.loader import load_catalog
 
@@ -104,8 +106,8 @@ def _open(settings: Settings, servers: LocalServers | None, host: str) -> Servic
     redis_url = servers.redis_url if servers else settings.redis_url
     assert url is not None, "every mode but local has VM_DB_URL"
     if not settings.managed:
-        migrate.apply_pending(url, break_leftover_lock=servers is not None)
-    open_pool(url, max_connections=POOL_CONNECTIONS, application_name="vm-webapp api")
+        migrate.apply_pending(url, heartbeat_seconds=FRESH_SECONDS, break_leftover_lock=servers is not None)
+    open_pool(url, max_connections=POOL_CONNECTIONS, application_name=name_session("api", settings.build))
     broker.bind(redis_url)
     return Services(
         settings=settings,

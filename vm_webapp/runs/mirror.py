@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from uuid import UUID
 
@@ -31,6 +33,11 @@ class ArtifactMirror:
             log.warning("mirror.unwritable", extra={"path": str(path), "error": error.strerror})
             return False
         return True
+
+    def remove(self, run_ids: Iterable[UUID]) -> None:
+        """Remove what was written of these runs; what cannot be removed stays."""
+        for run_id in run_ids:
+            shutil.rmtree(self._runs / str(run_id), ignore_errors=True)
 
 
 def _write_atomically(path: Path, content: str) -> None:

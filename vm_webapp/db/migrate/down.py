@@ -10,6 +10,7 @@ from typing import Any
 
 from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
 from vm_webapp.db.migrate.archive import read_archive
+from vm_webapp.db.migrate.live_workers import refuse_to_roll_back
 from vm_webapp.db.migrate.session import advisory_lock, direct_session, laid_out, locked_yoyo, named_failure, query
 from vm_webapp.db.migrate.status import read_applied, refuse_empty
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
@@ -58,16 +59,14 @@ def plan_down(url: str, *, to: str | None = None, steps: int | None = None, bund
     return DownPlan(tuple(reversed(chosen)), tuple(stays))
 
 
-def roll_back(
-    url: str, plan: DownPlan, *, heartbeat_seconds: float, force: bool = False, break_leftover_lock: bool = False
-) -> None:
+def roll_back(url: str, plan: DownPlan, *, heartbeat_seconds: float | None, break_leftover_lock: bool = False) -> None:
     """Carry out a plan.
 
     Args:
         url: the database.
         plan: what ``plan_down`` returned.
-        heartbeat_seconds: how old a worker's heartbeat may be to count as alive.
-        force: roll back although live workers need what goes.
+        heartbeat_seconds: how old a worker's heartbeat may be to count as alive; None rolls back although live
+            workers need what goes.
         break_leftover_lock: see ``apply_pending``.
 
     Raises:
@@ -77,8 +76,8 @@ def roll_back(
     with advisory_lock(url) as session:
         if set(read_applied(partial(query, session))) != {files.id for files in (*plan.stays, *plan.steps)}:
             raise Conflict("the schema has changed since the plan was made: look at it again")
-        if not force:
-            _refuse_while_needed(session, plan.steps, heartbeat_seconds)
+        if heartbeat_seconds is not None:
+            refuse_to_roll_back(session, plan.steps, heartbeat_seconds)
         with named_failure("the rollback"), locked_yoyo(url, break_leftover_lock=break_leftover_lock) as yoyo:
             _roll_back(yoyo, plan)
 
@@ -126,25 +125,6 @@ def _refuse_missing(ids: Iterable[str]) -> None:
         raise Conflict(
             f"the files of {missing} are neither in the archive nor in this build: use the one that has them"
         )
-
-
-def _refuse_while_needed(session: Any, steps: Iterable[MigrationFiles], heartbeat_seconds: float) -> None:
-    needed = [files.id for files in steps if not files.deferrable]
-    there = query(session, "SELECT to_regclass('worker_heartbeats') IS NOT NULL AS found")[0]["found"]
-    if not needed or not there:
-        return
-    alive = query(
-        session,
-        """
-        SELECT count(*) AS workers FROM worker_heartbeats
-         WHERE state <> 'stopped' AND newest_migration COLLATE "C" >= %(oldest)s
-           AND last_tick_at > clock_timestamp() - %(fresh)s * interval '1 second'
-        """,
-        oldest=min(needed),
-        fresh=heartbeat_seconds,
-    )[0]["workers"]
-    if alive:
-        raise Conflict(f"{alive} live worker(s) need {min(needed)}: stop them or deploy an older build, or say --force")
 
 
 def _roll_back(yoyo: Any, plan: DownPlan) -> None:

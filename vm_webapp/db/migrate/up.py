@@ -8,6 +8,7 @@ from typing import Any
 
 from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
 from vm_webapp.db.migrate.archive import archive_applied, archive_before_apply
+from vm_webapp.db.migrate.live_workers import refuse_to_apply
 from vm_webapp.db.migrate.session import advisory_lock, laid_out, locked_yoyo, named_failure, query
 from vm_webapp.db.migrate.status import compare, read_applied, read_status
 from vm_webapp.errors import Conflict
@@ -19,12 +20,20 @@ def pending_files(url: str, bundle: Bundle | None = None) -> tuple[MigrationFile
     return tuple(bundle.migrations[id] for id in read_status(url, bundle).pending)
 
 
-def apply_pending(url: str, *, bundle: Bundle | None = None, break_leftover_lock: bool = False) -> tuple[str, ...]:
+def apply_pending(
+    url: str,
+    *,
+    bundle: Bundle | None = None,
+    heartbeat_seconds: float | None = None,
+    break_leftover_lock: bool = False,
+) -> tuple[str, ...]:
     """Apply what the build has and the database lacks; with nothing pending, change nothing but fill the archive.
 
     Args:
         url: the database.
         bundle: the build's migrations, by default this one's.
+        heartbeat_seconds: how old a worker's heartbeat may be to count as alive; None applies although live workers
+            cannot run on what comes.
         break_leftover_lock: remove a lock row that a killed yoyo left. Right only where nobody else can be running
             plain ``yoyo``: on a database that this program embeds.
 
@@ -33,7 +42,8 @@ def apply_pending(url: str, *, bundle: Bundle | None = None, break_leftover_lock
 
     Raises:
         DatabaseUnavailable: the database cannot be reached.
-        Conflict: another process is migrating, yoyo's lock row is held, a table stayed in use, the schema is too new.
+        Conflict: another process is migrating, yoyo's lock row is held, a table stayed in use, the schema is too new,
+            live workers cannot run on what comes.
         MigrationFailed: a migration was refused; those before it are applied.
     """
     bundle = bundle or own_bundle()
@@ -43,6 +53,8 @@ def apply_pending(url: str, *, bundle: Bundle | None = None, break_leftover_lock
             raise Conflict(status.obstacle)
         if status.pending:
             pending = [bundle.migrations[id] for id in status.pending]
+            if heartbeat_seconds is not None:
+                refuse_to_apply(session, pending, heartbeat_seconds)
             with named_failure("the migration"), locked_yoyo(url, break_leftover_lock=break_leftover_lock) as yoyo:
                 _apply(session, yoyo, bundle, pending)
         if set(status.unarchived) & set(bundle.ids):

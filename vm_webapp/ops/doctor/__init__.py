@@ -22,7 +22,6 @@ __all__ = ["Check", "Verdict", "examine"]
 MIGRATE = "python -m vm_webapp migrate"
 DATABASE_CHECKS: tuple[Callable[[], Check], ...] = (
     fleet.check_loop_errors,
-    fleet.check_versions,
     fleet.check_starts,
     queue.check_pause,
     queue.check_oldest_due,
@@ -50,6 +49,7 @@ def examine(settings: Settings, redis_url: str | None) -> list[Check]:
     if up:
         checks.append(_workers(health))
         checks += [_try(each.__name__.removeprefix("check_").replace("_", " "), each) for each in DATABASE_CHECKS]
+        checks.append(_try("versions", lambda: fleet.check_versions(settings.build)))
     return checks
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import redis
 
-from vm_webapp import __version__
 from vm_webapp.db.pool import Row, row, rows
+from vm_webapp.db.sessions import read_builds
 from vm_webapp.ops.doctor.check import Check, fail, ok, warn
 from vm_webapp.redis_client import quick_client
 from vm_webapp.runs.heartbeat import FRESH_SECONDS, read_fingerprint
@@ -57,14 +57,14 @@ def check_loop_errors() -> Check:
     )
 
 
-def check_versions() -> Check:
-    """Whether all that are alive run this build."""
-    builds = sorted({each["build"] for each in _fresh()})
-    if set(builds) <= {__version__}:
-        return ok("versions", f"everything alive is {__version__}")
+def check_versions(build: str) -> Check:
+    """Whether the APIs and workers that are alive all run this build."""
+    apis, workers = read_builds("api"), sorted({each["build"] for each in _fresh()})
+    if {*apis, *workers} <= {build}:
+        return ok("versions", f"everything alive is {build}")
     return warn(
         "versions",
-        f"workers run {', '.join(builds)}, this command is {__version__}",
+        f"APIs run {', '.join(apis) or 'nothing'}, workers {', '.join(workers) or 'nothing'}, this command {build}",
         "let the deploy end; if it has, deploy the service that stayed behind",
     )
 

@@ -1,0 +1,28 @@
+"""How our sessions are named in ``pg_stat_activity``: whose they are, and of which build."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from vm_webapp.db.pool import rows
+
+Process = Literal["api", "worker", "pulse", "command"]
+
+
+def name_session(process: Process, build: str) -> str:
+    """Return the ``application_name`` of a process; PostgreSQL keeps 63 bytes of it."""
+    return f"vm-webapp {process} {build}"
+
+
+def read_builds(process: Process) -> list[str]:
+    """Return the builds of all that are connected to this database now, inside the current transaction."""
+    prefix = name_session(process, "")
+    found = rows(
+        """
+        SELECT DISTINCT substr(application_name, length(%(prefix)s) + 1) AS build FROM pg_stat_activity
+         WHERE datname = current_database() AND starts_with(application_name, %(prefix)s)
+         ORDER BY build
+        """,
+        prefix=prefix,
+    )
+    return [each["build"] for each in found]
