@@ -21,11 +21,11 @@ from tests.db.schemas import (
     later_build,
     run_sql,
 )
-from vm_webapp.db import migrate
+from vm_webapp.db import bundle, migrate
 from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
 from vm_webapp.db.migrate.session import advisory_lock
 from vm_webapp.db.pool import execute, transaction
-from vm_webapp.errors import Conflict, InvalidInput, NotFound, VMError
+from vm_webapp.errors import ConfigurationError, Conflict, InvalidInput, NotFound, VMError
 from vm_webapp.runs.heartbeat import FRESH_SECONDS, Beat, WorkerIdentity, WorkerState, write_heartbeat
 
 NEWEST = own_bundle().ids[-1]
@@ -232,3 +232,9 @@ def test_a_build_without_migrations_touches_nothing(database_url: str, act: obje
     with pytest.raises(migrate.MigrationFailed, match="this installation has no migrations"):
         migrate.plan_down(database_url, steps=1, bundle=Bundle([]))
     assert "CREATE TABLE" not in dump(database_url)
+
+
+def test_a_worker_of_an_installation_without_migrations_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "own_bundle", lambda: Bundle([]))
+    with pytest.raises(ConfigurationError, match="this installation has no migrations"):
+        WorkerIdentity(uuid4(), "kimi", 4)

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from vm_webapp.errors import ConfigurationError
+
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 ROLLBACK = ".rollback.sql"
+NONE_BUNDLED = "this installation has no migrations: its folder is missing or empty; install it again"
 
 _HEADER = re.compile(r"--\s*([a-z][a-z ]*?)\s*:\s*(.*)")
 
@@ -102,6 +105,17 @@ def own_bundle() -> Bundle:
 def bundled_ids() -> tuple[str, ...]:
     """Return the ids of this build's migrations, oldest first."""
     return own_bundle().ids
+
+
+def newest_bundled_id() -> str:
+    """Return the id of this build's newest migration.
+
+    Raises:
+        ConfigurationError: the installation is damaged.
+    """
+    if not bundled_ids():
+        raise ConfigurationError(NONE_BUNDLED)
+    return bundled_ids()[-1]
 
 
 def _text(path: Path) -> str:

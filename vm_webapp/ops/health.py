@@ -11,7 +11,7 @@ from typing import Any
 import redis
 from playhouse.pool import MaxConnectionsExceeded
 
-from vm_webapp.db.bundle import bundled_ids, own_bundle
+from vm_webapp.db.bundle import newest_bundled_id, own_bundle
 from vm_webapp.db.migrate.status import compare, read_applied
 from vm_webapp.db.pool import row, rows, transaction
 from vm_webapp.errors import DatabaseUnavailable
@@ -196,7 +196,7 @@ def _why_no_database(error: DatabaseUnavailable) -> str:
 
 def _migrations(reasons: list[str]) -> dict[str, Any]:
     schema = compare(own_bundle(), read_applied(rows))
-    facts: dict[str, Any] = {"status": "ok", "newest": bundled_ids()[-1]}
+    facts: dict[str, Any] = {"status": "ok", "newest": newest_bundled_id()}
     if schema.pending:
         facts = {"status": "pending", "pending": list(schema.pending)}
     if schema.too_new:

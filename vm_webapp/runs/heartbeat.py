@@ -10,7 +10,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from vm_webapp import __version__
-from vm_webapp.db.bundle import bundled_ids
+from vm_webapp.db.bundle import newest_bundled_id
 from vm_webapp.db.pool import execute, json, row, transaction
 
 FRESH_SECONDS = 6
@@ -29,7 +29,7 @@ class WorkerIdentity:
     host: str = field(default_factory=socket.gethostname)
     pid: int = field(default_factory=os.getpid)
     build: str = __version__
-    newest_migration: str = field(default_factory=lambda: bundled_ids()[-1])
+    newest_migration: str = field(default_factory=newest_bundled_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from vm_webapp.db.bundle import Bundle, own_bundle
+from vm_webapp.db.bundle import NONE_BUNDLED, Bundle, own_bundle
 from vm_webapp.db.migrate.session import MigrationFailed, direct_session, lock_holder, query
 from vm_webapp.db.pool import Row
 
@@ -122,7 +122,7 @@ def compare(bundle: Bundle, found: Mapping[str, Applied], holder: int | None = N
 def refuse_empty(bundle: Bundle) -> None:
     """Raise MigrationFailed for a bundle without migrations: the installation is damaged."""
     if not bundle.ids:
-        raise MigrationFailed("this installation has no migrations: its folder is missing or empty; install it again")
+        raise MigrationFailed(NONE_BUNDLED)
 
 
 def _needs_newer(said: Applied, newest: str) -> bool:
