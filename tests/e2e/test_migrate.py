@@ -25,6 +25,7 @@ from tests.db.schemas import (
     write_folder,
 )
 from tests.support.processes import ROOT, UNSET
+from vm_webapp.cli import main
 from vm_webapp.db import migrate
 from vm_webapp.db.bundle import Bundle, own_bundle
 from vm_webapp.db.migrate.session import advisory_lock
@@ -40,22 +41,39 @@ def environment(url: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def cli(database_url: str) -> Cli:
-    """Runs ``migrate`` without a terminal, in this checkout or in another build's folder."""
+def cli(database_url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+    """Runs ``migrate`` without a terminal: in this process, or in one of another build's folder."""
 
     def run(*arguments: str, build: Path = ROOT) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "vm_webapp", "migrate", *arguments]
-        return subprocess.run(
-            command,
-            cwd=build,
-            env=environment(database_url),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        if build != ROOT:
+            return in_process_of_its_own(database_url, *arguments, build=build)
+        capfd.readouterr()
+        with monkeypatch.context() as patch, Path(os.devnull).open() as nothing:
+            for name in UNSET:
+                patch.delenv(name, raising=False)
+            patch.setenv("VM_DB_URL", database_url)
+            patch.setattr(sys, "stdin", nothing)
+            try:
+                code = main(["migrate", *arguments])
+            except SystemExit as usage:
+                code = int(str(usage.code))
+        said, errors = capfd.readouterr()
+        return subprocess.CompletedProcess(arguments, code, said, errors)
 
     return run
+
+
+def in_process_of_its_own(url: str, *arguments: str, build: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run ``migrate`` as an operator does, in this checkout or in another build's folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "vm_webapp", "migrate", *arguments],
+        cwd=build,
+        env=environment(url),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def another_build(folder: Path, migrations: Bundle) -> Path:
@@ -91,9 +109,11 @@ def test_up_says_when_the_schema_is_too_new(cli: Cli, database_url: str) -> None
     assert dump(database_url) == before
 
 
-def test_without_an_action_it_applies(cli: Cli, database_url: str) -> None:
+def test_without_an_action_it_applies(database_url: str) -> None:
     empty(database_url)
-    assert cli().stdout.splitlines() == [f"applied {id}" for id in own_bundle().ids]
+    done = in_process_of_its_own(database_url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [f"applied {id}" for id in own_bundle().ids]
 
 
 def test_a_dry_run_prints_the_sql_and_changes_nothing(cli: Cli, database_url: str) -> None:
