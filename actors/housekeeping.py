@@ -12,6 +12,7 @@ from vm_webapp.runs.heartbeat import purge_stopped_workers
 from vm_webapp.runs.mirror import ArtifactMirror
 
 HOUR, DAY = 3600.0, 86_400.0
+TRY_AGAIN_SECONDS = 60.0
 
 
 class Housekeeping:
@@ -27,6 +28,7 @@ class Housekeeping:
         self._mirror = mirror
         self._next_hourly = 0.0
         self._next_daily = 0.0
+        self._batch = BATCH
 
     def run_once(self, now: float) -> None:
         """Do one piece of what is due.
@@ -38,16 +40,23 @@ class Housekeeping:
             DatabaseUnavailable: it was not done; another try comes when it is due again.
         """
         if now >= self._next_hourly:
-            self._next_hourly = now + HOUR
+            self._next_hourly = now + TRY_AGAIN_SECONDS
             purge_stopped_workers()
             purge_dead_keys()
-            if purge_expired_keys() == PURGE_BATCH:
-                self._next_hourly = now
+            more = purge_expired_keys() == PURGE_BATCH
+            self._next_hourly = now if more else now + HOUR
         elif self._purge_older_than is not None and now >= self._next_daily:
-            self._next_daily = now + DAY
-            deleted = purge_batch(self._purge_older_than)
-            if len(deleted) == BATCH:
-                self._next_daily = now
-            if deleted and self._mirror:
-                # On a thread of its own: a disk that hangs must not cost this worker its leases.
-                threading.Thread(target=self._mirror.remove, args=(deleted,), name="mirror", daemon=True).start()
+            self._next_daily = now + TRY_AGAIN_SECONDS
+            more = self._purge(self._purge_older_than)
+            self._next_daily = now if more else now + DAY
+
+    def _purge(self, older_than: timedelta) -> bool:
+        """Delete a batch; return whether there may be more."""
+        size = self._batch
+        self._batch = max(1, size // 2)  # what takes longer than a statement may is tried in smaller pieces
+        deleted = purge_batch(older_than, limit=size)
+        self._batch = size
+        if deleted and self._mirror:
+            # On a thread of its own: a disk that hangs must not cost this worker its leases.
+            threading.Thread(target=self._mirror.remove, args=(deleted,), name="mirror", daemon=True).start()
+        return len(deleted) == size

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg2
 import pytest
 
 from actors import housekeeping
-from actors.housekeeping import DAY, Housekeeping
+from actors.housekeeping import DAY, TRY_AGAIN_SECONDS, Housekeeping
 from tests.support.runs import create, read
 from tests.support.waiting import eventually
 from vm_webapp import idempotency
 from vm_webapp.access.keys import create_key, revoke_key
 from vm_webapp.db.pool import execute, transaction
-from vm_webapp.errors import ConfigurationError
+from vm_webapp.errors import ConfigurationError, DatabaseUnavailable
 from vm_webapp.ops import retention
+from vm_webapp.ops.retention import BATCH
 from vm_webapp.runs import lifecycle
+from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, write_heartbeat
 from vm_webapp.runs.mirror import ArtifactMirror
 from vm_webapp.settings import read_settings
 
@@ -102,6 +104,79 @@ def test_a_worker_purges_once_a_day_where_it_is_asked_to() -> None:
     assert left() == set()
 
 
+def test_a_batch_that_takes_too_long_is_tried_again_soon_and_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    def purge(older_than: timedelta, *, limit: int) -> list[UUID]:
+        sizes.append(limit)
+        if limit > 20:
+            raise DatabaseUnavailable("canceling statement due to statement timeout")
+        return []
+
+    monkeypatch.setattr(housekeeping, "purge_batch", purge)
+    duties = Housekeeping(AGE)
+    duties.run_once(0.0)
+    for minute in range(1, 4):
+        with suppress(DatabaseUnavailable):
+            duties.run_once(minute * TRY_AGAIN_SECONDS)
+    assert sizes == [BATCH, BATCH // 2, BATCH // 4]
+    duties.run_once(4 * TRY_AGAIN_SECONDS)
+    assert len(sizes) == 3, "done for the day"
+
+
+def test_the_space_of_what_was_purged_is_used_again(database: str) -> None:
+    sizes = []
+    for _ in range(6):
+        fill(300)
+        sizes.append(size())
+        assert retention.purge_all(AGE) == 300
+        vacuum(database)
+    assert sizes[-1] <= 1.25 * sizes[0], f"six times as much without it: {sizes}"
+
+
+def fill(runs: int) -> None:
+    """Have so many old runs, each with a stage, a document of 8 kB that does not compress, and a few events."""
+    model = finished(days=100)
+    change(
+        """
+        WITH made AS (
+            INSERT INTO runs (id, workflow, status, priority, request, auto_approve, snapshot, finished_at)
+            SELECT gen_random_uuid(), workflow, status, priority, request, auto_approve, snapshot, finished_at
+              FROM runs, generate_series(2, %(runs)s) WHERE id = %(model)s RETURNING id),
+        staged AS (
+            INSERT INTO stages (id, run_id, position, key, title, status, priority, requires_approval, needs_model,
+                                finished_at)
+            SELECT gen_random_uuid(), made.id, s.position, s.key, s.title, s.status, s.priority, s.requires_approval,
+                   s.needs_model, s.finished_at
+              FROM stages s, made WHERE s.run_id = %(model)s AND s.position = 1 RETURNING id, run_id),
+        told AS (
+            INSERT INTO events (run_id, type, actor, data)
+            SELECT made.id, e.type, e.actor, e.data FROM events e, made WHERE e.run_id = %(model)s)
+        INSERT INTO artifacts (id, run_id, stage_id, version, name, media_type, sha256, size, content, provider, author)
+        SELECT gen_random_uuid(), run_id, id, 1, 'a.md', 'text/markdown', repeat('0', 64), length(content), content,
+               'tests', 'tests'
+          FROM staged, LATERAL (SELECT string_agg(md5(random()::text || n || staged.id), '') AS content
+                                  FROM generate_series(1, 250) n) text
+        """,
+        runs=runs,
+        model=model,
+    )
+
+
+def vacuum(url: str) -> None:
+    """Do what autovacuum does after a while."""
+    with closing(psycopg2.connect(url)) as session:
+        session.autocommit = True
+        with session.cursor() as cursor:
+            cursor.execute("VACUUM runs, stages, artifacts, events")
+
+
+def size() -> int:
+    """Return what the tables take on disk, with indexes and long values, in bytes."""
+    tables = "('runs'), ('stages'), ('artifacts'), ('events')"
+    return int(read(f"SELECT sum(pg_total_relation_size(name::regclass)) AS n FROM (VALUES {tables}) t (name)")[0]["n"])
+
+
 def test_the_copies_on_this_machine_go_too(tmp_path: Path) -> None:
     mirror = ArtifactMirror(tmp_path)
 
@@ -121,7 +196,7 @@ def test_the_copies_on_this_machine_go_too(tmp_path: Path) -> None:
     assert young.exists()
 
 
-def test_expired_idempotency_keys_and_dead_api_keys_always_go() -> None:
+def test_expired_idempotency_keys_dead_api_keys_and_stopped_workers_always_go() -> None:
     change(
         "INSERT INTO idempotency_keys (scope_sha256, request_sha256, status, headers, body, created_at)"
         " SELECT convert_to(hours::text, 'UTF8'), 'x', 200, '{}', 'x', now() - hours * interval '1 hour'"
@@ -132,7 +207,16 @@ def test_expired_idempotency_keys_and_dead_api_keys_always_go() -> None:
     revoke_key("revoked-now")
     create_key("long-dead")
     change("UPDATE api_keys SET revoked_at = now() - interval '31 days' WHERE name = 'long-dead'")
+    for age in (23, 25):
+        worker = WorkerIdentity(uuid4(), "kimi", 4)
+        write_heartbeat(worker, Beat("stopped", 0))
+        change(
+            "UPDATE worker_heartbeats SET last_tick_at = now() - %(age)s * interval '1 hour' WHERE worker_id = %(id)s",
+            age=age,
+            id=worker.worker_id,
+        )
     Housekeeping().run_once(1.0)
+    assert len(read("SELECT 1 AS found FROM worker_heartbeats")) == 1
     assert len(read("SELECT 1 AS found FROM idempotency_keys")) == 1
     assert {each["name"] for each in read("SELECT name FROM api_keys")} == {"in-force", "revoked-now"}
 

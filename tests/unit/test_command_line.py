@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vm_webapp.cli import main
+from vm_webapp.cli import keys, main
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,9 @@ def test_wrong_usage_is_one_clear_line(
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
-    assert said in capsys.readouterr().err.strip().splitlines()[-1]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("vm_webapp: ")
+    assert said in line
 
 
 @pytest.mark.parametrize(
@@ -62,6 +64,17 @@ def test_a_wrong_environment_stops_every_command_at_once(
     assert main([command]) == 2
     assert capsys.readouterr().err == f"vm_webapp: {said}\n"
     assert not (tmp_path / "workspace").exists()
+
+
+def test_a_defect_of_a_command_is_one_line_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(*_: object, **__: object) -> int:
+        raise KeyError("items")
+
+    monkeypatch.setattr(keys, "run_list", break_down)
+    assert main(["keys", "list"]) == 1
+    assert capsys.readouterr().err == "vm_webapp: this is a defect: KeyError: 'items' (LOG_LEVEL=DEBUG shows where)\n"
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

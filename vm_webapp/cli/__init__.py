@@ -6,9 +6,11 @@ Exit codes: 0 done; 1 the thing asked for failed; 2 wrong usage or configuration
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NoReturn
 
 from vm_webapp import __version__
 from vm_webapp.cli.arguments import base_url, whole_number
@@ -30,11 +32,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        if arguments.command in (_serve, _worker):
+            raise  # the log of a service has the place for it
+        logging.getLogger(__name__).debug("command.crashed", exc_info=True)
+        said = (str(error).splitlines() or [""])[0]
+        print(
+            f"vm_webapp: this is a defect: {type(error).__name__}: {said} (LOG_LEVEL=DEBUG shows where)",
+            file=sys.stderr,
+        )
+        return 1
     return code
 
 
+class _OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"vm_webapp: {message} ({self.prog} --help tells more)\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m vm_webapp", description="Runs marketing workflows.")
+    parser: argparse.ArgumentParser = _OneLineParser(prog="python -m vm_webapp", description="Runs marketing workflows.")
     parser.add_argument("--version", action="version", version=f"vm-webapp {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
 
