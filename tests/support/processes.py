@@ -19,7 +19,7 @@ UNSET = ("KIMI_API_KEY", "VM_DB_URL", "VM_REDIS_URL", "VM_API_TOKEN", "VM_ENABLE
 class Program:
     """A running process with its output in files."""
 
-    def __init__(self, command: list[str], env: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, command: list[str], env: Mapping[str, str], folder: Path, build: Path = ROOT) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.stdout, self.stderr = folder / "stdout", folder / "stderr"
         clean = {name: value for name, value in os.environ.items() if name not in UNSET}
@@ -29,7 +29,7 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                cwd=ROOT,
+                cwd=build,
                 env={**clean, "PYTHONUNBUFFERED": "1", **env},
                 start_new_session=True,
             )
@@ -74,9 +74,9 @@ class Program:
 
 
 @contextmanager
-def program(*arguments: str, env: Mapping[str, str], folder: Path) -> Iterator[Program]:
-    """Run ``python -m vm_webapp`` with these arguments for the block; it is killed when it outlives it."""
-    running = Program([sys.executable, "-m", "vm_webapp", *arguments], env, folder)
+def program(*arguments: str, env: Mapping[str, str], folder: Path, build: Path = ROOT) -> Iterator[Program]:
+    """Run ``python -m vm_webapp`` of a build with these arguments for the block; it is killed when it outlives it."""
+    running = Program([sys.executable, "-m", "vm_webapp", *arguments], env, folder, build)
     try:
         yield running
     finally:

@@ -1,0 +1,116 @@
+"""The code of the release before works on this one's schema: the newest migration comes under its runs in flight."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.db.schemas import applied, empty
+from tests.fakes.model_server import ModelServer, random_script
+from tests.support.processes import ROOT, Program, program
+from tests.support.waiting import eventually
+from vm_webapp.db import migrate
+from vm_webapp.db.bundle import own_bundle, read_bundle
+from vm_webapp.runs.heartbeat import FRESH_SECONDS
+
+TOKEN = "a-token-of-the-tests"
+RUN = {"workflow": "content_calendar", "request": "a calendar"}
+
+
+@pytest.fixture(scope="module")
+def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The code as it was before the newest migration came."""
+
+    def git(*arguments: str) -> bytes:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=True).stdout
+
+    newest = f"migrations/{own_bundle().ids[-1]}.sql"
+    try:
+        added = git("log", "-1", "--diff-filter=A", "--format=%H", "--", newest).decode().strip()
+        archive = git("archive", f"{added}^" if added else "HEAD", "vm_webapp", "api", "actors", "migrations")
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("the history is not here: an archive, or a shallow clone")
+    folder = tmp_path_factory.mktemp("previous")
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        files.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.fixture
+def model() -> Iterator[ModelServer]:
+    """A fake Kimi that takes a moment for each answer."""
+    with ModelServer(random_script(0.2, 0.5, 0.0, seed=3)) as server:
+        yield server
+
+
+@pytest.fixture
+def env(database_url: str, redis_url: str, model: ModelServer, tmp_path: Path) -> dict[str, str]:
+    """The environment of every service of a deployment."""
+    return {
+        "APP_ENV": "production",
+        "VM_ENABLE_MANAGED_MODE": "true",
+        "VM_DB_URL": database_url,
+        "VM_REDIS_URL": redis_url,
+        "VM_WORKSPACE_ROOT": str(tmp_path / "workspace"),
+        "VM_API_TOKEN": TOKEN,
+        "KIMI_API_KEY": "sk-test-key",
+        "KIMI_BASE_URL": model.base_url,
+    }
+
+
+def client_of(api: Program) -> httpx.Client:
+    """Return a client of an API, once that listens."""
+    api.says("API ", seconds=30)
+    found = re.search(r"API\s+(http://\S+)", api.output())
+    assert found is not None
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    return httpx.Client(base_url=f"{found[1]}/api/v2", headers=headers, timeout=30, trust_env=False)
+
+
+def completed(api: httpx.Client, runs: int) -> bool:
+    """Tell whether so many runs are completed, and nothing of any was tried twice."""
+    items = api.get("/runs", params={"limit": 200}).raise_for_status().json()["items"]
+    assert all(stage["attempt"] <= 1 for run in items for stage in run["stages"])
+    return [run["status"] for run in items] == ["completed"] * runs
+
+
+def test_the_release_before_works_on_when_the_newest_migration_comes(
+    previous: Path, env: dict[str, str], database_url: str, tmp_path: Path
+) -> None:
+    older = read_bundle(previous / "migrations")
+    assert own_bundle().ids[: len(older.ids)] == older.ids == own_bundle().ids[:-1]
+    migrate.apply_pending(empty(database_url), bundle=older)
+    with (
+        program("serve", "--port", "0", env=env, folder=tmp_path / "api", build=previous) as old_api,
+        program("worker", env=env, folder=tmp_path / "worker", build=previous) as old_worker,
+        client_of(old_api) as client,
+    ):
+
+        def is_ready() -> bool:
+            return client.get("/health/ready").status_code == 200
+
+        eventually(is_ready, "the release before is ready", seconds=30)
+        for _ in range(6):
+            client.post("/runs", json=RUN).raise_for_status()
+        eventually(lambda: client.get("/runs", params={"status": "running"}).json()["items"], "runs are in flight")
+
+        assert migrate.apply_pending(database_url, heartbeat_seconds=FRESH_SECONDS) == own_bundle().ids[-1:]
+        for _ in range(6):
+            client.post("/runs", json=RUN).raise_for_status()
+        eventually(lambda: completed(client, 12), "the old code completes the old runs and the new", seconds=60)
+        assert is_ready()
+
+        with program("worker", env=env, folder=tmp_path / "new"):
+            client.post("/runs", json=RUN).raise_for_status()
+            assert old_worker.stop() == 0
+            client.post("/runs", json=RUN).raise_for_status()
+            eventually(lambda: completed(client, 14), "the old API and the new worker share the work", seconds=60)
+        assert old_api.stop() == 0
+    assert applied(database_url) == list(own_bundle().ids)
