@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.db.schemas import FURTHER, build_up_to, dump, empty, further, later_build, run_sql, write_folder
 from vm_webapp.db import migrate
-from vm_webapp.db.bundle import own_bundle
+from vm_webapp.db.bundle import MigrationFiles, own_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
+NEXT = "0901_next"
 KEPT = "SELECT migration_id, up_sql, down_sql, sha256, oldest_build FROM _migration_archive ORDER BY 1"
 
 
@@ -23,6 +26,11 @@ def yoyo(url: str, *arguments: str, sources: Path) -> None:
     environment = {**os.environ, "VM_DB_URL": url, "LOGNAME": "tests"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def following(up: str) -> MigrationFiles:
+    """Return a migration that follows the further one."""
+    return further(NEXT, up=up, down="SELECT 1;", depends=FURTHER)
 
 
 def files_of_this_build() -> list[tuple[str, ...]]:
@@ -36,12 +44,47 @@ def test_the_whole_files_are_kept_with_their_digest_and_oldest_build(database_ur
 
 
 def test_the_files_are_kept_before_the_migration_runs(database_url: str) -> None:
-    broken = further(up="SELECT 1 FROM nothing_like_that;")
-    with pytest.raises(migrate.MigrationFailed, match=f'^{FURTHER} failed: .*"nothing_like_that"'):
-        migrate.apply_pending(database_url, bundle=later_build(broken))
-    assert (broken.up,) in run_sql(database_url, "SELECT up_sql FROM _migration_archive")
+    looks = further(up="CREATE TABLE seen AS SELECT migration_id FROM _migration_archive;", down="DROP TABLE seen;")
+    migrate.apply_pending(database_url, bundle=later_build(looks))
+    assert (FURTHER,) in run_sql(database_url, "TABLE seen")
+
+
+def test_the_files_of_a_migration_that_failed_are_forgotten(database_url: str) -> None:
     migrate.apply_pending(database_url, bundle=later_build(further()))
-    assert migrate.read_status(database_url, later_build(further())).edited == ()
+    with pytest.raises(migrate.MigrationFailed, match=f'^{NEXT} failed: .*"nothing_like_that"'):
+        migrate.apply_pending(
+            database_url, bundle=later_build(further(), following("SELECT 1 FROM nothing_like_that;"))
+        )
+    assert [id for id, *_ in run_sql(database_url, KEPT)] == [*own_bundle().ids, FURTHER]
+
+
+def test_what_was_mended_after_a_kill_and_applied_by_plain_yoyo_is_kept_as_it_was_applied(
+    database_url: str, tmp_path: Path
+) -> None:
+    migrate.apply_pending(database_url, bundle=later_build(further()))
+    # What a kill leaves: yoyo has marked nothing, and the archive has the files of the attempt.
+    run_sql(database_url, f"DELETE FROM _yoyo_migration WHERE migration_id = '{FURTHER}'; DROP TABLE notes")
+    mended = later_build(further(up="CREATE TABLE mended ();", down="DROP TABLE mended;"))
+    yoyo(database_url, "apply", sources=write_folder(tmp_path / "mended", mended))
+    assert migrate.read_status(database_url, mended).edited == ()
+    assert migrate.plan_down(database_url, steps=1).steps[0].down == "DROP TABLE mended;"
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_the_hook_keeps_what_was_applied_whatever_the_clock_said(
+    database_url: str, tmp_path: Path, hours: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) + timedelta(hours=hours)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("yoyo.backends.base.datetime", Clock)
+        migrate.apply_pending(database_url, bundle=later_build(further(up="SELECT 1;")))
+    edited = later_build(further(up="SELECT 2;"), following("SELECT 3;"))
+    yoyo(database_url, "apply", sources=write_folder(tmp_path / "edited", edited))
+    assert migrate.read_status(database_url, edited).edited == (FURTHER,)
 
 
 def test_a_database_from_before_the_archive_gets_one(database_url: str) -> None:
@@ -69,8 +112,7 @@ def test_the_bundled_folder_works_with_plain_yoyo(database_url: str) -> None:
 
 def test_the_hook_keeps_what_was_applied_and_replaces_what_was_applied_anew(database_url: str, tmp_path: Path) -> None:
     first, edited = further(up="SELECT 1;"), further(up="SELECT 2;", down="SELECT 2;")
-    next_one = further("0901_next", up="SELECT 3;", down="SELECT 3;", depends=FURTHER)
-    one, two = later_build(first), later_build(edited, next_one)
+    one, two = later_build(first), later_build(edited, following("SELECT 3;"))
     migrate.apply_pending(database_url, bundle=one)
     folder = write_folder(tmp_path / "edited", two)
     yoyo(database_url, "apply", sources=folder)
@@ -92,6 +134,8 @@ def test_a_migration_that_was_done_and_not_marked_is_said_and_yoyo_can_mark_it(
     with pytest.raises(migrate.MigrationFailed, match=f'^{FURTHER} failed: relation "notes" already exists'):
         migrate.apply_pending(database_url, bundle=build)
     yoyo(database_url, "mark", "--revision", FURTHER, sources=write_folder(tmp_path / "all", build))
+    assert migrate.read_status(database_url, build).unarchived == (FURTHER,)
+    assert migrate.apply_pending(database_url, bundle=build) == ()
     assert migrate.read_status(database_url, build) == migrate.SchemaStatus((*own_bundle().ids, FURTHER), (), ())
 
 

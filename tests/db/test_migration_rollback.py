@@ -24,9 +24,8 @@ from tests.db.schemas import (
 from vm_webapp.db import bundle, migrate
 from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
 from vm_webapp.db.migrate.session import advisory_lock
-from vm_webapp.db.pool import execute, transaction
 from vm_webapp.errors import ConfigurationError, Conflict, InvalidInput, NotFound, VMError
-from vm_webapp.runs.heartbeat import FRESH_SECONDS, Beat, WorkerIdentity, WorkerState, write_heartbeat
+from vm_webapp.runs.heartbeat import FRESH_SECONDS, WorkerIdentity
 
 NEWEST = own_bundle().ids[-1]
 OLDEST_BUILD = build_up_to("0001_runs_and_stages")
@@ -65,7 +64,8 @@ def test_plain_yoyo_rolls_back_from_an_exported_folder(database_url: str, tmp_pa
     before = dump(database_url)
     migrate.apply_pending(database_url, bundle=later_build(further()))
     folder = tmp_path / "out"
-    assert migrate.export_applied(database_url, folder, OLDEST_BUILD) == (*own_bundle().ids, FURTHER)
+    written = migrate.export_applied(database_url, folder, OLDEST_BUILD)
+    assert [files.id for files in written] == [*own_bundle().ids, FURTHER]
     done = subprocess.run(
         [sys.executable, "-m", "yoyo", "rollback", "--batch", "-d", database_url, "--revision", FURTHER, str(folder)],
         capture_output=True,
@@ -136,6 +136,26 @@ def test_without_an_archive_only_the_builds_own_migrations_go(database_url: str,
     assert down(database_url, steps=1) == [NEWEST]
 
 
+def test_a_migration_that_stays_may_be_without_files(database_url: str) -> None:
+    run_sql(database_url, "DELETE FROM _migration_archive WHERE migration_id = '0001_runs_and_stages'")
+    gone, *stay = reversed(own_bundle().ids)
+    own = Bundle(files for files in own_bundle().migrations.values() if files.id != stay[-1])
+    assert down(database_url, steps=1, bundle=own) == [gone]
+    assert applied(database_url) == stay[::-1]
+
+
+def test_what_yoyo_does_not_find_is_not_said_to_be_rolled_back(database_url: str) -> None:
+    migrate.apply_pending(database_url, bundle=later_build(further()))
+    run_sql(database_url, f"UPDATE _yoyo_migration SET migration_hash = 'f' WHERE migration_id = '{FURTHER}'")
+    before = dump(database_url)
+    with pytest.raises(migrate.MigrationFailed, match=f"{FURTHER} .* hash"):
+        down(database_url, steps=2)
+    with pytest.raises(migrate.MigrationFailed, match=f"{FURTHER} .* hash"):
+        migrate.apply_pending(database_url, bundle=later_build(further(), further("0901_next", depends=FURTHER)))
+    assert dump(database_url) == before
+    assert applied(database_url) == [*own_bundle().ids, FURTHER]
+
+
 def test_down_waits_for_nobody(database_url: str) -> None:
     plan = migrate.plan_down(database_url, steps=1)
     with advisory_lock(database_url), pytest.raises(Conflict, match="another process is migrating"):
@@ -158,63 +178,6 @@ def test_a_rollback_that_the_database_refuses_leaves_that_migration_whole(databa
         down(database_url, to=NEWEST)
     assert applied(database_url)[-1] == FURTHER
     assert "CREATE TABLE public.notes" in dump(database_url)
-
-
-@pytest.mark.parametrize(
-    ("state", "age", "newest", "needs"),
-    [
-        ("working", 0, FURTHER, True),
-        ("starting", 0, FURTHER, True),
-        ("draining", 0, "0999_later_still", True),
-        ("working", 0, NEWEST, False),
-        ("working", FRESH_SECONDS + 1, FURTHER, False),
-        ("stopped", 0, FURTHER, False),
-    ],
-)
-def test_live_workers_keep_the_schema_they_need(
-    database: str, state: WorkerState, age: int, newest: str, needs: bool
-) -> None:
-    migrate.apply_pending(database, bundle=later_build(compatible()))
-    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4, newest_migration=newest), Beat(state, 0))
-    with transaction():
-        execute("UPDATE worker_heartbeats SET last_tick_at = now() - %(age)s * interval '1 s'", age=age)
-    if needs:
-        with pytest.raises(Conflict, match=f"1 live .* need {FURTHER}: .*--force"):
-            down(database, to=NEWEST)
-        assert applied(database)[-1] == FURTHER
-    assert down(database, to=NEWEST, force=needs) == [FURTHER]
-
-
-@pytest.mark.parametrize(
-    ("state", "age", "oldest_build", "hinders"),
-    [
-        ("working", 0, FURTHER, True),
-        ("draining", 0, FURTHER, True),
-        ("working", 0, NEWEST, False),
-        ("starting", 0, FURTHER, False),
-        ("stopped", 0, FURTHER, False),
-        ("working", FRESH_SECONDS + 1, FURTHER, False),
-    ],
-)
-def test_live_workers_keep_out_what_they_cannot_run_on(
-    database: str, state: WorkerState, age: int, oldest_build: str, hinders: bool
-) -> None:
-    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Beat(state, 0))
-    with transaction():
-        execute("UPDATE worker_heartbeats SET last_tick_at = now() - %(age)s * interval '1 s'", age=age)
-    later = later_build(further(FURTHER, f"oldest build: {oldest_build}"))
-    if hinders:
-        with pytest.raises(Conflict, match=f"1 live .* cannot run on {FURTHER}: .*--force"):
-            migrate.apply_pending(database, bundle=later, heartbeat_seconds=FRESH_SECONDS)
-        assert applied(database)[-1] == NEWEST
-    asked = None if hinders else FRESH_SECONDS
-    assert migrate.apply_pending(database, bundle=later, heartbeat_seconds=asked) == (FURTHER,)
-
-
-def test_a_migration_that_its_build_can_do_without_goes_under_live_workers(database: str) -> None:
-    migrate.apply_pending(database, bundle=later_build(further(FURTHER, "deferrable: only an index")))
-    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4, newest_migration=FURTHER), Beat("working", 0))
-    assert down(database, to=NEWEST) == [FURTHER]
 
 
 def test_everything_can_be_rolled_back(database_url: str) -> None:

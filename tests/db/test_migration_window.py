@@ -37,6 +37,7 @@ def build(*ids: str, deferrable: str = "") -> Bundle:
         (build("1"), {"1": "1", "2": "1", "3": "2"}, "the database has 3, too new for this build"),
         (build("1"), {"1": "1", "2": None}, "the database has 2, too new for this build"),
         (build("1", "3"), {"1": "1", "2": "3", "3": "1"}, ""),
+        (build("1", "3"), {"1": "1", "2": "2", "3": "1"}, "the database has 2, too new for this build"),
     ],
     ids=[
         "the same",
@@ -46,6 +47,7 @@ def build(*ids: str, deferrable: str = "") -> Bundle:
         "newer by a contraction that this build was made for",
         "newer by a contraction",
         "newer, and nothing is written down",
+        "another branch that this build was made for",
         "another branch",
     ],
 )
@@ -55,6 +57,21 @@ def test_a_build_works_on_the_schemas_of_its_window(
     status = migrate.compare(bundle, {id: Applied("digest", oldest) for id, oldest in found.items()})
     assert status.obstacle.startswith(obstacle)
     assert bool(status.obstacle) is bool(obstacle)
+
+
+@pytest.mark.parametrize(
+    ("found", "advice"),
+    [
+        ({"1": "1", "2": "1", "3": "3"}, "migrate down --to 2"),
+        ({"1": "1", "1z": "1z", "2": "1"}, "migrate down --to 1 (which also takes back 2), then migrate up"),
+        ({"1": "1", "2": "1", "2a": "1", "3": "3"}, "migrate down --to 2a"),
+        ({"0": "9", "1": "1", "2": "1"}, "roll it back"),
+    ],
+    ids=["the newest", "between known ones", "after one that does no harm", "before everything"],
+)
+def test_the_advice_for_a_schema_that_is_too_new_leads_back(found: dict[str, str], advice: str) -> None:
+    status = migrate.compare(build("1", "2"), {id: Applied("digest", oldest) for id, oldest in found.items()})
+    assert status.obstacle.split(", or ")[1].removeprefix("python -m vm_webapp ") == advice
 
 
 def test_a_newer_compatible_schema_is_ready_and_up_changes_nothing(database: str) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 import psycopg2
 import pytest
+from yoyo import get_backend
 
-from tests.db.schemas import FURTHER, compatible, dump, further, later_build, run_sql
+from tests.db.schemas import FURTHER, compatible, dump, empty, further, later_build, run_sql
 from tests.support.databases import url_of
+from tests.support.waiting import eventually
 from vm_webapp.db import migrate
 from vm_webapp.db.migrate.session import _name_the_user, advisory_lock
 from vm_webapp.db.models import TABLES
@@ -26,12 +28,56 @@ def test_applying_twice_changes_nothing(database_url: str) -> None:
 
 
 def test_only_one_process_migrates_at_a_time(database_url: str) -> None:
-    with advisory_lock(database_url), pytest.raises(Conflict, match="another process is migrating"):
-        migrate.apply_pending(database_url)
+    with advisory_lock(database_url):
+        with pytest.raises(Conflict, match="another process is migrating"):
+            migrate.apply_pending(database_url, bundle=later_build(further()))
+        assert migrate.apply_pending(database_url) == ()
+
+
+def test_the_lock_is_free_when_its_block_ends(database_url: str) -> None:
+    with advisory_lock(database_url) as session, session.cursor() as cursor:
+        # Dropping these makes the server take its time over the end of the session.
+        cursor.execute(
+            "DO $$ BEGIN FOR n IN 1..500 LOOP EXECUTE format('CREATE TEMP TABLE t%s (id int)', n); END LOOP; END $$"
+        )
+    with advisory_lock(database_url):
+        pass
+
+
+def test_a_lost_session_does_not_hide_why(database_url: str) -> None:
+    def lose(session: Any) -> None:
+        run_sql(database_url, f"SELECT pg_terminate_backend({session.info.backend_pid}, 5000)")
+        raise KeyError
+
+    with pytest.raises(KeyError), advisory_lock(database_url) as session:
+        lose(session)
+
+
+@pytest.mark.parametrize("migrated", [True, False])
+def test_a_database_that_can_only_be_read_says_so(database_url: str, migrated: bool) -> None:
+    if not migrated:
+        empty(database_url)
+    name = run_sql(database_url, "SELECT current_database()")[0][0]
+    run_sql(database_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    with pytest.raises(migrate.MigrationFailed, match=r"cannot execute .* in a read-only transaction$"):
+        migrate.apply_pending(database_url, bundle=later_build(further()))
+
+
+def test_a_lock_row_under_a_live_plain_yoyo_stays(database_url: str) -> None:
+    with get_backend(database_url) as plain:
+        run_sql(database_url, "INSERT INTO yoyo_lock (locked, ctime, pid) VALUES (1, now(), 12345)")
+        plain.get_applied_migration_hashes()
+        server_process = plain.connection.info.backend_pid
+        with pytest.raises(Conflict, match=rf"plain yoyo .*pg_terminate_backend\({server_process}\)"):
+            migrate.unlock(database_url)
+    eventually(
+        lambda: not run_sql(database_url, f"SELECT FROM pg_stat_activity WHERE pid = {server_process}"), "an end"
+    )
+    assert migrate.unlock(database_url)
 
 
 def test_a_leftover_lock_is_reported_and_removed_by_unlock(servers: LocalServers, database_url: str) -> None:
-    empty = url_of(servers, "postgres")
+    fresh = url_of(servers, "postgres")
     with closing(psycopg2.connect(database_url)) as session, session.cursor() as cursor:
         cursor.execute("INSERT INTO yoyo_lock (locked, ctime, pid) VALUES (1, now(), 12345)")
         cursor.execute("DELETE FROM _yoyo_migration")
@@ -40,7 +86,7 @@ def test_a_leftover_lock_is_reported_and_removed_by_unlock(servers: LocalServers
         migrate.apply_pending(database_url)
     assert migrate.unlock(database_url)
     assert not migrate.unlock(database_url)
-    assert not migrate.unlock(empty)
+    assert not migrate.unlock(fresh)
 
 
 def test_a_database_that_is_not_there_is_one_clear_error() -> None:
@@ -63,6 +109,12 @@ def test_a_migration_that_yoyo_cannot_read_is_said_and_not_skipped(database_url:
     with pytest.raises(migrate.MigrationFailed, match="Could not resolve dependencies"):
         migrate.apply_pending(database_url, bundle=later_build(orphan))
     assert migrate.read_status(database_url, later_build(orphan)).pending == (FURTHER,)
+
+
+def test_migrations_that_depend_on_each_other_are_one_clear_line(database_url: str) -> None:
+    circle = later_build(further(depends="0901_other"), further("0901_other", depends=FURTHER))
+    with pytest.raises(migrate.MigrationFailed, match=f"failed: {FURTHER}, 0901_other depend on each other$"):
+        migrate.apply_pending(database_url, bundle=circle)
 
 
 def test_pending_migrations_are_not_put_on_a_schema_that_is_too_new(database_url: str) -> None:

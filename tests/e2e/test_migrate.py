@@ -7,9 +7,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pexpect
+import psycopg2
 import pytest
 
 from tests.db.schemas import (
@@ -27,8 +29,9 @@ from tests.db.schemas import (
 from tests.support.processes import ROOT, UNSET
 from vm_webapp.cli import main
 from vm_webapp.db import migrate
-from vm_webapp.db.bundle import Bundle, own_bundle
+from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
 from vm_webapp.db.migrate.session import advisory_lock
+from vm_webapp.db.sessions import name_session
 
 FIRST, NEWEST = own_bundle().ids[0], own_bundle().ids[-1]
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -137,6 +140,7 @@ def test_a_dry_run_prints_the_sql_and_changes_nothing(cli: Cli, database_url: st
         (("down",), 2, "one of the arguments --to --steps is required"),
         (("down", "--steps", "0"), 2, "must be a whole number from 1 to"),
         (("down", "--to", FIRST, "--steps", "1"), 2, "not allowed with argument"),
+        (("export", ""), 2, "export needs the name of a new folder"),
         (("export",), 2, "the following arguments are required: DIR"),
         (("down", "--steps", "1"), 2, "there is no terminal to ask on: say --yes"),
         (("down", "--to", "0000_nowhere", "--yes"), 1, "0000_nowhere is not among the applied migrations"),
@@ -157,6 +161,7 @@ def test_what_cannot_be_done_is_one_clear_line(
 
 @pytest.mark.parametrize("arguments", [("up",), ("down", "--steps", "1", "--yes"), ("unlock",)])
 def test_only_one_migrate_runs(cli: Cli, database_url: str, arguments: tuple[str, ...]) -> None:
+    cli("down", "--steps", "1", "--yes")
     with advisory_lock(database_url):
         done = cli(*arguments)
     assert done.returncode == 1
@@ -199,6 +204,50 @@ def test_export_writes_what_plain_yoyo_needs(cli: Cli, tmp_path: Path) -> None:
     assert f"yoyo rollback --revision {NEWEST} {tmp_path / 'out'}" in done.stdout
     ups = [path.stem for path in (tmp_path / "out").glob("*.sql") if ".rollback" not in path.name]
     assert sorted(ups) == list(own_bundle().ids)
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        (further(FURTHER, "irreversible: the old names are gone"), "the old names are gone"),
+        (further(down=""), "it has no rollback file, or one that is empty"),
+    ],
+    ids=["irreversible", "no rollback"],
+)
+def test_export_says_what_plain_yoyo_would_only_unmark(
+    cli: Cli, database_url: str, tmp_path: Path, files: MigrationFiles, why: str
+) -> None:
+    migrate.apply_pending(database_url, bundle=later_build(files))
+    done = cli("export", str(tmp_path / "out"))
+    assert done.stdout == f"wrote {len(own_bundle().ids) + 1} migrations to {tmp_path / 'out'}\n"
+    assert done.stderr == f"{FURTHER} cannot be rolled back: {why}; plain yoyo would only unmark it\n"
+
+
+def test_each_step_is_told_when_it_is_done(cli: Cli, database_url: str) -> None:
+    run_sql(empty(database_url), "CREATE TABLE api_keys ()")
+    done = cli("up")
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == ["applied 0001_runs_and_stages", "applied 0002_idempotency_keys"]
+    assert done.stderr.startswith('vm_webapp: 0003_api_keys failed: relation "api_keys" already exists')
+
+    run_sql(database_url, "DROP TABLE api_keys")
+    bad = further(down="DROP TABLE nothing_like_that;")
+    last = further("0901_last", up="SELECT 1;", down="SELECT 1;", depends=FURTHER)
+    migrate.apply_pending(database_url, bundle=later_build(bad, last))
+    done = cli("down", "--steps", "2", "--yes")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == "rolled back 0901_last"
+    assert done.stderr.startswith(f"vm_webapp: rolling back {FURTHER} failed")
+
+
+@pytest.mark.parametrize("dry_run", [(), ("--dry-run",)])
+def test_up_names_the_apis_that_it_cannot_ask(cli: Cli, database_url: str, dry_run: tuple[str, ...]) -> None:
+    cli("down", "--to", FIRST, "--yes")
+    run_sql(database_url, "UPDATE _migration_archive SET oldest_build = '0000_older'")
+    with closing(psycopg2.connect(database_url, application_name=name_session("api", "0.0.1+old"))):
+        done = cli("up", *dry_run)
+    assert done.returncode == 0
+    assert done.stderr == f"APIs of 0.0.1+old are connected: they work on only if they know {FIRST}\n"
 
 
 @pytest.mark.parametrize(("answer", "code"), [("\n", 1), ("n\n", 1), ("\x04", 1), ("y\n", 0)])

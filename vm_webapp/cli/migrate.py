@@ -57,23 +57,31 @@ def run_migrate(settings: Settings, options: MigrateOptions) -> int:
         elif options.action == "unlock":
             print("removed a leftover lock" if migrate.unlock(url) else "there was no lock")
         elif options.action == "export":
-            _export(url, Path(options.folder))
+            _export(url, options.folder)
         elif options.action == "down":
             _down(url, options, embedded=embedded)
         else:
-            _up(url, options, embedded=embedded)
+            _up(url, options, settings.build, embedded=embedded)
     return 0
 
 
-def _up(url: str, options: MigrateOptions, *, embedded: bool) -> None:
+def _up(url: str, options: MigrateOptions, build: str, *, embedded: bool) -> None:
+    pending = migrate.pending_files(url)
+    if said := migrate.doubts_about_apis(url, pending, build):
+        print(said, file=sys.stderr)
     if options.dry_run:
-        pending = migrate.pending_files(url)
         _print_sql((f"{files.id}.sql", files.up) for files in pending)
         if not pending:
             print("nothing to apply")
         return
-    applied = migrate.apply_pending(url, heartbeat_seconds=options.heartbeat_seconds, break_leftover_lock=embedded)
-    print("\n".join(f"applied {id}" for id in applied) or "nothing to apply")
+    applied = migrate.apply_pending(
+        url,
+        heartbeat_seconds=options.heartbeat_seconds,
+        break_leftover_lock=embedded,
+        on_done=lambda id: print(f"applied {id}", flush=True),
+    )
+    if not applied:
+        print("nothing to apply")
     status = migrate.read_status(url)
     for id in status.edited:
         _warn_edited(id)
@@ -91,8 +99,13 @@ def _down(url: str, options: MigrateOptions, *, embedded: bool) -> None:
         return
     if not options.yes:
         _ask(len(plan.steps))
-    migrate.roll_back(url, plan, heartbeat_seconds=options.heartbeat_seconds, break_leftover_lock=embedded)
-    print("\n".join(f"rolled back {files.id}" for files in plan.steps))
+    migrate.roll_back(
+        url,
+        plan,
+        heartbeat_seconds=options.heartbeat_seconds,
+        break_leftover_lock=embedded,
+        on_done=lambda id: print(f"rolled back {id}", flush=True),
+    )
 
 
 def _ask(count: int) -> None:
@@ -106,11 +119,19 @@ def _ask(count: int) -> None:
         raise Conflict("nothing was changed")
 
 
-def _export(url: str, folder: Path) -> None:
-    ids = migrate.export_applied(url, folder)
-    print(f"wrote {len(ids)} migrations to {folder}")
-    if ids:
-        print(f"to roll back the newest: yoyo rollback --revision {ids[-1]} {folder}")
+def _export(url: str, folder: str) -> None:
+    if not folder:
+        raise ConfigurationError("export needs the name of a new folder")
+    written = migrate.export_applied(url, Path(folder))
+    print(f"wrote {len(written)} migrations to {folder}")
+    for files in written:
+        if files.no_way_back:
+            print(
+                f"{files.id} cannot be rolled back: {files.no_way_back}; plain yoyo would only unmark it",
+                file=sys.stderr,
+            )
+    if written and not written[-1].no_way_back:
+        print(f"to roll back the newest: yoyo rollback --revision {written[-1].id} {folder}")
 
 
 def _show_status(url: str) -> None:

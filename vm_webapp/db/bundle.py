@@ -44,8 +44,15 @@ class MigrationFiles:
 
     @property
     def irreversible(self) -> str | None:
-        """Return why it cannot be rolled back, None when it can."""
+        """Return why it says that it cannot be rolled back, None when it does not say so."""
         return self._headers().get("irreversible")
+
+    @property
+    def no_way_back(self) -> str:
+        """Why it cannot be rolled back; empty when it can."""
+        if self.irreversible is not None:
+            return self.irreversible or "it says it is irreversible"
+        return "" if self.has_rollback else "it has no rollback file, or one that is empty"
 
     @property
     def deferrable(self) -> bool:

@@ -7,6 +7,7 @@ what it finds in a folder. `docs/migrations.md` tells operators and authors the 
 
 from vm_webapp.db.migrate.archive import archive_applied
 from vm_webapp.db.migrate.down import DownPlan, export_applied, plan_down, roll_back
+from vm_webapp.db.migrate.live_apis import doubts_about_apis
 from vm_webapp.db.migrate.session import MigrationFailed, unlock
 from vm_webapp.db.migrate.status import SchemaStatus, compare, read_applied, read_status
 from vm_webapp.db.migrate.up import apply_pending, pending_files
@@ -18,6 +19,7 @@ __all__ = [
     "apply_pending",
     "archive_applied",
     "compare",
+    "doubts_about_apis",
     "export_applied",
     "pending_files",
     "plan_down",

@@ -5,7 +5,12 @@ Its table is made like yoyo's own, by code and once. It is never migrated: build
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import Any
+
+import psycopg2
 
 from vm_webapp.db.bundle import Bundle, MigrationFiles
 from vm_webapp.db.migrate.session import query
@@ -21,36 +26,49 @@ CREATE TABLE IF NOT EXISTS _migration_archive (
 )
 """
 KEEP = """
-INSERT INTO _migration_archive AS a (migration_id, up_sql, down_sql, sha256, oldest_build)
-VALUES (%(id)s, %(up)s, %(down)s, %(sha256)s, %(oldest_build)s)
+INSERT INTO _migration_archive AS a (migration_id, up_sql, down_sql, sha256, oldest_build, archived_at)
+VALUES (%(id)s, %(up)s, %(down)s, %(sha256)s, %(oldest_build)s, coalesce(%(applied_at)s, clock_timestamp()))
 ON CONFLICT (migration_id) DO UPDATE
    SET up_sql = excluded.up_sql, down_sql = excluded.down_sql, sha256 = excluded.sha256,
        oldest_build = excluded.oldest_build, archived_at = excluded.archived_at
 """
-# A row outlives a rollback. Of a migration that is applied it may be replaced only if it is about an earlier time.
-UNLESS_IT_STILL_APPLIES = """
- WHERE EXISTS (SELECT FROM _yoyo_log l
-                WHERE l.migration_id = a.migration_id AND l.operation IN ('rollback', 'unmark')
-                  AND l.created_at_utc > a.archived_at AT TIME ZONE 'UTC')
+# A row outlives a rollback, and a process that is killed. It is about what is applied now if it has the very time that
+# yoyo marked it with: equal, not later, because yoyo's clock is that of whoever applied.
+UNLESS_IT_APPLIES = " WHERE a.archived_at <> excluded.archived_at"
+STAMP = """
+UPDATE _migration_archive a SET archived_at = y.applied_at_utc AT TIME ZONE 'UTC'
+  FROM _yoyo_migration y WHERE y.migration_id = a.migration_id AND y.migration_id = %(id)s
+"""
+FORGET_UNLESS_APPLIED = """
+DELETE FROM _migration_archive a
+ WHERE migration_id = %(id)s AND NOT EXISTS (SELECT FROM _yoyo_migration y WHERE y.migration_id = a.migration_id)
 """
 
 
-def archive_before_apply(session: Any, migration: MigrationFiles) -> None:
-    """Keep the files of a migration that is about to be applied."""
+@contextmanager
+def archived(session: Any, migration: MigrationFiles) -> Iterator[None]:
+    """Keep the files of a migration that the block applies, before it does; forget them when it fails."""
     _create(session)
-    _keep(session, KEEP, migration)
+    _keep(session, KEEP, migration, applied_at=None)
+    try:
+        yield
+    except Exception:
+        with suppress(psycopg2.Error):  # The block's error is the one to tell.
+            _execute(session, FORGET_UNLESS_APPLIED, id=migration.id)
+        raise
+    _execute(session, STAMP, id=migration.id)
 
 
 def archive_applied(session: Any, bundle: Bundle) -> None:
-    """Keep the files of those migrations of a bundle that are applied and not in the archive yet.
+    """Keep the files of those migrations of a bundle that are applied and not in the archive as they were applied.
 
     What was applied by plain ``yoyo`` comes in this way, through ``migrations/post-apply.py``.
     """
     _create(session)
-    applied = {found["migration_id"] for found in query(session, "SELECT migration_id FROM _yoyo_migration")}
-    for id in bundle.ids:
-        if id in applied:
-            _keep(session, KEEP + UNLESS_IT_STILL_APPLIES, bundle.migrations[id])
+    marks = "SELECT migration_id AS id, applied_at_utc AT TIME ZONE 'UTC' AS applied_at FROM _yoyo_migration"
+    for found in query(session, marks):
+        if found["id"] in bundle.migrations:
+            _keep(session, KEEP + UNLESS_IT_APPLIES, bundle.migrations[found["id"]], applied_at=found["applied_at"])
 
 
 def read_archive(session: Any) -> dict[str, MigrationFiles]:
@@ -70,15 +88,19 @@ def _create(session: Any) -> None:
             cursor.execute(CREATE)
 
 
-def _keep(session: Any, statement: str, migration: MigrationFiles) -> None:
+def _keep(session: Any, statement: str, migration: MigrationFiles, *, applied_at: datetime | None) -> None:
+    _execute(
+        session,
+        statement,
+        id=migration.id,
+        up=migration.up,
+        down=migration.down,
+        sha256=migration.sha256,
+        oldest_build=migration.oldest_build,
+        applied_at=applied_at,
+    )
+
+
+def _execute(session: Any, statement: str, **params: Any) -> None:
     with session.cursor() as cursor:
-        cursor.execute(
-            statement,
-            {
-                "id": migration.id,
-                "up": migration.up,
-                "down": migration.down,
-                "sha256": migration.sha256,
-                "oldest_build": migration.oldest_build,
-            },
-        )
+        cursor.execute(statement, params)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,15 @@ from typing import Any
 from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
 from vm_webapp.db.migrate.archive import read_archive
 from vm_webapp.db.migrate.live_workers import refuse_to_roll_back
-from vm_webapp.db.migrate.session import advisory_lock, direct_session, laid_out, locked_yoyo, named_failure, query
+from vm_webapp.db.migrate.session import (
+    advisory_lock,
+    direct_session,
+    laid_out,
+    locked_yoyo,
+    named_failure,
+    query,
+    refuse_other_hashes,
+)
 from vm_webapp.db.migrate.status import read_applied, refuse_empty
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
 
@@ -22,11 +30,11 @@ class DownPlan:
 
     Attributes:
         steps: the migrations to roll back, newest first.
-        stays: the applied migrations that stay, oldest first.
+        stays: the ids of the applied migrations that stay, oldest first.
     """
 
     steps: tuple[MigrationFiles, ...]
-    stays: tuple[MigrationFiles, ...]
+    stays: tuple[str, ...]
 
 
 def plan_down(url: str, *, to: str | None = None, steps: int | None = None, bundle: Bundle | None = None) -> DownPlan:
@@ -48,18 +56,23 @@ def plan_down(url: str, *, to: str | None = None, steps: int | None = None, bund
     count = _count_after(applied, to) if to is not None else steps or 0
     if count > len(applied):
         raise InvalidInput(f"there are only {len(applied)} applied migrations")
-    _refuse_missing(id for id, files in list(applied.items())[len(applied) - count :] if files is None)
-    found = [files for files in applied.values() if files is not None]
-    stays, chosen = found[: len(found) - count], found[len(found) - count :]
-    for files in reversed(chosen):
-        if files.irreversible is not None:
-            raise Conflict(f"{files.id} cannot be rolled back: {files.irreversible or 'it says it is irreversible'}")
-        if not files.has_rollback:
-            raise Conflict(f"{files.id} cannot be rolled back: it has no rollback file, or one that is empty")
-    return DownPlan(tuple(reversed(chosen)), tuple(stays))
+    ids = list(applied)
+    stays, chosen = ids[: len(ids) - count], ids[len(ids) - count :]
+    going = _refuse_missing({id: applied[id] for id in reversed(chosen)})
+    for files in going:
+        if files.no_way_back:
+            raise Conflict(f"{files.id} cannot be rolled back: {files.no_way_back}")
+    return DownPlan(going, tuple(stays))
 
 
-def roll_back(url: str, plan: DownPlan, *, heartbeat_seconds: float | None, break_leftover_lock: bool = False) -> None:
+def roll_back(
+    url: str,
+    plan: DownPlan,
+    *,
+    heartbeat_seconds: float | None,
+    break_leftover_lock: bool = False,
+    on_done: Callable[[str], None] = lambda id: None,
+) -> None:
     """Carry out a plan.
 
     Args:
@@ -68,43 +81,42 @@ def roll_back(url: str, plan: DownPlan, *, heartbeat_seconds: float | None, brea
         heartbeat_seconds: how old a worker's heartbeat may be to count as alive; None rolls back although live
             workers need what goes.
         break_leftover_lock: see ``apply_pending``.
+        on_done: called with the id of each migration once it is rolled back.
 
     Raises:
         Conflict: live workers need the schema, somebody else is migrating, or the schema is no longer what was planned.
         MigrationFailed: a rollback was refused; that migration is still applied, newer ones are not.
     """
     with advisory_lock(url) as session:
-        if set(read_applied(partial(query, session))) != {files.id for files in (*plan.stays, *plan.steps)}:
+        if set(read_applied(partial(query, session))) != {*plan.stays, *(files.id for files in plan.steps)}:
             raise Conflict("the schema has changed since the plan was made: look at it again")
         if heartbeat_seconds is not None:
             refuse_to_roll_back(session, plan.steps, heartbeat_seconds)
         with named_failure("the rollback"), locked_yoyo(url, break_leftover_lock=break_leftover_lock) as yoyo:
-            _roll_back(yoyo, plan)
+            _roll_back(yoyo, plan, on_done)
 
 
-def export_applied(url: str, folder: Path, bundle: Bundle | None = None) -> tuple[str, ...]:
+def export_applied(url: str, folder: Path, bundle: Bundle | None = None) -> tuple[MigrationFiles, ...]:
     """Lay the files of every applied migration into a folder of its own, for plain ``yoyo rollback``.
 
     Returns:
-        The ids, oldest first.
+        What was written, oldest first.
 
     Raises:
         InvalidInput: the folder has something in it, or cannot be written.
         Conflict: the files of a migration are nowhere to be found.
     """
     with direct_session(url) as session:
-        applied = _applied_files(session, bundle or own_bundle())
-    _refuse_missing(id for id, files in applied.items() if files is None)
+        applied = _refuse_missing(_applied_files(session, bundle or own_bundle()))
     try:
         if folder.exists() and any(folder.iterdir()):
             raise InvalidInput(f"{folder} is not empty: name a new folder")
         folder.mkdir(parents=True, exist_ok=True)
-        for files in applied.values():
-            assert files is not None
+        for files in applied:
             files.write_to(folder)
     except OSError as error:
         raise InvalidInput(f"{folder} cannot be written: {error.strerror}") from error
-    return tuple(applied)
+    return applied
 
 
 def _applied_files(session: Any, bundle: Bundle) -> dict[str, MigrationFiles | None]:
@@ -120,17 +132,22 @@ def _count_after(applied: dict[str, MigrationFiles | None], to: str) -> int:
     return len(applied) - 1 - list(applied).index(to)
 
 
-def _refuse_missing(ids: Iterable[str]) -> None:
-    if missing := ", ".join(ids):
+def _refuse_missing(applied: dict[str, MigrationFiles | None]) -> tuple[MigrationFiles, ...]:
+    if missing := ", ".join(id for id, files in applied.items() if files is None):
         raise Conflict(
             f"the files of {missing} are neither in the archive nor in this build: use the one that has them"
         )
+    return tuple(files for files in applied.values() if files is not None)
 
 
-def _roll_back(yoyo: Any, plan: DownPlan) -> None:
-    with laid_out((*plan.stays, *plan.steps)) as migrations:
+def _roll_back(yoyo: Any, plan: DownPlan, on_done: Callable[[str], None]) -> None:
+    # What stays is only there to be depended on, so its files need not be known.
+    stays = (MigrationFiles(id, "SELECT 1;", "") for id in plan.stays)
+    with laid_out((*stays, *plan.steps)) as migrations:
         chosen = {files.id for files in plan.steps}
-        for migration in yoyo.to_rollback(migrations):
-            if migration.id in chosen:
-                with named_failure(f"rolling back {migration.id}"):
-                    yoyo.rollback_one(migration)
+        found = [migration for migration in yoyo.to_rollback(migrations) if migration.id in chosen]
+        refuse_other_hashes(found, chosen)
+        for migration in found:
+            with named_failure(f"rolling back {migration.id}"):
+                yoyo.rollback_one(migration)
+            on_done(migration.id)

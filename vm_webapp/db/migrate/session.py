@@ -5,8 +5,8 @@ from __future__ import annotations
 import getpass
 import glob
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -16,6 +16,7 @@ import psycopg2
 from psycopg2 import errors
 from yoyo import get_backend, read_migrations
 from yoyo.exceptions import BadMigration, LockTimeout
+from yoyo.topologicalsort import CycleError
 
 from vm_webapp.db.bundle import MigrationFiles
 from vm_webapp.db.pool import Row
@@ -25,6 +26,11 @@ ADVISORY_LOCK = 0x766D_6D69_6772  # "vmmigr": any number that nothing else in th
 # Everybody else queues behind a lock that DDL waits for, so the wait is as bounded as the holding.
 LOCK_TIMEOUT = "1s"
 STATEMENT_TIMEOUT = "15min"
+# yoyo quotes the names of its tables, people and this program do not.
+LIVE_YOYO = """
+SELECT pid FROM pg_stat_activity
+ WHERE datname = current_database() AND pid <> pg_backend_pid() AND query ~ '"_?yoyo_' ORDER BY backend_start
+"""
 
 
 class MigrationFailed(VMError):
@@ -37,11 +43,16 @@ def unlock(url: str) -> bool:
     """Remove the lock row that a killed yoyo left behind; return whether there was one.
 
     Raises:
-        Conflict: a migration is running in this moment.
+        Conflict: a migration is running in this moment, or plain ``yoyo`` is connected.
     """
-    with advisory_lock(url) as session:
+    with advisory_lock(url) as session, named_failure("removing the lock"):
         if lock_holder(session) is None:
             return False
+        if live := query(session, LIVE_YOYO):
+            raise Conflict(
+                "plain yoyo is connected and may hold the lock: wait until it is done, or end it with"
+                f" SELECT pg_terminate_backend({live[0]['pid']})"
+            )
         with session.cursor() as cursor:
             cursor.execute("DELETE FROM yoyo_lock")
             return bool(cursor.rowcount)
@@ -49,9 +60,7 @@ def unlock(url: str) -> bool:
 
 def lock_holder(session: Any) -> int | None:
     """Return the process id in yoyo's lock row, None when nobody has locked."""
-    if not query(session, "SELECT to_regclass('yoyo_lock') IS NOT NULL AS found")[0]["found"]:
-        return None
-    found = query(session, "SELECT pid FROM yoyo_lock")
+    found = query(session, "SELECT pid FROM yoyo_lock") if _has_lock_table(session) else []
     return int(found[0]["pid"]) if found else None
 
 
@@ -74,7 +83,12 @@ def advisory_lock(url: str) -> Iterator[Any]:
     with direct_session(url) as session:
         if not query(session, "SELECT pg_try_advisory_lock(%(lock)s) AS got", lock=ADVISORY_LOCK)[0]["got"]:
             raise Conflict("another process is migrating this database; try again when it is done")
-        yield session
+        try:
+            yield session
+        finally:
+            # A server ends a closed session a moment later; a session that broke has lost its lock.
+            with suppress(psycopg2.Error):
+                query(session, "SELECT pg_advisory_unlock(%(lock)s)", lock=ADVISORY_LOCK)
 
 
 @contextmanager
@@ -102,10 +116,12 @@ def locked_yoyo(url: str, *, break_leftover_lock: bool) -> Iterator[Any]:
 
     Raises:
         Conflict: the lock row is held, or was left behind.
+        psycopg2.Error: the lock row cannot be written.
     """
     _name_the_user()
     backend = cast(Any, get_backend(_with_timeouts(url)))
     try:
+        _refuse_unwritable(backend)
         if break_leftover_lock:
             backend.break_lock()
         with backend.lock(timeout=1):
@@ -126,6 +142,15 @@ def laid_out(migrations: Iterable[MigrationFiles]) -> Iterator[Any]:
         yield read_migrations(glob.escape(folder))
 
 
+def refuse_other_hashes(found: Iterable[Any], expected: Collection[str]) -> None:
+    """Raise MigrationFailed unless yoyo has found exactly these ids to do: it goes by a hash of the id."""
+    if wrong := ", ".join(sorted({migration.id for migration in found} ^ set(expected))):
+        raise MigrationFailed(
+            f"{wrong} stands in _yoyo_migration with a hash that is not its id's, so that yoyo does not find it:"
+            " set migration_hash to encode(sha256(migration_id::bytea), 'hex')"
+        )
+
+
 @contextmanager
 def named_failure(what: str) -> Iterator[None]:
     """Raise what goes wrong in the block as an error of one line that begins with ``what``."""
@@ -133,6 +158,9 @@ def named_failure(what: str) -> Iterator[None]:
         yield
     except BadMigration as error:
         raise MigrationFailed(f"{what} failed: {error}") from error
+    except CycleError as error:
+        circle = ", ".join(migration.id for migration in error.args[1])
+        raise MigrationFailed(f"{what} failed: {circle} depend on each other") from error
     except errors.LockNotAvailable as error:
         raise Conflict(
             f"{what} failed: a table was in use for longer than {LOCK_TIMEOUT}; nothing of it was done, try again"
@@ -161,6 +189,17 @@ def _connect(url: str) -> Any:
         raise ConfigurationError("VM_DB_URL is not a PostgreSQL URL that libpq understands") from None
     session.autocommit = True
     return session
+
+
+def _has_lock_table(session: Any) -> bool:
+    return bool(query(session, "SELECT to_regclass('yoyo_lock') IS NOT NULL AS found")[0]["found"])
+
+
+def _refuse_unwritable(backend: Any) -> None:
+    # yoyo takes any error of these for a lock that somebody holds.
+    if not _has_lock_table(backend.connection):
+        backend.execute(backend.format_sql(backend.create_lock_table_sql))
+    backend.execute("INSERT INTO yoyo_lock SELECT * FROM yoyo_lock WHERE false")
 
 
 def _with_timeouts(url: str) -> str:

@@ -52,8 +52,10 @@ class SchemaStatus:
     def obstacle(self) -> str:
         """Why the build cannot work on this schema and what to do about it; empty when it can."""
         if self.too_new:
-            back = f"python -m vm_webapp migrate down --to {self.applied[-1]}" if self.applied else "roll it back"
-            return f"the database has {', '.join(self.too_new)}, too new for this build: deploy a newer one, or {back}"
+            return (
+                f"the database has {', '.join(self.too_new)}, too new for this build:"
+                f" deploy a newer one, or {self._way_back()}"
+            )
         if self.needed:
             return f"the database lacks {', '.join(self.needed)}: run python -m vm_webapp migrate"
         return ""
@@ -64,6 +66,14 @@ class SchemaStatus:
         if self.pending:
             return f"{', '.join(self.pending)} can still be applied: run python -m vm_webapp migrate"
         return f"the database also has {', '.join(self.unknown)}, on which this build runs" if self.unknown else ""
+
+    def _way_back(self) -> str:
+        stays = [id for id in (*self.applied, *self.unknown) if id < min(self.too_new)]
+        if not stays:
+            return "roll it back"
+        down = f"python -m vm_webapp migrate down --to {max(stays)}"
+        own = [id for id in self.applied if id not in stays]
+        return f"{down} (which also takes back {', '.join(own)}), then migrate up" if own else down
 
 
 def read_status(url: str, bundle: Bundle | None = None) -> SchemaStatus:
@@ -102,7 +112,6 @@ def compare(bundle: Bundle, found: Mapping[str, Applied], holder: int | None = N
         MigrationFailed: the build has no migrations.
     """
     refuse_empty(bundle)
-    newest = bundle.ids[-1]
     unknown = tuple(id for id in found if id not in bundle.migrations)
     pending = tuple(id for id in bundle.ids if id not in found)
     return SchemaStatus(
@@ -110,7 +119,8 @@ def compare(bundle: Bundle, found: Mapping[str, Applied], holder: int | None = N
         pending=pending,
         unknown=unknown,
         needed=tuple(id for id in pending if not bundle.migrations[id].deferrable),
-        too_new=tuple(id for id in unknown if _needs_newer(found[id], newest)),
+        # Not "a later id": what came from another branch may stand between two that the build has.
+        too_new=tuple(id for id in unknown if found[id].oldest_build not in bundle.migrations),
         edited=tuple(
             id for id in bundle.ids if id in found and found[id].sha256 not in (None, bundle.migrations[id].sha256)
         ),
@@ -123,7 +133,3 @@ def refuse_empty(bundle: Bundle) -> None:
     """Raise MigrationFailed for a bundle without migrations: the installation is damaged."""
     if not bundle.ids:
         raise MigrationFailed(NONE_BUNDLED)
-
-
-def _needs_newer(said: Applied, newest: str) -> bool:
-    return said.oldest_build is None or said.oldest_build > newest

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
-from vm_webapp.db.migrate.archive import archive_applied, archive_before_apply
+from vm_webapp.db.migrate.archive import archive_applied, archived
 from vm_webapp.db.migrate.live_workers import refuse_to_apply
-from vm_webapp.db.migrate.session import advisory_lock, laid_out, locked_yoyo, named_failure, query
-from vm_webapp.db.migrate.status import compare, read_applied, read_status
+from vm_webapp.db.migrate.session import (
+    advisory_lock,
+    laid_out,
+    locked_yoyo,
+    named_failure,
+    query,
+    refuse_other_hashes,
+)
+from vm_webapp.db.migrate.status import SchemaStatus, compare, read_applied, read_status
 from vm_webapp.errors import Conflict
 
 
@@ -26,8 +33,11 @@ def apply_pending(
     bundle: Bundle | None = None,
     heartbeat_seconds: float | None = None,
     break_leftover_lock: bool = False,
+    on_done: Callable[[str], None] = lambda id: None,
 ) -> tuple[str, ...]:
     """Apply what the build has and the database lacks; with nothing pending, change nothing but fill the archive.
+
+    Where there is nothing to do it asks for no lock, so that a process can start while another one migrates.
 
     Args:
         url: the database.
@@ -36,6 +46,7 @@ def apply_pending(
             cannot run on what comes.
         break_leftover_lock: remove a lock row that a killed yoyo left. Right only where nobody else can be running
             plain ``yoyo``: on a database that this program embeds.
+        on_done: called with the id of each migration once it is applied.
 
     Returns:
         The ids applied, in order.
@@ -47,6 +58,9 @@ def apply_pending(
         MigrationFailed: a migration was refused; those before it are applied.
     """
     bundle = bundle or own_bundle()
+    status = read_status(url, bundle)
+    if not status.pending and not _gaps(status, bundle):
+        return ()
     with advisory_lock(url) as session:
         status = compare(bundle, read_applied(partial(query, session)))
         if status.pending and status.too_new:
@@ -56,18 +70,26 @@ def apply_pending(
             if heartbeat_seconds is not None:
                 refuse_to_apply(session, pending, heartbeat_seconds)
             with named_failure("the migration"), locked_yoyo(url, break_leftover_lock=break_leftover_lock) as yoyo:
-                _apply(session, yoyo, bundle, pending)
-        if set(status.unarchived) & set(bundle.ids):
+                _apply(session, yoyo, bundle, pending, on_done)
+        if _gaps(status, bundle):
             with named_failure("filling the archive"):
                 archive_applied(session, bundle)
         return status.pending
 
 
-def _apply(session: Any, yoyo: Any, bundle: Bundle, pending: Iterable[MigrationFiles]) -> None:
+def _gaps(status: SchemaStatus, bundle: Bundle) -> set[str]:
+    return set(status.unarchived) & set(bundle.ids)
+
+
+def _apply(
+    session: Any, yoyo: Any, bundle: Bundle, pending: Iterable[MigrationFiles], on_done: Callable[[str], None]
+) -> None:
     with laid_out(bundle.migrations.values()) as migrations:
         wanted = {files.id: files for files in pending}
+        found = list(yoyo.to_apply(migrations))
+        refuse_other_hashes(found, wanted)
         # Not yoyo's loop over them: that one skips a migration it cannot read, and says nothing.
-        for migration in yoyo.to_apply(migrations):
-            with named_failure(migration.id):
-                archive_before_apply(session, wanted[migration.id])
+        for migration in found:
+            with named_failure(migration.id), archived(session, wanted[migration.id]):
                 yoyo.apply_one(migration)
+            on_done(migration.id)

@@ -1,0 +1,105 @@
+"""Changes of the schema under live processes: workers are asked first, APIs are named."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from uuid import uuid4
+
+import psycopg2
+import pytest
+
+from tests.db.schemas import FURTHER, applied, compatible, further, later_build
+from vm_webapp.db import migrate
+from vm_webapp.db.bundle import MigrationFiles, own_bundle
+from vm_webapp.db.pool import execute, transaction
+from vm_webapp.db.sessions import name_session
+from vm_webapp.errors import Conflict
+from vm_webapp.runs.heartbeat import FRESH_SECONDS, Beat, WorkerIdentity, WorkerState, write_heartbeat
+
+NEWEST = own_bundle().ids[-1]
+
+
+def down(url: str, *, force: bool = False) -> list[str]:
+    """Roll back what this build does not have; return what went."""
+    plan = migrate.plan_down(url, to=NEWEST)
+    migrate.roll_back(url, plan, heartbeat_seconds=None if force else FRESH_SECONDS)
+    return [files.id for files in plan.steps]
+
+
+@pytest.mark.parametrize(
+    ("state", "age", "newest", "needs"),
+    [
+        ("working", 0, FURTHER, True),
+        ("starting", 0, FURTHER, True),
+        ("draining", 0, "0999_later_still", True),
+        ("working", 0, NEWEST, False),
+        ("working", FRESH_SECONDS + 1, FURTHER, False),
+        ("stopped", 0, FURTHER, False),
+    ],
+)
+def test_live_workers_keep_the_schema_they_need(
+    database: str, state: WorkerState, age: int, newest: str, needs: bool
+) -> None:
+    migrate.apply_pending(database, bundle=later_build(compatible()))
+    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4, newest_migration=newest), Beat(state, 0))
+    with transaction():
+        execute("UPDATE worker_heartbeats SET last_tick_at = now() - %(age)s * interval '1 s'", age=age)
+    if needs:
+        with pytest.raises(Conflict, match=f"1 live .* need {FURTHER}: .*--force"):
+            down(database)
+        assert applied(database)[-1] == FURTHER
+    assert down(database, force=needs) == [FURTHER]
+
+
+@pytest.mark.parametrize(
+    ("state", "age", "oldest_build", "hinders"),
+    [
+        ("working", 0, FURTHER, True),
+        ("draining", 0, FURTHER, True),
+        ("working", 0, NEWEST, False),
+        ("starting", 0, FURTHER, False),
+        ("stopped", 0, FURTHER, False),
+        ("working", FRESH_SECONDS + 1, FURTHER, False),
+    ],
+)
+def test_live_workers_keep_out_what_they_cannot_run_on(
+    database: str, state: WorkerState, age: int, oldest_build: str, hinders: bool
+) -> None:
+    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Beat(state, 0))
+    with transaction():
+        execute("UPDATE worker_heartbeats SET last_tick_at = now() - %(age)s * interval '1 s'", age=age)
+    later = later_build(further(FURTHER, f"oldest build: {oldest_build}"))
+    if hinders:
+        with pytest.raises(Conflict, match=f"1 live .* cannot run on {FURTHER}: .*--force"):
+            migrate.apply_pending(database, bundle=later, heartbeat_seconds=FRESH_SECONDS)
+        assert applied(database)[-1] == NEWEST
+    asked = None if hinders else FRESH_SECONDS
+    assert migrate.apply_pending(database, bundle=later, heartbeat_seconds=asked) == (FURTHER,)
+
+
+def test_a_migration_that_its_build_can_do_without_goes_under_live_workers(database: str) -> None:
+    migrate.apply_pending(database, bundle=later_build(further(FURTHER, "deferrable: only an index")))
+    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4, newest_migration=FURTHER), Beat("working", 0))
+    assert down(database) == [FURTHER]
+
+
+@pytest.mark.parametrize(
+    ("pending", "said"),
+    [
+        (
+            further(FURTHER, f"oldest build: {NEWEST}"),
+            f"APIs of 0.0.1+old, 0.0.2 are connected: they work on only if they know {NEWEST}",
+        ),
+        (further(FURTHER, f"oldest build: {own_bundle().ids[0]}"), ""),
+        (None, ""),
+    ],
+    ids=["asks for a newer build", "asks for no newer one", "nothing"],
+)
+def test_apis_of_other_builds_are_named(database_url: str, pending: MigrationFiles | None, said: str) -> None:
+    files = (pending,) if pending else ()
+    assert migrate.doubts_about_apis(database_url, files, "1.0.0") == ""
+    names = [name_session("api", "0.0.2"), name_session("api", "0.0.1+old"), name_session("worker", "0.0.1")]
+    with ExitStack() as stack:
+        for name in (*names, name_session("api", "1.0.0")):
+            stack.enter_context(closing(psycopg2.connect(database_url, application_name=name)))
+        assert migrate.doubts_about_apis(database_url, files, "1.0.0") == said
