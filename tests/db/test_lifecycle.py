@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from uuid import UUID, uuid4
 
+import psycopg2
 import pytest
 
+from tests.db.stages import read
 from vm_webapp.db.pool import execute, row, rows, transaction
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
 from vm_webapp.llm.base import Completion
@@ -149,6 +152,29 @@ def test_renewal_returns_exactly_the_tokens_that_still_hold() -> None:
     assert renew_leases([held.token, lost.token, uuid4()]) == {held.token}
 
 
+def test_a_stage_that_somebody_has_locked_costs_the_others_no_lease(database: str) -> None:
+    locked, free = claim(create()), claim(create())
+    expire_leases()
+    with closing(psycopg2.connect(database)) as session, session.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM stages WHERE id = %s FOR UPDATE", (str(locked.stage_id),))
+        assert renew_leases([locked.token, free.token]) == {locked.token, free.token}
+        assert lifecycle.rescue_expired_leases().queued == ()
+    (renewed,) = read("SELECT id FROM stages WHERE lease_expires_at > clock_timestamp()")
+    assert renewed["id"] == free.stage_id
+    assert renew_leases([locked.token, free.token]) == {locked.token, free.token}
+    assert lifecycle.rescue_expired_leases().queued == ()
+
+
+def test_a_claim_repeated_after_a_lost_commit_recognises_its_own_work() -> None:
+    created = create()
+    (stage_id,), token = created.due_stage_ids, uuid4()
+    first = lifecycle.claim_stage(stage_id, WORKER, token=token)
+    assert first is not None
+    assert lifecycle.claim_stage(stage_id, WORKER, token=token) == first
+    assert lifecycle.claim_stage(stage_id, WORKER, token=uuid4()) is None
+    assert [event.type for event in queries.list_events(created.run.id, after=0, limit=9)].count("stage.started") == 1
+
+
 def test_a_lost_lease_is_abandoned_and_its_call_canceled() -> None:
     held, lost = claim(create()), claim(create())
     leases, canceled = HeldLeases(), threading.Event()
@@ -156,7 +182,7 @@ def test_a_lost_lease_is_abandoned_and_its_call_canceled() -> None:
         gone.on_abandon(canceled.set)
         lifecycle.cancel_run_if_open(lost.run_id, actor="tests")
         assert leases.renew_once() == (lost.token,)
-        assert (kept.abandoned, gone.abandoned, canceled.is_set()) == (False, True, True)
+        assert (kept.why_abandoned, gone.why_abandoned, canceled.is_set()) == (None, "lost", True)
 
 
 def test_a_thread_that_died_or_overran_keeps_nothing_alive() -> None:

@@ -58,4 +58,4 @@ def test_a_batch_of_lost_leases_takes_as_many_statements_as_one(statements: list
     expire_leases()
     statements.clear()
     assert len(lifecycle.rescue_expired_leases().queued) == 12
-    assert len(statements) == 2
+    assert len(statements) == 3

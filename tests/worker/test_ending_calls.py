@@ -11,13 +11,16 @@ import pytest
 from dramatiq import Worker
 
 from actors import broker
-from tests.fakes.behaviours import GOOD, Behaviour, delayed, stalled
+from tests.fakes.behaviours import GOOD, Behaviour, delayed, refusal, stalled
 from tests.fakes.model_server import ModelServer
 from tests.support.runs import create_and_ring, read, types, wait_until_still
 from tests.support.waiting import eventually
 from tests.worker.conftest import StartWorker
 from vm_webapp.db.pool import execute, transaction
-from vm_webapp.runs import lifecycle, queries
+from vm_webapp.errors import DatabaseUnavailable
+from vm_webapp.runs import lifecycle, queries, stage_runner
+from vm_webapp.runs.mirror import ArtifactMirror
+from vm_webapp.workflows.loader import load_catalog
 
 SILENT = Behaviour(silent=True)
 
@@ -59,8 +62,93 @@ def test_a_call_past_its_deadline_is_ended_and_counted(start_worker: StartWorker
         runner = broker.service.runtime.runner
         (held,) = runner.leases._snapshot()
         held.give_up_at = 0.0
-        eventually(lambda: "stage.released" in types(run_id), "the attempt is given up")
-        assert wait_until_still(run_id).status == "completed"
+        told = eventually(
+            lambda: read("SELECT data FROM events WHERE type = 'stage.retry_scheduled'"), "it is given up"
+        )
+        assert (told[0]["data"]["code"], told[0]["data"]["counted"]) == ("llm_timeout", True)
+        assert "stage.released" not in types(run_id)
+        assert read("SELECT failures FROM stages WHERE attempt > 0") == [{"failures": 1}]
+
+
+def test_a_call_that_begins_late_gets_what_is_left_of_its_time(
+    start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_documents, given = queries.newest_documents, list[float]()
+    until = time.monotonic() + 1.5
+
+    def be_away_for_a_moment(run_id: UUID) -> dict[str, str]:
+        if time.monotonic() < until:
+            raise DatabaseUnavailable("away")
+        return read_documents(run_id)
+
+    monkeypatch.setattr(stage_runner.queries, "newest_documents", be_away_for_a_moment)
+    with start_worker():
+        calls = broker.service.runtime.runner._calls
+        submit = calls.submit
+
+        def note(*arguments: Any, timeout_seconds: float, **others: Any) -> Any:
+            given.append(timeout_seconds)
+            return submit(*arguments, timeout_seconds=timeout_seconds, **others)
+
+        monkeypatch.setattr(calls, "submit", note)
+        run = wait_until_still(create_and_ring("smoke"))
+    assert run.status == "completed"
+    whole = load_catalog().get("smoke").stages[0].timeout_seconds
+    assert whole - 3 < given[0] < whole - 1
+
+
+@pytest.mark.parametrize("step", ["finish_stage_if_held", "fail_attempt_if_held"])
+def test_an_attempt_whose_end_cannot_be_written_says_so_and_is_tried_again(
+    start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch, model: ModelServer, step: str
+) -> None:
+    write, tries = getattr(lifecycle, step), 0
+
+    def refuse_once(*arguments: Any, **others: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise ValueError("A string literal cannot contain NUL (0x00) characters.")
+        return write(*arguments, **others)
+
+    monkeypatch.setattr(lifecycle, step, refuse_once)
+    if step == "fail_attempt_if_held":
+        model.enqueue(refusal(500, "server_error", "boom"))
+    with start_worker(**kimi(model)):
+        run_id = create_and_ring("content_calendar")
+        told = eventually(lambda: read("SELECT data FROM events WHERE type = 'stage.retry_scheduled'"), "a retry")
+    assert told[0]["data"]["code"] == "internal_error"
+    assert read("SELECT rescues, failures FROM stages WHERE attempt > 0") == [{"rescues": 0, "failures": 1}]
+    assert types(run_id)[-1] == "stage.retry_scheduled"
+
+
+def test_what_goes_wrong_after_a_finish_does_not_stop_the_run(
+    start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(*_: Any, **__: Any) -> bool:
+        raise ValueError("no such disk")
+
+    monkeypatch.setattr(ArtifactMirror, "write", break_down)
+    with start_worker():
+        assert wait_until_still(create_and_ring("content_calendar")).status == "completed"
+
+
+def test_a_claim_whose_commit_is_lost_is_carried_all_the_same(
+    start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim, lost = lifecycle.claim_stage, list[UUID]()
+
+    def lose_the_first_answer(stage_id: UUID, *arguments: Any, **others: Any) -> Any:
+        claimed = claim(stage_id, *arguments, **others)
+        if claimed and not lost:
+            lost.append(stage_id)
+            raise DatabaseUnavailable("the connection broke in COMMIT")
+        return claimed
+
+    monkeypatch.setattr(lifecycle, "claim_stage", lose_the_first_answer)
+    with start_worker():
+        assert wait_until_still(create_and_ring("smoke")).status == "completed"
+    assert lost
+    assert read("SELECT attempt, rescues FROM stages") == [{"attempt": 1, "rescues": 0}]
 
 
 def test_a_lost_lease_ends_the_call_and_its_result_is_not_written(

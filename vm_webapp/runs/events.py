@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -30,14 +31,21 @@ def append_events(run_id: UUID, actor: str, *events: NewEvent) -> None:
         actor: who made it happen: ``worker``, ``api``, a person's name.
         events: one or more, in order.
     """
-    parameters: dict[str, Any] = {"run_id": run_id, "actor": actor}
+    append_events_of_runs(actor, [(run_id, event) for event in events])
+
+
+def append_events_of_runs(actor: str, events: Sequence[tuple[UUID, NewEvent]]) -> None:
+    """Like ``append_events``, for several runs in one statement: each event comes with its run, whose lock is held."""
+    parameters: dict[str, Any] = {"actor": actor}
     values = []
-    for number, event in enumerate(events):
-        values.append(f"(%(run_id)s, %(stage{number})s, %(type{number})s, %(actor)s, %(data{number})s)")
+    for number, (run_id, event) in enumerate(events):
+        values.append(f"(%(run{number})s, %(stage{number})s, %(type{number})s, %(actor)s, %(data{number})s)")
         parameters |= {
+            f"run{number}": run_id,
             f"stage{number}": event.stage,
             f"type{number}": event.type,
             f"data{number}": json(event.data),
         }
     execute(f"INSERT INTO events (run_id, stage, type, actor, data) VALUES {', '.join(values)}", **parameters)
-    wake_after_commit(run_id)
+    for run_id in {run_id for run_id, _ in events}:
+        wake_after_commit(run_id)

@@ -7,10 +7,13 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 from uuid import UUID
 
 from vm_webapp.db.pool import rows, transaction
 from vm_webapp.runs.states import LEASE_GRACE_SECONDS, LEASE_SECONDS
+
+WhyAbandoned = Literal["lost", "overran", "draining"]
 
 
 @dataclass(eq=False)
@@ -19,40 +22,42 @@ class HeldLease:
 
     Attributes:
         token: the fencing token.
+        deadline: monotonic time until which the attempt may work.
         give_up_at: monotonic time after which nothing keeps the lease alive, whatever its thread does.
     """
 
     token: UUID
+    deadline: float
     give_up_at: float
     thread: threading.Thread = field(default_factory=threading.current_thread)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _abandoned: bool = False
+    _why_abandoned: WhyAbandoned | None = None
     _cancel: Callable[[], object] | None = None
 
     @property
-    def abandoned(self) -> bool:
-        """Whether the attempt should stop: the stage is no longer ours, or is about to be handed back."""
-        return self._abandoned
+    def why_abandoned(self) -> WhyAbandoned | None:
+        """Why the attempt should stop: the stage is no longer ours, its time is over, or it is to be handed back."""
+        return self._why_abandoned
 
     def on_abandon(self, cancel: Callable[[], object]) -> None:
         """Set what ends the call in flight; called at once if the lease is abandoned already."""
         with self._lock:
             self._cancel = cancel
-            abandoned = self._abandoned
+            abandoned = self._why_abandoned
         if abandoned:
             cancel()
 
-    def abandon(self) -> None:
-        """End the attempt's call; its thread then finds ``abandoned`` set."""
+    def abandon(self, why: WhyAbandoned) -> None:
+        """End the attempt's call; its thread then finds ``why_abandoned`` set."""
         with self._lock:
-            self._abandoned = True
+            self._why_abandoned = self._why_abandoned or why
             cancel = self._cancel
         if cancel is not None:
             cancel()
 
     def alive(self, now: float) -> bool:
         """Whether the lease deserves renewal at the monotonic time ``now``."""
-        return not self._abandoned and now < self.give_up_at and self.thread.is_alive()
+        return self._why_abandoned is None and now < self.give_up_at and self.thread.is_alive()
 
 
 class HeldLeases:
@@ -73,14 +78,15 @@ class HeldLeases:
 
         Args:
             token: the claim's token.
-            timeout_seconds: the attempt's time, after which a short grace remains to write its result.
+            timeout_seconds: what is left of the attempt's time, after which a short grace remains to write its result.
         """
-        lease = HeldLease(token, time.monotonic() + timeout_seconds + LEASE_GRACE_SECONDS)
+        deadline = time.monotonic() + timeout_seconds
+        lease = HeldLease(token, deadline, deadline + LEASE_GRACE_SECONDS)
         with self._lock:
             self._held[token] = lease
             closed = self._closed
         if closed:
-            lease.abandon()
+            lease.abandon("draining")
         try:
             yield lease
         finally:
@@ -102,9 +108,9 @@ class HeldLeases:
         held = self._snapshot()
         alive = [lease for lease in held if lease.alive(now)]
         renewed = renew_leases([lease.token for lease in alive]) if alive else frozenset()
-        lost = [lease for lease in held if lease.token not in renewed and not lease.abandoned]
+        lost = [lease for lease in held if lease.token not in renewed and lease.why_abandoned is None]
         for lease in lost:
-            lease.abandon()
+            lease.abandon("overran" if now >= lease.give_up_at else "lost")
         return tuple(lease.token for lease in lost)
 
     def abandon_all(self) -> int:
@@ -113,7 +119,7 @@ class HeldLeases:
             self._closed = True
         held = self._snapshot()
         for lease in held:
-            lease.abandon()
+            lease.abandon("draining")
         return len(held)
 
     def _snapshot(self) -> list[HeldLease]:
@@ -122,18 +128,28 @@ class HeldLeases:
 
 
 def renew_leases(tokens: Collection[UUID]) -> frozenset[UUID]:
-    """Extend the leases of these tokens, comparing the token and never the clock; return those that still hold."""
+    """Extend the leases of these tokens, comparing the token and never the clock.
+
+    A stage that somebody else has locked is passed by: waiting for one would cost all others their leases.
+
+    Returns:
+        The tokens that still hold, those of locked stages included.
+    """
     with transaction(durable=False):
-        renewed = rows(
+        holding = rows(
             """
-            UPDATE stages
-               SET lease_expires_at = least(clock_timestamp() + %(lease)s * interval '1 second',
-                                            deadline_at + %(grace)s * interval '1 second')
-             WHERE status = 'running' AND lease_token = ANY(%(tokens)s::uuid[])
-            RETURNING lease_token
+            WITH free AS (
+                SELECT id FROM stages WHERE status = 'running' AND lease_token = ANY(%(tokens)s::uuid[])
+                   FOR NO KEY UPDATE SKIP LOCKED),
+            renewed AS (
+                UPDATE stages
+                   SET lease_expires_at = least(clock_timestamp() + %(lease)s * interval '1 second',
+                                                deadline_at + %(grace)s * interval '1 second')
+                  FROM free WHERE stages.id = free.id)
+            SELECT lease_token FROM stages WHERE status = 'running' AND lease_token = ANY(%(tokens)s::uuid[])
             """,
             lease=LEASE_SECONDS,
             grace=LEASE_GRACE_SECONDS,
             tokens=list(tokens),
         )
-    return frozenset(found["lease_token"] for found in renewed)
+    return frozenset(found["lease_token"] for found in holding)

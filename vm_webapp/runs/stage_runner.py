@@ -20,13 +20,13 @@ from uuid import UUID, uuid4
 from vm_webapp.errors import DatabaseUnavailable, VMError
 from vm_webapp.llm.base import Completion, Provider
 from vm_webapp.llm.calls import CallLoop
-from vm_webapp.llm.errors import LLMError
+from vm_webapp.llm.errors import LLMError, LLMTimeout
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.leases import HeldLease, HeldLeases
-from vm_webapp.runs.lifecycle import Claim, Claimant
+from vm_webapp.runs.lifecycle import Claim, Claimant, Finished
 from vm_webapp.runs.mirror import ArtifactMirror
 from vm_webapp.runs.progress import ProgressReporter, StageProgress
-from vm_webapp.runs.states import Failure
+from vm_webapp.runs.states import LEASE_SECONDS, Failure
 from vm_webapp.workflows.model import Workflow
 from vm_webapp.workflows.render import EarlierArtifact, StageContext, render_assignment
 
@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 Outcome = TypeVar("Outcome")
 
 DATABASE_RETRY_SECONDS = 0.5
+
+
+INTERNAL_ERROR = Failure("internal_error", "the worker failed unexpectedly; see its log", permanent=False)
 
 
 class AttemptAbandoned(Exception):
@@ -111,11 +114,9 @@ class StageRunner:
         Raises:
             DatabaseUnavailable: the stage could not be claimed; it stays where it is.
         """
-        if self.draining.is_set():
-            return 0
         carried = 0
         with self._counted():
-            claim = lifecycle.claim_stage(stage_id, self.claimant, token=uuid4())
+            claim = None if self.draining.is_set() else self._claim(stage_id)
             while claim is not None:
                 carried += 1
                 claim = self._carry(claim)
@@ -138,35 +139,60 @@ class StageRunner:
                 self._carrying -= 1
                 self._changed.notify_all()
 
+    def _claim(self, stage_id: UUID) -> Claim | None:
+        # One token for every repetition: after a COMMIT without an answer only this one says that the stage is ours.
+        token, until = uuid4(), time.monotonic() + LEASE_SECONDS
+        while True:
+            try:
+                return lifecycle.claim_stage(stage_id, self.claimant, token=token)
+            except DatabaseUnavailable:
+                if self.draining.is_set() or time.monotonic() >= until:
+                    raise
+            time.sleep(DATABASE_RETRY_SECONDS)
+
     def _carry(self, claim: Claim) -> Claim | None:
         self.activity.last_claim_at = claim.claimed_at
         self.activity.count("claimed")
-        with self.leases.hold(claim.token, timeout_seconds=claim.timeout_seconds) as lease:
+        with self.leases.hold(claim.token, timeout_seconds=claim.seconds_left) as lease:
             try:
                 completion = self._attempt(claim, lease)
+                finished = self._finish(claim, lease, completion)
             except AttemptAbandoned:
-                self._release(claim, lease)
+                if lease.why_abandoned == "overran":
+                    late = LLMTimeout(f"no whole answer within {claim.spec.timeout_seconds:g} s")
+                    self._fail(claim, lease, _failure(late))
+                else:
+                    self._release(claim, lease)
                 return None
             except VMError as error:
                 self._fail(claim, lease, _failure(error))
                 return None
             except Exception:
-                log.exception("attempt.crashed", extra={"run_id": str(claim.run_id), "stage": claim.spec.key})
-                unexpected = Failure("internal_error", "the worker failed unexpectedly; see its log", permanent=False)
-                self._fail(claim, lease, unexpected)
+                self._say_crashed(claim)
+                self._fail(claim, lease, INTERNAL_ERROR)
                 return None
-            return self._finish(claim, lease, completion)
+            if finished is None:
+                self.activity.count("lost")
+                log.info("attempt.lost", extra={"run_id": str(claim.run_id), "stage": claim.spec.key})
+                return None
+            self.activity.count("finished")
+            try:
+                self._tell(claim, finished, completion)
+            except Exception:
+                self._say_crashed(claim)  # the stage is finished all the same, and its run goes on
+            return finished.next
 
     def _attempt(self, claim: Claim, lease: HeldLease) -> Completion:
         context = self._through_outages(lease, lambda: _context(claim))
-        if context is None:
-            raise AttemptAbandoned
+        left = lease.deadline - time.monotonic()
+        if context is None or left <= 0:
+            raise AttemptAbandoned  # the database was away for longer than the attempt may take
         assignment = render_assignment(claim.workflow, claim.spec, context)
         provider = self._model if claim.provider else self._template
         reporter = ProgressReporter(
             claim.spec.key, claim.attempt, lambda progress: self._on_progress(claim.run_id, progress)
         )
-        future = self._calls.submit(provider, assignment, timeout_seconds=claim.timeout_seconds, on_text=reporter.add)
+        future = self._calls.submit(provider, assignment, timeout_seconds=left, on_text=reporter.add)
         lease.on_abandon(future.cancel)
         try:
             completion = future.result()
@@ -181,18 +207,15 @@ class StageRunner:
             self._note_outcome("ok", None)
         return completion
 
-    def _finish(self, claim: Claim, lease: HeldLease, completion: Completion) -> Claim | None:
+    def _finish(self, claim: Claim, lease: HeldLease, completion: Completion) -> Finished | None:
         # One token for every repetition, so that a finish whose answer was lost recognises the claim it made.
         next_token = None if self.draining.is_set() else uuid4()
-        finished = self._through_outages(
+        return self._through_outages(
             lease,
             lambda: lifecycle.finish_stage_if_held(claim, completion, self.claimant, next_token=next_token),
         )
-        if finished is None:
-            self.activity.count("lost")
-            log.info("attempt.lost", extra={"run_id": str(claim.run_id), "stage": claim.spec.key})
-            return None
-        self.activity.count("finished")
+
+    def _tell(self, claim: Claim, finished: Finished, completion: Completion) -> None:
         if finished.version is not None:
             self._mirror.write(
                 claim.run_id,
@@ -204,11 +227,19 @@ class StageRunner:
             )
         if finished.due_stage_id is not None:
             self._on_due(finished.due_stage_id)
-        return finished.next
 
     def _fail(self, claim: Claim, lease: HeldLease, failure: Failure) -> None:
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
-        outcome = self._through_outages(lease, lambda: lifecycle.fail_attempt_if_held(claim, failure, jitter=jitter))
+        try:
+            outcome = self._through_outages(
+                lease, lambda: lifecycle.fail_attempt_if_held(claim, failure, jitter=jitter)
+            )
+        except Exception:
+            if failure is INTERNAL_ERROR:
+                raise
+            self._say_crashed(claim)  # such as a reason that cannot be stored: then at least that it failed is
+            self._fail(claim, lease, INTERNAL_ERROR)
+            return
         self.activity.count(outcome or "lost")
         log.warning(
             "attempt.failed",
@@ -239,6 +270,9 @@ class StageRunner:
                     log.error("attempt.cut_off", extra={"error": str(error)})  # noqa: TRY400 - one line says it
                     return None
             time.sleep(DATABASE_RETRY_SECONDS)
+
+    def _say_crashed(self, claim: Claim) -> None:
+        log.exception("attempt.crashed", extra={"run_id": str(claim.run_id), "stage": claim.spec.key})
 
     def _note_outcome(self, code: str, message: str | None) -> None:
         self.activity.last_model_outcome = {

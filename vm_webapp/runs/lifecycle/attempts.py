@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
@@ -11,7 +11,15 @@ from vm_webapp.llm.base import Completion
 from vm_webapp.runs import artifacts, providers
 from vm_webapp.runs.artifacts import NewArtifact
 from vm_webapp.runs.events import NewEvent, append_events
-from vm_webapp.runs.lifecycle.claims import ACTOR, Claim, Claimant, ClaimedRun, claim_locked_stage, started_event
+from vm_webapp.runs.lifecycle.claims import (
+    ACTOR,
+    Claim,
+    Claimant,
+    ClaimedRun,
+    claim_locked_stage,
+    make_claim,
+    started_event,
+)
 from vm_webapp.runs.lifecycle.steps import advance_run, error_json, fail_run, lock_run
 from vm_webapp.runs.states import Failure, RetryAt, decide_failure
 
@@ -69,9 +77,7 @@ def finish_stage_if_held(
         _record_success(claim)
         following = None
         if due and next_token:
-            following = claim_locked_stage(
-                ClaimedRun(claim.run_id, claim.workflow, claim.request, claim.snapshot), due, claimant, next_token
-            )
+            following = claim_locked_stage(_run_of(claim), due, claimant, next_token)
         if following:
             events.append(started_event(following))
         append_events(claim.run_id, ACTOR, NewEvent("stage.completed", claim.spec.key, described), *events)
@@ -141,26 +147,19 @@ def _own_earlier_finish(claim: Claim, next_token: UUID | None) -> Finished | Non
         return Finished()
     taken = row(
         """
-        SELECT s.id, s.key, s.attempt, s.feedback, s.provider, clock_timestamp() AS claimed_at FROM stages s
+        SELECT s.id, s.key, s.attempt, s.feedback, s.provider, clock_timestamp() AS claimed_at,
+               extract(epoch FROM s.deadline_at - clock_timestamp())::float8 AS seconds_left
+          FROM stages s
          WHERE s.run_id = %(run_id)s AND s.lease_token = %(token)s
         """,
         run_id=claim.run_id,
         token=next_token,
     )
-    if not taken:
-        return Finished()
-    return Finished(
-        replace(
-            claim,
-            stage_id=taken["id"],
-            token=next_token,
-            attempt=taken["attempt"],
-            spec=claim.workflow.stage(taken["key"]),
-            feedback=taken["feedback"],
-            provider=taken["provider"],
-            claimed_at=taken["claimed_at"],
-        )
-    )
+    return Finished(make_claim(_run_of(claim), taken, next_token)) if taken else Finished()
+
+
+def _run_of(claim: Claim) -> ClaimedRun:
+    return ClaimedRun(claim.run_id, claim.workflow, claim.request, claim.snapshot)
 
 
 def _end_attempt(claim: Claim, status: Literal["completed", "waiting_approval"]) -> bool:

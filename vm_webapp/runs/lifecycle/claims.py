@@ -40,6 +40,7 @@ class Claim:
         snapshot: the run's snapshot: workflow, brand and project.
         feedback: what a reviewer asked to change, or None.
         provider: the provider admitted for this attempt; None for a stage that needs no model.
+        seconds_left: how long the attempt may take from now on.
         claimed_at: by the database's clock.
     """
 
@@ -53,12 +54,8 @@ class Claim:
     snapshot: Mapping[str, Any] = field(repr=False)
     feedback: str | None = field(repr=False)
     provider: str | None
+    seconds_left: float = field(compare=False)
     claimed_at: datetime = field(compare=False)
-
-    @property
-    def timeout_seconds(self) -> float:
-        """How long the attempt may take, by the workflow."""
-        return self.spec.timeout_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +71,12 @@ class ClaimedRun:
 def claim_stage(stage_id: UUID, claimant: Claimant, *, token: UUID) -> Claim | None:
     """Claim a due stage: queued → running, under a fresh token and lease.
 
+    Called again after a COMMIT whose outcome is unknown, it recognises its own claim.
+
     Args:
         stage_id: which stage.
         claimant: who claims.
-        token: a token that no attempt ever had.
+        token: a token that no attempt ever had. The same at every repetition.
 
     Returns:
         The claim, or None when there is nothing to claim: unknown, not due, taken, the queue or the provider paused,
@@ -87,18 +86,24 @@ def claim_stage(stage_id: UUID, claimant: Claimant, *, token: UUID) -> Claim | N
         # The run first, then the stage: rows are locked in the order in which they are named.
         found = row(
             """
-            SELECT r.id AS run_id, r.status, r.request, r.snapshot, s.id, s.key, s.needs_model
+            SELECT r.id AS run_id, r.status, r.request, r.snapshot, s.id, s.key, s.needs_model, s.attempt, s.feedback,
+                   s.provider, s.lease_token, clock_timestamp() AS claimed_at,
+                   extract(epoch FROM s.deadline_at - clock_timestamp())::float8 AS seconds_left
               FROM runs r JOIN stages s ON s.run_id = r.id
-             WHERE s.id = %(stage_id)s AND s.status = 'queued' AND s.available_at <= clock_timestamp()
+             WHERE s.id = %(stage_id)s
+               AND (s.status = 'queued' AND s.available_at <= clock_timestamp() OR s.lease_token = %(token)s)
                FOR NO KEY UPDATE OF r, s
             """,
             stage_id=stage_id,
+            token=token,
         )
         if found is None:
             return None
         run = ClaimedRun(
             found["run_id"], Workflow.from_snapshot(found["snapshot"]["workflow"]), found["request"], found["snapshot"]
         )
+        if found["lease_token"] == token:
+            return make_claim(run, found, token)
         claim = claim_locked_stage(run, found, claimant, token)
         if claim is None:
             return None
@@ -126,7 +131,8 @@ def claim_locked_stage(run: ClaimedRun, stage: Row, claimant: Claimant, token: U
                error = NULL
          WHERE id = %(id)s AND status = 'queued' AND available_at <= clock_timestamp()
            AND NOT EXISTS (SELECT 1 FROM queues WHERE name = 'stages' AND paused_at IS NOT NULL)
-        RETURNING attempt, feedback, clock_timestamp() AS claimed_at
+        RETURNING id, key, attempt, feedback, provider, clock_timestamp() AS claimed_at,
+                  extract(epoch FROM deadline_at - clock_timestamp())::float8 AS seconds_left
         """,
         id=stage["id"],
         token=token,
@@ -135,20 +141,24 @@ def claim_locked_stage(run: ClaimedRun, stage: Row, claimant: Claimant, token: U
         worker=claimant.worker_id,
         provider=provider,
     )
-    if claimed is None:
-        return None
+    return make_claim(run, claimed, token) if claimed else None
+
+
+def make_claim(run: ClaimedRun, stage: Row, token: UUID) -> Claim:
+    """Return the claim that the row of a claimed stage tells of."""
     return Claim(
         stage_id=stage["id"],
         run_id=run.id,
         token=token,
-        attempt=claimed["attempt"],
-        spec=spec,
+        attempt=stage["attempt"],
+        spec=run.workflow.stage(stage["key"]),
         workflow=run.workflow,
         request=run.request,
         snapshot=run.snapshot,
-        feedback=claimed["feedback"],
-        provider=provider,
-        claimed_at=claimed["claimed_at"],
+        feedback=stage["feedback"],
+        provider=stage["provider"],
+        seconds_left=stage["seconds_left"],
+        claimed_at=stage["claimed_at"],
     )
 
 

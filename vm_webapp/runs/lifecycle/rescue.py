@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+import time
 from dataclasses import dataclass
 from uuid import UUID
 
 from vm_webapp.db.pool import Row, execute, json, rows, transaction
-from vm_webapp.runs.events import append_events
+from vm_webapp.runs.events import NewEvent, append_events, append_events_of_runs
 from vm_webapp.runs.lifecycle.steps import error_json, fail_run
 from vm_webapp.runs.states import MAX_RESCUES, Failure, GiveUp, decide_rescue
 
@@ -22,17 +24,27 @@ WORKER_LOST = Failure(
 
 @dataclass(frozen=True, slots=True)
 class Rescued:
-    """What one batch did: stages that are due again, and stages given up."""
+    """What one batch did.
+
+    Attributes:
+        queued: stages that are due again.
+        failed: stages given up.
+        more: whether others may be left.
+    """
 
     queued: tuple[UUID, ...]
     failed: tuple[UUID, ...]
+    more: bool
 
 
-def rescue_expired_leases() -> Rescued:
+def rescue_expired_leases(*, until: float = math.inf) -> Rescued:
     """Take back up to 100 stages whose lease ended by the database's clock.
 
     Rows that another transaction holds are skipped: whoever holds them is ending the attempt, or rescuing it too. So
     a batch never waits, although it holds many runs at once, and cannot take part in a deadlock.
+
+    Args:
+        until: monotonic time after which no further stage is given up: each takes statements of its own.
     """
     with transaction():
         expired = rows(
@@ -47,31 +59,39 @@ def rescue_expired_leases() -> Rescued:
             batch=RESCUE_BATCH,
         )
         lost_too_often = [stage for stage in expired if decide_rescue(rescues_before=stage["rescues"]) == GiveUp()]
-        for stage in lost_too_often:
-            _give_up(stage)
-        failed = tuple(stage["id"] for stage in lost_too_often)
-        queued = tuple(stage["id"] for stage in expired if stage["id"] not in failed)
+        queued = tuple(stage["id"] for stage in expired if stage not in lost_too_often)
         if queued:
             _requeue(queued)
-    return Rescued(queued, failed)
+        failed = []
+        for stage in lost_too_often:
+            _give_up(stage)
+            failed.append(stage["id"])
+            if time.monotonic() >= until:
+                break
+    left = len(expired) - len(queued) - len(failed)
+    return Rescued(queued, tuple(failed), more=left > 0 or len(expired) == RESCUE_BATCH)
 
 
 def _requeue(stage_ids: tuple[UUID, ...]) -> None:
-    # One statement for all, events included: a worker that inherits a dead fleet's stages has its own leases to renew.
-    execute(
+    # Two statements for all: a worker that inherits a dead fleet's stages has its own leases to renew.
+    rescued = rows(
         """
-        WITH rescued AS (
-            UPDATE stages SET status = 'queued', available_at = clock_timestamp(), rescues = rescues + 1,
-                              lease_token = NULL, lease_expires_at = NULL, deadline_at = NULL, worker_id = NULL
-             WHERE id = ANY(%(ids)s::uuid[])
-            RETURNING run_id, key, attempt, rescues
-        )
-        INSERT INTO events (run_id, stage, type, actor, data)
-        SELECT run_id, key, 'stage.rescued', %(actor)s, jsonb_build_object('attempt', attempt, 'rescues', rescues)
-          FROM rescued
+        UPDATE stages SET status = 'queued', available_at = clock_timestamp(), rescues = rescues + 1,
+                          lease_token = NULL, lease_expires_at = NULL, deadline_at = NULL, worker_id = NULL
+         WHERE id = ANY(%(ids)s::uuid[])
+        RETURNING run_id, key, attempt, rescues
         """,
         ids=list(stage_ids),
-        actor=ACTOR,
+    )
+    append_events_of_runs(
+        ACTOR,
+        [
+            (
+                stage["run_id"],
+                NewEvent("stage.rescued", stage["key"], {"attempt": stage["attempt"], "rescues": stage["rescues"]}),
+            )
+            for stage in rescued
+        ],
     )
 
 
