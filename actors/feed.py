@@ -119,14 +119,17 @@ class FeedingConsumer(Consumer):
         """Ask PostgreSQL for as many due stages as there are free slots."""
         self._last_poll = time.monotonic()
         self._next_poll = self._last_poll + self._poll_seconds
+        free = self._free_slots()
         try:
-            due = self._service.find_due(self._free_slots(), without=self._in_hand())
+            due = self._service.find_due(free, without=self._in_hand())
         except Exception as error:  # an outage, or a schema that is being changed: either way ask again later
             log.warning("poll.failed", extra={"error": str(error)[:300]})
             return
         self._fed.extend(due.ids)
         with self._freed:
             self._more_are_due = due.more
+            if due.more and self._slots - len(self._held) > free:
+                self._next_poll = 0.0  # a call ended while PostgreSQL answered
 
     def _in_hand(self) -> list[UUID]:
         """Return what need not be given out again: what a thread has, and what one had a moment ago.
@@ -172,13 +175,14 @@ class FeedingConsumer(Consumer):
         return message
 
     def _wait_for_hint(self) -> MessageProxy | None:
-        seconds = min(self._next_poll - time.monotonic(), LONGEST_WAIT_SECONDS)
-        if seconds <= 0:
-            return None
-        if self._bell is None or self._more_are_due or time.monotonic() < self._redis_down_until:
-            with self._freed:  # a call that ends brings the next poll forward
+        with self._freed:  # a call that ends brings the next poll forward, before the wait or during it
+            now = time.monotonic()
+            seconds = min(self._next_poll - now, LONGEST_WAIT_SECONDS)
+            if seconds <= 0:
+                return None
+            if self._bell is None or self._more_are_due or now < self._redis_down_until:
                 self._freed.wait(seconds)
-            return None
+                return None
         try:
             rung = self._bell.wait(seconds)
             if rung and not self._service.takes_work:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, cast
 
 import redis
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 # By then every idle worker has polled: an older hint is a leftover of a backlog and not worth a look at the database.
 STALE_SECONDS = 10.0
+LATEST_TIMESTAMP = 1e15  # milliseconds: no clock says so, and nothing overflows
 ACTOR = "execute_stage"
 
 
@@ -56,9 +58,18 @@ class HintQueue:
             raise RedisUnavailable(type(error).__name__) from error
         except Exception as error:  # whatever somebody else's bytes make the decoder raise
             log.warning("hint.malformed", extra={"error": type(error).__name__})
-            self._drop_malformed()
+            self._drop_unsound()
             return None
-        if message is None or self._is_fit(message):
+        if message is None:
+            return None
+        if not self._is_sound(message):
+            self._complain(message)
+            # Its own word for its place in Redis is worth nothing: this only frees it here.
+            with suppress(Exception):
+                self._stock.ack(message)
+            self._drop_unsound()
+            return None
+        if time.time() - message.message_timestamp / 1000 < STALE_SECONDS:
             return message
         self.acknowledge(message)
         return None
@@ -81,41 +92,44 @@ class HintQueue:
         """Close the wrapped consumer."""
         self._stock.close()
 
-    def _is_fit(self, message: MessageProxy) -> bool:
-        if message.actor_name != ACTOR:
-            log.warning("hint.unknown_actor", extra={"actor": str(message.actor_name)[:100]})
-            return False
-        if not self._is_a_hint(message):
-            log.warning("hint.malformed", extra={"error": "not a hint of ours"})
-            return False
-        return time.time() - message.message_timestamp / 1000 < STALE_SECONDS
-
-    def _is_a_hint(self, message: MessageProxy) -> bool:
-        # Another queue's name would kill the thread that works on it; an eta would keep a slot until that time.
+    def _is_sound(self, message: MessageProxy | Message[Any]) -> bool:
+        """Whether a message is a hint as we send them. Never raises, whatever JSON its parts are."""
         return (
-            message.queue_name == self._queue_name
+            message.actor_name == ACTOR
+            and message.queue_name == self._queue_name  # another one would kill the thread that works on it
             and [type(argument) for argument in message.args] == [str]
-            and not message.kwargs
-            and isinstance(message.message_timestamp, int | float)
-            and "eta" not in message.options
+            and message.kwargs == {}
+            # Nothing else: an eta, for one, would keep a slot until that time.
+            and type(message.options) is dict
+            and message.options.keys() == {"redis_message_id"}
+            and type(message.options["redis_message_id"]) is str
+            and type(message.message_id) is str
+            and type(message.message_timestamp) in (int, float)
+            and 0 < message.message_timestamp < LATEST_TIMESTAMP
         )
 
-    def _drop_malformed(self) -> None:
-        """Acknowledge what cannot be decoded: else it would come back to every worker after this one."""
+    def _complain(self, message: MessageProxy) -> None:
+        if message.actor_name == ACTOR:
+            log.warning("hint.malformed", extra={"error": "not a hint of ours"})
+        else:
+            log.warning("hint.unknown_actor", extra={"actor": str(message.actor_name)[:100]})
+
+    def _drop_unsound(self) -> None:
+        """Acknowledge what is not a hint: else it would come back to every worker after this one."""
         client, acks = self._broker.client, f"{self._broker.namespace}:__acks__.{self._broker.broker_id}"
         bodies = f"{self._broker.namespace}:{self._queue_name}.msgs"
         try:
             fetched = cast(Iterable[bytes], client.smembers(f"{acks}.{self._queue_name}"))
             for id in fetched:
-                if not _decodes(cast("bytes | None", client.hget(bodies, id.decode()))):
+                message = _decode(cast("bytes | None", client.hget(bodies, id.decode())))
+                if message is None or not self._is_sound(message):
                     self._broker.do_ack(self._queue_name, id)
         except (redis.RedisError, OSError) as error:
             log.warning("hint.unacknowledged", extra={"error": type(error).__name__})
 
 
-def _decodes(body: bytes | None) -> bool:
+def _decode(body: bytes | None) -> Message[Any] | None:
     try:
-        message: Message[Any] | None = Message.decode(body) if body else None
+        return Message.decode(body) if body else None
     except Exception:  # whatever somebody else's bytes make the decoder raise
-        return False
-    return message is not None
+        return None

@@ -14,11 +14,12 @@ from typing import Any
 from uuid import UUID
 
 from actors.housekeeping import Housekeeping
-from vm_webapp.db.pool import own_connection
+from actors.watchdog import Watchdog
+from vm_webapp.db.pool import OwnConnection, own_connection
 from vm_webapp.db.sessions import name_session
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, WorkerState, write_heartbeat
-from vm_webapp.runs.lifecycle import RESCUE_BATCH, rescue_expired_leases
+from vm_webapp.runs.lifecycle import rescue_expired_leases
 from vm_webapp.runs.presence import Presence
 from vm_webapp.runs.stage_runner import StageRunner
 from vm_webapp.runs.states import LEASE_SECONDS
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 RESCUE_EVERY_SECONDS = 2.0
-MOST_BATCHES = 10  # then the leases of this worker are due for renewal again
+RESCUE_SECONDS = 0.5  # in a tick: the leases of this worker must be renewed in time, too
 STATEMENT_TIMEOUT_MS = 3000
 LAST_BEAT_SECONDS = 5.0
 
@@ -43,11 +44,13 @@ class Pulse:
         prepare: returns why work cannot begin yet, empty when it can; asked until then.
         threads_alive: whether every consumer and worker thread lives.
         on_due: called with a stage that was rescued.
-        on_deaf: called once when a thread has died.
+        on_deaf: called once when a thread has died, the pulse's own included.
+        hints_failed: how many hints and notices Redis did not take.
         housekeeping: what is tidied up beside all that.
 
     Attributes:
-        deaf: whether a thread has died.
+        deaf: whether a thread has died, or the pulse hangs for good.
+        watchdog: notices when it hangs.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class Pulse:
         threads_alive: Callable[[], bool],
         on_due: Callable[[UUID], object],
         on_deaf: Callable[[], object],
+        hints_failed: Callable[[], int] = lambda: 0,
         housekeeping: Housekeeping | None = None,
     ) -> None:
         self.deaf = False
@@ -72,35 +76,48 @@ class Pulse:
         self._threads_alive = threads_alive
         self._on_due = on_due
         self._on_deaf = on_deaf
+        self._hints_failed = hints_failed
         self._housekeeping = housekeeping or Housekeeping()
-        self._state: WorkerState = "starting"
+        # One is set by the pulse's thread alone, the other by other threads alone: neither undoes the other.
+        self._begun = False
+        self._leaving: WorkerState | None = None
         self._waits_for = ""
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
         self._last_error: dict[str, Any] | None = None
         self._next_rescue = 0.0
+        self._rescued = 0
+        self._connection: OwnConnection | None = None
+        self.watchdog = Watchdog(lambda: self.started, on_late=self._break_connection, on_dead=self._note_deaf)
+
+    @property
+    def state(self) -> WorkerState:
+        """What the heartbeat tells."""
+        return self._leaving or ("working" if self._begun else "starting")
 
     @property
     def started(self) -> bool:
         """Whether the schema was found fit for this build."""
-        return self._state != "starting"
+        return self.state != "starting"
 
     def start(self) -> None:
-        """Start the loop's thread."""
+        """Start the loop's thread and the one that watches it."""
         self._thread.start()
+        self.watchdog.start()
 
     def announce(self, state: WorkerState) -> None:
-        """Change the state that the heartbeat tells, at once."""
-        self._state = state
+        """Say at once that this worker leaves: ``draining`` or ``stopped``."""
+        self._leaving = state
         self._wake.set()
 
     def stop(self) -> None:
         """Write a last heartbeat, ``stopped``, and end the loop."""
-        self._state, self._stopping = "stopped", True
+        self._leaving, self._stopping = "stopped", True
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout=LAST_BEAT_SECONDS)
+        self.watchdog.stop()
 
     def tick_once(self, now: float) -> None:
         """Renew, beat, and rescue when that is due.
@@ -111,20 +128,21 @@ class Pulse:
         Raises:
             DatabaseUnavailable: the tick did not succeed.
         """
-        if self._state == "starting" and not self._may_begin():
+        if self.state == "starting" and not self._may_begin():
             return
         self._runner.leases.renew_once()
         if self._hears():
             steady_seconds = self._say_alive()
             # After an outage every lease looks expired until its worker has had the chance to renew it.
-            if steady_seconds >= LEASE_SECONDS and now >= self._next_rescue and self._state == "working":
-                self._next_rescue = now + RESCUE_EVERY_SECONDS
-                self._rescue()
+            if steady_seconds >= LEASE_SECONDS and now >= self._next_rescue and self.state == "working":
+                self._rescue(now)
+                return
         self._housekeeping.run_once(now)
 
     def _run(self) -> None:
         name = name_session("pulse", self._identity.build)
-        with own_connection(self._url, application_name=name, statement_timeout_ms=STATEMENT_TIMEOUT_MS):
+        with own_connection(self._url, application_name=name, statement_timeout_ms=STATEMENT_TIMEOUT_MS) as mine:
+            self._connection = mine
             while True:
                 began = time.monotonic()
                 stopping = self._stopping
@@ -134,6 +152,7 @@ class Pulse:
                     self._note_bad_tick(error)
                 except Exception as error:
                     self._note_bad_tick(error, unexpected=True)
+                self.watchdog.note_tick()
                 if stopping:
                     return
                 self._wake.wait(max(0.0, TICK_SECONDS - (time.monotonic() - began)))
@@ -146,40 +165,47 @@ class Pulse:
                 log.warning("worker.starting", extra={"waiting_for": reason})
                 self._waits_for = reason
             return False
-        # Compared, because a shutdown may have begun meanwhile.
-        if self._state == "starting":
-            self._state = "working"
+        self._begun = True
+        if self.state == "working":  # no shutdown has begun meanwhile
             log.info("worker.started", extra={"slots": self._identity.slots, "provider": self._identity.provider})
         return True
 
     def _hears(self) -> bool:
         """A worker with a dead thread writes no heartbeat: it must not look healthy."""
-        if self._state != "working" or self._threads_alive():
+        if self.state != "working" or self._threads_alive():
             return True
-        if not self.deaf:
+        self._note_deaf()
+        return False
+
+    def _note_deaf(self) -> None:
+        # A worker that drains is on its way out already: a second signal would cut that short.
+        if not self.deaf and self.state == "working":
             self.deaf = True
             log.error("worker.deaf")
             self._on_deaf()
-        return False
+
+    def _break_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.shut_down()
 
     def _say_alive(self) -> float:
         heard = write_heartbeat(self._identity, self._beat())
         if self._presence is not None:
-            self._presence.announce(
+            self._presence.announce_soon(
                 self._identity.worker_id,
-                {"fingerprint": heard.fingerprint, "state": self._state, "build": self._identity.build},
+                {"fingerprint": heard.fingerprint, "state": self.state, "build": self._identity.build},
             )
         return heard.steady_seconds
 
     def _beat(self) -> Beat:
         activity = self._runner.activity
         return Beat(
-            state=self._state,
+            state=self.state,
             in_flight=len(self._runner.leases),
             last_claim_at=activity.last_claim_at,
             last_model_outcome=activity.last_model_outcome,
             last_error=self._last_error,
-            counters=activity.snapshot(),
+            counters=activity.snapshot() | {"rescued": self._rescued, "hints_failed": self._hints_failed()},
         )
 
     def _note_bad_tick(self, error: Exception, *, unexpected: bool = False) -> None:
@@ -187,12 +213,15 @@ class Pulse:
         self._runner.activity.count("loop_errors")
         log.error("worker.loop_error", extra={"error": str(error)[:300]}, exc_info=unexpected)
 
-    def _rescue(self) -> None:
-        for _ in range(MOST_BATCHES):
-            rescued = rescue_expired_leases()
+    def _rescue(self, now: float) -> None:
+        until = time.monotonic() + RESCUE_SECONDS
+        more = True
+        while more and time.monotonic() < until:
+            rescued = rescue_expired_leases(until=until)
+            self._rescued += len(rescued.queued)
             for stage_id in rescued.queued:
                 self._on_due(stage_id)
             if rescued.queued or rescued.failed:
                 log.warning("stages.rescued", extra={"queued": len(rescued.queued), "failed": len(rescued.failed)})
-            if len(rescued.queued) + len(rescued.failed) < RESCUE_BATCH:
-                return
+            more = rescued.more
+        self._next_rescue = now if more else now + RESCUE_EVERY_SECONDS

@@ -126,6 +126,7 @@ def open_runtime(
             threads_alive=threads_alive,
             on_due=ring,
             on_deaf=on_deaf,
+            hints_failed=lambda: broker.hints_failed,
             housekeeping=Housekeeping(settings.purge_older_than, mirror),
         )
         return WorkerRuntime(runner, pulse, settings.drain_seconds, opened.pop_all())

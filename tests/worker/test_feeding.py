@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import threading
 import time
-from collections.abc import Iterator
-from typing import Any
-from uuid import uuid4
+from collections.abc import Callable
+from typing import cast
+from uuid import UUID, uuid4
 
 import pytest
-import redis
 
 from actors import broker, execute_stage
+from actors.feed import LONGEST_WAIT_SECONDS, FeedingConsumer
+from actors.service import WorkerService
 from tests.fakes.behaviours import delayed
 from tests.fakes.model_server import ModelServer
 from tests.support.runs import create, create_and_ring, wait_until_still
@@ -19,38 +20,7 @@ from tests.support.waiting import eventually
 from tests.worker.conftest import StartWorker
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.runs import queries
-
-QUEUE = "vm:stages"
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    """A client of the same Redis."""
-    with redis.Redis.from_url(redis_url) as connected:
-        yield connected
-
-
-def put_in_queue(client: redis.Redis, body: bytes, id: str = "") -> None:
-    """Put bytes into Dramatiq's queue as if they were a message, and ring."""
-    id = id or str(uuid4())
-    client.hset(f"{QUEUE}.msgs", id, body.decode("latin-1"))
-    client.rpush(QUEUE, id)
-    client.lpush("vm:bell", 1)
-
-
-def put_message(client: redis.Redis, **changes: Any) -> None:
-    """Put a hint for an unknown stage into the queue as Dramatiq encodes it, with some of it changed."""
-    id = str(uuid4())
-    whole = {
-        "queue_name": "stages",
-        "actor_name": "execute_stage",
-        "args": [str(uuid4())],
-        "kwargs": {},
-        "options": {"redis_message_id": id},
-        "message_id": str(uuid4()),
-        "message_timestamp": int(time.time() * 1000),
-    }
-    put_in_queue(client, json.dumps(whole | changes).encode(), id)
+from vm_webapp.runs.due import DueStages
 
 
 def test_a_hint_starts_an_idle_worker_long_before_its_next_poll(start_worker: StartWorker) -> None:
@@ -91,6 +61,75 @@ def test_a_backlog_is_worked_off_oldest_first_within_the_slots(start_worker: Sta
     assert all(earlier < later for earlier, later in zip(started, started[2:], strict=False))
 
 
+class Queue:
+    """A service without a worker: has none due, says that there are more, and may be interrupted meanwhile."""
+
+    takes_work = True
+    poll_seconds = 0.5
+
+    def __init__(self) -> None:
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    def find_due(self, limit: int, *, without: list[UUID]) -> DueStages:
+        """Return nothing."""
+        self.meanwhile()
+        return DueStages((), more=True)
+
+
+class Late:
+    """A condition that is entered only after something else has happened."""
+
+    def __init__(self, condition: threading.Condition, before: Callable[[], object]) -> None:
+        self._condition = condition
+        self._before = before
+
+    def __enter__(self) -> Late:
+        """Let it happen, once, and enter."""
+        before, self._before = self._before, lambda: None
+        before()
+        self._condition.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave."""
+        self._condition.release()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait like the condition."""
+        return self._condition.wait(seconds)
+
+
+def busy_consumer(queue: Queue) -> tuple[FeedingConsumer, Callable[[], None]]:
+    """Return a consumer with one of its two slots taken, and what ends the call in that slot."""
+    consumer = FeedingConsumer("stages", slots=2, hints=None, bell=None, service=cast("WorkerService", queue))
+    message = consumer._feed(uuid4())
+    return consumer, lambda: consumer.ack(message)
+
+
+def test_a_call_that_ends_just_before_the_consumer_waits_is_noticed() -> None:
+    consumer, end_call = busy_consumer(Queue())
+    consumer._poll()
+    freed = consumer._freed
+
+    def end_call_first() -> None:
+        consumer._freed = freed
+        end_call()
+
+    consumer._freed = cast("threading.Condition", Late(freed, end_call_first))
+    began = time.monotonic()
+    consumer._wait_for_hint()
+    assert time.monotonic() - began < LONGEST_WAIT_SECONDS / 2
+
+
+def test_a_call_that_ends_while_postgresql_answers_brings_the_next_poll_forward() -> None:
+    queue = Queue()
+    consumer, queue.meanwhile = busy_consumer(queue)
+    consumer._poll()
+    began = time.monotonic()
+    consumer._wait_for_hint()
+    assert time.monotonic() - began < LONGEST_WAIT_SECONDS / 2
+
+
 def test_low_priority_waits_for_normal_runs(start_worker: StartWorker) -> None:
     low = create("smoke", priority="low").run.id
     normal = create("smoke").run.id
@@ -99,49 +138,6 @@ def test_low_priority_waits_for_normal_runs(start_worker: StartWorker) -> None:
     assert first.started_at is not None
     assert second.started_at is not None
     assert first.started_at < second.started_at
-
-
-RUBBISH: tuple[tuple[bytes | dict[str, Any], str], ...] = (
-    (b"not json", "hint.malformed"),
-    (b"{}", "hint.malformed"),
-    (b"[]", "hint.malformed"),
-    (b"\xff\xfe", "hint.malformed"),
-    ({"actor_name": "drop_tables"}, "hint.unknown_actor"),
-    ({"queue_name": "another"}, "hint.malformed"),
-    ({"args": []}, "hint.malformed"),
-    ({"args": [1]}, "hint.malformed"),
-    ({"args": ["not-an-id"]}, "hint.malformed"),
-    ({"kwargs": {"x": 1}}, "hint.malformed"),
-    ({"message_timestamp": "yesterday"}, "hint.malformed"),
-    ({}, "hint.dropped"),
-)
-
-
-@pytest.mark.parametrize(("rubbish", "said"), RUBBISH, ids=str)
-def test_rubbish_in_the_queue_is_logged_once_and_dropped_for_good(
-    start_worker: StartWorker,
-    client: redis.Redis,
-    caplog: pytest.LogCaptureFixture,
-    rubbish: bytes | dict[str, Any],
-    said: str,
-) -> None:
-    caplog.set_level("INFO")
-    with start_worker(poll_seconds=30):
-        if isinstance(rubbish, bytes):
-            put_in_queue(client, rubbish)
-        else:
-            put_message(client, **rubbish)
-        eventually(lambda: said in caplog.messages, f"{said} is logged")
-        assert wait_until_still(create_and_ring("smoke")).status == "completed"
-        eventually(lambda: not client.hlen(f"{QUEUE}.msgs"), "nothing is left that could come back")
-    assert caplog.messages.count(said) == 1
-
-
-def test_a_hint_with_a_time_to_wait_for_takes_no_slot(start_worker: StartWorker, client: redis.Redis) -> None:
-    with start_worker(poll_seconds=30, worker_threads=1):
-        id = str(uuid4())
-        put_message(client, options={"redis_message_id": id, "eta": 9e15})
-        assert wait_until_still(create_and_ring("smoke")).status == "completed"
 
 
 def test_a_hint_for_a_finished_stage_changes_nothing(
@@ -156,14 +152,6 @@ def test_a_hint_for_a_finished_stage_changes_nothing(
         execute_stage.send(str(created.due_stage_ids[0]))
         eventually(lambda: "hint.dropped" in caplog.messages, "the hint is dropped")
         assert queries.list_events(created.run.id, after=0, limit=50) == before
-
-
-def test_old_hints_of_a_backlog_cost_the_database_nothing(start_worker: StartWorker, client: redis.Redis) -> None:
-    for _ in range(200):
-        put_message(client, message_timestamp=int(time.time() * 1000) - 60_000)
-    with start_worker(poll_seconds=30):
-        eventually(lambda: not client.hlen(f"{QUEUE}.msgs"), "the queue is empty")
-        assert broker.service.runtime.runner.activity.snapshot().get("not_due", 0) == 0
 
 
 def test_a_stage_that_cannot_be_claimed_is_not_tried_in_a_tight_loop(start_worker: StartWorker) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
 from collections.abc import Callable
+from typing import NoReturn
 from uuid import UUID, uuid4
 
 import pytest
@@ -10,6 +14,7 @@ import redis
 
 from actors.pulse import Pulse
 from tests.support.runs import create, read, types
+from tests.support.waiting import eventually
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.llm.calls import CallLoop
 from vm_webapp.llm.offline import OfflineProvider
@@ -46,6 +51,7 @@ def make_pulse(database: str, tmp_path_factory: pytest.TempPathFactory) -> MakeP
         prepare: Callable[[], str] = lambda: "",
         threads_alive: Callable[[], bool] = lambda: True,
         on_due: Callable[[UUID], object] = lambda id: None,
+        on_deaf: Callable[[], object] = lambda: None,
         presence: Presence | None = None,
     ) -> Pulse:
         return Pulse(
@@ -56,7 +62,8 @@ def make_pulse(database: str, tmp_path_factory: pytest.TempPathFactory) -> MakeP
             prepare=prepare,
             threads_alive=threads_alive,
             on_due=on_due,
-            on_deaf=lambda: None,
+            on_deaf=on_deaf,
+            hints_failed=lambda: 3,
         )
 
     return make
@@ -172,7 +179,7 @@ def test_stopped_workers_are_forgotten_after_a_day(make_pulse: MakePulse) -> Non
 def test_presence_says_which_database_is_used_and_expires(make_pulse: MakePulse, redis_url: str) -> None:
     presence = Presence(quick_client(redis_url, 1.0))
     tick(make_pulse(presence=presence), 1.0)
-    (facts,) = presence.present()
+    (facts,) = eventually(presence.present, "the worker is present")
     assert facts["fingerprint"] == read("SELECT fingerprint FROM worker_heartbeats")[0]["fingerprint"]
     with redis.Redis.from_url(redis_url) as client:
         (key,) = [key for key in client.scan_iter("vm:presence:*") if not key.endswith(b":workers")]
@@ -184,3 +191,45 @@ def test_presence_says_which_database_is_used_and_expires(make_pulse: MakePulse,
 def test_presence_never_fails_for_redis_sake(make_pulse: MakePulse) -> None:
     tick(make_pulse(presence=Presence(quick_client("redis://127.0.0.1:1/0", 0.1))), 1.0, 2.0)
     assert len(read("SELECT * FROM worker_heartbeats")) == 1
+
+
+def test_a_name_that_does_not_resolve_holds_up_nothing(make_pulse: MakePulse, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def resolve(*args: object, **kwargs: object) -> NoReturn:
+        asked.set()
+        answer.wait(20)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    pulse = make_pulse(presence=Presence(quick_client("redis://redis.internal:6379/0", 0.1)))
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", resolve)
+        try:
+            began = time.monotonic()
+            tick(pulse, 1.0)
+            assert asked.wait(5)
+            tick(pulse, 2.0, 3.0)
+            assert time.monotonic() - began < 5
+        finally:
+            answer.set()
+            eventually(lambda: "presence" not in {thread.name for thread in threading.enumerate()}, "it gives up")
+
+
+def test_a_heartbeat_counts_the_rescued_and_the_hints_that_failed(make_pulse: MakePulse) -> None:
+    orphan()
+    pulse = make_pulse()
+    tick(pulse, 1.0)
+    shift_ticks(steady=LEASE_SECONDS)
+    tick(pulse, 2.0, 3.0)
+    (row,) = read("SELECT counters FROM worker_heartbeats")
+    assert (row["counters"]["rescued"], row["counters"]["hints_failed"]) == (1, 3)
+
+
+def test_a_drain_that_begins_while_the_schema_is_prepared_stays_a_drain(make_pulse: MakePulse) -> None:
+    def prepare() -> str:
+        pulse.announce("draining")
+        return ""
+
+    pulse = make_pulse(prepare=prepare)
+    tick(pulse, 1.0, 2.0)
+    assert read("SELECT state FROM worker_heartbeats") == [{"state": "draining"}]

@@ -6,21 +6,36 @@ anything but PostgreSQL.
 
 from __future__ import annotations
 
+import os
+import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg2
-from peewee import InterfaceError, InternalError, OperationalError
+from peewee import DatabaseError, InterfaceError, InternalError, OperationalError
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 from psycopg2.extras import Json, register_uuid
 
-from vm_webapp.errors import ConfigurationError, DatabaseUnavailable
+from vm_webapp.errors import (
+    ConfigurationError,
+    ConnectionsTaken,
+    DatabaseBusy,
+    DatabaseFull,
+    DatabaseReadOnly,
+    DatabaseRefused,
+    DatabaseUnavailable,
+)
 
 Row = dict[str, Any]
 
 READ_ONLY_SQL_TRANSACTION = "25006"  # what a demoted primary answers during a failover
+INSUFFICIENT_PRIVILEGE = "42501"
+BUSY = frozenset({"55P03", "57014", "40P01"})  # lock_not_available, query_canceled, deadlock_detected
+# A connection that is refused brings no SQLSTATE (53300), only its text.
+FULL = re.compile(r"too many (clients|connections)|remaining connection slots")
 WAIT_FOR_CONNECTION_SECONDS = 5.0
 
 database = PooledPostgresqlDatabase(None, autoconnect=False)
@@ -54,7 +69,7 @@ def close_pool() -> None:
 
 
 @contextmanager
-def own_connection(url: str, *, application_name: str, statement_timeout_ms: int) -> Iterator[None]:
+def own_connection(url: str, *, application_name: str, statement_timeout_ms: int) -> Iterator[OwnConnection]:
     """Give the calling thread a connection that no other thread can take, for as long as the block lasts.
 
     Every ``transaction()`` of this thread then uses it. A connection that breaks is replaced at the next one.
@@ -67,7 +82,7 @@ def own_connection(url: str, *, application_name: str, statement_timeout_ms: int
     )
     _own.database = mine
     try:
-        yield
+        yield OwnConnection(mine)
     finally:
         del _own.database
         mine.close_idle()
@@ -95,11 +110,22 @@ def transaction(*, durable: bool = True) -> Iterator[None]:
                 current.execute_sql("SET LOCAL synchronous_commit = off")
             yield
     except (OperationalError, InterfaceError, MaxConnectionsExceeded) as error:
-        raise DatabaseUnavailable(_one_line(error)) from error
+        raise _unavailable(error) from error
     except InternalError as error:
-        if getattr(getattr(error, "orig", None), "pgcode", None) == READ_ONLY_SQL_TRANSACTION:
-            raise DatabaseUnavailable("the database is read-only") from error
+        if _sqlstate(error) == READ_ONLY_SQL_TRANSACTION:
+            raise DatabaseReadOnly(_one_line(error)) from error
         raise
+
+
+def refusal(error: DatabaseError) -> DatabaseRefused:
+    """Return what to tell a person of an error with which PostgreSQL refused a statement of ours."""
+    said = _one_line(error)
+    if _sqlstate(error) == INSUFFICIENT_PRIVILEGE:
+        return DatabaseRefused(f"{said}: grant the role of VM_DB_URL what it needs")
+    return DatabaseRefused(
+        f"the schema is not what its migrations say ({said}):"
+        " run python -m vm_webapp migrate; where nothing is pending, somebody has changed the schema by hand"
+    )
 
 
 def after_commit(call: Callable[[], object]) -> None:
@@ -145,7 +171,7 @@ def _connect_parameters(url: str, application_name: str, *, statement_timeout_ms
         raise ConfigurationError("VM_DB_URL is not a PostgreSQL URL that libpq understands") from None
     options = (
         f"-c TimeZone=UTC -c statement_timeout={statement_timeout_ms} -c lock_timeout=5000"
-        " -c idle_in_transaction_session_timeout=15000"
+        " -c idle_in_transaction_session_timeout=5000"
     )
     given = parameters.get("options")
     parameters.update(
@@ -161,6 +187,32 @@ def _connect_parameters(url: str, application_name: str, *, statement_timeout_ms
     return parameters
 
 
+def _unavailable(error: Exception) -> DatabaseUnavailable:
+    said = _one_line(error)
+    if isinstance(error, MaxConnectionsExceeded):
+        return ConnectionsTaken(said)
+    if _sqlstate(error) in BUSY:
+        return DatabaseBusy(said)
+    return DatabaseFull(said) if FULL.search(said) else DatabaseUnavailable(said)
+
+
+def _sqlstate(error: Exception) -> str | None:
+    return getattr(getattr(error, "orig", None), "pgcode", None)
+
+
 def _one_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+class OwnConnection:
+    """A thread's own connection, as other threads may see it."""
+
+    def __init__(self, mine: PooledPostgresqlDatabase) -> None:
+        self._database = mine
+
+    def shut_down(self) -> None:
+        """End whatever its thread waits for on it, as if the server had gone away. For any thread."""
+        for used in tuple(self._database._in_use.values()):
+            with suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(used.connection.fileno())) as wire:
+                wire.shutdown(socket.SHUT_RDWR)

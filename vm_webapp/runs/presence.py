@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
+import threading
 import time
 from collections.abc import Iterable
 from typing import Any, cast
 from uuid import UUID
 
 import redis
-
-log = logging.getLogger(__name__)
 
 PREFIX = "vm:presence"
 MEMBERS = f"{PREFIX}:workers"
@@ -23,12 +21,32 @@ class Presence:
     """Which workers live, whatever database they use.
 
     Args:
-        client: a client whose time-outs bound how long any call takes.
+        client: a client that gives up soon.
     """
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._skip_until = 0.0
+        self._announcing = threading.Lock()
+
+    def announce_soon(self, worker_id: UUID, facts: dict[str, Any]) -> None:
+        """Like ``announce``, without waiting: no time-out bounds how long a name takes to resolve.
+
+        Nothing is announced while an earlier call still waits.
+        """
+        if not self._announcing.acquire(blocking=False):
+            return
+
+        def announce() -> None:
+            try:
+                self.announce(worker_id, facts)
+            finally:
+                self._announcing.release()
+
+        try:
+            threading.Thread(target=announce, name="presence", daemon=True).start()
+        except RuntimeError:  # no thread can be had now
+            self._announcing.release()
 
     def announce(self, worker_id: UUID, facts: dict[str, Any]) -> None:
         """Say that a worker lives; it is forgotten ten seconds after it last did. Never fails for Redis' sake.

@@ -1,0 +1,113 @@
+"""Hints as they lie in Redis: rubbish, leftovers and what somebody else put there."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+
+from actors import broker
+from tests.support.runs import create_and_ring, wait_until_still
+from tests.support.waiting import eventually
+from tests.worker.conftest import StartWorker
+
+QUEUE = "vm:stages"
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    """A client of the same Redis."""
+    with redis.Redis.from_url(redis_url) as connected:
+        yield connected
+
+
+def put_in_queue(client: redis.Redis, body: bytes, id: str = "") -> None:
+    """Put bytes into Dramatiq's queue as if they were a message, and ring."""
+    id = id or str(uuid4())
+    client.hset(f"{QUEUE}.msgs", id, body.decode("latin-1"))
+    client.rpush(QUEUE, id)
+    client.lpush("vm:bell", 1)
+
+
+def put_message(client: redis.Redis, **changes: Any) -> None:
+    """Put a hint for an unknown stage into the queue as Dramatiq encodes it, with some of it changed."""
+    id = str(uuid4())
+    whole = {
+        "queue_name": "stages",
+        "actor_name": "execute_stage",
+        "args": [str(uuid4())],
+        "kwargs": {},
+        "options": {"redis_message_id": id},
+        "message_id": str(uuid4()),
+        "message_timestamp": int(time.time() * 1000),
+    }
+    put_in_queue(client, json.dumps(whole | changes).encode(), id)
+
+
+RUBBISH: tuple[tuple[bytes | dict[str, Any], str], ...] = (
+    (b"not json", "hint.malformed"),
+    (b"{}", "hint.malformed"),
+    (b"[]", "hint.malformed"),
+    (b"\xff\xfe", "hint.malformed"),
+    ({"actor_name": "drop_tables"}, "hint.unknown_actor"),
+    ({"queue_name": "another"}, "hint.malformed"),
+    ({"args": []}, "hint.malformed"),
+    ({"args": [1]}, "hint.malformed"),
+    ({"args": ["not-an-id"]}, "hint.malformed"),
+    ({"kwargs": {"x": 1}}, "hint.malformed"),
+    ({"kwargs": []}, "hint.malformed"),
+    ({"message_timestamp": "yesterday"}, "hint.malformed"),
+    ({"message_timestamp": 10**400}, "hint.malformed"),
+    ({"message_timestamp": float("nan")}, "hint.malformed"),
+    ({"message_timestamp": True}, "hint.malformed"),
+    ({"message_id": ["x"]}, "hint.malformed"),
+    ({"message_id": None}, "hint.malformed"),
+    ({"actor_name": ["x"]}, "hint.unknown_actor"),
+    ({"options": None}, "hint.malformed"),
+    ({"options": []}, "hint.malformed"),
+    ({"options": "x"}, "hint.malformed"),
+    ({"options": {}}, "hint.malformed"),
+    ({"options": {"redis_message_id": 7}}, "hint.malformed"),
+    ({"options": {"redis_message_id": "x", "fed_from_postgresql": True}}, "hint.malformed"),
+    ({}, "hint.dropped"),
+)
+
+
+@pytest.mark.parametrize(("rubbish", "said"), RUBBISH, ids=lambda value: str(value)[:50])
+def test_rubbish_in_the_queue_is_logged_once_and_dropped_for_good(
+    start_worker: StartWorker,
+    client: redis.Redis,
+    caplog: pytest.LogCaptureFixture,
+    rubbish: bytes | dict[str, Any],
+    said: str,
+) -> None:
+    caplog.set_level("INFO")
+    with start_worker(poll_seconds=30):
+        if isinstance(rubbish, bytes):
+            put_in_queue(client, rubbish)
+        else:
+            put_message(client, **rubbish)
+        eventually(lambda: said in caplog.messages, f"{said} is logged")
+        assert wait_until_still(create_and_ring("smoke")).status == "completed"
+        eventually(lambda: not client.hlen(f"{QUEUE}.msgs"), "nothing is left that could come back")
+    assert caplog.messages.count(said) == 1
+
+
+def test_a_hint_with_a_time_to_wait_for_takes_no_slot(start_worker: StartWorker, client: redis.Redis) -> None:
+    with start_worker(poll_seconds=30, worker_threads=1):
+        id = str(uuid4())
+        put_message(client, options={"redis_message_id": id, "eta": 9e15})
+        assert wait_until_still(create_and_ring("smoke")).status == "completed"
+
+
+def test_old_hints_of_a_backlog_cost_the_database_nothing(start_worker: StartWorker, client: redis.Redis) -> None:
+    for _ in range(200):
+        put_message(client, message_timestamp=int(time.time() * 1000) - 60_000)
+    with start_worker(poll_seconds=30):
+        eventually(lambda: not client.hlen(f"{QUEUE}.msgs"), "the queue is empty")
+        assert broker.service.runtime.runner.activity.snapshot().get("not_due", 0) == 0
