@@ -43,6 +43,7 @@ class BulkCancelIn(Input):
     status: Literal["queued", "running", "waiting_approval", "failed"] | None = None
     workflow: WorkflowName | None = None
     older_than_seconds: Age | None = None
+    after: UUID | None = None
     dry_run: bool = False
 
 
@@ -52,16 +53,18 @@ class BulkRetryIn(Input):
     status: Literal["failed"] | None = None
     workflow: WorkflowName | None = None
     older_than_seconds: Age | None = None
+    after: UUID | None = None
     dry_run: bool = False
 
 
 class BulkOut(Output):
-    """What a batch of at most a hundred runs did; ask again while ``matched`` is more than ``changed``."""
+    """What a batch of at most a hundred runs did; ask again with ``next_after`` as ``after`` until it is null."""
 
     matched: int
     changed: int
     busy: int
     run_ids: list[UUID]
+    next_after: UUID | None
 
 
 class ProviderPath(Input):

@@ -256,8 +256,9 @@ class LiveOut(Output):
 
 
 class ReadyOut(Output):
-    """Whether work can progress; ``reasons`` only where it cannot."""
+    """Whether work can progress; ``reasons`` only where it cannot, ``build`` only for those who may see it."""
 
     status: Literal["ready", "not_ready"]
+    build: str | None = Field(default=None, exclude_if=lambda build: build is None)
     dependencies: dict[str, dict[str, Any]]
     reasons: list[str] | None = Field(default=None, exclude_if=lambda reasons: reasons is None)

@@ -70,9 +70,59 @@ class Unavailable(VMError):
 
 
 class DatabaseUnavailable(Unavailable):
-    """PostgreSQL cannot be reached, or no connection came free in time."""
+    """PostgreSQL cannot be used now; the text is what it answered, and what to do about that.
+
+    Attributes:
+        gist: what is wrong, in words that name no address and no role.
+        todo: what to do about it.
+    """
 
     code = "database_unavailable"
+    gist = "the database does not answer"
+    todo = "check VM_DB_URL and that PostgreSQL is up"
+
+    @property
+    def answer(self) -> str:
+        """What was answered, without what to do."""
+        return super().__str__()
+
+    def __str__(self) -> str:
+        """Return the answer and what to do."""
+        return f"{self.answer}: {self.todo}"
+
+
+class DatabaseBusy(DatabaseUnavailable):
+    """PostgreSQL is up, but a statement waited too long for a lock or was canceled for taking too long."""
+
+    gist = "the database is up, but a table is locked or statements take too long"
+    todo = "look in pg_stat_activity for the session that holds it"
+
+
+class DatabaseFull(DatabaseUnavailable):
+    """PostgreSQL is up, but takes no more connections."""
+
+    gist = "the database takes no more connections"
+    todo = "scale the services down, or take a larger database"
+
+
+class DatabaseReadOnly(DatabaseUnavailable):
+    """PostgreSQL takes no writes: a replica, or a primary that was demoted."""
+
+    gist = "the database is read-only"
+    todo = "wait for the failover to end, or point VM_DB_URL at the primary"
+
+
+class ConnectionsTaken(DatabaseUnavailable):
+    """No connection of this process came free in time."""
+
+    gist = "every database connection of this process is taken"
+    todo = "restart it, and look for statements that hang"
+
+
+class DatabaseRefused(VMError):
+    """PostgreSQL understood and refuses: the schema, or the rights of the role, are not what this build needs."""
+
+    code = "database_refused"
 
 
 class WorkflowFileError(VMError):

@@ -68,8 +68,11 @@ class Settings:
         return "attached" if self.db_url else "local"
 
 
-def read_settings() -> Settings:
+def read_settings(*, complete: bool = True) -> Settings:
     """Read and check the environment. Empty values count as unset.
+
+    Args:
+        complete: whether what the mode needs must be there.
 
     Returns:
         Settings that can be relied on.
@@ -99,7 +102,8 @@ def read_settings() -> Settings:
         log_level=env.one_of("LOG_LEVEL", LOG_LEVELS, "INFO", fold=str.upper),
         build=_name_build(env.token("RENDER_GIT_COMMIT")),
     )
-    _require_what_the_mode_needs(settings)
+    if complete:
+        _require_what_the_mode_needs(settings)
     return settings
 
 

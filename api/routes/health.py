@@ -34,5 +34,7 @@ async def ready(request: web.Request) -> Answer[ReadyOut]:
             health = await own.health_threads.run(own.health.check)
     except Unavailable:
         health = unanswered()
-    body = ReadyOut.model_validate(health.body(private=showed_credentials(request)))
+    private = showed_credentials(request)
+    told = {"build": own.settings.build} if private else {}
+    body = ReadyOut.model_validate(health.body(private=private) | told)
     return Answer(body, status=200 if health.ready else 503)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aiohttp import web
 
 from api.commands import Call, command, ring_after_commit
@@ -9,7 +11,7 @@ from api.queue_schemas import BulkCancelIn, BulkOut, BulkRetryIn, PauseIn, Queue
 from api.services import services
 from api.typed import Answer, operation
 from vm_webapp.ops import bulk, queue_control
-from vm_webapp.ops.bulk import BulkFilter
+from vm_webapp.ops.bulk import BulkFilter, BulkResult
 
 
 @operation("GET", "/queue", summary="How full the queue is, and who works on it")
@@ -35,14 +37,22 @@ def resume_queue(call: Call) -> Answer[QueueOut]:
 @command("POST", "/queue/cancel", summary="Cancel the runs that match, a hundred at a time, oldest first")
 def cancel_runs(call: Call, body: BulkCancelIn) -> Answer[BulkOut]:
     """Cancel them, or only say which."""
-    where = BulkFilter(body.status, body.workflow, body.older_than_seconds)
-    return Answer(BulkOut.model_validate(bulk.cancel_matching(where, actor=call.actor, dry_run=body.dry_run)))
+    return Answer(BulkOut.model_validate(_change(bulk.cancel_matching, call, body)))
 
 
 @command("POST", "/queue/retry", summary="Retry the failed runs that match, a hundred at a time, oldest first")
 def retry_runs(call: Call, body: BulkRetryIn) -> Answer[BulkOut]:
     """Put them back to work, or only say which."""
-    where = BulkFilter(body.status, body.workflow, body.older_than_seconds)
-    done = bulk.retry_matching(where, actor=call.actor, dry_run=body.dry_run)
+    done = _change(bulk.retry_matching, call, body)
     ring_after_commit(*done.due)
     return Answer(BulkOut.model_validate(done))
+
+
+def _change(change: Callable[..., BulkResult], call: Call, body: BulkCancelIn | BulkRetryIn) -> BulkResult:
+    return change(
+        BulkFilter(body.status, body.workflow, body.older_than_seconds),
+        actor=call.actor,
+        after=body.after,
+        dry_run=body.dry_run,
+        workflows=call.services.catalog.workflows,
+    )

@@ -8,6 +8,7 @@ import pytest
 
 from tests.api.client import Api
 from tests.api.conftest import TOKEN
+from vm_webapp import __version__
 from vm_webapp.db.bundle import bundled_ids
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, write_heartbeat
@@ -71,9 +72,16 @@ async def test_a_stranger_is_told_no_host_pid_or_fingerprint(api: Api, managed: 
 
 
 async def test_whoever_holds_the_token_sees_which_workers_there_are(managed: Api, worker: WorkerIdentity) -> None:
-    reply = await managed.get("/health/ready", headers={"Authorization": f"Bearer {TOKEN}"})
-    (seen,) = reply.json()["dependencies"]["worker"]["workers"]
+    body = (await managed.get("/health/ready", headers={"Authorization": f"Bearer {TOKEN}"})).json()
+    (seen,) = body["dependencies"]["worker"]["workers"]
     assert (seen["host"], seen["pid"], seen["worker_id"]) == (HOST, PID, str(worker.worker_id))
+
+
+async def test_the_build_is_told_to_whoever_holds_the_token(managed: Api, api: Api, worker: WorkerIdentity) -> None:
+    body = (await managed.get("/health/ready", headers={"Authorization": f"Bearer {TOKEN}"})).json()
+    assert body["build"] == __version__
+    for stranger in (managed, api):
+        assert "build" not in (await stranger.get("/health/ready")).json()
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready"])

@@ -10,6 +10,7 @@ import pytest
 from tests.api.client import Api
 from tests.support.runs import create, read
 from vm_webapp.db.pool import execute, transaction
+from vm_webapp.ops import bulk
 from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, write_heartbeat
 
 RUN_STATUS = "SELECT status FROM runs ORDER BY id"
@@ -49,12 +50,21 @@ async def test_canceling_many_is_a_dry_run_first_and_done_once_under_a_key(api: 
     await api.create_run(workflow="plan_90d")
     where = {"workflow": "content_calendar"}
     told = (await api.post("/queue/cancel", where | {"dry_run": True})).json()
-    assert told == {"matched": 2, "changed": 0, "busy": 0, "run_ids": runs}
+    assert told == {"matched": 2, "changed": 0, "busy": 0, "run_ids": runs, "next_after": None}
     first = await api.post("/queue/cancel", where, headers={"Idempotency-Key": "one"})
-    assert first.json() == {"matched": 2, "changed": 2, "busy": 0, "run_ids": runs}
+    assert first.json() == told | {"changed": 2}
     again = await api.post("/queue/cancel", where, headers={"Idempotency-Key": "one"})
     assert (again.body, again.headers["Idempotency-Replayed"]) == (first.body, "true")
     assert [each["status"] for each in read(RUN_STATUS)] == ["canceled", "canceled", "queued"]
+
+
+async def test_a_batch_says_where_the_next_one_goes_on(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "BATCH", 2)
+    runs = [(await api.create_run())["id"] for _ in range(3)]
+    first = (await api.post("/queue/cancel", {"status": "queued"})).json()
+    assert (first["run_ids"], first["next_after"]) == (runs[:2], runs[1])
+    rest = (await api.post("/queue/cancel", {"status": "queued", "after": first["next_after"]})).json()
+    assert (rest["run_ids"], rest["next_after"]) == (runs[2:], None)
 
 
 async def test_retrying_many_takes_failed_runs_alone(api: Api) -> None:
@@ -83,6 +93,9 @@ async def test_retrying_many_takes_failed_runs_alone(api: Api) -> None:
         ("/queue/cancel", {"status": "completed"}, {"/status"}),
         ("/queue/retry", {"status": "queued"}, {"/status"}),
         ("/queue/cancel", {"older_than_seconds": -1}, {"/older_than_seconds"}),
+        ("/queue/cancel", {"workflow": "nonesuch"}, {"/workflow"}),
+        ("/queue/retry", {"workflow": "nonesuch"}, {"/workflow"}),
+        ("/queue/retry", {"status": "failed", "after": "yesterday"}, {"/after"}),
         ("/queue/pause", {"why": "x"}, {"/why"}),
     ],
 )

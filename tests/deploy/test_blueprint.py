@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import tomllib
+from pathlib import Path
 
 import pytest
 from packaging.specifiers import SpecifierSet
@@ -153,3 +154,23 @@ def test_the_gate_says_what_it_needs(missing: str) -> None:
     del env[missing]
     done = subprocess.run([GATE], env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, f"rollout-gate: set {missing}\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ({}, "--wait 300"),
+        ({"COMMIT": ""}, "--wait 300"),
+        ({"COMMIT": "0123456789abcdef", "WAIT_SECONDS": "60"}, "--wait 60 --expect-build 0123456789abcdef"),
+    ],
+)
+def test_the_gate_is_the_smoke_test_of_the_commit_where_that_is_known(
+    given: dict[str, str], options: str, tmp_path: Path
+) -> None:
+    uv = tmp_path / "uv"
+    uv.write_text('#!/bin/sh\necho "$@"\nexit 1\n')
+    uv.chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "BASE_URL": "http://api", "VM_API_TOKEN": "hidden", **given}
+    done = subprocess.run([GATE], env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout == f"run python -m vm_webapp smoke --base-url http://api {options}\n"

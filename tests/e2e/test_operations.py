@@ -2,115 +2,206 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
 
+from tests.fakes.stranger import answering, hanging
+from tests.support.commands import Said, command
+from tests.support.deployment import address_of, managed_environment
 from tests.support.processes import program
 from tests.support.runs import create, read, types
 from vm_webapp.access.keys import create_key
+from vm_webapp.cli import queue
 from vm_webapp.db.pool import execute, transaction
+
+Cli = Callable[..., Said]
 
 
 @pytest.fixture
 def env(database: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
     """The environment of a managed service."""
-    return {
-        "APP_ENV": "production",
-        "VM_ENABLE_MANAGED_MODE": "true",
-        "VM_DB_URL": database,
-        "VM_REDIS_URL": redis_url,
-        "VM_WORKSPACE_ROOT": str(tmp_path),
-    }
+    return managed_environment(database, redis_url, tmp_path)
 
 
-def command(env: dict[str, str], folder: Path, *arguments: str) -> tuple[int, str, str]:
-    """Run a command; return its exit code and what it said on each stream."""
-    with program(*arguments, env=env, folder=folder / "-".join(arguments[:2])) as running:
-        code = running.wait(seconds=60)
-        return code, running.stdout.read_text(), running.stderr.read_text()
+@pytest.fixture
+def cli(env: dict[str, str], capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Runs a command in the environment of the services and what is given beside it."""
+
+    def run(*arguments: str, **further: str) -> Said:
+        return command(capsys, env | further, *arguments)
+
+    return run
 
 
-def test_a_key_is_shown_once_and_alone_on_standard_output(env: dict[str, str], tmp_path: Path) -> None:
-    code, said, note = command(env, tmp_path, "keys", "create", "ci", "--lasts", "90d")
+def test_a_key_is_shown_once_and_alone_on_standard_output(cli: Cli) -> None:
+    code, said, note = cli("keys", "create", "ci", "--lasts", "90d")
     assert code == 0
     assert re.fullmatch(r"vmk_\S{43}\n", said)
     assert "shown this once" in note
-    _, listed, _ = command(env, tmp_path, "keys", "list")
+    _, listed, _ = cli("keys", "list")
     assert listed.startswith("active   ci ")
     assert said.strip() not in listed
-    assert command(env, tmp_path, "keys", "revoke", "ci") == (0, "revoked ci\n", "")
-    code, _, error = command(env, tmp_path, "keys", "revoke", "ci")
+    assert cli("keys", "revoke", "ci") == (0, "revoked ci\n", "")
+    code, _, error = cli("keys", "revoke", "ci")
     assert (code, error.count("\n")) == (1, 1)
 
 
-def test_many_runs_are_canceled_after_a_dry_run(env: dict[str, str], tmp_path: Path) -> None:
+def test_many_runs_are_canceled_after_a_dry_run(cli: Cli) -> None:
     runs = [create().run.id for _ in range(3)]
-    code, said, _ = command(env, tmp_path, "queue", "cancel", "--workflow", "content_calendar", "--dry-run")
+    code, said, _ = cli("queue", "cancel", "--workflow", "content_calendar", "--dry-run")
     assert (code, said.splitlines()[0]) == (0, "would cancel 3 runs:")
     assert all(str(run_id) in said for run_id in runs)
-    assert command(env, tmp_path, "queue", "cancel", "--status", "queued") == (0, "canceled 3 runs\n", "")
+    assert cli("queue", "cancel", "--status", "queued") == (0, "canceled 3 runs\n", "")
     assert {types(run_id)[-1] for run_id in runs} == {"run.canceled"}
 
 
-def test_the_queue_is_paused_and_resumed_over_an_api_as_well(env: dict[str, str], tmp_path: Path) -> None:
-    code, said, _ = command(env, tmp_path, "queue", "pause", "--reason", "a bad prompt")
+def test_a_workflow_that_nobody_knows_is_an_error_and_one_without_runs_is_none(cli: Cli) -> None:
+    code, said, error = cli("queue", "cancel", "--workflow", "nonesuch")
+    assert (code, said) == (1, "")
+    assert error.startswith("vm_webapp: there is no workflow 'nonesuch', nor a run of one; known: content_calendar, ")
+    assert cli("queue", "cancel", "--workflow", "content_calendar") == (0, "canceled 0 runs\n", "")
+
+
+def test_the_queue_is_paused_and_resumed_over_an_api_as_well(cli: Cli, env: dict[str, str], tmp_path: Path) -> None:
+    code, said, _ = cli("queue", "pause", "--reason", "a bad prompt")
     assert code == 0
     assert ": a bad prompt; python -m vm_webapp queue resume" in said
-    key = create_key("ops")
+    key = create_key("ops").secret
     with program("serve", "--port", "0", env=env, folder=tmp_path / "api") as api:
-        api.says("http://")
-        url = re.findall(r"http://\S+", api.output())[0]
-        remote = env | {"VM_API_TOKEN": key.secret}
-        code, said, _ = command(remote, tmp_path, "queue", "--base-url", url, "resume")
+        url = address_of(api)
+
+        def remote(*arguments: str) -> Said:
+            return cli("queue", *arguments, "--base-url", url, VM_API_TOKEN=key)
+
+        code, said, _ = cli("queue", "--base-url", url, "resume", VM_API_TOKEN=key)
         assert (code, "paused" in said) == (0, False)
-        create()
-        assert command(remote, tmp_path, "queue", "cancel", "--status", "queued", "--base-url", url)[1] == (
-            "canceled 1 runs\n"
-        )
-        code, _, error = command(remote, tmp_path, "queue", "resume-provider", "nobody", "--base-url", url)
+        runs = [create().run.id for _ in range(102)]
+        assert remote("cancel", "--status", "queued", "--dry-run").out.startswith("would cancel 102 runs:\n")
+        assert remote("cancel", "--status", "queued") == (0, "canceled 102 runs\n", "")
+        assert {types(run_id).count("run.canceled") for run_id in runs} == {1}
+        code, _, error = remote("resume-provider", "nobody")
         assert (code, error) == (1, "vm_webapp: there is no provider nobody; there are: none yet\n")
-    assert read("SELECT paused_at FROM queues") == [{"paused_at": None}]
+        # A name is a name, and never a way to another route.
+        cli("queue", "pause")
+        code, _, error = remote("resume-provider", "../queue")
+        assert (code, error) == (1, "vm_webapp: there is no provider ../queue; there are: none yet\n")
+        assert remote("status").out.startswith("paused by")
+        code, _, error = cli("queue", "--base-url", url, VM_API_TOKEN="wrong")
+        assert (code, "Authorization: Bearer" in error) == (2, True)
 
 
-def test_a_bulk_change_without_a_filter_is_refused(env: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("status", "content_type", "text", "code", "said"),
+    [
+        (200, "application/json", "{}", 2, "is not this API, or another version of it: queued: field required"),
+        (200, "application/json", "[]", 2, "is not this API: it answered 200 OK; check --base-url"),
+        (200, "text/html", "<html>Welcome to nginx</html>", 2, "is not this API: it answered 200 OK"),
+        (302, "text/html", "", 2, "is not this API: it answered 302 Found"),
+        (404, "application/json", '{"detail":"Not Found"}', 2, "is not this API: it answered 404 Not Found"),
+        (502, "text/html", "<html>nginx</html>", 1, "does not answer: what stands before it says 502 Bad Gateway"),
+        (503, "application/json", '{"message":"asleep"}', 1, "says 503 Service Unavailable"),
+        (409, "application/problem+json", '{"type":"/problems/conflict","detail":"not now"}', 1, "vm_webapp: not now"),
+    ],
+)
+@pytest.mark.parametrize(
+    "arguments", [("status",), ("pause",), ("cancel", "--status", "queued"), ("resume-provider", "kimi")]
+)
+async def test_whatever_else_answers_is_one_clear_line(
+    capsys: pytest.CaptureFixture[str],
+    status: int,
+    content_type: str,
+    text: str,
+    code: int,
+    said: str,
+    arguments: tuple[str, ...],
+) -> None:
+    def answer(request: web.Request) -> web.Response:
+        return web.Response(status=status, text=text, content_type=content_type)
+
+    async with answering(answer) as url:
+        done = await remotely(capsys, url, *arguments)
+    assert (done.code, done.out, done.errors.count("\n")) == (code, "", 1)
+    first = {"cancel": "matched", "resume-provider": "resumed"}.get(arguments[0], "queued")
+    assert said.replace("queued:", f"{first}:") in done.errors
+
+
+@pytest.mark.parametrize("change", [{"oldest_due_seconds": "old"}, {"due": None}, {"paused": "perhaps"}])
+async def test_figures_of_another_kind_are_one_clear_line(
+    capsys: pytest.CaptureFixture[str], change: dict[str, Any]
+) -> None:
+    figures = dict.fromkeys(("queued", "running", "due", "workers", "slots", "in_flight", "desired_workers"), 1)
+    told = figures | {"oldest_due_seconds": 1.5, "paused": False, "paused_at": None, "paused_by": None, "reason": None}
+    for body, code in ((told, 0), (told | change, 2)):
+        async with answering(lambda request, body=body: web.json_response(body)) as url:  # type: ignore[misc]
+            done = await remotely(capsys, url)
+        assert done.code == code, done.errors
+    assert f"another version of it: {next(iter(change))}: " in done.errors
+
+
+@pytest.mark.parametrize("drip", [b"", b" "])
+async def test_an_api_that_hangs_is_given_up_with_the_time_it_had(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, drip: bytes
+) -> None:
+    monkeypatch.setattr(queue, "REMOTE_SECONDS", 0.5)
+    async with hanging(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n" if drip else b"", drip) as url:
+        done = await remotely(capsys, url)
+    assert done == (1, "", f"vm_webapp: the API at {url} does not answer within 0.5 s\n")
+
+
+async def test_an_api_that_is_down_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    code, said, error = await remotely(capsys, "http://127.0.0.1:1")
+    assert (code, said) == (1, "")
+    assert error.startswith("vm_webapp: the API at http://127.0.0.1:1 does not answer: ")
+
+
+async def remotely(capsys: pytest.CaptureFixture[str], url: str, *arguments: str) -> Said:
+    """Run ``queue`` over an API that this test's loop serves."""
+    return await asyncio.to_thread(command, capsys, {}, "queue", *arguments, "--base-url", url)
+
+
+def test_a_bulk_change_without_a_filter_is_refused(cli: Cli) -> None:
     create()
-    code, said, error = command(env, tmp_path, "queue", "cancel")
-    assert (code, said, error) == (2, "", "vm_webapp: say which runs: --status, --workflow or --older-than\n")
+    assert cli("queue", "cancel") == (2, "", "vm_webapp: say which runs: --status, --workflow or --older-than\n")
 
 
-def test_the_doctor_exits_1_where_something_fails(env: dict[str, str], tmp_path: Path) -> None:
-    code, said, error = command(env, tmp_path, "doctor")
+def test_the_doctor_exits_1_where_something_fails(cli: Cli) -> None:
+    code, said, error = cli("doctor")
     assert (code, error) == (1, "")
     assert "fail  workers" in said
-    code, said, _ = command(env, tmp_path, "doctor", "--json")
+    code, said, _ = cli("doctor", "--json")
     assert code == 1
     assert {check["name"] for check in json.loads(said) if check["verdict"] == "fail"} == {"workers"}
 
 
-def test_the_doctor_works_with_the_database_down(env: dict[str, str], tmp_path: Path) -> None:
-    given = env | {"VM_DB_URL": "postgresql://vm:hidden@127.0.0.1:1/nothing"}
-    code, said, error = command(given, tmp_path, "doctor")
+def test_the_doctor_works_with_the_database_down(cli: Cli) -> None:
+    code, said, error = cli("doctor", VM_DB_URL="postgresql://vm:hidden@127.0.0.1:1/nothing")
     assert (code, error) == (1, "")
     assert "fail  database" in said
     assert "ok    redis" in said
     assert "hidden" not in said
 
 
-def test_purge_says_how_many_and_then_deletes_them(env: dict[str, str], tmp_path: Path) -> None:
+def test_purge_says_how_many_and_then_deletes_them(cli: Cli) -> None:
     create()
     with transaction():
         execute("UPDATE runs SET status = 'canceled', finished_at = now() - interval '100 days'")
     flying = create().run.id
-    assert command(env, tmp_path, "purge", "--older-than", "90d", "--dry-run")[1] == "would delete 1 runs\n"
-    assert command(env, tmp_path, "purge", "--older-than", "90d")[1] == "deleted 1 runs\n"
+    assert cli("purge", "--older-than", "90d", "--dry-run").out == "would delete 1 runs\n"
+    assert cli("purge", "--older-than", "90d").out == "deleted 1 runs\n"
     assert read("SELECT id FROM runs") == [{"id": flying}]
 
 
-def test_a_database_without_the_schema_is_one_line(env: dict[str, str], tmp_path: Path) -> None:
+def test_a_database_without_the_schema_is_one_line(cli: Cli) -> None:
     with transaction():
         execute("DROP TABLE api_keys")
-    code, _, error = command(env, tmp_path, "keys", "list")
-    assert (code, error) == (1, "vm_webapp: the database lacks a migration: run python -m vm_webapp migrate\n")
+    code, _, error = cli("keys", "list")
+    assert code == 1
+    assert error.startswith('vm_webapp: the schema is not what its migrations say (relation "api_keys" does not exist)')
+    assert error.count("\n") == 1

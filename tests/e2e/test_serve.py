@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import re
@@ -47,8 +48,9 @@ class Served:
 
     def _worker_pid(self) -> int | None:
         for pid in child_pids(self.program.pid):
-            if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return pid
+            with contextlib.suppress(OSError):  # it may just have ended
+                if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return pid
         return None
 
     def run_to_the_end(self, workflow: str = "content_calendar") -> dict[str, Any]:

@@ -3,73 +3,111 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from tests.fakes.behaviours import refusal
+from tests.fakes.behaviours import delayed, refusal
 from tests.fakes.model_server import ModelServer
+from tests.support.commands import Said, command
+from tests.support.databases import Databases
+from tests.support.deployment import Deployment, address_of, clean, deployment, managed_environment
 from tests.support.processes import program
-from tests.support.runs import read
+from tests.support.runs import create, read
 from tests.support.waiting import eventually
-from vm_webapp.db.pool import execute, transaction
+from vm_webapp import __version__
+from vm_webapp.db.pool import close_pool, execute, open_pool, transaction
+from vm_webapp.local import LocalServers
+from vm_webapp.ops import smoke as steps
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+OTHER_COMMIT = "f" * 40
+TOKEN = "a-token-of-the-tests"
+NOWHERE = "redis://127.0.0.1:1/0"
+
+Smoke = Callable[..., Said]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model() -> Iterator[ModelServer]:
     """A fake Kimi."""
     with ModelServer() as server:
         yield server
 
 
-@pytest.fixture
-def env(database: str, redis_url: str, model: ModelServer, tmp_path: Path) -> dict[str, str]:
-    """The environment of a deployment without a token."""
-    return {
-        "APP_ENV": "production",
-        "VM_ENABLE_MANAGED_MODE": "true",
-        "VM_DB_URL": database,
-        "VM_REDIS_URL": redis_url,
-        "VM_WORKSPACE_ROOT": str(tmp_path),
-        "KIMI_API_KEY": "sk-test-key",
-        "KIMI_BASE_URL": model.base_url,
-    }
+@pytest.fixture(scope="module")
+def lasting(
+    servers: LocalServers, databases: Databases, model: ModelServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    """A deployment of this commit, for all tests of this file."""
+    if servers.redis_url is None:
+        pytest.skip("there is no Redis server for this platform")
+    folder, name = tmp_path_factory.mktemp("deployment"), databases.take()
+    env = managed_environment(databases.url(name), servers.redis_url, folder, **key_of(model))
+    with deployment(env | {"RENDER_GIT_COMMIT": COMMIT, "VM_API_TOKEN": TOKEN}, folder) as running:
+        eventually(lambda: readiness(running.url)["status"] == "ready", "ready", seconds=30)
+        yield running
+    databases.give_back(name)
 
 
 @pytest.fixture
-def url(env: dict[str, str], tmp_path: Path) -> Iterator[str]:
-    """The address of an API with a worker behind it."""
+def deployed(lasting: Deployment) -> Iterator[Deployment]:
+    """The deployment as if it were new, with this process's pool open on its database."""
+    clean(lasting.env["VM_DB_URL"])
+    open_pool(lasting.env["VM_DB_URL"], max_connections=4, application_name="tests")
+    yield lasting
+    close_pool()
+
+
+@pytest.fixture
+def smoke(deployed: Deployment, capsys: pytest.CaptureFixture[str]) -> Smoke:
+    """Runs the smoke test against the deployment, in a shell that has its database and what else is given."""
+
+    def run(*options: str, **further: str) -> Said:
+        env = {"VM_DB_URL": deployed.env["VM_DB_URL"], **further}
+        return command(capsys, env, "smoke", "--base-url", deployed.url, *options)
+
+    return run
+
+
+@pytest.fixture
+def port() -> int:
+    """A port that is free now."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with (
-        program("serve", "--port", str(port), env=env, folder=tmp_path / "api") as api,
-        program("worker", "--poll-interval-ms", "100", env=env, folder=tmp_path / "worker"),
-    ):
-        api.says("API ")
-        yield f"http://127.0.0.1:{port}"
+        return int(free.getsockname()[1])
 
 
-def smoke(url: str, env: dict[str, str], folder: Path, *options: str) -> tuple[int, str, str]:
-    """Run the smoke test; return its exit code and what it said on each stream."""
-    with program("smoke", "--base-url", url, *options, env=env, folder=folder / "smoke") as running:
-        code = running.wait(seconds=60)
-        return code, running.stdout.read_text(), running.stderr.read_text()
+def key_of(model: ModelServer) -> dict[str, str]:
+    """Return the variables that name a model."""
+    return {"KIMI_API_KEY": "sk-test-key", "KIMI_BASE_URL": model.base_url}
+
+
+def build_of(commit: str) -> str:
+    """Return how the build of a commit names itself."""
+    return f"{__version__}+{commit[:12]}"
+
+
+def readiness(url: str) -> Any:
+    """Return what readiness says."""
+    return httpx.get(f"{url}/api/v2/health/ready", trust_env=False).json()
 
 
 def test_a_deployment_that_works_passes_and_nothing_is_left(
-    url: str, env: dict[str, str], tmp_path: Path, model: ModelServer
+    smoke: Smoke, deployed: Deployment, model: ModelServer
 ) -> None:
-    code, said, errors = smoke(url, env, tmp_path, "--wait", "30", "--with-model", "--json")
+    before = len(model.requests)
+    code, said, errors = smoke("--with-model", "--json")
     assert (code, errors) == (0, ""), said
     told: dict[str, Any] = json.loads(said)
-    assert (told["ok"], told["failed"], told["base_url"]) == (True, None, url)
+    assert (told["ok"], told["failed"], told["base_url"]) == (True, None, deployed.url)
     assert told["seconds"] < 30
-    names = [step["name"] for step in told["steps"]]
-    assert names == [
+    assert [step["name"] for step in told["steps"]] == [
         "live",
         "ready",
         "credentials",
@@ -81,7 +119,7 @@ def test_a_deployment_that_works_passes_and_nothing_is_left(
         "queue",
         "model",
     ]
-    assert model.requests
+    assert len(model.requests) > before
     assert {each["status"] for each in read("SELECT status FROM runs")} <= {"completed", "canceled"}
     (key,) = read("SELECT name, revoked_at, expires_at - created_at <= interval '10 minutes' AS short FROM api_keys")
     assert key["name"].startswith("smoke-")
@@ -90,12 +128,12 @@ def test_a_deployment_that_works_passes_and_nothing_is_left(
 
 
 def test_a_queue_that_nobody_takes_from_fails_at_the_worker_and_is_cleaned_up(
-    url: str, env: dict[str, str], tmp_path: Path
+    smoke: Smoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    eventually(lambda: read("SELECT 1 AS found FROM worker_heartbeats WHERE state = 'working'"), "it works")
+    monkeypatch.setattr(steps, "RUN_SECONDS", 0.5)
     with transaction():
         execute("UPDATE queues SET paused_at = now(), paused_by = 'tests'")
-    code, said, errors = smoke(url, env, tmp_path)
+    code, said, errors = smoke()
     assert (code, errors) == (1, "")
     *_, failed, last = said.splitlines()
     assert failed.startswith("FAILED  worker")
@@ -104,11 +142,27 @@ def test_a_queue_that_nobody_takes_from_fails_at_the_worker_and_is_cleaned_up(
     assert read("SELECT status FROM runs") == [{"status": "canceled"}]
 
 
-def test_a_model_that_refuses_fails_at_the_model_with_its_reason(
-    url: str, env: dict[str, str], tmp_path: Path, model: ModelServer
+def test_a_backlog_behind_a_paused_provider_does_not_fail_a_deployment_that_works(
+    smoke: Smoke, deployed: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(steps, "QUEUE_SECONDS", 0.0)
+    with transaction():
+        execute("INSERT INTO providers (name, paused_at) VALUES ('kimi', now())")
+    for _ in range(3):
+        create()
+    with transaction():
+        execute("UPDATE stages SET available_at = now() - interval '1 hour' WHERE status = 'queued'")
+    eventually(lambda: readiness(deployed.url)["dependencies"]["llm"]["status"] == "paused", "it is seen")
+    code, said, _ = smoke()
+    assert code == 0, said
+    (queue,) = [line for line in said.splitlines() if " queue " in line]
+    assert "3 stages are due" in queue
+    assert "while kimi is paused: python -m vm_webapp queue resume-provider kimi" in queue
+
+
+def test_a_model_that_refuses_fails_at_the_model_with_its_reason(smoke: Smoke, model: ModelServer) -> None:
     model.enqueue(refusal(401, "invalid_authentication_error", "Invalid Authentication"))
-    code, said, _ = smoke(url, env, tmp_path, "--with-model")
+    code, said, _ = smoke("--with-model")
     assert code == 1
     *_, failed, last = said.splitlines()
     assert "Invalid Authentication" in failed
@@ -116,14 +170,100 @@ def test_a_model_that_refuses_fails_at_the_model_with_its_reason(
     assert read("SELECT DISTINCT status FROM runs WHERE finished_at IS NULL") == []
 
 
-def test_a_wrong_token_is_said(url: str, env: dict[str, str], tmp_path: Path) -> None:
-    code, said, errors = smoke(url, env | {"VM_API_TOKEN": "wrong"}, tmp_path)
+def test_worksheets_are_not_taken_for_a_model(
+    database: str, redis_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env = {"VM_DB_URL": database, "VM_REDIS_URL": redis_url, "VM_WORKSPACE_ROOT": str(tmp_path / "workspace")}
+    with program("serve", "--port", "0", env=env, folder=tmp_path) as api:
+        code, said, _ = command(capsys, env, "smoke", "--base-url", address_of(api), "--with-model")
+    assert code == 1
+    *_, failed, last = said.splitlines()
+    assert "no model is called" in failed
+    assert "set KIMI_API_KEY" in failed
+    assert last == "smoke failed at model"
+
+
+@pytest.mark.parametrize(("redis_is_up", "code"), [(True, 1), (False, 0)])
+def test_without_redis_the_model_gets_the_time_of_a_whole_document(
+    deployed: Deployment,
+    model: ModelServer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    redis_is_up: bool,
+    code: int,
+) -> None:
+    monkeypatch.setattr(steps, "FIRST_WORDS_SECONDS", 0.5)
+    model.enqueue(delayed(1.0))
+    if redis_is_up:
+        done = command(capsys, deployed.env, "smoke", "--base-url", deployed.url, "--with-model")
+    else:
+        env = {**deployed.env, "VM_REDIS_URL": NOWHERE}
+        with program("serve", "--port", "0", env=env, folder=tmp_path) as api:
+            done = command(capsys, env, "smoke", "--base-url", address_of(api), "--with-model")
+    assert done.code == code, done.out
+
+
+def test_a_wrong_token_is_said(smoke: Smoke) -> None:
+    code, said, errors = smoke(VM_API_TOKEN="wrong")
     assert (code, errors) == (1, "")
     assert said.splitlines()[-1] == "smoke failed at credentials"
     assert "401" in said
 
 
-def test_a_wrong_url_is_exit_code_1(env: dict[str, str], tmp_path: Path) -> None:
-    code, said, errors = smoke("http://127.0.0.1:1", env, tmp_path)
+def test_the_build_is_told_to_the_token_alone(smoke: Smoke) -> None:
+    code, said, errors = smoke("--expect-build", COMMIT)
+    assert (code, said) == (2, "")
+    assert errors == "vm_webapp: --expect-build requires VM_API_TOKEN: the build is told to nobody else\n"
+    code, said, _ = smoke("--expect-build", COMMIT, VM_API_TOKEN=TOKEN)
+    assert code == 0, said
+    (build,) = [line for line in said.splitlines() if " build " in line]
+    assert build.endswith(f"API and workers are build {build_of(COMMIT)}")
+
+
+def test_another_build_is_waited_for_and_then_named(smoke: Smoke) -> None:
+    code, said, _ = smoke("--wait", "1", "--expect-build", OTHER_COMMIT, VM_API_TOKEN=TOKEN)
+    assert code == 1
+    *_, failed, last = said.splitlines()
+    assert last == "smoke failed at build"
+    assert failed.endswith(f"not build {OTHER_COMMIT} within 1 s: the API that answers is build {build_of(COMMIT)}")
+
+
+def test_the_gate_waits_for_a_first_deploy_and_for_the_old_build_to_leave(
+    deployed: Deployment, port: int, tmp_path: Path
+) -> None:
+    url = f"http://127.0.0.1:{port}"
+    gate = ("smoke", "--base-url", url, "--wait", "60", "--expect-build", OTHER_COMMIT)
+    with program(*gate, env=deployed.env, folder=tmp_path / "gate") as smoke:
+        # The worker of the file's deployment, which is the old build, still takes work.
+        with program("serve", "--port", str(port), env=deployed.env, folder=tmp_path / "old") as old:
+            smoke.says("ok      credentials")
+            assert old.stop() == 0
+        new = {**deployed.env, "RENDER_GIT_COMMIT": OTHER_COMMIT}
+        with deployment(new, tmp_path / "new", port=port) as running:
+            eventually(lambda: readiness(running.url)["status"] == "ready", "ready")
+            assert " build " not in smoke.output()
+            deployed.worker.signal(signal.SIGSTOP)
+            try:
+                assert smoke.wait(seconds=60) == 0, smoke.output()
+            finally:
+                deployed.worker.signal(signal.SIGCONT)
+    assert f"API and workers are build {build_of(OTHER_COMMIT)}" in smoke.output()
+
+
+def test_sigterm_cleans_up_like_ctrl_c(deployed: Deployment, tmp_path: Path) -> None:
+    with transaction():
+        execute("UPDATE queues SET paused_at = now(), paused_by = 'tests'")
+    env = {"VM_DB_URL": deployed.env["VM_DB_URL"]}
+    with program("smoke", "--base-url", deployed.url, env=env, folder=tmp_path) as running:
+        running.says("ok      create")
+        assert running.stop() == 130
+        assert "Traceback" not in running.output()
+    assert read("SELECT status FROM runs") == [{"status": "canceled"}]
+    assert read("SELECT revoked_at IS NOT NULL AS revoked FROM api_keys") == [{"revoked": True}]
+
+
+def test_a_wrong_url_is_exit_code_1_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    code, said, errors = command(capsys, {}, "smoke", "--base-url", "http://127.0.0.1:1")
     assert (code, errors) == (1, "")
     assert said.splitlines()[-1] == "smoke failed at live"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from tests.fakes.behaviours import Behaviour
 from tests.fakes.model_server import ModelServer
+from tests.support.deployment import address_of, managed_environment
 from tests.support.processes import Program, program
 from tests.support.waiting import eventually
 
@@ -25,11 +25,11 @@ class Process:
 
     def __init__(self, running: Program) -> None:
         self.program = running
-        running.says("API ", seconds=30)
-        found = re.search(r"API\s+(http://\S+)", running.output())
-        assert found is not None
         self.http = httpx.Client(
-            base_url=f"{found[1]}/api/v2", headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30, trust_env=False
+            base_url=f"{address_of(running)}/api/v2",
+            headers={"Authorization": f"Bearer {TOKEN}"},
+            timeout=30,
+            trust_env=False,
         )
 
     def get(self, path: str, **params: Any) -> Any:
@@ -51,16 +51,8 @@ def model() -> Iterator[ModelServer]:
 @pytest.fixture
 def env(database: str, redis_url: str, model: ModelServer, tmp_path: Path) -> dict[str, str]:
     """The environment of every service of a deployment."""
-    return {
-        "APP_ENV": "production",
-        "VM_ENABLE_MANAGED_MODE": "true",
-        "VM_DB_URL": database,
-        "VM_REDIS_URL": redis_url,
-        "VM_WORKSPACE_ROOT": str(tmp_path / "workspace"),
-        "VM_API_TOKEN": TOKEN,
-        "KIMI_API_KEY": "sk-test-key",
-        "KIMI_BASE_URL": model.base_url,
-    }
+    model_key = {"KIMI_API_KEY": "sk-test-key", "KIMI_BASE_URL": model.base_url}
+    return managed_environment(database, redis_url, tmp_path, VM_API_TOKEN=TOKEN, **model_key)
 
 
 def waits_with(process: Process, run_id: str, key: str, *, attempt: int = 1) -> dict[str, Any] | None:

@@ -74,6 +74,19 @@ def test_a_batch_is_bounded_and_says_how_many_matched(monkeypatch: pytest.Monkey
     oldest = [create().run.id for _ in range(3)][:2]
     done = bulk.cancel_matching(BulkFilter(status="queued"), actor="ops")
     assert (done.matched, done.changed, list(done.run_ids)) == (3, 2, oldest)
+    assert done.next_after == oldest[-1]
+
+
+def test_the_next_batch_goes_on_after_the_last_run_and_says_when_nothing_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bulk, "BATCH", 2)
+    runs = [create().run.id for _ in range(4)]
+    where = BulkFilter(status="queued")
+    first = bulk.cancel_matching(where, actor="ops", dry_run=True)
+    second = bulk.cancel_matching(where, actor="ops", after=first.next_after, dry_run=True)
+    assert [*first.run_ids, *second.run_ids] == runs
+    assert (second.matched, second.next_after) == (2, None)
 
 
 @pytest.mark.parametrize("table", ["runs WHERE id", "stages WHERE run_id"])
@@ -102,18 +115,42 @@ def test_what_nobody_can_have_meant_is_refused(change: Callable[..., BulkResult]
     assert read("SELECT DISTINCT status FROM runs") == [{"status": "queued"}]
 
 
-def test_the_command_ends_although_what_it_retries_fails_at_once(
+def test_a_workflow_that_nobody_knows_is_refused_but_not_one_without_runs() -> None:
+    create()
+    with pytest.raises(InvalidInput, match="no workflow 'nonesuch', nor a run of one; known: plan_90d"):
+        bulk.cancel_matching(BulkFilter(workflow="nonesuch"), actor="ops", workflows=["plan_90d"])
+    assert bulk.cancel_matching(BulkFilter(workflow="plan_90d"), actor="ops", workflows=["plan_90d"]).matched == 0
+    assert bulk.cancel_matching(BulkFilter(workflow="content_calendar"), actor="ops", dry_run=True).matched == 1
+
+
+def options(action: str) -> QueueOptions:
+    """Return what the command line says for all runs that the action is for by themselves."""
+    where = BulkFilter(status="failed" if action == "retry" else "queued")
+    return QueueOptions(action, provider=None, reason=None, where=where, dry_run=False, base_url=None)
+
+
+def test_the_command_retries_each_run_once_although_it_fails_again_at_once(
     database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(bulk, "BATCH", 1)
-    failed_run()
-    failed_run()
+    monkeypatch.setattr(bulk, "BATCH", 3)
+    runs = [failed_run() for _ in range(7)]
     with transaction():
         execute("CREATE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END'")
         for table in ("runs", "stages"):
             execute(f"CREATE TRIGGER undo BEFORE UPDATE ON {table} FOR EACH ROW EXECUTE FUNCTION undo()")
-    where = BulkFilter(status="failed")
-    options = QueueOptions("retry", provider=None, reason=None, where=where, dry_run=False, base_url=None)
-    assert run_queue(Settings(db_url=database), options) == 0
-    assert capsys.readouterr().out == "retried 2 runs\n"
-    assert read("SELECT count(*) AS n FROM runs WHERE status = 'failed'") == [{"n": 2}]
+    assert run_queue(Settings(db_url=database), options("retry")) == 0
+    assert capsys.readouterr().out == "retried 7 runs\n"
+    assert [types(run_id).count("run.retried") for run_id in runs] == [1] * 7
+    assert read("SELECT count(*) AS n FROM runs WHERE status = 'failed'") == [{"n": 7}]
+
+
+def test_the_command_goes_on_behind_what_is_busy_and_counts_it(
+    database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bulk, "BATCH", 1)
+    held, free = create().run.id, create().run.id
+    with closing(psycopg2.connect(database)) as session, session.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM runs WHERE id = %s FOR UPDATE", (str(held),))
+        assert run_queue(Settings(db_url=database), options("cancel")) == 1
+    assert capsys.readouterr().out == "canceled 1 runs\n1 were busy in that moment: run the command again\n"
+    assert (status(held), status(free)) == ("queued", "canceled")

@@ -1,4 +1,4 @@
-"""The doctor finds each fault, says the next command, and works with the database or Redis down."""
+"""The doctor finds each fault, says the next command, and works with Redis down."""
 
 from __future__ import annotations
 
@@ -11,43 +11,20 @@ import psycopg2
 import pytest
 import redis
 
-from tests.support.runs import create, read
+from tests.ops.disorder import beat, change, leave_work_waiting, migrate_ahead
+from tests.ops.examination import NAMES, NOWHERE, checks
+from tests.support.runs import read
 from vm_webapp import __version__
 from vm_webapp.db.bundle import bundled_ids
-from vm_webapp.db.pool import execute, json, open_pool, transaction
+from vm_webapp.db.pool import json
 from vm_webapp.db.sessions import name_session
 from vm_webapp.ops import queue_control
-from vm_webapp.ops.doctor import Check, examine
+from vm_webapp.ops.doctor import Check
+from vm_webapp.ops.doctor.server import judge_clock, judge_connections
 from vm_webapp.redis_client import quick_client
-from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, WorkerState, write_heartbeat
 from vm_webapp.runs.presence import Presence
-from vm_webapp.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("database")
-
-NOWHERE = "redis://127.0.0.1:1/0"
-
-
-def beat(state: WorkerState = "working", *, build: str = __version__, **facts: object) -> WorkerIdentity:
-    """Write the heartbeat of a new worker."""
-    worker = WorkerIdentity(uuid4(), "kimi", 4, build=build)
-    write_heartbeat(worker, Beat(state, 0, **facts))  # type: ignore[arg-type]
-    return worker
-
-
-def change(sql: str, **params: object) -> None:
-    """Change the database behind everybody's back."""
-    with transaction():
-        execute(sql, **params)
-
-
-def checks(redis_url: str | None = None, *, managed: bool = False) -> dict[str, Check]:
-    """Return what the doctor says, by name; each that is not ok must say what to do next."""
-    found = examine(Settings(managed=managed), redis_url)
-    assert all(bool(check.next) == (check.verdict != "ok") for check in found)
-    assert all("\n" not in check.detail for check in found)
-    assert len({check.name for check in found}) == len(found)
-    return {check.name: check for check in found}
 
 
 def test_where_nothing_is_wrong_everything_is_ok(redis_url: str) -> None:
@@ -55,23 +32,7 @@ def test_where_nothing_is_wrong_everything_is_ok(redis_url: str) -> None:
     Presence(quick_client(redis_url, 1.0)).announce(worker.worker_id, {"fingerprint": fingerprint()})
     found = checks(redis_url)
     assert {check.verdict for check in found.values()} == {"ok"}, found
-    assert list(found) == [
-        "database",
-        "schema",
-        "redis",
-        "redis policy",
-        "one database",
-        "workers",
-        "loop errors",
-        "starts",
-        "queue",
-        "oldest due",
-        "provider",
-        "last model call",
-        "clock",
-        "connections",
-        "versions",
-    ]
+    assert list(found) == NAMES
 
 
 def fingerprint() -> str:
@@ -87,16 +48,18 @@ def pause_provider(until: str) -> None:
     )
 
 
-def leave_work_waiting(seconds: int) -> None:
-    """Leave a stage that has been due for a while."""
-    create()
-    change("UPDATE stages SET available_at = now() - %(s)s * interval '1 s' WHERE status = 'queued'", s=seconds)
-
-
-def restart_often() -> None:
-    """Leave the rows of four workers that have just stopped."""
+def restart_often(others: int = 0) -> None:
+    """Leave the rows of four workers of one host that have just stopped, and of others that live elsewhere."""
     for _ in range(4):
-        beat("stopped")
+        beat("stopped", host="loops")
+    for number in range(others):
+        beat(host=f"host-{number}")
+
+
+def deploy_half() -> None:
+    """Leave a worker of the build before beside one of this build."""
+    beat(build="0.0.1")
+    beat()
 
 
 def err() -> None:
@@ -114,10 +77,12 @@ def refuse_calls() -> None:
 @pytest.mark.parametrize(
     ("fault", "name", "verdict", "said", "next"),
     [
-        (lambda: beat("draining"), "workers", "fail", "every worker is draining", "restart the worker"),
-        (lambda: None, "workers", "fail", "no worker has ever used this database", "worker's log"),
-        (lambda: beat(build="0.0.1"), "versions", "warn", "0.0.1", "deploy"),
-        (restart_often, "starts", "warn", "4 within 10 minutes, 0 alive", "worker's log"),
+        (lambda: beat("draining"), "workers", "fail", "every worker is draining", "start a worker"),
+        (lambda: None, "workers", "fail", "no worker has ever used this database", "start one"),
+        (deploy_half, "versions", "warn", f"workers 0.0.1, {__version__}", "deploy"),
+        (restart_often, "starts", "warn", "4 within 10 minutes on loops, 0 alive", "worker's log"),
+        (lambda: restart_often(others=20), "starts", "warn", "4 within 10 minutes on loops, 0", "worker's log"),
+        (migrate_ahead, "schema", "fail", "9999_from_the_future, too new for this build", "deploy a newer one"),
         (err, "loop errors", "warn", "7 times: deadlock detected", "worker.loop_error"),
         (refuse_calls, "last model call", "warn", "Invalid Authentication", "smoke --with-model"),
         (lambda: pause_provider("NULL"), "provider", "fail", "Invalid Authentication", "resume-provider kimi"),
@@ -136,7 +101,7 @@ def refuse_calls() -> None:
             "schema",
             "fail",
             bundled_ids()[0],
-            "vm_webapp migrate up",
+            "vm_webapp migrate",
         ),
     ],
 )
@@ -148,7 +113,19 @@ def test_each_fault_is_found_with_what_to_do_next(
     assert (check.verdict, said in check.detail, next in check.next) == (verdict, True, True), check
 
 
+def test_four_starts_on_four_hosts_are_a_deploy_where_all_live() -> None:
+    for number in range(4):
+        beat(host=f"host-{number}")
+    assert checks()["starts"].detail == "4 within 10 minutes on all hosts, 4 alive now"
+
+
+def test_a_fleet_of_one_build_is_fine_whatever_this_command_is() -> None:
+    beat(build="9.9.9")
+    assert checks()["versions"] == Check("versions", "ok", f"everything alive is 9.9.9; this command is {__version__}")
+
+
 def test_an_api_of_another_build_is_found_out(database_url: str) -> None:
+    beat()
     with closing(psycopg2.connect(database_url, application_name=name_session("api", "0.0.1"))):
         check = checks()["versions"]
     assert (check.verdict, "APIs run 0.0.1" in check.detail) == ("warn", True), check
@@ -185,16 +162,31 @@ def test_a_redis_that_evicts_is_named_with_its_policy(redis_url: str) -> None:
     assert (check.verdict, "allkeys-lru" in check.detail, "noeviction" in check.next) == ("warn", True, True)
 
 
-def test_with_the_database_down_redis_is_still_examined(redis_url: str) -> None:
-    open_pool("postgresql://nobody@127.0.0.1:1/nothing", max_connections=1, application_name="tests")
-    found = checks(redis_url)
-    assert (found["database"].verdict, found["redis"].verdict) == ("fail", "ok")
-    assert "VM_DB_URL" in found["database"].next
+@pytest.mark.parametrize(
+    ("used", "verdict", "said"),
+    [
+        (0, "ok", "0 of 97 in use"),
+        (83, "ok", "83 of 97 in use"),
+        (84, "warn", "no room for another worker"),
+        (96, "warn", "no room for another worker"),
+        (97, "fail", "97 of 97 in use"),
+        (100, "fail", "100 of 97 in use"),
+    ],
+)
+def test_connections_run_short_before_they_run_out(used: int, verdict: str, said: str) -> None:
+    check = judge_connections(used, 97)
+    assert (check.verdict, said in check.detail) == (verdict, True), check
 
 
-def test_an_empty_database_is_one_that_was_not_migrated() -> None:
-    change("DROP SCHEMA public CASCADE")
-    change("CREATE SCHEMA public")
-    found = checks()
-    assert (found["database"].verdict, found["schema"].verdict) == ("ok", "fail")
-    assert "migrate up" in found["schema"].next
+@pytest.mark.parametrize(
+    ("difference", "verdict", "said"),
+    [
+        (0.0, "ok", "0.0 s"),
+        (2.0, "ok", "2.0 s behind"),
+        (2.1, "warn", "2.1 s behind"),
+        (-2.1, "warn", "2.1 s ahead of"),
+    ],
+)
+def test_a_clock_that_is_wrong_is_told_with_its_side(difference: float, verdict: str, said: str) -> None:
+    check = judge_clock(difference)
+    assert (check.verdict, said in check.detail) == (verdict, True), check

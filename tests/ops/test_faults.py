@@ -7,20 +7,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+import psycopg2
 import pytest
 from psycopg2.extensions import parse_dsn
 
 from tests.chaos.harness import Api, Fleet, OwnServer, own_redis
 from tests.fakes.tcp_proxy import Proxy
+from tests.ops.disorder import change, migrate_ahead
 from tests.ops.journal import Journal
 from tests.support.databases import Databases
 from tests.support.processes import Program
-from vm_webapp.db.pool import execute, transaction
+from tests.support.runs import create
+from vm_webapp.db.pool import transaction
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -113,9 +116,21 @@ def connections_dead(deployment: Deployment) -> Iterator[None]:
 @contextmanager
 def schema_too_new(deployment: Deployment) -> Iterator[None]:
     """A newer build has migrated, and has not said that this one can work on it."""
-    _change("INSERT INTO _yoyo_migration (migration_hash, migration_id) VALUES ('f', '9999_from_the_future')")
+    migrate_ahead()
     yield
-    _change("DELETE FROM _yoyo_migration WHERE migration_id = '9999_from_the_future'")
+    change("DELETE FROM _yoyo_migration WHERE migration_id = '9999_from_the_future'")
+
+
+@contextmanager
+def nothing_claimed(deployment: Deployment) -> Iterator[None]:
+    """The worker lives and has room, and every claim waits for the lock of a session that somebody left open."""
+    with transaction():
+        run = create("smoke").run
+        change("UPDATE stages SET available_at = now() + interval '1 h' WHERE run_id = %(id)s", id=run.id)
+    with closing(psycopg2.connect(deployment.env["VM_DB_URL"])) as left_open, left_open.cursor() as cursor:
+        cursor.execute("SELECT FROM runs WHERE id = %s FOR UPDATE", (str(run.id),))
+        change("UPDATE stages SET available_at = now() WHERE run_id = %(id)s", id=run.id)
+        yield
 
 
 @contextmanager
@@ -172,9 +187,20 @@ def redis_down(deployment: Deployment) -> Iterator[None]:
 @contextmanager
 def model_paused(deployment: Deployment) -> Iterator[None]:
     """The provider refuses our key."""
-    _change("INSERT INTO providers (name, paused_at) VALUES ('kimi', now())")
+    change("INSERT INTO providers (name, paused_at) VALUES ('kimi', now())")
     yield
-    _change("DELETE FROM providers WHERE name = 'kimi'")
+    change("DELETE FROM providers WHERE name = 'kimi'")
+
+
+@contextmanager
+def workspace_unwritable(deployment: Deployment) -> Iterator[None]:
+    """Something else stands where the API's workspace was."""
+    workspace, aside = deployment.folder / "api" / "workspace", deployment.folder / "aside"
+    workspace.rename(aside)
+    workspace.touch()
+    yield
+    workspace.unlink()
+    aside.rename(workspace)
 
 
 def api_url(deployment: Deployment) -> str:
@@ -182,18 +208,14 @@ def api_url(deployment: Deployment) -> str:
     return str(deployment.api.client.base_url).partition("/api/v2")[0]
 
 
-def _change(sql: str) -> None:
-    with transaction():
-        execute(sql)
-
-
 Fault = Callable[[Deployment], AbstractContextManager[None]]
 
 # What each fault makes readiness say.
 HINDERING: dict[Fault, str] = {
-    database_down: "the database does not answer: check that VM_DB_URL is right and PostgreSQL is up",
+    database_down: "the database does not answer: check VM_DB_URL and that PostgreSQL is up",
     connections_dead: "check that PostgreSQL is up and can be reached",
     schema_too_new: "too new for this build: deploy a newer one, or python -m vm_webapp migrate down",
+    nothing_claimed: "work that is due has not been claimed for 4 s: restart them",
     loop_stuck: "no worker has been heard of for 6 s: look at the worker's log and restart it",
     worker_deaf: "look at the worker's log and restart it",
 }
@@ -202,7 +224,12 @@ HINDERING_IN_FULL: dict[Fault, str] = {
     worker_killed: "no worker has been heard of for 6 s: look at the worker's log and restart it",
     worker_elsewhere: "workers are alive, but on another database: give API and workers the same VM_DB_URL",
 }
-HARMLESS: dict[Fault, tuple[str, str]] = {redis_down: ("redis", "degraded"), model_paused: ("llm", "paused")}
+# Each with whose status it changes, from what, to what.
+HARMLESS: dict[Fault, tuple[str, str, str]] = {
+    redis_down: ("redis", "ok", "degraded"),
+    model_paused: ("llm", "offline", "paused"),
+    workspace_unwritable: ("workspace", "ok", "unwritable"),
+}
 
 
 def test_readiness_turns_once_each_way_in_time_and_says_what_to_do(deployment: Deployment, full: bool) -> None:
@@ -225,10 +252,12 @@ def test_readiness_turns_once_each_way_in_time_and_says_what_to_do(deployment: D
 
 def test_what_hinders_nobody_is_said_and_readiness_stays(deployment: Deployment) -> None:
     with Journal(api_url(deployment)) as journal:
-        for fault, (dependency, status) in HARMLESS.items():
-            with fault(deployment):
+        with ExitStack() as faults:
+            for fault in HARMLESS:
+                faults.enter_context(fault(deployment))
+            for dependency, _, status in HARMLESS.values():
                 journal.wait_for_word(dependency, status, seconds=IN_TIME_SECONDS)
-            usual = {"redis": "ok", "llm": "offline"}[dependency]
+        for dependency, usual, _ in HARMLESS.values():
             journal.wait_for_word(dependency, usual, seconds=IN_TIME_SECONDS)
     assert [entry.status for entry in journal.entries] == ["ready"]
     assert journal.lifeless == []

@@ -69,7 +69,15 @@ def test_pausing_again_keeps_since_when_it_has_been_paused() -> None:
     since = queue_control.read_queue().paused_at
     queue_control.pause_queue(reason=None, actor="two")
     status = queue_control.read_queue()
-    assert (status.paused_at, status.reason) == (since, "first")
+    assert (status.paused_at, status.paused_by, status.reason) == (since, "one", "first")
+
+
+def test_a_new_reason_comes_with_who_gave_it() -> None:
+    queue_control.pause_queue(reason="first", actor="one")
+    since = queue_control.read_queue().paused_at
+    queue_control.pause_queue(reason="second", actor="two")
+    status = queue_control.read_queue()
+    assert (status.paused_at, status.paused_by, status.reason) == (since, "two", "second")
 
 
 def test_a_provider_is_resumed_once_and_an_unknown_one_is_named_beside_those_there_are() -> None:

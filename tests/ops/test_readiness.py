@@ -1,4 +1,4 @@
-"""Readiness tells apart why work does not progress, and says what to do."""
+"""Readiness tells what of the database, Redis, schema, model, clock and workspace stands in the way, and what to do."""
 
 from __future__ import annotations
 
@@ -6,202 +6,20 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import psycopg2
 import pytest
 import redis
 
-from tests.support.runs import create
-from vm_webapp.db.pool import execute, open_pool, transaction
-from vm_webapp.ops.health import MOST_SKEW_SECONDS, WORKSPACE_EVERY_SECONDS, Health, HealthChecker
-from vm_webapp.ops.workforce import CONFIRM_SECONDS, HANDOVER_SECONDS, UNCLAIMED_SECONDS
+from tests.ops.disorder import beat, change, leave_work_waiting, migrate_ahead, open_anew
+from tests.ops.readiness import Clock, check, checker, reason
+from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
+from vm_webapp.db.pool import open_pool, transaction
+from vm_webapp.ops.health import MOST_SKEW_SECONDS, WORKSPACE_EVERY_SECONDS, HealthChecker
 from vm_webapp.ops.workspace import PROBE_FILE
-from vm_webapp.redis_client import quick_client
-from vm_webapp.runs import lifecycle
-from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, WorkerState, write_heartbeat
-from vm_webapp.runs.lifecycle import Claimant
-from vm_webapp.runs.presence import Presence
 from vm_webapp.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("database")
-
-SLOTS = 4
-
-
-class Clock:
-    """Monotonic seconds that pass when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        """Return the time."""
-        return self.now
-
-
-def beat(state: WorkerState = "working", *, in_flight: int = 0, cap: int | None = None) -> WorkerIdentity:
-    """Write the heartbeat of a new worker."""
-    worker = WorkerIdentity(uuid4(), "kimi", SLOTS, cap)
-    write_heartbeat(worker, Beat(state, in_flight))
-    return worker
-
-
-def checker(clock: Clock, redis_url: str | None = None, **settings: Any) -> HealthChecker:
-    """Return what checks, by a clock that a test moves."""
-    return HealthChecker(Settings(**settings), redis_url, clock=clock)
-
-
-def check(redis_url: str | None = None, **settings: Any) -> Health:
-    """Return the verdict of a process that has just started."""
-    return checker(Clock(), redis_url, **settings).check()
-
-
-def check_again_later() -> Health:
-    """Return the verdict of a process that has looked once before, long enough ago to believe what it saw."""
-    clock = Clock()
-    own = checker(clock)
-    assert own.check().ready
-    clock.now += CONFIRM_SECONDS
-    return own.check()
-
-
-def reason(health: Health) -> str:
-    """Return the one reason why it is not ready."""
-    assert health.body(private=False)["status"] == "not_ready"
-    (only,) = health.reasons
-    return only
-
-
-def change(sql: str, **params: Any) -> None:
-    """Change the database behind everybody's back."""
-    with transaction():
-        execute(sql, **params)
-
-
-def leave_work_waiting(seconds: int = 20) -> lifecycle.CreatedRun:
-    """Create a run whose first stage has been due for a while."""
-    created = create("content_calendar")
-    change("UPDATE stages SET available_at = now() - %(s)s * interval '1 s' WHERE status = 'queued'", s=seconds)
-    return created
-
-
-def test_a_working_worker_is_ready() -> None:
-    beat()
-    health = check()
-    assert health.ready
-    assert health.dependencies["worker"]["status"] == "ok"
-
-
-def test_no_worker_ever_seen() -> None:
-    assert "no worker has ever used this database: start one" in reason(check())
-
-
-def test_no_worker_heard_of_lately() -> None:
-    beat()
-    change("UPDATE worker_heartbeats SET last_tick_at = now() - interval '7 s'")
-    assert "no worker has been heard of for 6 s" in reason(check())
-
-
-@pytest.mark.parametrize("state", ["draining", "starting"])
-def test_every_worker_is_leaving_or_coming(state: WorkerState) -> None:
-    beat(state)
-    assert f"every worker is {state}" in reason(check())
-
-
-def test_one_working_beside_a_draining_one_is_ready() -> None:
-    beat("draining")
-    beat()
-    assert check().ready
-
-
-@pytest.mark.parametrize("state", ["draining", "stopped"])
-def test_a_handover_is_no_fault_until_it_takes_too_long(state: WorkerState) -> None:
-    clock = Clock()
-    own = checker(clock)
-    worker = beat()
-    assert own.check().ready
-    write_heartbeat(worker, Beat(state, 0))
-    clock.now += HANDOVER_SECONDS - 1
-    health = own.check()
-    assert health.ready
-    assert "another one is awaited" in health.dependencies["worker"]["note"]
-    clock.now += 1
-    assert reason(own.check())
-    beat()
-    assert own.check().ready
-
-
-def test_a_worker_that_crashed_hands_nothing_over() -> None:
-    own = checker(Clock())
-    beat()
-    assert own.check().ready
-    change("UPDATE worker_heartbeats SET last_tick_at = now() - interval '7 s'")
-    assert "no worker has been heard of" in reason(own.check())
-
-
-def test_alive_but_not_claiming_although_work_is_due() -> None:
-    beat()
-    leave_work_waiting()
-    assert "work that is due has not been claimed for 8 s" in reason(check_again_later())
-
-
-def test_room_between_the_end_of_a_call_and_the_next_claim_is_no_fault() -> None:
-    beat()
-    leave_work_waiting()
-    clock = Clock()
-    own = checker(clock)
-    change("UPDATE worker_heartbeats SET last_claim_at = now() - interval '5 min', in_flight = slots - 1")
-    for in_flight in (0, 1, 0, 1):
-        change("UPDATE worker_heartbeats SET in_flight = slots - %(free)s", free=1 - in_flight)
-        assert own.check().ready
-        clock.now += CONFIRM_SECONDS - 1
-
-
-@pytest.mark.parametrize(
-    "excuse",
-    [
-        f"UPDATE stages SET available_at = now() - interval '{UNCLAIMED_SECONDS - 1} s' WHERE status = 'queued'",
-        "UPDATE stages SET available_at = now() + interval '1 h' WHERE status = 'queued'",
-        "UPDATE worker_heartbeats SET last_claim_at = now() - interval '2 s'",
-        "UPDATE worker_heartbeats SET in_flight = slots",
-        "UPDATE queues SET paused_at = now()",
-        "INSERT INTO providers (name, paused_at) VALUES ('kimi', now())",
-        "INSERT INTO providers (name, paused_at, paused_until) VALUES ('kimi', now(), now() + interval '1 min')",
-    ],
-)
-def test_there_are_good_reasons_for_not_claiming(excuse: str) -> None:
-    beat()
-    leave_work_waiting()
-    change(excuse)
-    assert check_again_later().ready
-
-
-def test_a_cap_that_is_reached_is_a_good_reason_and_one_that_is_not_is_none() -> None:
-    beat(cap=1)
-    running = create("content_calendar")
-    lifecycle.claim_stage(running.due_stage_ids[0], Claimant(uuid4(), "kimi", 1), token=uuid4())
-    leave_work_waiting()
-    assert check_again_later().ready
-    change("UPDATE worker_heartbeats SET llm_cap = 2")
-    assert "has not been claimed" in reason(check_again_later())
-
-
-def test_workers_on_another_database_are_found_out_through_redis(redis_url: str) -> None:
-    presence = Presence(quick_client(redis_url, 1.0))
-    presence.announce(uuid4(), {"fingerprint": "of another database"})
-    assert "workers are alive, but on another database" in reason(check(redis_url))
-    beat()
-    assert check(redis_url).ready
-
-
-def test_a_worker_on_this_database_whose_row_is_old_is_not_called_foreign(redis_url: str) -> None:
-    worker = WorkerIdentity(uuid4(), "kimi", SLOTS)
-    fingerprint = write_heartbeat(worker, Beat("working", 0)).fingerprint
-    change("UPDATE worker_heartbeats SET last_tick_at = now() - interval '7 s'")
-    Presence(quick_client(redis_url, 1.0)).announce(worker.worker_id, {"fingerprint": fingerprint})
-    assert "no worker has been heard of" in reason(check(redis_url))
 
 
 def test_a_redis_that_does_not_answer_is_said_and_stays_ready() -> None:
@@ -312,7 +130,7 @@ def test_a_pool_whose_connections_are_all_taken_has_a_reason_of_its_own(database
     holder.start()
     try:
         assert taken.wait(5)
-        assert "every database connection of this API is taken: restart the API" in reason(check())
+        assert "every database connection of this process is taken: restart it" in reason(check())
     finally:
         over.set()
         holder.join()
@@ -323,3 +141,59 @@ def test_what_names_machines_is_for_those_who_may_see_it() -> None:
     worker = beat()
     assert worker.host not in str(check().body(private=False))
     assert worker.host in str(check().body(private=True))
+
+
+@pytest.mark.parametrize("table", ["providers", "worker_heartbeats", "queues", "stages"])
+def test_a_table_that_is_gone_is_a_schema_that_is_not_what_it_should_be(table: str) -> None:
+    beat()
+    leave_work_waiting()
+    change(f"DROP TABLE {table} CASCADE")
+    health = check()
+    assert f'the schema is not what its migrations say (relation "{table}" does not exist): run' in reason(health)
+    statuses = {name: health.dependencies[name]["status"] for name in ("database", "clock", "migrations", "worker")}
+    assert statuses == {"database": "ok", "clock": "ok", "migrations": "incompatible", "worker": "unknown"}
+
+
+def test_a_role_without_rights_is_not_told_to_migrate(poor_url: str) -> None:
+    change("GRANT SELECT ON _yoyo_migration, _migration_archive TO poor")
+    open_anew(poor_url)
+    assert reason(check()) == "permission denied for table providers: grant the role of VM_DB_URL what it needs"
+
+
+def test_a_locked_table_is_not_a_database_that_is_down(database_url: str) -> None:
+    beat()
+    with closing(psycopg2.connect(database_url)) as session, session.cursor() as cursor:
+        cursor.execute("LOCK TABLE worker_heartbeats")
+        health = check()
+    assert "a table is locked or statements take too long: look in pg_stat_activity" in reason(health)
+    assert health.dependencies["database"]["status"] == "busy"
+    assert health.dependencies["migrations"]["status"] == "ok"
+    assert check().ready
+
+
+def test_a_schema_that_is_too_new_is_not_ready() -> None:
+    beat()
+    migrate_ahead()
+    health = check()
+    assert "9999_from_the_future, too new for this build: deploy a newer one" in reason(health)
+    assert health.dependencies["migrations"]["newer"] == ["9999_from_the_future"]
+
+
+def test_a_migration_that_can_wait_is_said_and_stays_ready() -> None:
+    beat()
+    index = MigrationFiles("0099_an_index", "-- deferrable: it only makes things quicker\nSELECT 1", "")
+    bundle = Bundle([*own_bundle().migrations.values(), index])
+    health = HealthChecker(Settings(), None, bundle=bundle).check()
+    assert health.ready
+    assert health.dependencies["migrations"]["status"] == "pending"
+    assert "0099_an_index can still be applied: run python -m vm_webapp migrate" in str(health.body(private=False))
+
+
+@pytest.mark.parametrize(("managed", "status"), [(True, "not_configured"), (False, "offline")])
+def test_a_model_without_a_key_is_said_and_stays_ready(managed: bool, status: str) -> None:
+    beat()
+    health = check(managed=managed)
+    assert health.ready
+    assert health.dependencies["llm"]["status"] == status
+    assert "set KIMI_API_KEY" in health.dependencies["llm"]["note"]
+    assert check(managed=managed, kimi_api_key="k").dependencies["llm"]["status"] == "ok"

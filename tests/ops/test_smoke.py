@@ -2,40 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 import pytest
 from aiohttp import web
 
+from tests.fakes.stranger import answering, hanging
 from vm_webapp.ops.smoke import Smoke, SmokeOptions, Step
+from vm_webapp.ops.smoke.arrival import is_build
 
 ANSWER_SECONDS = 0.5
 LIVE = '{"status":"live"}'
 
 
-@asynccontextmanager
-async def server(answer: Callable[[web.Request], web.Response]) -> AsyncIterator[str]:
-    """Serve this answer to every request; yield the address."""
-
-    async def handle(request: web.Request) -> web.Response:
-        return answer(request)
-
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
-async def steps_against(address: str, *, wait_seconds: float = 0) -> list[Step]:
+async def steps_against(address: str, *, wait_seconds: float | None = None) -> list[Step]:
     """Return the steps made; each must have been told as it was made."""
     told: list[Step] = []
     async with httpx.AsyncClient(base_url=address, trust_env=False) as http:
@@ -61,36 +42,46 @@ async def test_a_wrong_url_is_one_clear_line(address: str, said: str) -> None:
 
 @pytest.mark.parametrize("text", ["<html>Welcome to nginx</html>", '{"status": "live"}', '{"status":"up"}', ""])
 async def test_a_200_of_something_else_is_not_this_api(text: str) -> None:
-    async with server(lambda request: web.Response(text=text, content_type="application/json")) as address:
+    async with answering(lambda request: web.Response(text=text, content_type="application/json")) as address:
         (step,) = await steps_against(address)
     assert (step.name, step.ok) == ("live", False)
     assert "is not this API" in step.detail
 
 
 async def test_a_redirect_is_not_followed() -> None:
-    async with server(lambda request: web.Response(status=302, headers={"Location": "/elsewhere"})) as address:
+    async with answering(lambda request: web.Response(status=302, headers={"Location": "/elsewhere"})) as address:
         (step,) = await steps_against(address)
     assert "it answered 302" in step.detail
 
 
 @pytest.mark.parametrize("greeting", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n{"])
 async def test_a_server_that_hangs_is_given_up(greeting: bytes) -> None:
-    over = asyncio.Event()
-
-    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(greeting)
-        await over.wait()
-        writer.close()
-
-    listening = await asyncio.start_server(hang, "127.0.0.1", 0)
-    try:
-        (step,) = await steps_against(f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
-    finally:
-        over.set()
-        listening.close()
+    async with hanging(greeting) as address:
+        (step,) = await steps_against(address)
     assert (step.name, step.ok) == ("live", False)
     assert "did not answer in time" in step.detail
     assert step.seconds < 2
+
+
+async def test_life_is_waited_for_while_a_proxy_answers_in_its_place() -> None:
+    answers = ["<html>502 Bad Gateway</html>", "<html>502 Bad Gateway</html>", LIVE]
+
+    def answer(request: web.Request) -> web.Response:
+        if request.path.endswith("/live"):
+            text = answers.pop(0)
+            return web.Response(status=200 if text == LIVE else 502, text=text)
+        return web.json_response({"status": "not_ready", "reasons": ["no worker"]}, status=503)
+
+    async with answering(answer) as address:
+        live, ready = await steps_against(address, wait_seconds=3)
+    assert (live.ok, answers) == (True, [])
+    assert ready.detail == "not ready within 3 s: no worker"
+
+
+async def test_life_that_does_not_come_is_said_with_the_time_that_it_had() -> None:
+    (step,) = await steps_against("http://127.0.0.1:1", wait_seconds=0.6)
+    assert (step.name, step.ok) == ("live", False)
+    assert step.detail.startswith("no sign of life within 0.6 s: http://127.0.0.1:1 cannot be reached")
 
 
 async def test_readiness_is_waited_for_and_then_its_reasons_are_told() -> None:
@@ -102,7 +93,7 @@ async def test_readiness_is_waited_for_and_then_its_reasons_are_told() -> None:
         asked.append(request.path)
         return web.json_response({"status": "not_ready", "reasons": ["no worker has ever used it"]}, status=503)
 
-    async with server(answer) as address:
+    async with answering(answer) as address:
         live, ready = await steps_against(address, wait_seconds=1.2)
     assert (live.ok, ready.ok, ready.name) == (True, False, "ready")
     assert "no worker has ever used it" in ready.detail
@@ -122,8 +113,46 @@ async def test_an_answer_of_another_shape_fails_the_step_and_cancels_what_was_cr
             canceled.append(path)
         return web.json_response({"id": "r1"} if request.method == "POST" else {})
 
-    async with server(answer) as address:
+    async with answering(answer) as address:
         steps = await steps_against(address)
     assert (steps[-1].name, steps[-1].ok) == ("worker", False)
     assert "not one of this API" in steps[-1].detail
     assert canceled == ["/runs/r1/cancel"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"status": "ready", "dependencies": []},
+        {"status": "ready", "dependencies": {"database": "ok"}},
+        {"status": "ready", "dependencies": {"database": {}}},
+        {"status": "ready"},
+        {"status": "not_ready", "reasons": 7},
+        [],
+    ],
+)
+async def test_readiness_of_another_shape_is_not_ready(body: Any) -> None:
+    def answer(request: web.Request) -> web.Response:
+        return web.Response(text=LIVE) if request.path.endswith("/live") else web.json_response(body)
+
+    async with answering(answer) as address:
+        live, ready = await steps_against(address, wait_seconds=0)
+    assert (live.ok, ready.ok) == (True, False)
+    assert ready.detail.startswith("it answered 200")
+
+
+@pytest.mark.parametrize(
+    ("told", "expected", "same"),
+    [
+        ("1.0.0+0123456789ab", "0123456789abcdef0123456789abcdef01234567", True),
+        ("1.0.0+0123456789ab", "0123456", True),
+        ("1.0.0+0123456789ab", "1.0.0+0123456789ab", True),
+        ("1.0.0", "1.0.0", True),
+        ("1.0.0+0123456789ab", "1.0.0", False),
+        ("1.0.0+0123456789ab", "012345", False),
+        ("1.0.0+0123456789ab", "f" * 40, False),
+        ("1.0.0", "f" * 40, False),
+    ],
+)
+def test_a_build_is_named_by_its_version_and_commit_or_by_the_commit(told: str, expected: str, same: bool) -> None:
+    assert is_build(told, expected) is same

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from tests.support.commands import command
 from vm_webapp.cli import main
 from vm_webapp.durations import parse_duration
 
@@ -18,6 +19,13 @@ from vm_webapp.durations import parse_duration
         (("smoke", "--base-url", "http://["), "must begin with http:// or https:// and name a host"),
         (("smoke", "--base-url", "http://host:port"), "and name a host"),
         (("smoke", "--base-url", "http://x", "--wait", "-1"), "must be a whole number from 0 to 3600"),
+        (("smoke", "--base-url", "http://\udcff"), "--base-url: must be UTF-8"),
+        (("smoke", "--base-url", "http://x", "--expect-build", "\udcff"), "--expect-build: must be UTF-8"),
+        (("queue", "pause", "--reason", "\udcff"), "--reason: must be UTF-8"),
+        (("queue", "cancel", "--workflow", "\udcff"), "--workflow: must be UTF-8"),
+        (("queue", "resume-provider", "\udcff"), "NAME: must be UTF-8"),
+        (("keys", "create", "\udcff"), "name: must be UTF-8"),
+        (("keys", "revoke", "\udcff"), "name: must be UTF-8"),
         (("purge",), "the following arguments are required: --older-than"),
         (("purge", "--older-than", "90"), "must be a length of time such as 90d"),
         (("purge", "--older-than", "0d"), "more than nothing"),
@@ -54,3 +62,28 @@ def test_lengths_of_time_are_a_number_and_a_unit(text: str, length: timedelta) -
 def test_any_other_spelling_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="a length of time such as 90d"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize("value", ["foo://user:hidden@x", "socks5://x:1", "http://x:port"])
+@pytest.mark.parametrize("arguments", [("smoke",), ("queue", "status")])
+def test_a_wrong_proxy_is_one_clear_line_without_its_password(
+    capsys: pytest.CaptureFixture[str], value: str, arguments: tuple[str, ...]
+) -> None:
+    code, said, errors = command(capsys, {"ALL_PROXY": value}, *arguments, "--base-url", "http://api.invalid")
+    assert (code, said) == (2, "")
+    assert errors == "vm_webapp: HTTP_PROXY, HTTPS_PROXY and ALL_PROXY must be http:// or https:// URLs\n"
+
+
+@pytest.mark.parametrize("env", [{"APP_ENV": "production"}, {"VM_ENABLE_MANAGED_MODE": "true"}])
+@pytest.mark.parametrize("arguments", [("smoke",), ("queue", "status")])
+def test_over_an_api_nothing_of_the_mode_is_needed(
+    capsys: pytest.CaptureFixture[str], env: dict[str, str], arguments: tuple[str, ...]
+) -> None:
+    code, said, errors = command(capsys, env, *arguments, "--base-url", "http://127.0.0.1:1")
+    assert code == 1
+    assert "http://127.0.0.1:1" in said + errors
+
+
+def test_without_an_api_the_queue_needs_what_the_mode_needs(capsys: pytest.CaptureFixture[str]) -> None:
+    said = "vm_webapp: APP_ENV=production requires VM_ENABLE_MANAGED_MODE=true\n"
+    assert command(capsys, {"APP_ENV": "production"}, "queue") == (2, "", said)

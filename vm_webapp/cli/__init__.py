@@ -53,7 +53,9 @@ class _OneLineParser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = _OneLineParser(prog="python -m vm_webapp", description="Runs marketing workflows.")
+    parser: argparse.ArgumentParser = _OneLineParser(
+        prog="python -m vm_webapp", description="Runs marketing workflows."
+    )
     parser.add_argument("--version", action="version", version=f"vm-webapp {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
 

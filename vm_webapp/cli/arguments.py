@@ -9,10 +9,19 @@ from urllib.parse import urlsplit
 from vm_webapp.durations import parse_duration
 
 
+def words(text: str) -> str:
+    """Any text, as long as it is UTF-8: Python lets other bytes through as halves of surrogate pairs."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("must be UTF-8") from None
+    return text
+
+
 def base_url(text: str) -> str:
     """The address of an API."""
     try:
-        parts = urlsplit(text)
+        parts = urlsplit(words(text))
         named = bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:  # such as a port that is no number, or a bracket that is not closed
         named = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from vm_webapp.cli.arguments import base_url, duration, wait_seconds
+from vm_webapp.cli.arguments import base_url, duration, wait_seconds, words
 from vm_webapp.cli.environment import read_environment
 from vm_webapp.errors import ConfigurationError
 
@@ -27,7 +27,13 @@ def add_operations(commands: Commands) -> None:
 def _add_smoke(smoke: argparse.ArgumentParser) -> None:
     smoke.add_argument("--base-url", type=base_url, required=True, help="the API (VM_API_TOKEN is sent)")
     smoke.add_argument(
-        "--wait", type=wait_seconds, default=30, metavar="SECONDS", help="until it is ready (default: %(default)s)"
+        "--wait",
+        type=wait_seconds,
+        metavar="SECONDS",
+        help="for a deploy that is under way: until it answers and is ready (default: it answers, 30 until ready)",
+    )
+    smoke.add_argument(
+        "--expect-build", type=words, metavar="BUILD", help="wait for API and workers of this build or commit, too"
     )
     smoke.add_argument("--with-model", action="store_true", help="one short call of the model, too")
     smoke.add_argument("--json", action="store_true", help="one JSON object in place of lines")
@@ -47,30 +53,30 @@ def _add_queue(queue: argparse.ArgumentParser) -> None:
     # Left out rather than None, or it would take back what stands before the action.
     where.add_argument("--base-url", type=base_url, default=argparse.SUPPRESS, help=place)
     which = argparse.ArgumentParser(add_help=False)
-    which.add_argument("--workflow", help="runs of this workflow")
+    which.add_argument("--workflow", type=words, help="runs of this workflow")
     which.add_argument("--older-than", type=duration, metavar="AGE", help="runs created longer ago, such as 90m or 7d")
     which.add_argument("--dry-run", action="store_true", help="say which, and change nothing")
     actions = queue.add_subparsers(metavar="action", dest="action", help="(default: status)")
     actions.add_parser("status", parents=[where], help="how full it is, and who works on it")
     pause = actions.add_parser("pause", parents=[where], help="stop claiming; stages in flight go on")
-    pause.add_argument("--reason", help="why, for whoever asks")
+    pause.add_argument("--reason", type=words, help="why, for whoever asks")
     actions.add_parser("resume", parents=[where], help="claim again")
     cancel = actions.add_parser("cancel", parents=[where, which], help="cancel the runs that match")
     cancel.add_argument("--status", choices=STATUSES, help="runs in this status (default: all that are open)")
     retry = actions.add_parser("retry", parents=[where, which], help="retry the failed runs that match")
     retry.add_argument("--status", choices=("failed",), help="all failed runs")
     provider = actions.add_parser("resume-provider", parents=[where], help="call a paused model provider again")
-    provider.add_argument("name", metavar="NAME", help="such as kimi")
+    provider.add_argument("name", type=words, metavar="NAME", help="such as kimi")
 
 
 def _add_keys(keys: argparse.ArgumentParser) -> None:
     actions = keys.add_subparsers(metavar="action", dest="action", required=True)
     create = actions.add_parser("create", help="make a key; its secret is shown once")
-    create.add_argument("name", help="who will use it")
+    create.add_argument("name", type=words, help="who will use it")
     create.add_argument("--lasts", type=duration, metavar="TIME", help="such as 90d (default: until it is revoked)")
     actions.add_parser("list", help="show every key without its secret")
     revoke = actions.add_parser("revoke", help="make a key open nothing any more")
-    revoke.add_argument("name", help="its name or id")
+    revoke.add_argument("name", type=words, help="its name or id")
     keys.set_defaults(command=_keys)
 
 
@@ -81,11 +87,13 @@ def _add_purge(purge: argparse.ArgumentParser) -> None:
 
 
 def _smoke(arguments: argparse.Namespace) -> int:
-    settings = read_environment(quiet=True)
+    settings = read_environment(quiet=True, remote=True)
     from vm_webapp.cli.smoke import run_smoke
     from vm_webapp.ops.smoke import SmokeOptions
 
-    options = SmokeOptions(arguments.base_url, float(arguments.wait), arguments.with_model)
+    options = SmokeOptions(
+        arguments.base_url, arguments.wait, arguments.with_model, expected_build=arguments.expect_build
+    )
     return run_smoke(settings, options, as_json=arguments.json)
 
 
@@ -97,7 +105,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _queue(arguments: argparse.Namespace) -> int:
-    settings = read_environment(quiet=True)
+    settings = read_environment(quiet=True, remote=arguments.base_url is not None)
     from vm_webapp.cli.queue import QueueOptions, run_queue
     from vm_webapp.ops.bulk import BulkFilter
 

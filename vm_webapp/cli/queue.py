@@ -6,17 +6,25 @@ import asyncio
 import getpass
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
+from uuid import UUID
 
-import httpx
+from pydantic import TypeAdapter, ValidationError
 
-from vm_webapp.cli.client import ApiClient
+from vm_webapp.cli.client import ApiClient, open_client
 from vm_webapp.cli.database import open_database
+from vm_webapp.errors import ConfigurationError
 from vm_webapp.ops import bulk, queue_control
 from vm_webapp.ops.bulk import BulkFilter, BulkResult
+from vm_webapp.ops.queue_control import QueueStatus
 from vm_webapp.settings import Settings
+from vm_webapp.workflows.loader import load_catalog
+
+Shape = TypeVar("Shape")
 
 SHOWN = 10
+REMOTE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +48,7 @@ class QueueOptions:
 class Queue(Protocol):
     """A queue that operators take hold of, wherever it is."""
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> QueueStatus:
         """Return its figures."""
 
     def pause(self, reason: str | None) -> None:
@@ -49,7 +57,7 @@ class Queue(Protocol):
     def resume(self) -> None:
         """Claim again."""
 
-    def change(self, action: str, where: BulkFilter, *, dry_run: bool) -> dict[str, Any]:
+    def change(self, action: str, where: BulkFilter, *, after: UUID | None, dry_run: bool) -> BulkResult:
         """Cancel or retry a batch of runs."""
 
     def resume_provider(self, name: str) -> bool:
@@ -61,7 +69,7 @@ def run_queue(settings: Settings, options: QueueOptions) -> int:
     if options.base_url is not None:
         return _do(_Remote(options.base_url, settings.api_token), options)
     with open_database(settings):
-        return _do(_Direct(), options)
+        return _do(_Direct(settings), options)
 
 
 def _do(queue: Queue, options: QueueOptions) -> int:
@@ -80,50 +88,52 @@ def _do(queue: Queue, options: QueueOptions) -> int:
 
 
 def _change_all(queue: Queue, options: QueueOptions) -> int:
-    """Change batch after batch: as many runs as match now, for a run that is retried may fail and match again."""
-    done = queue.change(options.action, options.where, dry_run=options.dry_run)
+    """Change batch after batch, each run once: one that is retried may fail and match again before the end."""
+    done = queue.change(options.action, options.where, after=None, dry_run=options.dry_run)
     if options.dry_run:
         _tell_matching(options.action, done)
         return 0
-    wanted, changed = done["matched"], done["changed"]
-    while done["changed"] and changed < wanted:
-        done = queue.change(options.action, options.where, dry_run=False)
-        changed += done["changed"]
+    changed, busy = done.changed, done.busy
+    while done.next_after is not None:
+        done = queue.change(options.action, options.where, after=done.next_after, dry_run=False)
+        changed += done.changed
+        busy += done.busy
     print(f"{'canceled' if options.action == 'cancel' else 'retried'} {changed} runs")
-    if done["busy"]:
-        print(f"{done['busy']} were busy in that moment: run the command again")
+    if busy:
+        print(f"{busy} were busy in that moment: run the command again")
         return 1
     return 0
 
 
-def _tell_matching(action: str, done: dict[str, Any]) -> None:
-    shown = done["run_ids"][:SHOWN]
-    print(f"would {action} {done['matched']} runs{':' if shown else ''}")
+def _tell_matching(action: str, done: BulkResult) -> None:
+    shown = done.run_ids[:SHOWN]
+    print(f"would {action} {done.matched} runs{':' if shown else ''}")
     for run_id in shown:
         print(f"  {run_id}")
-    if done["matched"] > len(shown):
-        print(f"  and {done['matched'] - len(shown)} more")
+    if done.matched > len(shown):
+        print(f"  and {done.matched - len(shown)} more")
 
 
-def _show(status: dict[str, Any]) -> None:
-    if status["paused"]:
-        reason = f": {status['reason']}" if status["reason"] else ""
-        print(f"paused by {status['paused_by']}{reason}; python -m vm_webapp queue resume claims again")
-    oldest = f", the oldest for {status['oldest_due_seconds']:.1f} s" if status["due"] else ""
-    print(f"queued    {status['queued']} ({status['due']} due{oldest})")
-    print(f"running   {status['running']}")
-    print(f"workers   {status['workers']} ({status['desired_workers']} would carry everything at once)")
-    print(f"slots     {status['slots']} ({status['in_flight']} in use)")
+def _show(status: QueueStatus) -> None:
+    if status.paused:
+        reason = f": {status.reason}" if status.reason else ""
+        print(f"paused by {status.paused_by}{reason}; python -m vm_webapp queue resume claims again")
+    oldest = f", the oldest for {status.oldest_due_seconds:.1f} s" if status.due else ""
+    print(f"queued    {status.queued} ({status.due} due{oldest})")
+    print(f"running   {status.running}")
+    print(f"workers   {status.workers} ({status.desired_workers} would carry everything at once)")
+    print(f"slots     {status.slots} ({status.in_flight} in use)")
 
 
 class _Direct:
     """The queue in the database of the settings."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._actor = _who()
 
-    def status(self) -> dict[str, Any]:
-        return asdict(queue_control.read_queue())
+    def status(self) -> QueueStatus:
+        return queue_control.read_queue()
 
     def pause(self, reason: str | None) -> None:
         queue_control.pause_queue(reason=reason, actor=self._actor)
@@ -131,12 +141,20 @@ class _Direct:
     def resume(self) -> None:
         queue_control.resume_queue()
 
-    def change(self, action: str, where: BulkFilter, *, dry_run: bool) -> dict[str, Any]:
+    def change(self, action: str, where: BulkFilter, *, after: UUID | None, dry_run: bool) -> BulkResult:
         change: dict[str, Callable[..., BulkResult]] = {"cancel": bulk.cancel_matching, "retry": bulk.retry_matching}
-        return asdict(change[action](where, actor=self._actor, dry_run=dry_run))
+        workflows = load_catalog(self._settings.workflows_path).workflows
+        return change[action](where, actor=self._actor, after=after, dry_run=dry_run, workflows=workflows)
 
     def resume_provider(self, name: str) -> bool:
         return queue_control.resume_provider(name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Resumed:
+    """The answer about a provider."""
+
+    resumed: bool
 
 
 class _Remote:
@@ -144,30 +162,40 @@ class _Remote:
 
     def __init__(self, base_url: str, token: str | None) -> None:
         self._base_url = base_url
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._token = token
 
-    def status(self) -> dict[str, Any]:
-        return self._call(lambda client: client.get("/queue"))
+    def status(self) -> QueueStatus:
+        return self._call(QueueStatus, lambda client: client.get("/queue"))
 
     def pause(self, reason: str | None) -> None:
-        self._call(lambda client: client.post("/queue/pause", {"reason": reason}))
+        self._post(QueueStatus, "/queue/pause", {"reason": reason})
 
     def resume(self) -> None:
-        self._call(lambda client: client.post("/queue/resume", None))
+        self._post(QueueStatus, "/queue/resume", None)
 
-    def change(self, action: str, where: BulkFilter, *, dry_run: bool) -> dict[str, Any]:
-        body = asdict(where) | {"dry_run": dry_run}
-        return self._call(lambda client: client.post(f"/queue/{action}", body))
+    def change(self, action: str, where: BulkFilter, *, after: UUID | None, dry_run: bool) -> BulkResult:
+        body = asdict(where) | {"after": str(after) if after else None, "dry_run": dry_run}
+        return self._post(BulkResult, f"/queue/{action}", body)
 
     def resume_provider(self, name: str) -> bool:
-        return bool(self._call(lambda client: client.post(f"/providers/{name}/resume", None))["resumed"])
+        return self._post(_Resumed, f"/providers/{quote(name, safe='')}/resume", None).resumed
 
-    def _call(self, call: Callable[[ApiClient], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    def _post(self, shape: type[Shape], path: str, body: dict[str, Any] | None) -> Shape:
+        return self._call(shape, lambda client: client.post(path, body))
+
+    def _call(self, shape: type[Shape], call: Callable[[ApiClient], Awaitable[dict[str, Any]]]) -> Shape:
         async def once() -> dict[str, Any]:
-            async with httpx.AsyncClient(base_url=self._base_url, headers=self._headers, timeout=30) as http:
-                return await call(ApiClient(http))
+            async with open_client(self._base_url, self._token) as http:
+                return await call(ApiClient(http, answer_seconds=REMOTE_SECONDS))
 
-        return asyncio.run(once())
+        try:
+            return TypeAdapter(shape).validate_python(asyncio.run(once()))
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            field = ".".join(str(part) for part in wrong["loc"])
+            raise ConfigurationError(
+                f"{self._base_url} is not this API, or another version of it: {field}: {wrong['msg'].lower()}"
+            ) from error
 
 
 def _who() -> str:

@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import json
 import secrets
+import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import timedelta
 
-import httpx
-
 from vm_webapp.access.keys import create_key, revoke_key
+from vm_webapp.cli.client import open_client
 from vm_webapp.cli.database import open_database
 from vm_webapp.errors import ConfigurationError, VMError
 from vm_webapp.ops.smoke import Smoke, SmokeOptions, Step, StepFailed
@@ -23,7 +23,13 @@ KEY_LASTS = timedelta(minutes=10)
 
 
 def run_smoke(settings: Settings, options: SmokeOptions, *, as_json: bool) -> int:
-    """Make the steps and say how they went; return the exit code."""
+    """Make the steps and say how they went; return the exit code.
+
+    Raises:
+        ConfigurationError: something that the options need is missing.
+    """
+    if options.expected_build and not settings.api_token:
+        raise ConfigurationError("--expect-build requires VM_API_TOKEN: the build is told to nobody else")
     with ExitStack() as undo:
         steps = asyncio.run(_smoke(settings, options, undo, say=_say_nothing if as_json else _say))
     failed = next((step for step in steps if not step.ok), None)
@@ -45,11 +51,9 @@ def run_smoke(settings: Settings, options: SmokeOptions, *, as_json: bool) -> in
 async def _smoke(
     settings: Settings, options: SmokeOptions, undo: ExitStack, *, say: Callable[[Step], object]
 ) -> list[Step]:
-    try:
-        http = httpx.AsyncClient(base_url=options.base_url)
-    except httpx.InvalidURL as error:
-        raise ConfigurationError(f"--base-url is not a URL: {error}") from error
-    async with http:
+    # Pipelines end what they give up with SIGTERM: like Ctrl-C it cancels the runs and revokes the key.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
+    async with open_client(options.base_url) as http:
         return await Smoke(options, http, token=lambda: _token(settings, undo), on_step=say).run()
 
 

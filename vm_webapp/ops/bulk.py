@@ -6,7 +6,7 @@ counted. So it cannot close a circle with a renewal, which locks the stages of s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -34,10 +34,11 @@ class BulkResult:
     """What a batch did.
 
     Attributes:
-        matched: runs that matched before it.
+        matched: runs that matched before it, of those after ``after``.
         changed: runs that it changed.
-        busy: runs of the batch that somebody else was changing; ask again.
+        busy: runs of the batch that somebody else was changing; begin again for them.
         run_ids: the runs changed, or those that would be changed first.
+        next_after: where the next batch goes on; None when nothing is left.
         due: stages that are due now, to ring for.
     """
 
@@ -45,14 +46,29 @@ class BulkResult:
     changed: int
     busy: int
     run_ids: tuple[UUID, ...]
+    next_after: UUID | None
     due: tuple[UUID, ...] = ()
 
 
-def cancel_matching(where: BulkFilter, *, actor: str, dry_run: bool = False) -> BulkResult:
+def cancel_matching(
+    where: BulkFilter,
+    *,
+    actor: str,
+    after: UUID | None = None,
+    dry_run: bool = False,
+    workflows: Collection[str] = (),
+) -> BulkResult:
     """Cancel up to a hundred runs, oldest first. Failed runs are left alone unless the filter names that status.
 
+    Args:
+        where: which runs.
+        actor: who does it, for their timelines.
+        after: ``next_after`` of the batch before, so that no run comes twice and none is left out.
+        dry_run: only say which.
+        workflows: those that can be run: a filter may name one of which there is no run.
+
     Raises:
-        InvalidInput: the filter is empty, or its status is one that cannot be canceled.
+        InvalidInput: the filter is empty, its status is one that cannot be canceled, or its workflow is unknown.
     """
     if where.status is not None and where.status not in CANCELABLE:
         raise InvalidInput(f"a run that is {where.status} cannot be canceled", pointer="/status")
@@ -60,14 +76,24 @@ def cancel_matching(where: BulkFilter, *, actor: str, dry_run: bool = False) -> 
     def cancel(run_id: UUID) -> None:
         cancel_run_if_open(run_id, actor=actor)
 
-    return _change(where, OPEN, cancel, dry_run=dry_run)
+    _check(where, workflows)
+    return _change(where, OPEN, cancel, after=after, dry_run=dry_run)
 
 
-def retry_matching(where: BulkFilter, *, actor: str, dry_run: bool = False) -> BulkResult:
+def retry_matching(
+    where: BulkFilter,
+    *,
+    actor: str,
+    after: UUID | None = None,
+    dry_run: bool = False,
+    workflows: Collection[str] = (),
+) -> BulkResult:
     """Put up to a hundred failed runs back to work from the stage that failed, oldest first.
 
+    The arguments are those of ``cancel_matching``.
+
     Raises:
-        InvalidInput: the filter is empty, or its status is not ``failed``.
+        InvalidInput: the filter is empty, its status is not ``failed``, or its workflow is unknown.
     """
     if where.status not in (None, "failed"):
         raise InvalidInput("only failed runs can be retried", pointer="/status")
@@ -75,35 +101,54 @@ def retry_matching(where: BulkFilter, *, actor: str, dry_run: bool = False) -> B
     def retry(run_id: UUID) -> UUID:
         return retry_run_if_failed(run_id, from_stage=None, actor=actor)
 
-    return _change(where, ("failed",), retry, dry_run=dry_run)
+    _check(where, workflows)
+    return _change(where, ("failed",), retry, after=after, dry_run=dry_run)
+
+
+def _check(where: BulkFilter, workflows: Collection[str]) -> None:
+    if where == BulkFilter():
+        raise InvalidInput("say which runs: by status, workflow or age")
+    if where.workflow is None or where.workflow in workflows:
+        return
+    with transaction():
+        if row("SELECT 1 AS found FROM runs WHERE workflow = %(workflow)s LIMIT 1", workflow=where.workflow) is None:
+            known = f"; known: {', '.join(workflows)}" if workflows else ""
+            raise InvalidInput(f"there is no workflow {where.workflow!r}, nor a run of one{known}", pointer="/workflow")
 
 
 def _change(
-    where: BulkFilter, statuses: tuple[RunStatus, ...], change: Callable[[UUID], UUID | None], *, dry_run: bool
+    where: BulkFilter,
+    statuses: tuple[RunStatus, ...],
+    change: Callable[[UUID], UUID | None],
+    *,
+    after: UUID | None,
+    dry_run: bool,
 ) -> BulkResult:
-    if where == BulkFilter():
-        raise InvalidInput("say which runs: by status, workflow or age")
-    condition, values = _condition(where, statuses)
+    condition, values = _condition(where, statuses, after)
     with transaction():
         counted = row(f"SELECT count(*) AS n FROM runs WHERE {condition}", **values)
         assert counted is not None
-        first = [
-            found["id"]
-            for found in rows(
-                f"SELECT id FROM runs WHERE {condition} ORDER BY created_at, id LIMIT %(batch)s", batch=BATCH, **values
-            )
-        ]
+        found = rows(f"SELECT id FROM runs WHERE {condition} ORDER BY id LIMIT %(most)s", most=BATCH + 1, **values)
+        first = [each["id"] for each in found[:BATCH]]
+        next_after = first[-1] if len(found) > BATCH else None
         if dry_run:
-            return BulkResult(counted["n"], 0, 0, tuple(first))
+            return BulkResult(counted["n"], 0, 0, tuple(first), next_after)
         free = _lock_what_is_free(first, condition, values)
         due = [change(run_id) for run_id in free]
     return BulkResult(
-        counted["n"], len(free), len(first) - len(free), tuple(free), tuple(each for each in due if each is not None)
+        matched=counted["n"],
+        changed=len(free),
+        busy=len(first) - len(free),
+        run_ids=tuple(free),
+        next_after=next_after,
+        due=tuple(each for each in due if each is not None),
     )
 
 
-def _condition(where: BulkFilter, statuses: tuple[RunStatus, ...]) -> tuple[str, dict[str, object]]:
+def _condition(where: BulkFilter, statuses: tuple[RunStatus, ...], after: UUID | None) -> tuple[str, dict[str, object]]:
     parts = ["status = ANY(%(statuses)s)"]
+    if after is not None:
+        parts.append("id > %(after)s")  # keys sort by age
     if where.workflow is not None:
         parts.append("workflow = %(workflow)s")
     if where.older_than_seconds is not None:
@@ -112,6 +157,7 @@ def _condition(where: BulkFilter, statuses: tuple[RunStatus, ...]) -> tuple[str,
         "statuses": [where.status] if where.status else list(statuses),
         "workflow": where.workflow,
         "age": where.older_than_seconds,
+        "after": after,
     }
     return " AND ".join(parts), values
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import redis
-from playhouse.pool import MaxConnectionsExceeded
+from peewee import DatabaseError
 
-from vm_webapp.db.bundle import newest_bundled_id, own_bundle
+from vm_webapp.db.bundle import Bundle, own_bundle
 from vm_webapp.db.migrate.status import compare, read_applied
-from vm_webapp.db.pool import row, rows, transaction
-from vm_webapp.errors import DatabaseUnavailable
+from vm_webapp.db.pool import execute, refusal, row, rows, transaction
+from vm_webapp.errors import DatabaseBusy, DatabaseUnavailable, VMError
 from vm_webapp.ops.watch import Watch
 from vm_webapp.ops.workforce import Workforce
 from vm_webapp.ops.workspace import look_at_workspace
@@ -24,13 +24,14 @@ from vm_webapp.runs.presence import Presence
 from vm_webapp.settings import Settings
 
 REDIS_TIMEOUT_SECONDS = 0.3
+LOCK_TIMEOUT = "2s"  # before the verdict grows stale, which would blame the server
 WORKSPACE_EVERY_SECONDS = 5.0
 MOST_SKEW_SECONDS = 2.0
 PROBE_KEY = "vm:probe"
 PROBE_EXPIRE_SECONDS = 60
 PRIVATE = frozenset({"workers", "detail"})
-# What nothing is known about while the database does not answer.
-IN_THE_DATABASE = ("worker", "migrations", "llm", "clock")
+# What is known only as far as the database answers.
+IN_THE_DATABASE = ("clock", "migrations", "llm", "worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Health:
 
     Attributes:
         dependencies: name → facts, each with a ``status``.
-        reasons: why work cannot progress; empty when it can.
+        reasons: why work cannot progress, each with what to do after the last colon; empty when it can.
     """
 
     dependencies: dict[str, dict[str, Any]]
@@ -74,6 +75,7 @@ class HealthChecker:
     Args:
         settings: what the process was started with.
         redis_url: where hints go, None where there is no Redis.
+        bundle: the migrations of this build.
         clock: monotonic seconds.
         wall_clock: this machine's time, in seconds since 1970.
     """
@@ -83,10 +85,12 @@ class HealthChecker:
         settings: Settings,
         redis_url: str | None,
         *,
+        bundle: Bundle | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
+        self._bundle = bundle or own_bundle()
         self._redis = quick_client(redis_url, REDIS_TIMEOUT_SECONDS) if redis_url else None
         self._clock = clock
         self._wall_clock = wall_clock
@@ -111,22 +115,25 @@ class HealthChecker:
     def check(self) -> Health:
         """Look at everything once."""
         reasons: list[str] = []
-        dependencies: dict[str, dict[str, Any]] = {}
+        dependencies: dict[str, dict[str, Any]] = {"database": {"status": "ok"}}
         try:
             with transaction(durable=False):
-                dependencies["database"] = {"status": "ok"}
+                execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
                 dependencies["clock"] = self._clock_facts()
-                dependencies["migrations"] = _migrations(reasons)
-                if reasons:
-                    dependencies["worker"] = {"status": "unknown"}
-                    dependencies["llm"] = {"status": "unknown"}
-                else:
+                dependencies["migrations"] = self._migrations(reasons)
+                if not reasons:
                     dependencies["llm"] = self._llm()
                     dependencies["worker"] = self._workforce.check(reasons)
         except DatabaseUnavailable as error:
-            reasons[:] = [_why_no_database(error)]
-            dependencies = {"database": {"status": "down", "detail": str(error)}}
-            dependencies |= {name: {"status": "unknown"} for name in IN_THE_DATABASE}
+            reasons[:] = [f"{error.gist}: {error.todo}"]
+            status = "busy" if isinstance(error, DatabaseBusy) else "down"
+            dependencies["database"] = {"status": status, "detail": error.answer}
+        except (DatabaseError, VMError) as error:
+            refused = refusal(error) if isinstance(error, DatabaseError) else error
+            reasons[:] = [str(refused)]
+            dependencies["migrations"] = {"status": "incompatible"}
+        for name in IN_THE_DATABASE:
+            dependencies.setdefault(name, {"status": "unknown"})
         dependencies["redis"] = self._redis_facts()
         dependencies["workspace"] = self._workspace_facts()
         return Health(dependencies, tuple(reasons))
@@ -146,6 +153,19 @@ class HealthChecker:
             "note": "the API's clock differs from the database's: logs do not fit the timelines; check time "
             "synchronisation on both machines",
         }
+
+    def _migrations(self, reasons: list[str]) -> dict[str, Any]:
+        schema = compare(self._bundle, read_applied(rows))
+        facts: dict[str, Any] = {"status": "ok", "newest": self._bundle.ids[-1]}
+        if schema.pending:
+            facts = {"status": "pending", "pending": list(schema.pending)}
+        if schema.too_new:
+            facts = {"status": "incompatible", "newer": list(schema.too_new)}
+        if schema.obstacle:
+            reasons.append(schema.obstacle)
+        elif schema.note:
+            facts["note"] = schema.note
+        return facts
 
     def _workspace_facts(self) -> dict[str, Any]:
         now = self._clock()
@@ -186,23 +206,3 @@ class HealthChecker:
         if self._settings.managed:
             return {"status": "not_configured", "note": "set KIMI_API_KEY: stages that need a model fail without it"}
         return {"status": "offline", "note": "no model is called: set KIMI_API_KEY"}
-
-
-def _why_no_database(error: DatabaseUnavailable) -> str:
-    if isinstance(error.__cause__, MaxConnectionsExceeded):
-        return "every database connection of this API is taken: restart the API, and look for statements that hang"
-    return "the database does not answer: check that VM_DB_URL is right and PostgreSQL is up"
-
-
-def _migrations(reasons: list[str]) -> dict[str, Any]:
-    schema = compare(own_bundle(), read_applied(rows))
-    facts: dict[str, Any] = {"status": "ok", "newest": newest_bundled_id()}
-    if schema.pending:
-        facts = {"status": "pending", "pending": list(schema.pending)}
-    if schema.too_new:
-        facts = {"status": "incompatible", "newer": list(schema.too_new)}
-    if schema.obstacle:
-        reasons.append(schema.obstacle)
-    elif schema.note:
-        facts["note"] = schema.note
-    return facts

@@ -117,11 +117,13 @@ def desired_workers(work: int, slots_each: int, *, cap: int | None) -> int:
 
 
 def pause_queue(*, reason: str | None, actor: str) -> None:
-    """Stop claiming. Stages in flight go on; a queue that is paused stays as it is, but for a new reason."""
+    """Stop claiming. Stages in flight go on; a queue that is paused stays so, but for a new reason and whose it is."""
     with transaction():
         execute(
             """
-            UPDATE queues SET paused_at = coalesce(paused_at, clock_timestamp()), paused_by = %(actor)s,
+            UPDATE queues SET paused_at = coalesce(paused_at, clock_timestamp()),
+                              paused_by = CASE WHEN paused_at IS NULL OR %(reason)s IS NOT NULL
+                                               THEN %(actor)s ELSE paused_by END,
                               reason = coalesce(%(reason)s, reason)
              WHERE name = 'stages'
             """,

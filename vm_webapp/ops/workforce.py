@@ -9,12 +9,13 @@ from vm_webapp.db.pool import Row, row, rows
 from vm_webapp.runs.due import find_due
 from vm_webapp.runs.heartbeat import FRESH_SECONDS
 
-# Work that is due this long, with nobody having claimed anything meanwhile, is looked at a second time …
-UNCLAIMED_SECONDS = 5
+# What readiness has ten seconds for is looked at once a second, and is shown at the second look.
+# Work that is due this long, with nobody having claimed anything meanwhile, is suspicious …
+UNCLAIMED_SECONDS = 4
 # … and must stay so: between the end of one call and the next claim, a worker has room for up to a poll interval.
-CONFIRM_SECONDS = 3
+CONFIRM_SECONDS = 1.5
 # A deploy may stop the old worker a little before the new one works.
-HANDOVER_SECONDS = 7
+HANDOVER_SECONDS = 6
 
 
 class Workforce:
@@ -29,6 +30,7 @@ class Workforce:
         self._clock = clock
         self._is_elsewhere = is_elsewhere
         self._worked_at: float | None = None
+        self._last_at_work: set[str] = set()
         self._unclaimed_since: float | None = None
 
     def check(self, reasons: list[str]) -> dict[str, Any]:
@@ -40,13 +42,14 @@ class Workforce:
               FROM worker_heartbeats WHERE last_tick_at > clock_timestamp() - %(known)s * interval '1 second'
             """,
             fresh=FRESH_SECONDS,
-            known=max(FRESH_SECONDS, HANDOVER_SECONDS),
+            known=max(FRESH_SECONDS, HANDOVER_SECONDS) + 1,
         )
         fresh = [worker for worker in found if worker["fresh"] and worker["state"] != "stopped"]
         working = [worker for worker in fresh if worker["state"] == "working"]
         facts: dict[str, Any] = {"status": "ok", "alive": len(working), "workers": fresh}
         if working:
             self._worked_at = self._clock()
+            self._last_at_work = {worker["worker_id"] for worker in working}
             reason = self._why_nothing_is_claimed(working)
         elif self._is_handing_over(found):
             facts["note"] = "the last worker is leaving, as in a deploy: another one is awaited"
@@ -56,12 +59,15 @@ class Workforce:
         if reason:
             reasons.append(reason)
             facts["status"] = "down"
+        elif row("SELECT 1 AS found FROM queues WHERE name = 'stages' AND paused_at IS NOT NULL"):
+            facts["note"] = "the queue is paused: nothing is claimed until python -m vm_webapp queue resume"
         return facts
 
     def _is_handing_over(self, found: list[Row]) -> bool:
-        """Whether somebody worked a moment ago and left, or is leaving, in good order and did not crash."""
-        in_order = any(worker["state"] != "working" for worker in found)
-        return in_order and self._worked_at is not None and self._clock() - self._worked_at < HANDOVER_SECONDS
+        """Whether those who worked a moment ago have left, or are leaving, in good order: none of them crashed."""
+        if self._worked_at is None or self._clock() - self._worked_at >= HANDOVER_SECONDS:
+            return False
+        return self._last_at_work <= {worker["worker_id"] for worker in found if worker["state"] != "working"}
 
     def _why_nobody_works(self, fresh: list[Row]) -> str:
         self._unclaimed_since = None
@@ -84,8 +90,7 @@ class Workforce:
             self._unclaimed_since = now
         if now - self._unclaimed_since < CONFIRM_SECONDS:
             return None
-        seconds = UNCLAIMED_SECONDS + CONFIRM_SECONDS
-        return f"workers are alive, yet work that is due has not been claimed for {seconds} s: restart them"
+        return f"workers are alive, yet work that is due has not been claimed for {UNCLAIMED_SECONDS} s: restart them"
 
 
 def _leave_work(working: list[Row]) -> bool:

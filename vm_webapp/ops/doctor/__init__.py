@@ -7,10 +7,11 @@ rest, so that the doctor works in the middle of an incident.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from peewee import DatabaseError
 
-from vm_webapp.db.pool import transaction
+from vm_webapp.db.pool import execute, refusal, transaction
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.ops.doctor import fleet, queue, redis_server, server
 from vm_webapp.ops.doctor.check import Check, Verdict, fail, ok, warn
@@ -19,14 +20,14 @@ from vm_webapp.settings import Settings
 
 __all__ = ["Check", "Verdict", "examine"]
 
-MIGRATE = "python -m vm_webapp migrate"
+LOCK_TIMEOUT = "500ms"  # several checks may wait for the same table
 DATABASE_CHECKS: tuple[Callable[[], Check], ...] = (
     fleet.check_loop_errors,
     fleet.check_starts,
-    queue.check_pause,
+    queue.check_queue,
     queue.check_oldest_due,
-    queue.check_providers,
-    fleet.check_model_outcome,
+    queue.check_provider,
+    fleet.check_last_model_call,
     server.check_clock,
     server.check_connections,
 )
@@ -40,56 +41,58 @@ def examine(settings: Settings, redis_url: str | None) -> list[Check]:
         redis_url: where hints go, None where there is no Redis.
     """
     health = HealthChecker(settings, redis_url).check()
-    up = health.dependencies["database"]["status"] == "ok"
-    checks = [_database(health)]
+    up = health.dependencies["database"]["status"] != "down"
+    checks = [_try(server.check_database, settings)]
     if up:
         checks.append(_schema(health))
     checks += redis_server.check_redis(settings, redis_url)
-    checks.append(_try("one database", lambda: fleet.check_one_database(redis_url)))
     if up:
-        checks.append(_workers(health))
-        checks += [_try(each.__name__.removeprefix("check_").replace("_", " "), each) for each in DATABASE_CHECKS]
-        checks.append(_try("versions", lambda: fleet.check_versions(settings.build)))
+        checks += [_try(fleet.check_one_database, redis_url), _workers(health)]
+        checks += [_try(check) for check in DATABASE_CHECKS]
+        checks.append(_try(fleet.check_versions, settings.build))
     return checks
-
-
-def _database(health: Health) -> Check:
-    facts = health.dependencies["database"]
-    if facts["status"] == "ok":
-        return ok("database", "it answers")
-    detail = facts.get("detail", "it does not answer")
-    return fail("database", detail, "check VM_DB_URL and that PostgreSQL is up: psql \"$VM_DB_URL\" -c 'select 1'")
 
 
 def _schema(health: Health) -> Check:
     facts = health.dependencies["migrations"]
-    said = [reason for reason in health.reasons if "migrate" in reason or "schema" in reason]
-    if said:
-        return fail("schema", said[0], f"{MIGRATE} status, then {MIGRATE} up")
-    if facts["status"] != "ok":
-        return warn("schema", facts.get("note", f"migrations are {facts['status']}"), f"{MIGRATE} status")
-    return ok("schema", f"it fits this build, up to {facts.get('newest', 'its newest migration')}")
+    if facts["status"] == "unknown":
+        return _hindered("schema", health)
+    if facts["status"] == "ok":
+        return ok("schema", facts.get("note", f"it fits this build, up to {facts['newest']}"))
+    if "note" in facts:
+        return warn("schema", *_split(facts["note"]))
+    return fail("schema", *_split(health.reasons[0]))
 
 
 def _workers(health: Health) -> Check:
     facts = health.dependencies["worker"]
-    if facts["status"] == "ok":
-        return ok("workers", f"{facts['alive']} alive and taking work")
     if facts["status"] == "unknown":
-        return warn("workers", "nothing is known while the schema does not fit", f"{MIGRATE} up")
-    states = {worker["state"] for worker in facts.get("workers", ())}
-    reason = health.reasons[0] if health.reasons else "none takes work"
-    if states and states <= {"draining"}:
-        return fail("workers", "every worker is draining", "wait for the deploy to end, or restart the worker service")
-    return fail("workers", reason, "look at the worker's log, then restart the worker service")
+        return _hindered("workers", health)
+    if facts["status"] != "ok":
+        return fail("workers", *_split(health.reasons[0]))
+    return ok("workers", f"{facts['alive']} alive and taking work")
 
 
-def _try(name: str, check: Callable[[], Check]) -> Check:
+def _hindered(name: str, health: Health) -> Check:
+    """What readiness did not come to, for the reason that it gives."""
+    said, todo = _split(health.reasons[0])
+    return warn(name, f"cannot be told: {said}", todo)
+
+
+def _split(reason: str) -> tuple[str, str]:
+    """Return what is wrong, and what to do about it."""
+    said, _, todo = reason.rpartition(": ")
+    return said, todo
+
+
+def _try(check: Callable[..., Check], *arguments: Any) -> Check:
+    name = check.__name__.removeprefix("check_").replace("_", " ")
     try:
         with transaction(durable=False):
-            return check()
+            execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+            return check(*arguments)
     except DatabaseUnavailable as error:
-        return fail(name, f"the database does not answer: {error}", "check VM_DB_URL and that PostgreSQL is up")
+        return fail(name, error.answer, error.todo)
     except DatabaseError as error:
-        # A table or a column that is not there: the schema's own check says what to do.
-        return warn(name, f"cannot be told: {str(error).splitlines()[0]}", f"{MIGRATE} status")
+        said, todo = _split(str(refusal(error)))
+        return warn(name, f"cannot be told: {said}", todo)

@@ -14,6 +14,7 @@ from vm_webapp.runs.presence import Presence
 RECENT_MINUTES = 10
 REDIS_TIMEOUT_SECONDS = 1.0
 STARTS_PER_WORKER = 3  # within ten minutes: more than a deploy and a second one
+ALIVE = "state <> 'stopped' AND last_tick_at > clock_timestamp() - %(fresh)s * interval '1 second'"
 
 
 def check_one_database(redis_url: str | None) -> Check:
@@ -58,35 +59,39 @@ def check_loop_errors() -> Check:
 
 
 def check_versions(build: str) -> Check:
-    """Whether the APIs and workers that are alive all run this build."""
-    apis, workers = read_builds("api"), sorted({each["build"] for each in _fresh()})
-    if {*apis, *workers} <= {build}:
-        return ok("versions", f"everything alive is {build}")
-    return warn(
-        "versions",
-        f"APIs run {', '.join(apis) or 'nothing'}, workers {', '.join(workers) or 'nothing'}, this command {build}",
-        "let the deploy end; if it has, deploy the service that stayed behind",
-    )
+    """Whether the APIs and workers that are alive all run one build, be it this command's or not."""
+    apis, workers = read_builds("api"), sorted({each["build"] for each in _alive()})
+    builds = {*apis, *workers}
+    if len(builds) > 1:
+        return warn(
+            "versions",
+            f"APIs run {', '.join(apis) or 'nothing'}, workers {', '.join(workers) or 'nothing'}",
+            "let the deploy end; if it has, deploy the service that stayed behind",
+        )
+    other = "" if builds <= {build} else f"; this command is {build}"
+    return ok("versions", f"everything alive is {builds.pop()}{other}" if builds else "nothing is alive")
 
 
 def check_starts() -> Check:
-    """Whether workers start again and again."""
-    started = row(
-        """
-        SELECT count(*) AS n FROM worker_heartbeats
-         WHERE started_at > clock_timestamp() - %(minutes)s * interval '1 minute'
+    """Whether workers start again and again: on one host, where a large fleet would hide it, or all together."""
+    found = rows(
+        f"""
+        SELECT coalesce(host, 'all hosts') AS place, count(*) FILTER (WHERE {ALIVE}) AS alive,
+               count(*) FILTER (WHERE started_at > clock_timestamp() - %(minutes)s * interval '1 minute') AS starts
+          FROM worker_heartbeats GROUP BY GROUPING SETS ((), (host)) ORDER BY GROUPING(host), starts DESC, host
         """,
         minutes=RECENT_MINUTES,
+        fresh=FRESH_SECONDS,
     )
-    assert started is not None
-    alive = len(_fresh())
-    detail = f"{started['n']} within {RECENT_MINUTES} minutes, {alive} alive now"
-    if started["n"] > STARTS_PER_WORKER * max(1, alive):
-        return warn("starts", detail, "look at the end of the worker's log: why does it end?")
+    often = [each for each in found if each["starts"] > STARTS_PER_WORKER * max(1, each["alive"])]
+    told = (often or found[-1:])[0]
+    detail = f"{told['starts']} within {RECENT_MINUTES} minutes on {told['place']}, {told['alive']} alive now"
+    if often:
+        return warn("starts", detail, "look at the end of that worker's log: why does it end?")
     return ok("starts", detail)
 
 
-def check_model_outcome() -> Check:
+def check_last_model_call() -> Check:
     """How the last model call ended."""
     last = row(
         """
@@ -106,11 +111,5 @@ def check_model_outcome() -> Check:
     )
 
 
-def _fresh() -> list[Row]:
-    return rows(
-        """
-        SELECT build FROM worker_heartbeats
-         WHERE state <> 'stopped' AND last_tick_at > clock_timestamp() - %(fresh)s * interval '1 second'
-        """,
-        fresh=FRESH_SECONDS,
-    )
+def _alive() -> list[Row]:
+    return rows(f"SELECT build FROM worker_heartbeats WHERE {ALIVE}", fresh=FRESH_SECONDS)

@@ -10,7 +10,7 @@ LATE_SECONDS = 15
 STUCK_SECONDS = 300
 
 
-def check_pause() -> Check:
+def check_queue() -> Check:
     """Whether an operator has stopped claiming."""
     status = read_queue()
     if not status.paused:
@@ -33,7 +33,7 @@ def check_oldest_due() -> Check:
     return judge("oldest due", detail, "python -m vm_webapp queue status")
 
 
-def check_providers() -> Check:
+def check_provider() -> Check:
     """Whether a model provider is paused."""
     paused = rows("SELECT name, paused_until, reason FROM providers WHERE paused_at IS NOT NULL ORDER BY name")
     if not paused:

@@ -1,14 +1,26 @@
-"""The PostgreSQL server: its clock and its connections."""
+"""The PostgreSQL server: whether it takes writes, its clock and its connections."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
 from vm_webapp.db.pool import row
+from vm_webapp.errors import DatabaseReadOnly
 from vm_webapp.ops.doctor.check import Check, fail, ok, warn
+from vm_webapp.settings import Settings
 
 CLOCK_SECONDS = 2.0
 FEW_CONNECTIONS = 14  # one more worker and one more API process
+
+
+def check_database(settings: Settings) -> Check:
+    """Whether the server answers and takes writes, and which one it is where nobody has said."""
+    found = row("SELECT current_setting('transaction_read_only') = 'on' AS read_only")
+    assert found is not None
+    if found["read_only"]:
+        return fail("database", "it answers and takes no writes", DatabaseReadOnly.todo)
+    which = f": the embedded one under {settings.workspace_root}" if settings.mode == "local" else ""
+    return ok("database", f"it answers{which}")
 
 
 def check_clock() -> Check:
@@ -17,7 +29,11 @@ def check_clock() -> Check:
     found = row("SELECT clock_timestamp() AS now")
     after = datetime.now(UTC)
     assert found is not None
-    difference = (found["now"] - (before + (after - before) / 2)).total_seconds()
+    return judge_clock((found["now"] - (before + (after - before) / 2)).total_seconds())
+
+
+def judge_clock(difference: float) -> Check:
+    """Say whether so many seconds, by which the database is ahead, are too many."""
     detail = f"this machine is {abs(difference):.1f} s {'behind' if difference > 0 else 'ahead of'} the database"
     if abs(difference) > CLOCK_SECONDS:
         return warn("clock", detail, "set the clock of this machine: timedatectl set-ntp true")
@@ -26,16 +42,24 @@ def check_clock() -> Check:
 
 def check_connections() -> Check:
     """How many more connections the server takes from us."""
+    # Of other roles' sessions a plain role is shown neither the type nor the state.
     found = row(
         """
         SELECT count(*) AS used,
-               current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int AS most
-          FROM pg_stat_activity WHERE backend_type = 'client backend'
+               current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
+               - coalesce(current_setting('reserved_connections', true)::int, 0) AS most
+          FROM pg_stat_activity
+         WHERE backend_type = 'client backend' OR (backend_type IS NULL AND usesysid IS NOT NULL AND datid IS NOT NULL)
         """
     )
     assert found is not None
-    left = found["most"] - found["used"]
-    detail = f"{found['used']} of {found['most']} in use"
+    return judge_connections(found["used"], found["most"])
+
+
+def judge_connections(used: int, most: int) -> Check:
+    """Say whether there is room for more connections."""
+    left = most - used
+    detail = f"{used} of {most} in use"
     if left <= 0:
         return fail("connections", detail, "scale the services down, or take a larger database")
     if left < FEW_CONNECTIONS:

@@ -64,6 +64,25 @@ class Deployment:
             raise StepFailed(f"{method} {path.partition('?')[0]}: {why(response)}")
         return read_object(response)
 
+    async def readiness(self) -> dict[str, Any]:
+        """Return what readiness tells where work can progress; ``dependencies`` holds an object for each.
+
+        Raises:
+            StepFailed: work cannot progress, or the answer is none of this API.
+        """
+        response = await self.send("GET", "/health/ready")
+        body = read_object(response)
+        if (response.status_code, body.get("status")) != (200, "ready"):
+            reasons = body.get("reasons")
+            told = "; ".join(map(str, reasons)) if isinstance(reasons, list) else ""
+            raise StepFailed(told or f"it answered {response.status_code}")
+        dependencies = body.get("dependencies")
+        if not isinstance(dependencies, dict) or not all(
+            isinstance(facts, dict) and "status" in facts for facts in dependencies.values()
+        ):
+            raise StepFailed("it answered 200 without the dependencies: is --base-url this API?")
+        return body
+
     async def send(
         self, method: str, path: str, body: dict[str, Any] | None = None, *, wait_seconds: float = 0
     ) -> httpx.Response:

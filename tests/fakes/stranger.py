@@ -1,0 +1,53 @@
+"""Servers that are no deployment: one that answers every request alike, and one that never ends its answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+Respond = Callable[[web.Request], web.Response]
+
+
+@asynccontextmanager
+async def answering(respond: Respond) -> AsyncIterator[str]:
+    """Serve this answer to every request; yield the address."""
+
+    async def handle(request: web.Request) -> web.Response:
+        return respond(request)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def hanging(greeting: bytes = b"", drip: bytes = b"") -> AsyncIterator[str]:
+    """Take every connection, greet, and then only drip, ten times a second; yield the address."""
+    over = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        while not over.is_set():
+            writer.write(drip)
+            try:
+                await asyncio.wait_for(over.wait(), 0.1)
+            except TimeoutError:
+                continue
+        writer.close()
+
+    listening = await asyncio.start_server(hang, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    finally:
+        over.set()
+        listening.close()

@@ -1,0 +1,67 @@
+"""What a command says of a database that is down, damaged, closed to its role, or the embedded one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.ops.disorder import change
+from tests.support.commands import Said, command
+from tests.support.deployment import managed_environment
+from vm_webapp.db.pool import close_pool
+
+COMMANDS = [("queue",), ("keys", "list"), ("purge", "--older-than", "90d"), ("migrate",)]
+
+
+@pytest.fixture
+def env(database: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
+    """The environment of a managed service."""
+    return managed_environment(database, redis_url, tmp_path)
+
+
+@pytest.mark.parametrize("arguments", COMMANDS)
+def test_with_the_database_down_the_line_says_what_to_do(
+    capsys: pytest.CaptureFixture[str], env: dict[str, str], arguments: tuple[str, ...]
+) -> None:
+    down = env | {"VM_DB_URL": "postgresql://vm:hidden@127.0.0.1:1/nothing"}
+    code, said, error = command(capsys, down, *arguments)
+    assert (code, said, error.count("\n")) == (1, "", 1)
+    assert error.endswith("Connection refused: check VM_DB_URL and that PostgreSQL is up\n")
+    assert "hidden" not in error
+
+
+def test_a_table_that_is_gone_is_never_said_to_be_a_migration_that_is_missing(
+    capsys: pytest.CaptureFixture[str], env: dict[str, str]
+) -> None:
+    change("DROP TABLE api_keys")
+    assert command(capsys, env, "keys", "list") == Said(
+        1,
+        "",
+        'vm_webapp: the schema is not what its migrations say (relation "api_keys" does not exist): run python -m'
+        " vm_webapp migrate; where nothing is pending, somebody has changed the schema by hand\n",
+    )
+    change("DROP TABLE providers")
+    code, said, error = command(capsys, env, "doctor", "--json")
+    assert (code, error) == (1, "")
+    assert {check["name"]: check["verdict"] for check in json.loads(said)}["schema"] == "fail"
+
+
+@pytest.mark.parametrize(("arguments", "table"), [(("keys", "list"), "api_keys"), (("queue", "pause"), "queues")])
+def test_a_role_without_rights_is_told_that(
+    capsys: pytest.CaptureFixture[str], env: dict[str, str], poor_url: str, arguments: tuple[str, ...], table: str
+) -> None:
+    close_pool()
+    code, said, error = command(capsys, env | {"VM_DB_URL": poor_url}, *arguments)
+    assert (code, said) == (1, "")
+    assert error == f"vm_webapp: permission denied for table {table}: grant the role of VM_DB_URL what it needs\n"
+
+
+def test_a_command_without_an_address_says_which_database_it_works_on(capsys: pytest.CaptureFixture[str]) -> None:
+    # Not below pytest's folder: each start of pytest shuts that to PostgreSQL's user.
+    with TemporaryDirectory(prefix="vm-tests-") as root:
+        code, said, error = command(capsys, {"VM_WORKSPACE_ROOT": root}, "doctor")
+    assert (code, error) == (1, f"embedded database under {root}: VM_DB_URL is not set\n")
+    assert said.startswith(f"ok    database         it answers: the embedded one under {root}\nfail  schema ")

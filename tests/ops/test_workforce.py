@@ -1,0 +1,197 @@
+"""Readiness tells apart why nobody carries the work that is due."""
+
+from __future__ import annotations
+
+import math
+from uuid import uuid4
+
+import pytest
+
+from tests.ops.disorder import SLOTS, beat, change, leave_work_waiting
+from tests.ops.readiness import Clock, check, checker, reason
+from tests.support.runs import create
+from vm_webapp.ops import watch
+from vm_webapp.ops.health import Health
+from vm_webapp.ops.workforce import CONFIRM_SECONDS, HANDOVER_SECONDS, UNCLAIMED_SECONDS
+from vm_webapp.redis_client import quick_client
+from vm_webapp.runs import lifecycle
+from vm_webapp.runs.heartbeat import FRESH_SECONDS, Beat, WorkerIdentity, WorkerState, write_heartbeat
+from vm_webapp.runs.lifecycle import Claimant
+from vm_webapp.runs.presence import Presence
+
+pytestmark = pytest.mark.usefixtures("database")
+
+PROMISED_SECONDS = 10
+MARGIN_SECONDS = 2
+
+
+def check_again_later() -> Health:
+    """Return the verdict of a process that has looked once before, long enough ago to believe what it saw."""
+    clock = Clock()
+    own = checker(clock)
+    assert own.check().ready
+    clock.now += CONFIRM_SECONDS
+    return own.check()
+
+
+def test_a_working_worker_is_ready() -> None:
+    beat()
+    health = check()
+    assert health.ready
+    assert health.dependencies["worker"]["status"] == "ok"
+
+
+def test_no_worker_ever_seen() -> None:
+    assert "no worker has ever used this database: start one" in reason(check())
+
+
+def test_no_worker_heard_of_lately() -> None:
+    beat()
+    change("UPDATE worker_heartbeats SET last_tick_at = now() - interval '7 s'")
+    assert "no worker has been heard of for 6 s" in reason(check())
+
+
+@pytest.mark.parametrize("state", ["draining", "starting"])
+def test_every_worker_is_leaving_or_coming(state: WorkerState) -> None:
+    beat(state)
+    assert f"every worker is {state}" in reason(check())
+
+
+def test_one_working_beside_a_draining_one_is_ready() -> None:
+    beat("draining")
+    beat()
+    assert check().ready
+
+
+@pytest.mark.parametrize("state", ["draining", "stopped"])
+def test_a_handover_is_no_fault_until_it_takes_too_long(state: WorkerState) -> None:
+    clock = Clock()
+    own = checker(clock)
+    worker = beat()
+    assert own.check().ready
+    write_heartbeat(worker, Beat(state, 0))
+    clock.now += HANDOVER_SECONDS - 1
+    health = own.check()
+    assert health.ready
+    assert "another one is awaited" in health.dependencies["worker"]["note"]
+    clock.now += 1
+    assert reason(own.check())
+    beat()
+    assert own.check().ready
+
+
+def test_a_worker_that_crashed_hands_nothing_over() -> None:
+    own = checker(Clock())
+    beat()
+    assert own.check().ready
+    change("UPDATE worker_heartbeats SET last_tick_at = now() - interval '7 s'")
+    assert "no worker has been heard of" in reason(own.check())
+
+
+def test_alive_but_not_claiming_although_work_is_due() -> None:
+    beat()
+    leave_work_waiting()
+    assert "work that is due has not been claimed for 4 s" in reason(check_again_later())
+
+
+def test_room_between_the_end_of_a_call_and_the_next_claim_is_no_fault() -> None:
+    beat()
+    leave_work_waiting()
+    clock = Clock()
+    own = checker(clock)
+    change("UPDATE worker_heartbeats SET last_claim_at = now() - interval '5 min', in_flight = slots - 1")
+    for in_flight in (0, 1, 0, 1):
+        change("UPDATE worker_heartbeats SET in_flight = slots - %(free)s", free=1 - in_flight)
+        assert own.check().ready
+        clock.now += CONFIRM_SECONDS / 2
+
+
+@pytest.mark.parametrize(
+    "excuse",
+    [
+        f"UPDATE stages SET available_at = now() - interval '{UNCLAIMED_SECONDS - 1} s' WHERE status = 'queued'",
+        "UPDATE stages SET available_at = now() + interval '1 h' WHERE status = 'queued'",
+        "UPDATE worker_heartbeats SET last_claim_at = now() - interval '2 s'",
+        "UPDATE worker_heartbeats SET in_flight = slots",
+        "UPDATE queues SET paused_at = now()",
+        "INSERT INTO providers (name, paused_at) VALUES ('kimi', now())",
+        "INSERT INTO providers (name, paused_at, paused_until) VALUES ('kimi', now(), now() + interval '1 min')",
+    ],
+)
+def test_there_are_good_reasons_for_not_claiming(excuse: str) -> None:
+    beat()
+    leave_work_waiting()
+    change(excuse)
+    assert check_again_later().ready
+
+
+def test_a_cap_that_is_reached_is_a_good_reason_and_one_that_is_not_is_none() -> None:
+    beat(cap=1)
+    running = create("content_calendar")
+    lifecycle.claim_stage(running.due_stage_ids[0], Claimant(uuid4(), "kimi", 1), token=uuid4())
+    leave_work_waiting()
+    assert check_again_later().ready
+    change("UPDATE worker_heartbeats SET llm_cap = 2")
+    assert "has not been claimed" in reason(check_again_later())
+
+
+def test_workers_on_another_database_are_found_out_through_redis(redis_url: str) -> None:
+    presence = Presence(quick_client(redis_url, 1.0))
+    presence.announce(uuid4(), {"fingerprint": "of another database"})
+    assert "workers are alive, but on another database" in reason(check(redis_url))
+    beat()
+    assert check(redis_url).ready
+
+
+def test_a_worker_on_this_database_whose_row_is_old_is_not_called_foreign(redis_url: str) -> None:
+    worker = WorkerIdentity(uuid4(), "kimi", SLOTS)
+    fingerprint = write_heartbeat(worker, Beat("working", 0)).fingerprint
+    change("UPDATE worker_heartbeats SET last_tick_at = now() - interval '7 s'")
+    Presence(quick_client(redis_url, 1.0)).announce(worker.worker_id, {"fingerprint": fingerprint})
+    assert "no worker has been heard of" in reason(check(redis_url))
+
+
+def test_while_one_drains_a_crash_of_the_only_other_one_is_no_handover() -> None:
+    own = checker(Clock())
+    beat("draining")
+    worker = beat()
+    assert own.check().ready
+    crash(worker)
+    assert "every worker is draining" in reason(own.check())
+
+
+def test_of_two_that_stop_together_one_may_crash_and_hands_nothing_over() -> None:
+    own = checker(Clock())
+    leaving, crashing = beat(), beat()
+    assert own.check().ready
+    write_heartbeat(leaving, Beat("stopped", 0))
+    crash(crashing)
+    assert "no worker has been heard of" in reason(own.check())
+
+
+def crash(worker: WorkerIdentity) -> None:
+    """Leave the row of a worker as it stands when nothing has been heard of it for a little too long."""
+    change(
+        "UPDATE worker_heartbeats SET last_tick_at = now() - %(s)s * interval '1 s' WHERE worker_id = %(id)s",
+        s=FRESH_SECONDS + 0.5,
+        id=worker.worker_id,
+    )
+
+
+def test_a_paused_queue_is_said_and_stays_ready() -> None:
+    beat()
+    assert "note" not in check().dependencies["worker"]
+    change("UPDATE queues SET paused_at = now(), paused_by = 'somebody', reason = 'a bad prompt'")
+    health = check()
+    assert health.ready
+    assert "the queue is paused" in health.dependencies["worker"]["note"]
+    assert "python -m vm_webapp queue resume" in health.dependencies["worker"]["note"]
+    assert "somebody" not in str(health.body(private=False))
+
+
+def test_the_slowest_verdict_leaves_a_margin_of_the_time_that_is_promised() -> None:
+    confirmed = math.ceil(CONFIRM_SECONDS / watch.INTERVAL_SECONDS) * watch.INTERVAL_SECONDS
+    seen = max(FRESH_SECONDS, HANDOVER_SECONDS, UNCLAIMED_SECONDS + confirmed)
+    # The look that comes first is up to an interval late, and the second opinion one more.
+    assert seen + 2 * watch.INTERVAL_SECONDS <= PROMISED_SECONDS - MARGIN_SECONDS
+    assert math.ceil(CONFIRM_SECONDS) > CONFIRM_SECONDS, "not a matter of which look comes a millisecond early"

@@ -1,0 +1,39 @@
+"""Commands run in this process: a start of Python costs more than most of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.support.processes import UNSET
+from vm_webapp.cli import main
+
+
+class Said(NamedTuple):
+    """How a command ended, and what it said on each stream."""
+
+    code: int
+    out: str
+    errors: str
+
+
+def command(capsys: pytest.CaptureFixture[str], env: Mapping[str, str], *arguments: str) -> Said:
+    """Run a command without a terminal, with these variables and none of ours beside them."""
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patch, Path(os.devnull).open() as nothing:
+        for name in UNSET:
+            patch.delenv(name, raising=False)
+        for name, value in env.items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "stdin", nothing)
+        try:
+            code = main(arguments)
+        except SystemExit as usage:
+            code = int(str(usage.code))
+    out, errors = capsys.readouterr()
+    return Said(code, out, errors)
