@@ -18,7 +18,7 @@ from tests.support.waiting import eventually
 from tests.worker.conftest import StartWorker
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.errors import DatabaseUnavailable
-from vm_webapp.runs import lifecycle, queries, stage_runner
+from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.mirror import ArtifactMirror
 from vm_webapp.workflows.loader import load_catalog
 
@@ -35,6 +35,11 @@ def model() -> Iterator[ModelServer]:
 def kimi(model: ModelServer, **settings: Any) -> dict[str, Any]:
     """Return the settings of a worker that calls this server."""
     return {"kimi_api_key": "sk-test-key", "kimi_base_url": model.base_url, **settings}
+
+
+def scheduled_retries() -> list[dict[str, Any]]:
+    """Return what the timelines say of retries."""
+    return read("SELECT data FROM events WHERE type = 'stage.retry_scheduled'")
 
 
 @pytest.mark.parametrize("behaviour", [SILENT, stalled()], ids=["no answer at all", "silence in mid-text"])
@@ -62,9 +67,7 @@ def test_a_call_past_its_deadline_is_ended_and_counted(start_worker: StartWorker
         runner = broker.service.runtime.runner
         (held,) = runner.leases._snapshot()
         held.give_up_at = 0.0
-        told = eventually(
-            lambda: read("SELECT data FROM events WHERE type = 'stage.retry_scheduled'"), "it is given up"
-        )
+        told = eventually(scheduled_retries, "it is given up")
         assert (told[0]["data"]["code"], told[0]["data"]["counted"]) == ("llm_timeout", True)
         assert "stage.released" not in types(run_id)
         assert read("SELECT failures FROM stages WHERE attempt > 0") == [{"failures": 1}]
@@ -81,7 +84,7 @@ def test_a_call_that_begins_late_gets_what_is_left_of_its_time(
             raise DatabaseUnavailable("away")
         return read_documents(run_id)
 
-    monkeypatch.setattr(stage_runner.queries, "newest_documents", be_away_for_a_moment)
+    monkeypatch.setattr(queries, "newest_documents", be_away_for_a_moment)
     with start_worker():
         calls = broker.service.runtime.runner._calls
         submit = calls.submit
@@ -115,7 +118,7 @@ def test_an_attempt_whose_end_cannot_be_written_says_so_and_is_tried_again(
         model.enqueue(refusal(500, "server_error", "boom"))
     with start_worker(**kimi(model)):
         run_id = create_and_ring("content_calendar")
-        told = eventually(lambda: read("SELECT data FROM events WHERE type = 'stage.retry_scheduled'"), "a retry")
+        told = eventually(scheduled_retries, "a retry")
     assert told[0]["data"]["code"] == "internal_error"
     assert read("SELECT rescues, failures FROM stages WHERE attempt > 0") == [{"rescues": 0, "failures": 1}]
     assert types(run_id)[-1] == "stage.retry_scheduled"
