@@ -123,7 +123,7 @@ def open_runtime(
             identity,
             runner,
             prepare=lambda: _prepare_schema(url, settings, identity),
-            threads_alive=threads_alive,
+            threads_alive=lambda: threads_alive() and calls.alive(),
             on_due=ring,
             on_deaf=on_deaf,
             hints_failed=lambda: broker.hints_failed,

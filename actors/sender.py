@@ -56,8 +56,8 @@ class Sender:
     def _start_thread(self) -> None:
         # A fork takes the object along and leaves the thread behind.
         if self._process != os.getpid():
-            self._process = os.getpid()
             threading.Thread(target=self._run, name="redis-sender", daemon=True).start()
+            self._process = os.getpid()
 
     def _run(self) -> None:
         while True:

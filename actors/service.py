@@ -15,6 +15,7 @@ from uuid import UUID
 from dramatiq.broker import Broker
 from dramatiq.middleware import Middleware
 
+from actors.signals import ignore_echoes
 from vm_webapp.errors import VMError
 from vm_webapp.logs import configure_logging
 from vm_webapp.runs.due import DueStages, find_due
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RELEASE_SECONDS = 10.0
+EXIT_DEAF = 1
 EXIT_WRONG_CONFIGURATION = 2
 
 
@@ -49,6 +51,11 @@ class WorkerService(Middleware):
         """What this process has open; there is one from the worker's boot to its shutdown."""
         assert self._runtime is not None, "actors run in a worker that has booted"
         return self._runtime
+
+    @property
+    def open(self) -> bool:
+        """Whether the worker has what it needs."""
+        return self._runtime is not None
 
     @property
     def takes_work(self) -> bool:
@@ -74,13 +81,15 @@ class WorkerService(Middleware):
         """Open the runtime.
 
         Raises:
-            SystemExit: the configuration is wrong; one line on stderr says how.
+            SystemExit: it cannot start; one line on stderr says why. Dramatiq would swallow any other exception.
         """
         # Here, because a process that only sends hints has no use for model clients and all the rest.
         from actors.runtime import open_runtime
 
         # What is prefetched counts as work in progress, so nothing is hoarded beyond the threads there are.
         worker.queue_prefetch = worker.worker_threads
+        if self._is_stock:
+            ignore_echoes(signal.SIGTERM)
         try:
             settings = self._settings or _settings_from_environment()
             self._runtime = open_runtime(
@@ -93,10 +102,19 @@ class WorkerService(Middleware):
         except VMError as error:
             sys.stderr.write(f"vm_webapp: {error}\n")
             raise SystemExit(EXIT_WRONG_CONFIGURATION) from error
+        except Exception as error:
+            log.debug("worker.crashed_at_start", exc_info=True)
+            said = (str(error).splitlines() or [""])[0]
+            sys.stderr.write(f"vm_webapp: the worker cannot start: {type(error).__name__}: {said}\n")
+            raise SystemExit(EXIT_WRONG_CONFIGURATION) from error
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Start the pulse, now that there are threads to speak for."""
-        self.runtime.pulse.start()
+        try:
+            self.runtime.pulse.start()
+        except Exception as error:
+            log.exception("worker.crashed_at_start")
+            raise SystemExit(EXIT_DEAF) from error
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         """Drain: take nothing more, let calls in flight finish, hand back the rest."""
@@ -108,9 +126,21 @@ class WorkerService(Middleware):
             runtime.runner.wait_until_idle(RELEASE_SECONDS)
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
-        """Say goodbye and close everything, the embedded servers last."""
+        """Say goodbye and close everything, the embedded servers last.
+
+        Raises:
+            SystemExit: a thread had died under the stock command, which would report success.
+        """
+        deaf = self.deaf
         self.runtime.close()
         self._runtime = None
+        if deaf and self._is_stock:
+            raise SystemExit(EXIT_DEAF)
+
+    @property
+    def _is_stock(self) -> bool:
+        """Whether Dramatiq's own command runs this worker: nobody has configured it."""
+        return self._settings is None
 
 
 def _settings_from_environment() -> Settings:

@@ -12,28 +12,33 @@ from types import FrameType
 from dramatiq import Worker
 
 from actors import broker
+from actors.signals import SAME_SIGNAL_SECONDS
 from vm_webapp.settings import Settings
 
 log = logging.getLogger(__name__)
 
-SAME_SIGNAL_SECONDS = 2.0
 IDLE_TIMEOUT_MS = 250
+LOOK_SECONDS = 0.2
 
 
 class StopSignals:
     """The first signal asks for a drain; one within two seconds is the same signal; a later one exits at once."""
 
     def __init__(self) -> None:
-        self.asked = threading.Event()
         self._first: float | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
+
+    def wait(self) -> None:
+        """Return after the first signal."""
+        # No event: setting one in a handler that interrupts its own wait would lock up.
+        while self._first is None:
+            time.sleep(LOOK_SECONDS)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if self._first is None:
             self._first = now
-            self.asked.set()
         elif now - self._first > SAME_SIGNAL_SECONDS:
             os._exit(1)
 
@@ -47,7 +52,7 @@ def run_worker(settings: Settings, *, poll_seconds: float, until_stdin_closes: b
         until_stdin_closes: stop as well when standard input ends, which tells that the parent has died.
 
     Returns:
-        The exit code: 0, or 1 when a thread of the worker had died.
+        The exit code: 0, or 1 when a thread of the worker had died or it could not start.
     """
     service = broker.service
     service.configure(settings, poll_seconds=poll_seconds)
@@ -56,7 +61,9 @@ def run_worker(settings: Settings, *, poll_seconds: float, until_stdin_closes: b
         threading.Thread(target=_watch_stdin, daemon=True).start()
     worker = Worker(broker, worker_threads=settings.worker_threads, worker_timeout=IDLE_TIMEOUT_MS)
     worker.start()
-    signals.asked.wait()
+    if not service.open:
+        return 1
+    signals.wait()
     deaf = service.deaf
     try:
         worker.stop(timeout=15_000)

@@ -12,6 +12,7 @@ from actors import broker
 from tests.api.client import NEW_RUN, Api, until, written
 from tests.api.conftest import SOCKET
 from tests.fakes.tcp_proxy import Proxy
+from vm_webapp.db.pool import execute, transaction
 from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, write_heartbeat
 
 INTERNAL = (SOCKET, "vm-proxy-", "postgres", "connection to server", "psycopg2", "VM_DB_URL")
@@ -84,6 +85,21 @@ async def test_a_database_that_swallows_everything_is_found_out(behind_proxy: Ap
     proxy.restore()
     assert (await behind_proxy.get("/runs")).status == 200
     assert (await behind_proxy.get("/health/ready")).status == 200
+
+
+async def test_a_schema_that_was_changed_by_hand_is_not_ready_with_its_reason(behind_proxy: Api) -> None:
+    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Beat("working", 0))
+    with transaction():
+        execute("DROP TABLE providers")
+    reply = await behind_proxy.get("/health/ready", headers={"Authorization": ""})
+    body = reply.json()
+    assert (reply.status, body["status"]) == (503, "not_ready")
+    assert 'the schema is not what its migrations say (relation "providers" does not exist)' in body["reasons"][0]
+    assert (body["dependencies"]["database"], body["dependencies"]["migrations"]) == (
+        {"status": "ok"},
+        {"status": "incompatible"},
+    )
+    assert (await behind_proxy.get("/health/live")).status == 200
 
 
 async def test_a_slow_database_is_only_slow(behind_proxy: Api, proxy: Proxy) -> None:

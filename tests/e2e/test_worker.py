@@ -111,6 +111,38 @@ def test_released_stages_are_taken_up_by_another_worker_at_once(
     assert "stage.released" in types(run_id)
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"ALL_PROXY": "socks5://127.0.0.1:1"}, "ImportError: Using SOCKS proxy"),
+        ({"SSL_CERT_FILE": "/nonexistent.pem"}, "FileNotFoundError"),
+        ({"VM_REDIS_URL": "redis://127.0.0.1/0?socket_timeout=abc"}, "ValueError: Invalid value"),
+    ],
+)
+def test_a_worker_that_cannot_start_ends_with_one_line(
+    env: dict[str, str], tmp_path: Path, given: dict[str, str], said: str
+) -> None:
+    with program("worker", env=env | given, folder=tmp_path / "log") as worker:
+        assert worker.wait() == 2
+    (line,) = worker.output().splitlines()
+    assert line.startswith("vm_webapp: the worker cannot start: ")
+    assert said in line
+
+
+def test_a_signal_to_the_group_of_the_stock_command_is_one_signal(
+    env: dict[str, str], model: ModelServer, tmp_path: Path
+) -> None:
+    model.enqueue(Behaviour(silent=True))
+    with stock_command(env | {"VM_DRAIN_SECONDS": "1.5"}, tmp_path / "log") as stock:
+        eventually(working, "it works", seconds=25)
+        held = create_and_ring("content_calendar")
+        model.wait_until(lambda server: server.in_flight == 1)
+        os.killpg(stock.pid, signal.SIGTERM)
+        assert stock.wait(seconds=30) == 0
+    assert types(held)[-1] == "stage.released"
+    assert read("SELECT state FROM worker_heartbeats") == [{"state": "stopped"}]
+
+
 def test_a_worker_waits_for_a_schema_that_is_not_there_yet(env: dict[str, str], tmp_path: Path) -> None:
     with transaction():
         execute("ALTER TABLE _yoyo_migration RENAME TO hidden")

@@ -31,6 +31,27 @@ async def test_a_stop_while_the_process_is_being_made_is_not_forgotten(
         await keeping
 
 
+async def test_a_process_that_cannot_be_made_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries = asyncio.Semaphore(0)
+
+    async def refuse(*_: object, **__: object) -> None:
+        tries.release()
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("vm_webapp.cli.child.FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", refuse)
+    child = WorkerChild(Settings())
+    keeping = asyncio.create_task(child.keep_running())
+    async with asyncio.timeout(10):
+        for _ in range(3):
+            await tries.acquire()
+        await child.stop()
+        await keeping
+    assert "worker.not_made" in caplog.messages
+
+
 async def test_a_stop_between_two_workers_does_not_wait_for_the_next(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -30,6 +30,7 @@ RETRYABLE = (
     errors.LLMOverloaded,
     errors.LLMConnectionError,
     errors.LLMTimeout,
+    errors.LLMSilent,
     errors.LLMEmptyAnswer,
     errors.LLMProtocolError,
 )

@@ -245,6 +245,24 @@ def test_a_worker_with_a_dead_thread_stops_looking_alive(
         assert broker.service.deaf
 
 
+def test_a_worker_whose_calls_cannot_go_on_stops_looking_alive(
+    start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("os.kill", lambda pid, number: asked.append(number))
+    with start_worker():
+        wait_until_still(create_and_ring("smoke"))
+        calls = broker.service.runtime.runner._calls
+        assert calls.alive()
+        assert calls._loop is not None
+        assert calls._thread is not None
+        calls._loop.call_soon_threadsafe(calls._loop.stop)
+        calls._thread.join(5)
+        assert not calls.alive()
+        eventually(lambda: asked, "the process asks itself to end")
+        assert broker.service.deaf
+
+
 def _let_one_thread_die(worker: Worker) -> None:
     worker.workers[0].stop()
     worker.workers[0].join(5)

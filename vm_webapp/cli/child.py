@@ -20,6 +20,7 @@ LONGEST_PAUSE_SECONDS = 30.0
 HEALTHY_SECONDS = 30.0
 STOP_GRACE_SECONDS = 15.0
 EXIT_WRONG_CONFIGURATION = 2
+EXIT_NOT_MADE = 71  # EX_OSERR
 
 
 class WorkerChild:
@@ -72,12 +73,16 @@ class WorkerChild:
     async def _run_once(self) -> int:
         # The open pipe tells the worker that we live: when we are killed it ends, and the worker drains and goes.
         # A session of its own keeps the terminal's Ctrl-C away from it, so that we stop it in the right order.
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "vm_webapp", "worker", "--until-stdin-closes"),
-            stdin=PIPE,
-            start_new_session=True,
-            env=os.environ | {"LOG_LEVEL": self._settings.log_level},
-        )
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "vm_webapp", "worker", "--until-stdin-closes"),
+                stdin=PIPE,
+                start_new_session=True,
+                env=os.environ | {"LOG_LEVEL": self._settings.log_level},
+            )
+        except OSError as error:  # such as no more processes or memory: it may be better in a moment
+            log.error("worker.not_made", extra={"error": str(error)})  # noqa: TRY400 - one line says it
+            return EXIT_NOT_MADE
         if self._stopping.is_set():  # asked to stop while the process was being made, when there was nothing to signal
             self._process.terminate()
         try:

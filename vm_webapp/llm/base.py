@@ -94,7 +94,8 @@ class Provider(Protocol):
 
         Args:
             assignment: what to write.
-            on_text: called on the event loop with each further piece of the answer's text as it is written;
+            on_text: called on the event loop with each further piece of the answer's text as it is written, an empty
+                one where the model says what is no part of it;
                 it must not block.
 
         Returns:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
 from vm_webapp.llm.base import Assignment, Completion, Provider
-from vm_webapp.llm.errors import LLMTimeout
+from vm_webapp.llm.errors import LLMError, LLMSilent, LLMTimeout
 
 log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 5.0
+HANGS_AFTER_SECONDS = 20.0
 
 
 class CallLoop:
@@ -23,6 +25,7 @@ class CallLoop:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._asked_at: float | None = None
 
     def submit(
         self,
@@ -37,7 +40,8 @@ class CallLoop:
         Args:
             provider: who writes.
             assignment: what to write.
-            timeout_seconds: the call's whole time; then it fails with ``LLMTimeout``.
+            timeout_seconds: the call's whole time; then it fails with ``LLMTimeout``, or ``LLMSilent`` where not even
+                a first piece has come.
             on_text: passed on to the provider.
 
         Returns:
@@ -47,6 +51,27 @@ class CallLoop:
         # Under the lock, so that a call is either ahead of ``close`` on its loop, and canceled there, or on a new loop.
         with self._lock:
             return asyncio.run_coroutine_threadsafe(call, self._running_loop())
+
+    def alive(self) -> bool:
+        """Return whether calls can go on: the thread lives, and the loop has answered what it was asked here before.
+
+        To be asked now and then; a loop that hangs is found out twenty seconds after the first time.
+        """
+        with self._lock:
+            loop, thread = self._loop, self._thread
+        if loop is None or thread is None:
+            return True
+        if not thread.is_alive():
+            return False
+        now = time.monotonic()
+        if self._asked_at is None:
+            self._asked_at = now
+            loop.call_soon_threadsafe(self._answer)
+        asked_at = self._asked_at
+        return asked_at is None or now - asked_at < HANGS_AFTER_SECONDS
+
+    def _answer(self) -> None:
+        self._asked_at = None
 
     def close(self, *providers: Provider) -> None:
         """Close the providers, cancel what is left and stop the loop."""
@@ -68,6 +93,7 @@ class CallLoop:
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
+            self._asked_at = None
             self._thread = threading.Thread(target=self._loop.run_forever, name="model-calls", daemon=True)
             self._thread.start()
         return self._loop
@@ -76,11 +102,20 @@ class CallLoop:
 async def _call(
     provider: Provider, assignment: Assignment, timeout_seconds: float, on_text: Callable[[str], None] | None
 ) -> Completion:
+    heard = False
+
+    def hear(text: str) -> None:
+        nonlocal heard
+        heard = True
+        if text and on_text is not None:
+            on_text(text)
+
     try:
         async with asyncio.timeout(timeout_seconds):
-            return await provider.complete(assignment, on_text=on_text)
+            return await provider.complete(assignment, on_text=hear)
     except TimeoutError:
-        raise LLMTimeout(f"no whole answer within {timeout_seconds:g} s") from None
+        late: type[LLMError] = LLMTimeout if heard else LLMSilent
+        raise late(f"{'no whole' if heard else 'no'} answer within {round(timeout_seconds, 1):g} s") from None
 
 
 async def _wind_up(providers: tuple[Provider, ...]) -> None:

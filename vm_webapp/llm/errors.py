@@ -112,6 +112,13 @@ class LLMTimeout(LLMError):
     code = "llm_timeout"
 
 
+class LLMSilent(LLMError):
+    """Not one piece of an answer came before the deadline: the provider is in trouble, not this request."""
+
+    code = "llm_silent"
+    overload = True
+
+
 class LLMEmptyAnswer(LLMError):
     """The model answered without any text: reasoning used up the token budget, or a filter removed it."""
 

@@ -90,7 +90,7 @@ class KimiProvider:
                 answer.done = True
                 break
             text = answer.take(data)
-            if text and on_text is not None:
+            if on_text is not None:
                 on_text(text)
         if not answer.done and answer.finish_reason is None:
             raise LLMConnectionError("the stream broke off before the answer was whole")
