@@ -10,19 +10,11 @@ from contextlib import closing
 
 import psycopg2
 import pytest
-from peewee import ProgrammingError
 
 from tests.support.databases import url_of
 from vm_webapp.db import pool
 from vm_webapp.db.pool import close_pool, execute, open_pool, own_connection, row, rows, transaction
-from vm_webapp.errors import (
-    ConfigurationError,
-    ConnectionsTaken,
-    DatabaseBusy,
-    DatabaseReadOnly,
-    DatabaseRefused,
-    DatabaseUnavailable,
-)
+from vm_webapp.errors import ConfigurationError, ConnectionsTaken, DatabaseUnavailable
 from vm_webapp.local import LocalServers
 
 SESSIONS = "SELECT pid FROM pg_stat_activity WHERE application_name = %(name)s"
@@ -146,60 +138,13 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
     close_pool()
 
 
-WAIT_FOR_THE_LOCK = "SET LOCAL lock_timeout = '1ms'; LOCK TABLE pg_temp_lock"
-NO_TIME = "SET LOCAL statement_timeout = '1ms'; SELECT pg_sleep(10)"
-NO_WRITES = "SET TRANSACTION READ ONLY; CREATE TABLE written ()"
-
-
-@pytest.mark.parametrize(
-    ("sql", "kind", "answer", "todo"),
-    [
-        (WAIT_FOR_THE_LOCK, DatabaseBusy, "canceling statement due to lock timeout", "pg_stat_activity"),
-        (NO_TIME, DatabaseBusy, "canceling statement due to statement timeout", "pg_stat_activity"),
-        (NO_WRITES, DatabaseReadOnly, "cannot execute CREATE TABLE in a read-only transaction", "at the primary"),
-    ],
-)
-def test_a_server_that_answers_is_not_said_to_be_down(
-    two: str, sql: str, kind: type[DatabaseUnavailable], answer: str, todo: str
-) -> None:
-    with closing(psycopg2.connect(two)) as other, other.cursor() as cursor:
-        cursor.execute("CREATE TABLE pg_temp_lock (); COMMIT; LOCK TABLE pg_temp_lock")
-        with pytest.raises(DatabaseUnavailable) as refused, transaction():
-            execute(sql)
-        cursor.execute("DROP TABLE pg_temp_lock; COMMIT")
-    assert type(refused.value) is kind
-    assert (refused.value.answer, todo in refused.value.todo) == (answer, True)
-    assert (refused.value.permanent, refused.value.code) == (False, "database_unavailable")
-
-
-@pytest.mark.usefixtures("two")
-@pytest.mark.parametrize(
-    ("sql", "said"),
-    [
-        (
-            "SELECT * FROM nothing",
-            '(relation "nothing" does not exist): run python -m vm_webapp migrate; where nothing',
-        ),
-        ("SELECT nothing FROM pg_class", '(column "nothing" does not exist): run python -m vm_webapp migrate'),
-        ("SET ROLE pg_monitor; TABLE pg_authid", "permission denied for table pg_authid: grant the role of VM_DB_URL"),
-    ],
-)
-def test_a_refusal_is_told_with_what_the_server_said(sql: str, said: str) -> None:
-    with pytest.raises(ProgrammingError) as refused, transaction():
-        execute(sql)
-    told = pool.refusal(refused.value)
-    assert isinstance(told, DatabaseRefused)
-    assert said in str(told)
-    assert "\n" not in str(told)
-
-
 @pytest.mark.usefixtures("two")
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
         ("statement_timeout", "10s"),
         ("lock_timeout", "5s"),
-        ("idle_in_transaction_session_timeout", "15s"),
+        ("idle_in_transaction_session_timeout", "5s"),
         ("TimeZone", "UTC"),
         ("application_name", "pool of two"),
         ("transaction_isolation", "read committed"),

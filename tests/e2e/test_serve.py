@@ -73,6 +73,8 @@ def served(root: Path, *arguments: str, **env: str) -> Iterator[Served]:
         serving = Served(running)
         with serving.client:
             yield serving
+        if running.process.poll() is None:
+            running.stop()  # killed, it would leave its servers behind
 
 
 def servers_of(root: Path) -> list[int]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -114,8 +116,15 @@ def _add_migrate(migrate: argparse.ArgumentParser) -> None:
     actions.add_parser("unlock", help="remove the lock that a killed yoyo left")
 
 
+def _end_at_once_when_asked() -> None:
+    """While there is nothing to stop yet, end at a signal: a KeyboardInterrupt can get lost during an import."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: os._exit(128 + number))
+
+
 def _serve(arguments: argparse.Namespace) -> int:
     settings = read_environment()
+    _end_at_once_when_asked()
     from vm_webapp.cli.serve import serve_until_stopped
 
     port = settings.port if arguments.port is None else arguments.port
@@ -124,6 +133,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 def _worker(arguments: argparse.Namespace) -> int:
     settings = read_environment()
+    _end_at_once_when_asked()
     from actors.worker import run_worker
 
     if arguments.threads:

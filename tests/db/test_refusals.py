@@ -1,0 +1,78 @@
+"""What is said of a PostgreSQL that answers, and does not do what was asked."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import psycopg2
+import pytest
+from peewee import ProgrammingError
+
+from vm_webapp.db.pool import execute, refusal, transaction
+from vm_webapp.errors import DatabaseBusy, DatabaseReadOnly, DatabaseRefused, DatabaseUnavailable
+
+LOCK = "SELECT pg_advisory_lock(1)"
+
+
+@pytest.mark.parametrize(
+    ("sql", "kind", "answer", "todo"),
+    [
+        (
+            f"SET LOCAL lock_timeout = '1ms'; {LOCK}",
+            DatabaseBusy,
+            "canceling statement due to lock timeout",
+            "look in pg_stat_activity",
+        ),
+        (
+            f"SET LOCAL statement_timeout = '1ms'; {LOCK}",
+            DatabaseBusy,
+            "canceling statement due to statement timeout",
+            "look in pg_stat_activity",
+        ),
+        (
+            "SET TRANSACTION READ ONLY; CREATE TABLE written ()",
+            DatabaseReadOnly,
+            "cannot execute CREATE TABLE in a read-only transaction",
+            "point VM_DB_URL at the primary",
+        ),
+    ],
+)
+def test_a_server_that_answers_is_not_said_to_be_down(
+    database: str, sql: str, kind: type[DatabaseUnavailable], answer: str, todo: str
+) -> None:
+    with closing(psycopg2.connect(database)) as other, other.cursor() as cursor:
+        cursor.execute(LOCK)
+        with pytest.raises(DatabaseUnavailable) as refused, transaction():
+            execute(sql)
+    assert type(refused.value) is kind
+    assert (refused.value.answer, todo in refused.value.todo) == (answer, True)
+    assert str(refused.value) == f"{answer}: {refused.value.todo}"
+    # Workers and clients go on as they do in any outage.
+    assert (refused.value.permanent, refused.value.code) == (False, "database_unavailable")
+
+
+@pytest.mark.usefixtures("database")
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        (
+            "SELECT * FROM nothing",
+            '(relation "nothing" does not exist): run python -m vm_webapp migrate; where nothing',
+        ),
+        (
+            "SELECT nothing FROM runs",
+            '(column "nothing" does not exist): run python -m vm_webapp migrate; where nothing',
+        ),
+        (
+            "SET LOCAL ROLE pg_monitor; TABLE pg_authid",
+            "permission denied for table pg_authid: grant the role of VM_DB_URL",
+        ),
+    ],
+)
+def test_a_refusal_is_told_with_what_the_server_said(sql: str, said: str) -> None:
+    with pytest.raises(ProgrammingError) as refused, transaction():
+        execute(sql)
+    told = refusal(refused.value)
+    assert isinstance(told, DatabaseRefused)
+    assert said in str(told)
+    assert "\n" not in str(told)
