@@ -214,6 +214,7 @@ class Pulse:
         log.error("worker.loop_error", extra={"error": str(error)[:300]}, exc_info=unexpected)
 
     def _rescue(self, now: float) -> None:
+        self._next_rescue = now + RESCUE_EVERY_SECONDS
         until = time.monotonic() + RESCUE_SECONDS
         more = True
         while more and time.monotonic() < until:
@@ -224,4 +225,5 @@ class Pulse:
             if rescued.queued or rescued.failed:
                 log.warning("stages.rescued", extra={"queued": len(rescued.queued), "failed": len(rescued.failed)})
             more = rescued.more
-        self._next_rescue = now if more else now + RESCUE_EVERY_SECONDS
+        if more:
+            self._next_rescue = now

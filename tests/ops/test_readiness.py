@@ -13,6 +13,7 @@ import redis
 
 from tests.ops.disorder import beat, change, leave_work_waiting, migrate_ahead, open_anew
 from tests.ops.readiness import Clock, check, checker, reason
+from vm_webapp.db import pool
 from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
 from vm_webapp.db.pool import open_pool, transaction
 from vm_webapp.ops.health import MOST_SKEW_SECONDS, WORKSPACE_EVERY_SECONDS, HealthChecker
@@ -116,8 +117,11 @@ def test_connections_that_the_server_ended_are_replaced(database: str) -> None:
     assert own.check().ready
 
 
-def test_a_pool_whose_connections_are_all_taken_has_a_reason_of_its_own(database: str) -> None:
+def test_a_pool_whose_connections_are_all_taken_has_a_reason_of_its_own(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     beat()
+    monkeypatch.setattr(pool, "WAIT_FOR_CONNECTION_SECONDS", 0.2)
     open_pool(database, max_connections=1, application_name="tests")
     taken, over = threading.Event(), threading.Event()
 

@@ -1,4 +1,4 @@
-"""A Dramatiq worker of ours inside the test's process, on real PostgreSQL and Redis."""
+"""A Dramatiq worker of ours, or its pulse alone, inside the test's process, on real PostgreSQL and Redis."""
 
 from __future__ import annotations
 
@@ -6,15 +6,27 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from dramatiq import Worker
 
 from actors import broker
+from actors.pulse import Pulse
 from tests.support.waiting import eventually
+from vm_webapp.llm.calls import CallLoop
+from vm_webapp.llm.offline import OfflineProvider
+from vm_webapp.llm.template import TemplateProvider
+from vm_webapp.runs.heartbeat import WorkerIdentity
+from vm_webapp.runs.leases import HeldLeases
+from vm_webapp.runs.lifecycle import Claimant
+from vm_webapp.runs.mirror import ArtifactMirror
+from vm_webapp.runs.presence import Presence
+from vm_webapp.runs.stage_runner import StageRunner
 from vm_webapp.settings import Settings
 
 StartWorker = Callable[..., AbstractContextManager[Worker]]
+MakePulse = Callable[..., Pulse]
 
 
 @pytest.fixture
@@ -39,3 +51,40 @@ def start_worker(database: str, redis_url: str, tmp_path: Path) -> Iterator[Star
     broker.bind(redis_url)
     yield start
     broker.bind(None)
+
+
+@pytest.fixture
+def make_pulse(database: str, tmp_path_factory: pytest.TempPathFactory) -> MakePulse:
+    """Return what makes a pulse that ticks when told to."""
+    claimant = Claimant(uuid4(), "offline")
+    runner = StageRunner(
+        claimant,
+        model=OfflineProvider(),
+        template=TemplateProvider(),
+        calls=CallLoop(),
+        leases=HeldLeases(),
+        mirror=ArtifactMirror(tmp_path_factory.mktemp("mirror")),
+        on_due=lambda id: None,
+    )
+
+    def make(
+        *,
+        prepare: Callable[[], str] = lambda: "",
+        threads_alive: Callable[[], bool] = lambda: True,
+        on_due: Callable[[UUID], object] = lambda id: None,
+        on_deaf: Callable[[], object] = lambda: None,
+        presence: Presence | None = None,
+    ) -> Pulse:
+        return Pulse(
+            database,
+            presence,
+            WorkerIdentity(claimant.worker_id, "offline", 4),
+            runner,
+            prepare=prepare,
+            threads_alive=threads_alive,
+            on_due=on_due,
+            on_deaf=on_deaf,
+            hints_failed=lambda: 3,
+        )
+
+    return make

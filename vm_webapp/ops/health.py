@@ -8,27 +8,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import redis
 from peewee import DatabaseError
 
 from vm_webapp.db.bundle import Bundle, own_bundle
 from vm_webapp.db.migrate.status import compare, read_applied
 from vm_webapp.db.pool import execute, refusal, row, rows, transaction
 from vm_webapp.errors import DatabaseBusy, DatabaseUnavailable, VMError
+from vm_webapp.ops.redis_probe import RedisAnswer, RedisProbe
 from vm_webapp.ops.watch import Watch
 from vm_webapp.ops.workforce import Workforce
 from vm_webapp.ops.workspace import look_at_workspace
-from vm_webapp.redis_client import quick_client
 from vm_webapp.runs.heartbeat import read_fingerprint
-from vm_webapp.runs.presence import Presence
 from vm_webapp.settings import Settings
 
-REDIS_TIMEOUT_SECONDS = 0.3
 LOCK_TIMEOUT = "2s"  # before the verdict grows stale, which would blame the server
 WORKSPACE_EVERY_SECONDS = 5.0
 MOST_SKEW_SECONDS = 2.0
-PROBE_KEY = "vm:probe"
-PROBE_EXPIRE_SECONDS = 60
 PRIVATE = frozenset({"workers", "detail"})
 # What is known only as far as the database answers.
 IN_THE_DATABASE = ("clock", "migrations", "llm", "worker")
@@ -91,7 +86,8 @@ class HealthChecker:
     ) -> None:
         self._settings = settings
         self._bundle = bundle or own_bundle()
-        self._redis = quick_client(redis_url, REDIS_TIMEOUT_SECONDS) if redis_url else None
+        self._redis = RedisProbe(redis_url) if redis_url else None
+        self._redis_answer: RedisAnswer | None = None
         self._clock = clock
         self._wall_clock = wall_clock
         self._workforce = Workforce(clock, self._is_elsewhere)
@@ -116,6 +112,8 @@ class HealthChecker:
         """Look at everything once."""
         reasons: list[str] = []
         dependencies: dict[str, dict[str, Any]] = {"database": {"status": "ok"}}
+        # Before a connection is held: nothing may wait for Redis with one.
+        self._redis_answer = self._redis.ask() if self._redis else None
         try:
             with transaction(durable=False):
                 execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
@@ -174,27 +172,20 @@ class HealthChecker:
         return self._workspace[1]
 
     def _redis_facts(self) -> dict[str, Any]:
-        if self._redis is None:
+        if self._redis_answer is None:
             return {"status": "none", "note": "no Redis: work is found by polling"}
-        try:
-            # A write: a replica whose primary is gone, or a full Redis, answers PING and takes no hint.
-            self._redis.set(PROBE_KEY, 1, ex=PROBE_EXPIRE_SECONDS)
-        except (redis.RedisError, OSError) as error:
+        error = self._redis_answer.error
+        if error:
             return {
                 "status": "degraded",
-                "note": f"Redis takes no hints ({type(error).__name__}): work goes on at the pace of the poll interval",
+                "note": f"Redis takes no hints ({error}): work goes on at the pace of the poll interval",
             }
         return {"status": "ok"}
 
     def _is_elsewhere(self) -> bool:
         """Whether some worker announces itself in Redis with another database than ours."""
-        if self._redis is None:
-            return False
-        try:
-            here = read_fingerprint()
-            return any(facts.get("fingerprint") != here for facts in Presence(self._redis).present())
-        except redis.RedisError:
-            return False
+        databases = self._redis_answer.databases if self._redis_answer else frozenset()
+        return bool(databases) and databases != {read_fingerprint()}
 
     def _llm(self) -> dict[str, Any]:
         paused = rows("SELECT name, paused_until, reason FROM providers WHERE paused_at IS NOT NULL")

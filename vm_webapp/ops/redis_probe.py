@@ -30,6 +30,9 @@ class RedisAnswer:
     databases: frozenset[str] = frozenset()
 
 
+NO_ANSWER = RedisAnswer("no answer")
+
+
 class RedisProbe:
     """Asks one Redis, one question at a time.
 
@@ -41,22 +44,27 @@ class RedisProbe:
         self._client = quick_client(url, TIMEOUT_SECONDS)
         self._presence = Presence(self._client)
         self._asking: threading.Thread | None = None
-        self._answer = RedisAnswer("no answer")
+        self._answer = NO_ANSWER
 
     def ask(self) -> RedisAnswer:
-        """Return what Redis answers within a second; while an earlier question hangs, that it does not."""
+        """Return what Redis answers within a second. While an earlier question hangs, no other is asked."""
         if self._asking is None or not self._asking.is_alive():
+            self._answer = NO_ANSWER
             self._asking = threading.Thread(target=self._ask, name="redis-probe", daemon=True)
             self._asking.start()
-        self._asking.join(WAIT_SECONDS)
-        return RedisAnswer("no answer") if self._asking.is_alive() else self._answer
+            self._asking.join(WAIT_SECONDS)
+        return self._answer
 
     def _ask(self) -> None:
+        refused = None
         try:
-            # A write: a replica whose primary is gone, or a full Redis, answers PING and takes no hint.
-            self._client.set(PROBE_KEY, 1, ex=PROBE_EXPIRE_SECONDS)
+            try:
+                # A write: a replica whose primary is gone, or a full Redis, answers PING and takes no hint.
+                self._client.set(PROBE_KEY, 1, ex=PROBE_EXPIRE_SECONDS)
+            except redis.ResponseError as error:
+                refused = type(error).__name__
             present = self._presence.present()
         except (redis.RedisError, OSError) as error:
             self._answer = RedisAnswer(type(error).__name__)
         else:
-            self._answer = RedisAnswer(None, frozenset(str(facts.get("fingerprint")) for facts in present))
+            self._answer = RedisAnswer(refused, frozenset(str(facts.get("fingerprint")) for facts in present))

@@ -1,0 +1,47 @@
+"""Redis is asked on a thread of its own, so that nothing it does makes the database look dead."""
+
+from __future__ import annotations
+
+import time
+from uuid import uuid4
+
+import pytest
+import redis
+
+from tests.ops.disorder import beat
+from tests.ops.readiness import Clock, checker
+from tests.support.resolver import hanging_resolver
+from vm_webapp.ops.redis_probe import WAIT_SECONDS, RedisProbe
+from vm_webapp.ops.watch import STALE_SECONDS
+from vm_webapp.redis_client import quick_client
+from vm_webapp.runs.presence import Presence
+
+
+@pytest.mark.usefixtures("database")
+def test_a_name_that_does_not_resolve_leaves_the_api_ready() -> None:
+    beat()
+    own = checker(Clock(), "redis://redis.internal:6379/0")
+    with hanging_resolver() as asked:
+        for most_seconds in (STALE_SECONDS, WAIT_SECONDS):  # the first waits for an answer, the second knows better
+            began = time.monotonic()
+            health = own.check()
+            assert time.monotonic() - began < most_seconds
+            assert health.ready
+            assert health.dependencies["redis"]["status"] == "degraded"
+        assert asked.is_set()
+
+
+def test_what_redis_answers_is_known_again_once_the_name_resolves(redis_url: str) -> None:
+    probe = RedisProbe(redis_url.replace("127.0.0.1", "localhost"))
+    assert probe.ask().error is None
+
+
+def test_a_full_redis_still_tells_which_databases_are_used(redis_url: str) -> None:
+    Presence(quick_client(redis_url, 1.0)).announce(uuid4(), {"fingerprint": "another"})
+    with redis.Redis.from_url(redis_url) as client:
+        client.config_set("maxmemory", "1")
+        try:
+            answer = RedisProbe(redis_url).ask()
+        finally:
+            client.config_set("maxmemory", "0")
+    assert (answer.error, answer.databases) == ("OutOfMemoryError", {"another"})

@@ -1,0 +1,35 @@
+"""A name server that does not answer."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+NAME = "redis.internal"
+LONGEST_SECONDS = 20.0
+
+
+@contextmanager
+def hanging_resolver() -> Iterator[threading.Event]:
+    """Let whoever resolves ``redis.internal`` wait until the block is over; yield what is set when somebody does."""
+    asked, over = threading.Event(), threading.Event()
+    resolve = socket.getaddrinfo
+
+    def resolve_or_hang(host: str, *args: Any, **kwargs: Any) -> Any:
+        if host != NAME:
+            return resolve(host, *args, **kwargs)
+        asked.set()
+        over.wait(LONGEST_SECONDS)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", resolve_or_hang)
+        try:
+            yield asked
+        finally:
+            over.set()

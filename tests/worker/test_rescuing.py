@@ -1,0 +1,114 @@
+"""What dead workers held is taken back by the others, without harm to what these hold themselves."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.support.runs import read, types
+from tests.worker.conftest import MakePulse
+from tests.worker.ticks import orphan, shift_ticks, tick
+from vm_webapp.db.pool import execute, transaction
+from vm_webapp.runs import wake
+from vm_webapp.runs.heartbeat import LONGEST_GAP_SECONDS, Beat, WorkerIdentity, write_heartbeat
+from vm_webapp.runs.lifecycle import RESCUE_BATCH
+from vm_webapp.runs.states import LEASE_SECONDS, MAX_RESCUES
+
+
+def make_slow(status: str, seconds: float) -> None:
+    """Let each stage that comes to a status take its time."""
+    with transaction():
+        execute(
+            f"""
+            CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN PERFORM pg_sleep({seconds}); RETURN NEW; END $$;
+            CREATE TRIGGER slow AFTER UPDATE ON stages FOR EACH ROW WHEN (NEW.status = '{status}')
+                EXECUTE FUNCTION dawdle()
+            """
+        )
+
+
+def statuses() -> dict[str, int]:
+    """Return how many stages are in each status, those not begun left out."""
+    counted = read("SELECT status, count(*) AS n FROM stages WHERE attempt > 0 GROUP BY status")
+    return {each["status"]: each["n"] for each in counted}
+
+
+def test_nobody_is_rescued_before_one_lease_length_of_ticks(make_pulse: MakePulse) -> None:
+    due: list[UUID] = []
+    created, pulse = orphan(), make_pulse(on_due=due.append)
+    tick(pulse, 1.0)
+    shift_ticks(steady=LEASE_SECONDS - 1)
+    tick(pulse, 2.0)
+    assert "stage.rescued" not in types(created.run.id)
+    shift_ticks(steady=1)
+    tick(pulse, 3.0)
+    assert types(created.run.id)[-1] == "stage.rescued"
+    assert due == list(created.due_stage_ids)
+
+
+def test_a_gap_in_everybodys_ticks_begins_the_wait_anew(make_pulse: MakePulse) -> None:
+    created, pulse = orphan(), make_pulse()
+    tick(pulse, 1.0)
+    shift_ticks(steady=60, last=LONGEST_GAP_SECONDS + 1)
+    tick(pulse, 2.0)
+    assert "stage.rescued" not in types(created.run.id)
+    shift_ticks(steady=LEASE_SECONDS)
+    tick(pulse, 3.0)
+    assert "stage.rescued" in types(created.run.id)
+
+
+def test_a_new_worker_may_rescue_at_once_where_others_have_been_ticking(make_pulse: MakePulse) -> None:
+    created = orphan()
+    write_heartbeat(WorkerIdentity(uuid4(), "offline", 4), Beat("working", 0))
+    shift_ticks(steady=LEASE_SECONDS)
+    tick(make_pulse(), 1.0)
+    assert "stage.rescued" in types(created.run.id)
+
+
+def test_a_draining_worker_rescues_nobody(make_pulse: MakePulse) -> None:
+    created, pulse = orphan(), make_pulse()
+    tick(pulse, 1.0)
+    pulse.announce("draining")
+    shift_ticks(steady=LEASE_SECONDS)
+    tick(pulse, 2.0)
+    assert "stage.rescued" not in types(created.run.id)
+    assert read("SELECT state FROM worker_heartbeats") == [{"state": "draining"}]
+
+
+def test_a_rescue_that_takes_its_time_goes_on_after_the_next_renewal(make_pulse: MakePulse) -> None:
+    for _ in range(RESCUE_BATCH + 5):
+        orphan()
+    pulse = make_pulse()
+    tick(pulse, 1.0)
+    shift_ticks(steady=LEASE_SECONDS)
+    make_slow("queued", 0.006)
+    tick(pulse, 2.0)
+    assert statuses() == {"queued": RESCUE_BATCH, "running": 5}
+    tick(pulse, 2.1)
+    assert statuses() == {"queued": RESCUE_BATCH + 5}
+
+
+def test_stages_are_given_up_for_half_a_second_at_a_time(make_pulse: MakePulse) -> None:
+    for _ in range(4):
+        orphan()
+    with transaction():
+        execute("UPDATE stages SET rescues = %(most)s WHERE status = 'running'", most=MAX_RESCUES)
+    pulse = make_pulse()
+    tick(pulse, 1.0)
+    shift_ticks(steady=LEASE_SECONDS)
+    make_slow("failed", 0.3)
+    tick(pulse, 2.0)
+    assert statuses() == {"failed": 2, "running": 2}
+    tick(pulse, 2.1)
+    assert statuses() == {"failed": 4}
+
+
+def test_those_who_follow_a_rescued_run_are_woken(make_pulse: MakePulse, monkeypatch: pytest.MonkeyPatch) -> None:
+    created, pulse, woken = orphan(), make_pulse(), list[UUID]()
+    tick(pulse, 1.0)
+    shift_ticks(steady=LEASE_SECONDS)
+    monkeypatch.setattr(wake, "_wake", woken.append)
+    tick(pulse, 2.0)
+    assert woken == [created.run.id]

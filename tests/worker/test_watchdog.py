@@ -1,0 +1,83 @@
+"""A pulse that hangs is noticed by its own process."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from actors.watchdog import DEAD_LOOKS, LATE_LOOKS, Watchdog
+from tests.support.runs import read
+from tests.support.waiting import eventually
+from tests.worker.conftest import MakePulse
+from tests.worker.ticks import tick
+
+
+def look(watchdog: Watchdog, times: int) -> None:
+    """Look again and again."""
+    for _ in range(times):
+        watchdog.look_once()
+
+
+def test_a_late_pulse_is_shaken_until_it_ticks_and_a_dead_one_is_told_once() -> None:
+    told: list[str] = []
+    watchdog = Watchdog(lambda: True, on_late=lambda: told.append("late"), on_dead=lambda: told.append("dead"))
+    look(watchdog, LATE_LOOKS - 1)
+    watchdog.note_tick()
+    look(watchdog, LATE_LOOKS - 1)
+    assert told == []
+    look(watchdog, 2)
+    assert told == ["late", "late"]
+    watchdog.note_tick()
+    look(watchdog, DEAD_LOOKS + 5)
+    assert told.count("dead") == 1
+
+
+def test_a_worker_that_waits_for_its_schema_is_not_called_late() -> None:
+    told: list[str] = []
+    watchdog = Watchdog(lambda: False, on_late=lambda: told.append("late"), on_dead=lambda: told.append("dead"))
+    look(watchdog, DEAD_LOOKS + 5)
+    assert told == []
+
+
+def test_a_server_process_that_freezes_costs_a_pulse_its_connection_and_no_more(make_pulse: MakePulse) -> None:
+    last_tick = "SELECT max(last_tick_at) AS at FROM worker_heartbeats"
+    idle = """
+        SELECT pid FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name LIKE 'vm-webapp pulse%%' AND state = 'idle'
+    """
+    pulse = make_pulse()
+    pulse.start()
+    try:
+        eventually(lambda: read(last_tick)[0]["at"], "a heartbeat")
+        (found,) = eventually(lambda: read(idle), "the pulse's connection")
+        os.kill(found["pid"], signal.SIGSTOP)
+        try:
+            before = read(last_tick)[0]["at"]
+
+            def ticks_again() -> bool:
+                pulse.watchdog.look_once()
+                return bool(read(last_tick)[0]["at"] > before)
+
+            eventually(ticks_again, "a heartbeat over another connection", every=0.3)
+        finally:
+            os.kill(found["pid"], signal.SIGCONT)
+    finally:
+        pulse.stop()
+    assert not pulse.deaf
+
+
+def test_a_pulse_that_nothing_brings_back_makes_the_worker_deaf(make_pulse: MakePulse) -> None:
+    told: list[str] = []
+    pulse = make_pulse(on_deaf=lambda: told.append("deaf"))
+    tick(pulse, 1.0)
+    look(pulse.watchdog, DEAD_LOOKS)
+    assert (pulse.deaf, told) == (True, ["deaf"])
+
+
+def test_a_draining_worker_is_not_told_to_stop_a_second_time(make_pulse: MakePulse) -> None:
+    told: list[str] = []
+    pulse = make_pulse(on_deaf=lambda: told.append("deaf"))
+    tick(pulse, 1.0)
+    pulse.announce("draining")
+    look(pulse.watchdog, DEAD_LOOKS)
+    assert told == []
