@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -272,3 +274,18 @@ def test_a_url_that_makes_no_sense_is_refused_without_showing_it(url: str) -> No
         open_pool(url, max_connections=1, application_name="x")
     assert "s3cret" not in str(refused.value)
     assert refused.value.__suppress_context__
+
+
+def test_a_wait_for_a_server_that_hangs_is_ended_from_outside(database_url: str) -> None:
+    with own_connection(database_url, application_name="tests", statement_timeout_ms=60_000) as mine:
+        with transaction():
+            backend = backend_pid()
+        os.kill(backend, signal.SIGSTOP)
+        breaker = threading.Timer(0.5, mine.shut_down)
+        breaker.start()
+        try:
+            with transaction():
+                assert backend_pid() != backend, "another connection was made"
+        finally:
+            os.kill(backend, signal.SIGCONT)
+            breaker.join()

@@ -31,11 +31,6 @@ def test_a_name_that_does_not_resolve_leaves_the_api_ready() -> None:
         assert asked.is_set()
 
 
-def test_what_redis_answers_is_known_again_once_the_name_resolves(redis_url: str) -> None:
-    probe = RedisProbe(redis_url.replace("127.0.0.1", "localhost"))
-    assert probe.ask().error is None
-
-
 def test_a_full_redis_still_tells_which_databases_are_used(redis_url: str) -> None:
     Presence(quick_client(redis_url, 1.0)).announce(uuid4(), {"fingerprint": "another"})
     with redis.Redis.from_url(redis_url) as client:
@@ -44,4 +39,4 @@ def test_a_full_redis_still_tells_which_databases_are_used(redis_url: str) -> No
             answer = RedisProbe(redis_url).ask()
         finally:
             client.config_set("maxmemory", "0")
-    assert (answer.error, answer.databases) == ("OutOfMemoryError", {"another"})
+    assert (answer.error, answer.databases) == ("OutOfMemoryError", frozenset({"another"}))

@@ -74,15 +74,10 @@ def own_connection(url: str, *, application_name: str, statement_timeout_ms: int
 
     Every ``transaction()`` of this thread then uses it. A connection that breaks is replaced at the next one.
     """
-    mine = PooledPostgresqlDatabase(None, autoconnect=False)
-    mine.init(
-        **_connect_parameters(url, application_name, statement_timeout_ms=statement_timeout_ms),
-        max_connections=1,
-        timeout=1,
-    )
+    mine = OwnConnection(_connect_parameters(url, application_name, statement_timeout_ms=statement_timeout_ms))
     _own.database = mine
     try:
-        yield OwnConnection(mine)
+        yield mine
     finally:
         del _own.database
         mine.close_idle()
@@ -205,14 +200,24 @@ def _one_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-class OwnConnection:
-    """A thread's own connection, as other threads may see it."""
+class OwnConnection(PooledPostgresqlDatabase):
+    """A pool of one connection, for one thread, which other threads may break."""
 
-    def __init__(self, mine: PooledPostgresqlDatabase) -> None:
-        self._database = mine
+    def __init__(self, parameters: dict[str, Any]) -> None:
+        super().__init__(  # type: ignore[no-untyped-call]
+            **parameters, max_connections=1, timeout=1, autoconnect=False
+        )
+        self._newest: Any = None
 
     def shut_down(self) -> None:
         """End whatever its thread waits for on it, as if the server had gone away. For any thread."""
-        for used in tuple(self._database._in_use.values()):
-            with suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(used.connection.fileno())) as wire:
+        newest = self._newest
+        if newest is not None:
+            # It may be closed already.
+            with suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(newest.fileno())) as wire:
                 wire.shutdown(socket.SHUT_RDWR)
+
+    def _connect(self) -> Any:
+        # Kept here, because a pool that asks its connection whether it still works has it in no list meanwhile.
+        self._newest = super()._connect()
+        return self._newest
