@@ -231,9 +231,9 @@ class LifecycleMachine(LifecycleComparison):
             assert outcome == wanted.id
             self.model.retry(run, wanted)
 
-    @rule(pick=PICK, first=st.sampled_from(["draft", "draft", "sheet"]))
+    @rule(pick=PICK, first=st.sampled_from(["draft", "draft", "sheet", None]))
     @precondition(lambda self: any(stage is not run.stages[0] for run, stage in self.model.stages("queued")))
-    def fail_a_later_stage_and_begin_before_it(self, pick: int, first: str) -> None:
+    def fail_a_later_stage_and_begin_before_it_or_cancel(self, pick: int, first: str | None) -> None:
         later = [(run, stage) for run, stage in self.model.stages("queued") if stage is not run.stages[0]]
         run, stage = later[pick % len(later)]
         claim = lifecycle.claim_stage(stage.id, self._claimant(None), token=(token := uuid4()))
@@ -243,6 +243,10 @@ class LifecycleMachine(LifecycleComparison):
         self.claims.append(claim)
         failed = lifecycle.fail_attempt_if_held(claim, FAILURES["permanent"], jitter=0.5)
         assert failed == self.model.fail(token, FAILURES["permanent"]) == "failed"
+        if first is None:
+            assert lifecycle.cancel_run_if_open(run.id, actor="ann")
+            self.model.cancel(run)
+            return
         wanted = next(each for each in run.stages if each.key == first)
         assert lifecycle.retry_run_if_failed(run.id, from_stage=first, actor="ann") == wanted.id
         self.model.retry(run, wanted)

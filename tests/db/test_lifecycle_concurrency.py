@@ -63,6 +63,7 @@ def outside(url: str) -> Iterator[Any]:
     """A session beside the pool, by hand."""
     with closing(psycopg2.connect(url)) as session, session.cursor() as cursor:
         yield cursor
+        session.rollback()  # the server would end it only some time after the connection
 
 
 def create_runs(count: int, **options: Any) -> Shared:

@@ -28,7 +28,7 @@ def run_smoke(settings: Settings, options: SmokeOptions, *, as_json: bool) -> in
     Raises:
         ConfigurationError: something that the options need is missing.
     """
-    if options.expected_build and not settings.api_token:
+    if options.expected_build is not None and not settings.api_token:
         raise ConfigurationError("--expect-build requires VM_API_TOKEN: the build is told to nobody else")
     with ExitStack() as undo:
         steps = asyncio.run(_smoke(settings, options, undo, say=_say_nothing if as_json else _say))

@@ -97,7 +97,7 @@ class Smoke:
             ("live", self._arrival.live),
             ("ready", self._ready),
             ("credentials", self._credentials),
-            *([("build", self._build)] if self._options.expected_build else []),
+            *([] if self._options.expected_build is None else [("build", self._build)]),
             ("create", self._create),
             ("worker", self._finish),
             ("stream", self._streamed),
