@@ -49,11 +49,13 @@ class WorkerRuntime:
     Attributes:
         runner: carries stages.
         pulse: the loop beside the threads.
+        calls: the loop that the model is called on.
         drain_seconds: how long calls in flight may go on at shutdown.
     """
 
     runner: StageRunner
     pulse: Pulse
+    calls: CallLoop
     drain_seconds: float
     _open: ExitStack = field(repr=False)
 
@@ -129,7 +131,7 @@ def open_runtime(
             hints_failed=lambda: broker.hints_failed,
             housekeeping=Housekeeping(settings.purge_older_than, mirror),
         )
-        return WorkerRuntime(runner, pulse, settings.drain_seconds, opened.pop_all())
+        return WorkerRuntime(runner, pulse, calls, settings.drain_seconds, opened.pop_all())
 
 
 def _prepare_schema(url: str, settings: Settings, identity: WorkerIdentity) -> str:

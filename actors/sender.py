@@ -41,10 +41,10 @@ class Sender:
             send: sends it; raises ``redis.RedisError`` when Redis does not take it.
         """
         with self._filled:
-            if time.monotonic() < self._skip_until or len(self._line) >= MOST_WAITING:
+            late = time.monotonic() < self._skip_until or len(self._line) >= MOST_WAITING
+            if late or not self._has_thread():
                 self.failed += 1
                 return
-            self._start_thread()
             self._line.append(send)
             self._filled.notify()
 
@@ -53,11 +53,16 @@ class Sender:
         with self._filled:
             return self._filled.wait_for(lambda: not self._line and not self._busy, seconds)
 
-    def _start_thread(self) -> None:
+    def _has_thread(self) -> bool:
         # A fork takes the object along and leaves the thread behind.
         if self._process != os.getpid():
-            threading.Thread(target=self._run, name="redis-sender", daemon=True).start()
+            try:
+                threading.Thread(target=self._run, name="redis-sender", daemon=True).start()
+            except RuntimeError as error:  # no more threads for this process: the next one may be luckier
+                log.warning("redis.send_failed", extra={"error": str(error), "dropped": 1})
+                return False
             self._process = os.getpid()
+        return True
 
     def _run(self) -> None:
         while True:

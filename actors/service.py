@@ -89,7 +89,7 @@ class WorkerService(Middleware):
         # What is prefetched counts as work in progress, so nothing is hoarded beyond the threads there are.
         worker.queue_prefetch = worker.worker_threads
         if self._is_stock:
-            ignore_echoes(signal.SIGTERM)
+            ignore_echoes(signal.SIGTERM, signal.SIGHUP)
         try:
             settings = self._settings or _settings_from_environment()
             self._runtime = open_runtime(
@@ -121,7 +121,8 @@ class WorkerService(Middleware):
         runtime = self.runtime
         runtime.runner.draining.set()
         runtime.pulse.announce("draining")
-        if not runtime.runner.wait_until_idle(runtime.drain_seconds):
+        # A call of a loop that died or hangs never ends by itself.
+        if not runtime.runner.wait_until_idle(runtime.drain_seconds if runtime.calls.alive() else 0.0):
             log.info("worker.releasing", extra={"stages": runtime.runner.leases.abandon_all()})
             runtime.runner.wait_until_idle(RELEASE_SECONDS)
 

@@ -10,14 +10,14 @@ from types import FrameType
 SAME_SIGNAL_SECONDS = 2.0
 
 
-def ignore_echoes(number: int) -> None:
-    """Keep a signal's handler from being called again within two seconds of the first call: that is the same signal.
+def ignore_echoes(*numbers: int) -> None:
+    """Keep signals from reaching their handlers again within two seconds of the first of them: that is the same signal.
 
     Does nothing outside the main thread, and where no handler of Python's is installed.
     """
-    handle = signal.getsignal(number)
-    if threading.current_thread() is not threading.main_thread() or not callable(handle):
+    if threading.current_thread() is not threading.main_thread():
         return
+    handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
     first: float | None = None
 
     def handle_once(number: int, frame: FrameType | None) -> None:
@@ -25,6 +25,7 @@ def ignore_echoes(number: int) -> None:
         now = time.monotonic()
         if first is None or now - first > SAME_SIGNAL_SECONDS:
             first = first or now
-            handle(number, frame)
+            handlers[number](number, frame)
 
-    signal.signal(number, handle_once)
+    for number in handlers:
+        signal.signal(number, handle_once)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
 from tests.chaos.harness import Api, Fleet
 from tests.chaos.ledger import assert_nothing_lost, create_many, failures, wait_for_all
-from tests.fakes.behaviours import GOOD, REFUSALS
+from tests.fakes.behaviours import GOOD, REFUSALS, Behaviour
 from tests.fakes.model_server import ModelServer
-from tests.support.runs import read
+from tests.support.runs import CATALOG, read
 from tests.support.waiting import eventually
 from vm_webapp.db.pool import transaction
-from vm_webapp.runs import providers
+from vm_webapp.runs import lifecycle, providers
+from vm_webapp.runs.lifecycle import NewRun
 
 pytestmark = pytest.mark.timeout(1200)
+
+SILENT = Behaviour(silent=True)
+SILENT_CALL_SECONDS = 2.0
 
 
 @pytest.fixture
@@ -32,9 +37,10 @@ def statuses() -> dict[str, int]:
     return {row["status"]: row["n"] for row in read("SELECT status, count(*) AS n FROM runs GROUP BY status")}
 
 
-def test_an_outage_fails_no_run(fleet: Fleet, model: ModelServer, api: Api, full: bool) -> None:
+@pytest.mark.parametrize("kind", ["unavailable", "silent"])
+def test_an_outage_fails_no_run(fleet: Fleet, model: ModelServer, api: Api, full: bool, kind: str) -> None:
     runs, seconds = (300, 600.0) if full else (20, 3.0)
-    wait_out(fleet, model, api, "unavailable", runs, seconds)
+    wait_out(fleet, model, api, kind, runs, seconds)
 
 
 @pytest.mark.usefixtures("long_form")
@@ -43,14 +49,17 @@ def test_a_server_that_is_away_fails_no_run(fleet: Fleet, model: ModelServer, ap
 
 
 def wait_out(fleet: Fleet, model: ModelServer, api: Api, kind: str, runs: int, seconds: float) -> None:
-    """Let runs wait while the provider answers 503 (``unavailable``) or nobody listens (``refused``)."""
+    """Let runs wait while the provider answers 503 (``unavailable``), nothing (``silent``) or is away (``refused``)."""
     fleet.start_and_wait(2, threads=16)
     port = int(model.base_url.split(":")[2].split("/")[0])
     if kind == "refused":
         model.__exit__(None, None, None)
     else:
-        model.script = lambda body: REFUSALS["unavailable"]
-    create_many(runs)
+        model.script = lambda body: SILENT if kind == "silent" else REFUSALS["unavailable"]
+    if kind == "silent":
+        create_impatient(runs)
+    else:
+        create_many(runs)
     eventually(lambda: llm(api) == "paused", "readiness says that the model is paused")
     time.sleep(seconds)
     assert failures() == []
@@ -70,6 +79,14 @@ def wait_out(fleet: Fleet, model: ModelServer, api: Api, kind: str, runs: int, s
         f"{kind} for {seconds:.0f} s with {runs} runs waiting: none failed, {calls} calls were tried;"
         f" all completed {time.monotonic() - back:.0f} s after its end"
     )
+
+
+def create_impatient(count: int) -> None:
+    """Create runs whose calls have little time, so that their silence is seen in a test."""
+    plan = CATALOG.get("plan_90d")
+    hurried = replace(plan, stages=tuple(replace(s, timeout_seconds=SILENT_CALL_SECONDS) for s in plan.stages))
+    for number in range(count):
+        lifecycle.create_run(NewRun(hurried, f"request {number}", auto_approve=True), actor="tests")
 
 
 def test_a_revoked_key_fails_one_run_and_stops_the_rest(fleet: Fleet, model: ModelServer, api: Api) -> None:

@@ -112,7 +112,7 @@ def test_the_deadline_ends_a_silent_call_and_its_connection(
 
 
 def test_a_loop_that_hangs_is_found_out(calls: CallLoop, kimi: KimiProvider, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vm_webapp.llm.calls.HANGS_AFTER_SECONDS", 0.2)
+    monkeypatch.setattr(calls_module, "MOST_UNANSWERED", 3)
     calls.submit(kimi, an_assignment(), timeout_seconds=5).result(5)
     assert calls.alive()
     hang, go_on = threading.Event(), threading.Event()
@@ -124,12 +124,27 @@ def test_a_loop_that_hangs_is_found_out(calls: CallLoop, kimi: KimiProvider, mon
 
     calls._loop.call_soon_threadsafe(block)
     assert hang.wait(5)
-    calls.alive()
     try:
-        eventually(lambda: not calls.alive(), "it is found out")
+        assert [calls.alive() for _ in range(4)] == [True, True, True, False]
     finally:
         go_on.set()
     eventually(calls.alive, "it goes on")
+
+
+def test_a_loop_that_died_is_found_out_at_once_and_closed_without_waiting() -> None:
+    calls, provider = CallLoop(), Stubborn()
+    call = calls.submit(provider, an_assignment(), timeout_seconds=60)
+    assert provider.started.wait(5)
+    assert calls._loop is not None
+    assert calls._thread is not None
+    calls._loop.call_soon_threadsafe(calls._loop.stop)
+    calls._thread.join(5)
+    assert not calls.alive()
+    began = time.monotonic()
+    calls.close(provider)
+    assert time.monotonic() - began < AT_ONCE
+    with pytest.raises(CancelledError):
+        call.result(0)
 
 
 def test_many_threads_call_side_by_side_and_one_canceled_call_leaves_the_others_alone(

@@ -52,9 +52,11 @@ async def test_the_settings_reach_the_server(server: ModelServer) -> None:
     assert server.requests[0].headers["authorization"] == "Bearer sk-test-0123"
 
 
-async def test_every_thread_of_a_worker_has_a_connection(server: ModelServer) -> None:
+async def test_every_call_has_a_connection_however_many_threads_the_stock_command_was_given(
+    server: ModelServer,
+) -> None:
     server.script = lambda body: stalled()
-    provider = choose_provider(Settings(kimi_api_key="sk-test-0123", kimi_base_url=server.base_url, worker_threads=24))
+    provider = choose_provider(Settings(kimi_api_key="sk-test-0123", kimi_base_url=server.base_url, worker_threads=1))
     tasks = [asyncio.create_task(provider.complete(an_assignment())) for _ in range(24)]
     await asyncio.to_thread(server.wait_until, lambda s: s.in_flight == 24)
     for task in tasks:

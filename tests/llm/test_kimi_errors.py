@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.behaviours import HTML_ERROR, REFUSALS, error_body
@@ -202,6 +202,7 @@ def test_a_line_is_fit_for_the_timeline(text: str, line: str) -> None:
     assert one_line(text) == line
 
 
+@settings(deadline=None)
 @given(st.text(), st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=60))
 def test_a_line_is_short_and_storable_whatever_it_is_made_of(text: str, word: str) -> None:
     line = one_line(f"{text} {word} " * 9)
@@ -211,6 +212,7 @@ def test_a_line_is_short_and_storable_whatever_it_is_made_of(text: str, word: st
     line.encode()
 
 
+@settings(deadline=None)
 @given(st.integers(300, 599), st.binary(max_size=300))
 def test_any_answer_becomes_an_error(status: int, body: bytes) -> None:
     assert isinstance(classified(status, body), LLMError)

@@ -10,9 +10,11 @@ from uuid import uuid4
 
 import pytest
 import redis
-from dramatiq import Worker, get_broker
+from dramatiq import Worker, cli, get_broker
+from dramatiq.broker import Broker
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.message import Message
+from dramatiq.middleware import Middleware
 
 from actors import broker, execute_stage
 
@@ -86,6 +88,40 @@ def test_drain_hooks_run_before_threads_are_stopped() -> None:
     stopped = inspect.getsource(Worker.stop)
     assert stopped.index('emit_before("worker_shutdown"') < stopped.index("thread.stop()")
     assert stopped.index("thread.stop()") < stopped.index('emit_after("worker_shutdown"')
+
+
+class Failing(Middleware):
+    """Raises the same at both ends of a worker's life."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        raise self._error
+
+    def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
+        raise self._error
+
+
+def test_what_a_middleware_raises_is_swallowed_unless_it_is_an_exit() -> None:
+    swallowing = Broker(middleware=[Failing(ValueError("nobody hears of this"))])
+    swallowing.emit_before("worker_boot", None)
+    swallowing.emit_after("worker_shutdown", None)
+    exiting = Broker(middleware=[Failing(SystemExit(2))])
+    with pytest.raises(SystemExit):
+        exiting.emit_before("worker_boot", None)
+    with pytest.raises(SystemExit):
+        exiting.emit_after("worker_shutdown", None)
+
+
+def test_the_stock_command_has_its_handlers_before_it_boots_and_lets_an_exit_of_the_shutdown_through() -> None:
+    process = inspect.getsource(cli.worker_process)
+    assert process.index("signal.signal(signal.SIGTERM, termhandler)") < process.index("worker.start()")
+    assert "signal.signal(signal.SIGHUP, termhandler)" in process
+    assert "return sys.exit(RET_KILLED)" in process  # what its handler does when it is called again
+    after_the_loop = process.partition("while running:")[2]
+    assert "worker.stop(" in after_the_loop
+    assert "try" not in after_the_loop
 
 
 def test_the_actors_module_sets_the_broker_and_declares_one_queue_without_a_delay_queue() -> None:

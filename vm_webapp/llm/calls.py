@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -15,7 +14,7 @@ from vm_webapp.llm.errors import LLMError, LLMSilent, LLMTimeout
 log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 5.0
-HANGS_AFTER_SECONDS = 20.0
+MOST_UNANSWERED = 20
 
 
 class CallLoop:
@@ -25,7 +24,7 @@ class CallLoop:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._asked_at: float | None = None
+        self._unanswered = 0
 
     def submit(
         self,
@@ -55,23 +54,21 @@ class CallLoop:
     def alive(self) -> bool:
         """Return whether calls can go on: the thread lives, and the loop has answered what it was asked here before.
 
-        To be asked now and then; a loop that hangs is found out twenty seconds after the first time.
+        To be asked about once a second: a loop that hangs is found out when twenty questions have had no answer.
         """
+        # In questions, not by the clock: a process that was stopped itself, and goes on, has not been asking meanwhile.
         with self._lock:
             loop, thread = self._loop, self._thread
         if loop is None or thread is None:
             return True
         if not thread.is_alive():
             return False
-        now = time.monotonic()
-        if self._asked_at is None:
-            self._asked_at = now
-            loop.call_soon_threadsafe(self._answer)
-        asked_at = self._asked_at
-        return asked_at is None or now - asked_at < HANGS_AFTER_SECONDS
+        self._unanswered += 1
+        loop.call_soon_threadsafe(self._answer)
+        return self._unanswered <= MOST_UNANSWERED
 
     def _answer(self) -> None:
-        self._asked_at = None
+        self._unanswered = 0
 
     def close(self, *providers: Provider) -> None:
         """Close the providers, cancel what is left and stop the loop."""
@@ -81,7 +78,10 @@ class CallLoop:
         if loop is None or thread is None:
             return
         try:
-            asyncio.run_coroutine_threadsafe(_wind_up(providers), loop).result(timeout=CLOSE_SECONDS)
+            if thread.is_alive():
+                asyncio.run_coroutine_threadsafe(_wind_up(providers), loop).result(timeout=CLOSE_SECONDS)
+            else:  # it died, and left its loop to us
+                loop.run_until_complete(_wind_up(providers))
         except TimeoutError:
             log.warning("calls.unclosed")  # the thread is a daemon: it ends with the process
         finally:
@@ -93,7 +93,7 @@ class CallLoop:
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            self._asked_at = None
+            self._unanswered = 0
             self._thread = threading.Thread(target=self._loop.run_forever, name="model-calls", daemon=True)
             self._thread.start()
         return self._loop
@@ -122,6 +122,7 @@ async def _wind_up(providers: tuple[Provider, ...]) -> None:
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-    for provider in providers:
-        await provider.aclose()
+    async with asyncio.timeout(CLOSE_SECONDS):
+        await asyncio.gather(*others, return_exceptions=True)
+        for provider in providers:
+            await provider.aclose()

@@ -36,6 +36,5 @@ def choose_provider(settings: Settings) -> Provider:
             api_key=settings.kimi_api_key,
             base_url=settings.kimi_base_url,
             model=settings.kimi_model,
-            max_connections=settings.worker_threads + 8,
         )
     return MissingProvider() if settings.managed else OfflineProvider()

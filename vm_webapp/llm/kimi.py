@@ -29,19 +29,19 @@ class KimiProvider:
         api_key: sent as the bearer token, shown nowhere.
         base_url: the server, up to and with ``/v1``.
         model: the model's name.
-        max_connections: calls that may be in flight at a time.
     """
 
     name = "kimi"
 
-    def __init__(self, *, api_key: str, base_url: str, model: str, max_connections: int = 100) -> None:
+    def __init__(self, *, api_key: str, base_url: str, model: str) -> None:
         self.model: str | None = model
         self._key = api_key
         self._url = f"{base_url.rstrip('/')}/chat/completions"
         # A reasoning model may be silent for minutes: the caller's deadline ends a call, not a read time-out.
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(None, connect=10.0, write=30.0),
-            limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=20),
+            # No limit of calls: a worker's threads are one, and what waited here would use up its own deadline.
+            limits=httpx.Limits(max_keepalive_connections=20),
             headers={
                 "Authorization": f"Bearer {api_key}",
                 "User-Agent": f"vm-webapp/{__version__}",

@@ -1,0 +1,56 @@
+"""Signals that come twice because a group got them, and what the stock command makes of its own end."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+import pytest
+
+from actors import signals
+from actors.signals import ignore_echoes
+
+# Neither means anything to pytest.
+TERM, HANGUP = signal.SIGUSR1, signal.SIGUSR2
+
+
+@pytest.fixture
+def heard() -> Iterator[list[int]]:
+    """The signals that reached their handler."""
+    reached: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        reached.append(number)
+
+    before = {number: signal.signal(number, handle) for number in (TERM, HANGUP)}
+    yield reached
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_signal_and_its_echoes_are_one_whatever_their_numbers(heard: list[int]) -> None:
+    ignore_echoes(TERM, HANGUP)
+    for number in (TERM, TERM, HANGUP):
+        signal.raise_signal(number)
+    assert heard == [TERM]
+
+
+def test_a_later_signal_is_another_one(heard: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "SAME_SIGNAL_SECONDS", 0.0)
+    ignore_echoes(TERM, HANGUP)
+    signal.raise_signal(TERM)
+    signal.raise_signal(HANGUP)
+    assert heard == [TERM, HANGUP]
+
+
+def test_outside_the_main_thread_and_without_a_handler_nothing_changes(heard: list[int]) -> None:
+    installed = signal.getsignal(TERM)
+    elsewhere = threading.Thread(target=ignore_echoes, args=(TERM,))
+    elsewhere.start()
+    elsewhere.join(5)
+    assert signal.getsignal(TERM) is installed
+    signal.signal(HANGUP, signal.SIG_IGN)
+    ignore_echoes(HANGUP)
+    assert signal.getsignal(HANGUP) is signal.SIG_IGN
