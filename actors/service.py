@@ -16,7 +16,7 @@ from dramatiq.broker import Broker
 from dramatiq.middleware import Middleware
 
 from actors.signals import ignore_echoes
-from vm_webapp.errors import VMError
+from vm_webapp.errors import VMError, first_line
 from vm_webapp.logs import configure_logging
 from vm_webapp.runs.due import DueStages, find_due
 from vm_webapp.settings import Settings, read_settings
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RELEASE_SECONDS = 10.0
-EXIT_DEAF = 1
+EXIT_FAILED = 1
 EXIT_WRONG_CONFIGURATION = 2
 
 
@@ -51,11 +51,6 @@ class WorkerService(Middleware):
         """What this process has open; there is one from the worker's boot to its shutdown."""
         assert self._runtime is not None, "actors run in a worker that has booted"
         return self._runtime
-
-    @property
-    def open(self) -> bool:
-        """Whether the worker has what it needs."""
-        return self._runtime is not None
 
     @property
     def takes_work(self) -> bool:
@@ -104,8 +99,7 @@ class WorkerService(Middleware):
             raise SystemExit(EXIT_WRONG_CONFIGURATION) from error
         except Exception as error:
             log.debug("worker.crashed_at_start", exc_info=True)
-            said = (str(error).splitlines() or [""])[0]
-            sys.stderr.write(f"vm_webapp: the worker cannot start: {type(error).__name__}: {said}\n")
+            sys.stderr.write(f"vm_webapp: the worker cannot start: {type(error).__name__}: {first_line(error)}\n")
             raise SystemExit(EXIT_WRONG_CONFIGURATION) from error
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
@@ -114,7 +108,7 @@ class WorkerService(Middleware):
             self.runtime.pulse.start()
         except Exception as error:
             log.exception("worker.crashed_at_start")
-            raise SystemExit(EXIT_DEAF) from error
+            raise SystemExit(EXIT_FAILED) from error
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         """Drain: take nothing more, let calls in flight finish, hand back the rest."""
@@ -136,7 +130,7 @@ class WorkerService(Middleware):
         self.runtime.close()
         self._runtime = None
         if deaf and self._is_stock:
-            raise SystemExit(EXIT_DEAF)
+            raise SystemExit(EXIT_FAILED)
 
     @property
     def _is_stock(self) -> bool:

@@ -12,7 +12,7 @@ from types import FrameType
 from dramatiq import Worker
 
 from actors import broker
-from actors.signals import SAME_SIGNAL_SECONDS
+from actors.signals import ignore_echoes
 from vm_webapp.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -25,22 +25,21 @@ class StopSignals:
     """The first signal asks for a drain; one within two seconds is the same signal; a later one exits at once."""
 
     def __init__(self) -> None:
-        self._first: float | None = None
+        self._asked = False
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._handle)
+        ignore_echoes(signal.SIGTERM, signal.SIGINT)
 
     def wait(self) -> None:
         """Return after the first signal."""
         # No event: setting one in a handler that interrupts its own wait would lock up.
-        while self._first is None:
+        while not self._asked:
             time.sleep(LOOK_SECONDS)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        now = time.monotonic()
-        if self._first is None:
-            self._first = now
-        elif now - self._first > SAME_SIGNAL_SECONDS:
+        if self._asked:
             os._exit(1)
+        self._asked = True
 
 
 def run_worker(settings: Settings, *, poll_seconds: float, until_stdin_closes: bool) -> int:
@@ -52,7 +51,7 @@ def run_worker(settings: Settings, *, poll_seconds: float, until_stdin_closes: b
         until_stdin_closes: stop as well when standard input ends, which tells that the parent has died.
 
     Returns:
-        The exit code: 0, or 1 when a thread of the worker had died or it could not start.
+        The exit code: 0, or 1 when a thread of the worker had died.
     """
     service = broker.service
     service.configure(settings, poll_seconds=poll_seconds)
@@ -61,8 +60,6 @@ def run_worker(settings: Settings, *, poll_seconds: float, until_stdin_closes: b
         threading.Thread(target=_watch_stdin, daemon=True).start()
     worker = Worker(broker, worker_threads=settings.worker_threads, worker_timeout=IDLE_TIMEOUT_MS)
     worker.start()
-    if not service.open:
-        return 1
     signals.wait()
     deaf = service.deaf
     try:

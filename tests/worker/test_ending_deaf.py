@@ -52,7 +52,7 @@ def test_the_stock_command_exits_with_1_when_a_thread_has_died(
         with pytest.raises(SystemExit) as ended:
             worker.stop()
     assert ended.value.code == 1
-    assert not broker.service.open
+    assert broker.service._runtime is None
 
 
 def _let_one_thread_die(worker: Worker) -> None:

@@ -18,7 +18,7 @@ from vm_webapp import __version__
 from vm_webapp.cli.arguments import base_url, whole_number
 from vm_webapp.cli.environment import read_environment
 from vm_webapp.cli.operations import add_operations
-from vm_webapp.errors import ConfigurationError, VMError
+from vm_webapp.errors import ConfigurationError, VMError, first_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,11 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command in (_serve, _worker):
             raise  # the log of a service has the place for it
         logging.getLogger(__name__).debug("command.crashed", exc_info=True)
-        said = (str(error).splitlines() or [""])[0]
-        print(
-            f"vm_webapp: this is a defect: {type(error).__name__}: {said} (LOG_LEVEL=DEBUG shows where)",
-            file=sys.stderr,
-        )
+        said = f"{type(error).__name__}: {first_line(error)}"
+        print(f"vm_webapp: this is a defect: {said} (LOG_LEVEL=DEBUG shows where)", file=sys.stderr)
         return 1
     return code
 

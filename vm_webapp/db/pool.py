@@ -27,6 +27,7 @@ from vm_webapp.errors import (
     DatabaseReadOnly,
     DatabaseRefused,
     DatabaseUnavailable,
+    first_line,
 )
 
 Row = dict[str, Any]
@@ -108,13 +109,13 @@ def transaction(*, durable: bool = True) -> Iterator[None]:
         raise _unavailable(error) from error
     except InternalError as error:
         if _sqlstate(error) == READ_ONLY_SQL_TRANSACTION:
-            raise DatabaseReadOnly(_one_line(error)) from error
+            raise DatabaseReadOnly(first_line(error)) from error
         raise
 
 
 def refusal(error: DatabaseError) -> DatabaseRefused:
     """Return what to tell a person of an error with which PostgreSQL refused a statement of ours."""
-    said = _one_line(error)
+    said = first_line(error)
     if _sqlstate(error) == INSUFFICIENT_PRIVILEGE:
         return DatabaseRefused(f"{said}: grant the role of VM_DB_URL what it needs")
     return DatabaseRefused(
@@ -183,7 +184,7 @@ def _connect_parameters(url: str, application_name: str, *, statement_timeout_ms
 
 
 def _unavailable(error: Exception) -> DatabaseUnavailable:
-    said = _one_line(error)
+    said = first_line(error)
     if isinstance(error, MaxConnectionsExceeded):
         return ConnectionsTaken(said)
     if _sqlstate(error) in BUSY:
@@ -193,11 +194,6 @@ def _unavailable(error: Exception) -> DatabaseUnavailable:
 
 def _sqlstate(error: Exception) -> str | None:
     return getattr(getattr(error, "orig", None), "pgcode", None)
-
-
-def _one_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 class OwnConnection(PooledPostgresqlDatabase):

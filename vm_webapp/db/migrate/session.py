@@ -20,7 +20,7 @@ from yoyo.topologicalsort import CycleError
 
 from vm_webapp.db.bundle import MigrationFiles
 from vm_webapp.db.pool import Row
-from vm_webapp.errors import ConfigurationError, Conflict, DatabaseUnavailable, VMError
+from vm_webapp.errors import ConfigurationError, Conflict, DatabaseUnavailable, VMError, first_line
 
 ADVISORY_LOCK = 0x766D_6D69_6772  # "vmmigr": any number that nothing else in this database uses
 # Everybody else queues behind a lock that DDL waits for, so the wait is as bounded as the holding.
@@ -166,24 +166,18 @@ def named_failure(what: str) -> Iterator[None]:
             f"{what} failed: a table was in use for longer than {LOCK_TIMEOUT}; nothing of it was done, try again"
         ) from error
     except errors.QueryCanceled as error:
-        raise MigrationFailed(f"{what} failed: {one_line(error)}") from error
+        raise MigrationFailed(f"{what} failed: {first_line(error)}") from error
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-        raise DatabaseUnavailable(f"{what} failed: {one_line(error)}") from error
+        raise DatabaseUnavailable(f"{what} failed: {first_line(error)}") from error
     except psycopg2.Error as error:
-        raise MigrationFailed(f"{what} failed: {one_line(error)}") from error
-
-
-def one_line(error: BaseException) -> str:
-    """Return the first line of an error's text."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+        raise MigrationFailed(f"{what} failed: {first_line(error)}") from error
 
 
 def _connect(url: str) -> Any:
     try:
         session = psycopg2.connect(url, connect_timeout=5, application_name="vm-webapp migrate")
     except psycopg2.OperationalError as error:
-        raise DatabaseUnavailable(one_line(error)) from error
+        raise DatabaseUnavailable(first_line(error)) from error
     except psycopg2.ProgrammingError:
         # Its text quotes the URL, password and all.
         raise ConfigurationError("VM_DB_URL is not a PostgreSQL URL that libpq understands") from None
