@@ -34,8 +34,13 @@ class Refused(VMError):
         self.code = code
 
 
-def open_client(base_url: str, token: str | None = None) -> httpx.AsyncClient:
+def open_client(base_url: str, token: str | None = None, *, trust_env: bool = True) -> httpx.AsyncClient:
     """Return a client of an address, to be closed by the caller; nothing is connected yet.
+
+    Args:
+        base_url: the address.
+        token: sent as the bearer token.
+        trust_env: whether the proxies of the environment are used.
 
     Raises:
         ConfigurationError: the address is none, or the variables that name a proxy are wrong.
@@ -46,7 +51,7 @@ def open_client(base_url: str, token: str | None = None) -> httpx.AsyncClient:
     except httpx.InvalidURL as error:
         raise ConfigurationError(f"--base-url is not a URL: {error}") from error
     try:
-        return httpx.AsyncClient(base_url=url, headers=headers, timeout=ANSWER_SECONDS)
+        return httpx.AsyncClient(base_url=url, headers=headers, timeout=ANSWER_SECONDS, trust_env=trust_env)
     except (httpx.InvalidURL, ValueError, ImportError) as error:
         # The text may hold the proxy's password; and a SOCKS proxy needs a package that we do not bring along.
         raise ConfigurationError("HTTP_PROXY, HTTPS_PROXY and ALL_PROXY must be http:// or https:// URLs") from error

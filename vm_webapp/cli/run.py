@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 from rich.console import Console
 
-from vm_webapp.cli.client import ApiClient, Refused
+from vm_webapp.cli.client import ApiClient, Refused, open_client
 from vm_webapp.cli.progress import follow
 from vm_webapp.cli.review import review
 from vm_webapp.cli.serve import running_stack
@@ -106,16 +105,15 @@ async def _conclude(client: ApiClient, run: dict[str, Any], output: str | None, 
 
 @asynccontextmanager
 async def _api(settings: Settings, base_url: str | None) -> AsyncIterator[ApiClient]:
-    headers = {"Authorization": f"Bearer {settings.api_token}"} if settings.api_token else {}
     if base_url is not None:
-        async with httpx.AsyncClient(base_url=base_url, headers=headers, timeout=60) as http:
+        async with open_client(base_url, settings.api_token) as http:
             yield ApiClient(http)
         return
     said: list[str] = []
     with_worker = not settings.managed
     async with running_stack(settings, "127.0.0.1", 0, with_worker=with_worker, on_lines=said.extend):
         url = said[0].split()[-1]
-        async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, trust_env=False) as http:
+        async with open_client(url, settings.api_token, trust_env=False) as http:
             yield ApiClient(http)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
-from vm_webapp.db.pool import rows
+from vm_webapp.db.pool import Row, rows
 
 Process = Literal["api", "worker", "pulse", "command"]
 
@@ -14,10 +15,15 @@ def name_session(process: Process, build: str) -> str:
     return f"vm-webapp {process} {build}"
 
 
-def read_builds(process: Process) -> list[str]:
-    """Return the builds of all that are connected to this database now, inside the current transaction."""
+def read_builds(process: Process, ask: Callable[..., list[Row]] = rows) -> list[str]:
+    """Return the builds of all that are connected to this database now.
+
+    Args:
+        process: which processes.
+        ask: runs a statement and returns its rows, by default inside the current transaction.
+    """
     prefix = name_session(process, "")
-    found = rows(
+    found = ask(
         """
         SELECT DISTINCT substr(application_name, length(%(prefix)s) + 1) AS build FROM pg_stat_activity
          WHERE datname = current_database() AND starts_with(application_name, %(prefix)s)

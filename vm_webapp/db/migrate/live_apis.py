@@ -8,7 +8,7 @@ from functools import partial
 from vm_webapp.db.bundle import MigrationFiles
 from vm_webapp.db.migrate.session import direct_session, query
 from vm_webapp.db.migrate.status import read_applied
-from vm_webapp.db.sessions import name_session
+from vm_webapp.db.sessions import read_builds
 
 
 def doubts_about_apis(url: str, pending: Collection[MigrationFiles], build: str) -> str:
@@ -27,19 +27,10 @@ def doubts_about_apis(url: str, pending: Collection[MigrationFiles], build: str)
     if not pending:
         return ""
     needed = max(files.oldest_build for files in pending)
-    prefix = name_session("api", "")
     with direct_session(url) as session:
         asked = [said.oldest_build or "" for said in read_applied(partial(query, session)).values()]
         if needed <= max(asked, default=""):
             return ""
-        found = query(
-            session,
-            """
-            SELECT DISTINCT substr(application_name, length(%(prefix)s) + 1) AS build FROM pg_stat_activity
-             WHERE datname = current_database() AND starts_with(application_name, %(prefix)s)
-             ORDER BY build
-            """,
-            prefix=prefix,
-        )
-    others = ", ".join(each["build"] for each in found if each["build"] != build)
+        builds = read_builds("api", partial(query, session))
+    others = ", ".join(each for each in builds if each != build)
     return f"APIs of {others} are connected: they work on only if they know {needed}" if others else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import redis
 
 from vm_webapp.ops.doctor.check import Check, fail, ok, warn
+from vm_webapp.ops.redis_probe import PROBE_EXPIRE_SECONDS, PROBE_KEY
 from vm_webapp.redis_client import quick_client
 from vm_webapp.settings import Settings
 
@@ -20,7 +21,7 @@ def check_redis(settings: Settings, redis_url: str | None) -> list[Check]:
         return [warn("redis", "there is none: work is found by polling", "set VM_REDIS_URL to have it found at once")]
     client = quick_client(redis_url, TIMEOUT_SECONDS)
     try:
-        client.set("vm:probe", 1, ex=60)
+        client.set(PROBE_KEY, 1, ex=PROBE_EXPIRE_SECONDS)
         facts = client.info("memory")
     except (redis.RedisError, OSError) as error:
         return [
