@@ -229,7 +229,7 @@ def test_a_transition_waits_for_the_one_before_it_and_its_events_come_later(snap
 
 
 def test_a_claim_waits_for_its_stage_before_it_takes_the_provider(snapshots: str) -> None:
-    """A renewal locks stages without their runs; were the provider locked first, the two could deadlock."""
+    """Were the provider locked first, everybody would wait for whoever holds this one stage."""
     create_runs(1)
     stage_id = read("SELECT id FROM stages WHERE status = 'queued'")[0]["id"]
     capped = replace(WORKER, cap=1)

@@ -1,7 +1,7 @@
 """Many runs at once: cancel or retry whatever matches a filter.
 
 A batch is one transaction that never waits for a lock: what somebody else holds in that moment is left out and
-counted. So it cannot close a circle with a renewal, which locks the stages of several runs in an order of its own.
+counted. So it cannot close a circle with somebody who waits for one of its runs and holds what it wants next.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vm_webapp.errors import InvalidInput
 from vm_webapp.runs.lifecycle import cancel_run_if_open, retry_run_if_failed
 from vm_webapp.runs.records import RunStatus
 
-BATCH = 100  # what it holds it holds for some tenths of a second: renewals of those stages wait for it
+BATCH = 100  # what it holds it holds for some tenths of a second: renewals pass those stages by meanwhile
 OPEN: tuple[RunStatus, ...] = ("queued", "running", "waiting_approval")
 CANCELABLE: tuple[RunStatus, ...] = (*OPEN, "failed")
 

@@ -12,9 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 from vm_webapp.errors import DatabaseUnavailable, VMError
@@ -22,6 +20,7 @@ from vm_webapp.llm.base import Completion, Provider
 from vm_webapp.llm.calls import CallLoop
 from vm_webapp.llm.errors import LLMError, LLMTimeout
 from vm_webapp.runs import lifecycle, queries
+from vm_webapp.runs.activity import Activity
 from vm_webapp.runs.leases import HeldLease, HeldLeases
 from vm_webapp.runs.lifecycle import Claim, Claimant, Finished
 from vm_webapp.runs.mirror import ArtifactMirror
@@ -34,33 +33,11 @@ log = logging.getLogger(__name__)
 Outcome = TypeVar("Outcome")
 
 DATABASE_RETRY_SECONDS = 0.5
-
-
 INTERNAL_ERROR = Failure("internal_error", "the worker failed unexpectedly; see its log", permanent=False)
 
 
 class AttemptAbandoned(Exception):
     """The lease is gone or is being handed back; nothing of this attempt is written."""
-
-
-@dataclass
-class Activity:
-    """What this process has been doing, for its heartbeat."""
-
-    last_claim_at: datetime | None = None
-    last_model_outcome: dict[str, Any] | None = None
-    counters: dict[str, int] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def count(self, name: str) -> None:
-        """Add one to a counter."""
-        with self._lock:
-            self.counters[name] = self.counters.get(name, 0) + 1
-
-    def snapshot(self) -> dict[str, int]:
-        """Return the counters as they are now."""
-        with self._lock:
-            return dict(self.counters)
 
 
 class StageRunner:
@@ -200,11 +177,11 @@ class StageRunner:
             raise AttemptAbandoned from None
         except LLMError as error:
             if claim.provider:
-                self._note_outcome(error.code, str(error))
+                self.activity.note_outcome(error.code, str(error))
             raise
         reporter.flush()
         if claim.provider:
-            self._note_outcome("ok", None)
+            self.activity.note_outcome("ok", None)
         return completion
 
     def _finish(self, claim: Claim, lease: HeldLease, completion: Completion) -> Finished | None:
@@ -273,13 +250,6 @@ class StageRunner:
 
     def _say_crashed(self, claim: Claim) -> None:
         log.exception("attempt.crashed", extra={"run_id": str(claim.run_id), "stage": claim.spec.key})
-
-    def _note_outcome(self, code: str, message: str | None) -> None:
-        self.activity.last_model_outcome = {
-            "code": code,
-            "message": message,
-            "at": datetime.now(UTC).isoformat(),
-        }
 
 
 def _context(claim: Claim) -> StageContext:

@@ -1,0 +1,32 @@
+"""What a worker process has been doing."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+
+@dataclass
+class Activity:
+    """What this process has been doing, for its heartbeat."""
+
+    last_claim_at: datetime | None = None
+    last_model_outcome: dict[str, Any] | None = None
+    counters: dict[str, int] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def count(self, name: str) -> None:
+        """Add one to a counter."""
+        with self._lock:
+            self.counters[name] = self.counters.get(name, 0) + 1
+
+    def note_outcome(self, code: str, message: str | None) -> None:
+        """Note how a model call ended: ``ok``, or the code of its failure."""
+        self.last_model_outcome = {"code": code, "message": message, "at": datetime.now(UTC).isoformat()}
+
+    def snapshot(self) -> dict[str, int]:
+        """Return the counters as they are now."""
+        with self._lock:
+            return dict(self.counters)
