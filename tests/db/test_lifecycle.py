@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from uuid import UUID, uuid4
 
-import psycopg2
 import pytest
 
-from tests.db.stages import read
 from vm_webapp.db.pool import execute, row, rows, transaction
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle, providers, queries
-from vm_webapp.runs.leases import HeldLeases, renew_leases
 from vm_webapp.runs.lifecycle import Claim, Claimant, CreatedRun, DraftChanged, NewRun
 from vm_webapp.runs.records import RunRecord
 from vm_webapp.runs.states import Failure
@@ -146,25 +141,6 @@ def test_a_finish_repeated_after_a_lost_commit_recognises_its_own_work() -> None
     assert len(queries.list_artifacts(created.run.id)) == 1
 
 
-def test_renewal_returns_exactly_the_tokens_that_still_hold() -> None:
-    held, lost = claim(create()), claim(create())
-    lifecycle.cancel_run_if_open(lost.run_id, actor="tests")
-    assert renew_leases([held.token, lost.token, uuid4()]) == {held.token}
-
-
-def test_a_stage_that_somebody_has_locked_costs_the_others_no_lease(database: str) -> None:
-    locked, free = claim(create()), claim(create())
-    expire_leases()
-    with closing(psycopg2.connect(database)) as session, session.cursor() as cursor:
-        cursor.execute("SELECT 1 FROM stages WHERE id = %s FOR UPDATE", (str(locked.stage_id),))
-        assert renew_leases([locked.token, free.token]) == {locked.token, free.token}
-        assert lifecycle.rescue_expired_leases().queued == ()
-    (renewed,) = read("SELECT id FROM stages WHERE lease_expires_at > clock_timestamp()")
-    assert renewed["id"] == free.stage_id
-    assert renew_leases([locked.token, free.token]) == {locked.token, free.token}
-    assert lifecycle.rescue_expired_leases().queued == ()
-
-
 def test_a_claim_repeated_after_a_lost_commit_recognises_its_own_work() -> None:
     created = create()
     (stage_id,), token = created.due_stage_ids, uuid4()
@@ -173,29 +149,6 @@ def test_a_claim_repeated_after_a_lost_commit_recognises_its_own_work() -> None:
     assert lifecycle.claim_stage(stage_id, WORKER, token=token) == first
     assert lifecycle.claim_stage(stage_id, WORKER, token=uuid4()) is None
     assert [event.type for event in queries.list_events(created.run.id, after=0, limit=9)].count("stage.started") == 1
-
-
-def test_a_lost_lease_is_abandoned_and_its_call_canceled() -> None:
-    held, lost = claim(create()), claim(create())
-    leases, canceled = HeldLeases(), threading.Event()
-    with leases.hold(held.token, timeout_seconds=60) as kept, leases.hold(lost.token, timeout_seconds=60) as gone:
-        gone.on_abandon(canceled.set)
-        lifecycle.cancel_run_if_open(lost.run_id, actor="tests")
-        assert leases.renew_once() == (lost.token,)
-        assert (kept.why_abandoned, gone.why_abandoned, canceled.is_set()) == (None, "lost", True)
-
-
-def test_a_thread_that_died_or_overran_keeps_nothing_alive() -> None:
-    held = claim(create())
-    leases = HeldLeases()
-    with leases.hold(held.token, timeout_seconds=-100):
-        assert leases.renew_once() == (held.token,)
-    dead = threading.Thread(target=lambda: None)
-    dead.start()
-    dead.join()
-    with leases.hold(held.token, timeout_seconds=60) as lease:
-        lease.thread = dead
-        assert leases.renew_once() == (held.token,)
 
 
 def test_a_failure_is_retried_after_a_backoff_and_in_the_end_fails_the_run() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,10 +9,19 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from tests.db.attempts import (
+    OVERLOADED,
+    REFUSED,
+    be_refused,
+    cancel,
+    claim,
+    claimed,
+    fail,
+    release,
+    succeed,
+)
 from tests.db.stages import CATALOG, create_stages, end_pauses, expire_leases, make_due, pause_provider, read
-from tests.db.timeline import KEEP_SNAPSHOTS
 from vm_webapp.db.pool import execute, transaction
-from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle, providers, queries
 from vm_webapp.runs.due import find_due
 from vm_webapp.runs.lifecycle import Claim, Claimant
@@ -27,31 +35,9 @@ from vm_webapp.runs.states import Failure
 
 pytestmark = pytest.mark.usefixtures("database")
 
-WORKER = Claimant(uuid4(), "kimi")
-TEXT = Completion("# A document", "kimi")
-OVERLOADED = Failure("llm_overloaded", "HTTP 503", permanent=False, overload=True)
 REVOKED = Failure("llm_unauthorized", "HTTP 401", permanent=True, pauses_provider=True)
-REFUSED = Failure("llm_refused", "HTTP 400", permanent=True)
 EMPTY = Failure("llm_empty_answer", "no text", permanent=False)
 BUDGET = CATALOG.get("content_calendar").retry.max_failures
-
-
-def claim(stage_id: UUID, claimant: Claimant = WORKER) -> Claim | None:
-    return lifecycle.claim_stage(stage_id, claimant, token=uuid4())
-
-
-def claimed(stage_id: UUID, claimant: Claimant = WORKER) -> Claim:
-    held = claim(stage_id, claimant)
-    assert held is not None
-    return held
-
-
-def fail(held: Claim, failure: Failure = OVERLOADED) -> str | None:
-    return lifecycle.fail_attempt_if_held(held, failure, jitter=0)
-
-
-def succeed(held: Claim) -> None:
-    assert lifecycle.finish_stage_if_held(held, TEXT, WORKER, next_token=None)
 
 
 def door() -> dict[str, Any]:
@@ -248,19 +234,7 @@ def _die(probe: Claim) -> None:
     assert lifecycle.rescue_expired_leases().queued == (probe.stage_id,)
 
 
-def _cancel(probe: Claim) -> None:
-    lifecycle.cancel_run_if_open(probe.run_id, actor="ann")
-
-
-def _release(probe: Claim) -> None:
-    assert lifecycle.release_stage_if_held(probe)
-
-
-def _be_refused(probe: Claim) -> None:
-    assert fail(probe, REFUSED) == "failed"
-
-
-@pytest.mark.parametrize("end", [_die, _cancel, _release, _be_refused])
+@pytest.mark.parametrize("end", [_die, cancel, release, be_refused])
 def test_a_probe_that_ends_without_an_answer_leaves_the_door_to_the_next(end: Callable[[Claim], None]) -> None:
     first, second, third = create_stages(3)
     pause_provider("kimi", until="1 h")
@@ -332,72 +306,3 @@ def test_a_stage_without_a_model_passes_every_door() -> None:
     assert held.provider is None
     assert fail(held, OVERLOADED) == "retrying"
     assert door()["consecutive_failures"] == 0
-
-
-def test_a_worker_that_died_leaks_nothing_of_the_cap() -> None:
-    capped = Claimant(uuid4(), "kimi", cap=3)
-    stages = create_stages(4)
-    for _ in range(4):
-        assert [bool(claim(stage_id, capped)) for stage_id in stages] == [True, True, True, False]
-        expire_leases()
-        assert len(lifecycle.rescue_expired_leases().queued) == 3
-
-
-@pytest.mark.parametrize("end", [succeed, fail, _release, _cancel, _be_refused])
-def test_an_attempt_that_ends_gives_its_place_of_the_cap_back(end: Callable[[Claim], object]) -> None:
-    capped = Claimant(uuid4(), "kimi", cap=1)
-    first, second = create_stages(2)
-    held = claimed(first, capped)
-    assert claim(second, capped) is None
-    end(held)
-    claimed(second, capped)
-
-
-def test_a_finish_that_carries_on_stays_within_the_cap() -> None:
-    capped = Claimant(uuid4(), "kimi", cap=1)
-    first, second = create_stages(2)
-    finished = lifecycle.finish_stage_if_held(claimed(first, capped), TEXT, capped, next_token=uuid4())
-    assert finished is not None
-    assert finished.next is not None
-    assert claim(second, capped) is None
-
-
-# Claims of a capped provider come one after the other, so each sees every call that began before it; an end that it
-# does not see yet only makes room. A count that is right at every start is therefore right at every moment.
-CALLS_AT_EACH_START = """
-SELECT (SELECT 2 * count(*) FILTER (WHERE o.type = 'stage.started') - count(*)
-          FROM events o WHERE o.type IN ('stage.started', 'stage.completed')
-           AND (o.writer = e.writer OR pg_visible_in_snapshot(o.writer, e.saw))) AS calls,
-       coalesce(pg_visible_in_snapshot(lag(writer) OVER claims, saw), true) AS serial
-  FROM events e WHERE type = 'stage.started' WINDOW claims AS (ORDER BY id)
-"""
-
-
-def test_a_cap_of_thirty_holds_at_every_moment_with_sixty_four_claimers() -> None:
-    capped = Claimant(uuid4(), "kimi", cap=30)
-    with transaction():
-        execute(KEEP_SNAPSHOTS)
-    stages = create_stages(64)
-    together = threading.Barrier(64)
-
-    def carry(stage_id: UUID) -> None:
-        together.wait(30)
-        held = claim(stage_id, capped)
-        while held is not None:
-            finished = lifecycle.finish_stage_if_held(held, TEXT, capped, next_token=uuid4())
-            held = finished.next if finished else None
-
-    def hold(stage_id: UUID) -> None:
-        together.wait(30)
-        claim(stage_id, capped)
-
-    with ThreadPoolExecutor(64) as threads:
-        ends = [threads.submit(hold if number % 2 else carry, stage_id) for number, stage_id in enumerate(stages)]
-        for end in ends:
-            end.result(60)
-    for stage_id in stages:
-        claim(stage_id, capped)
-    starts = read(CALLS_AT_EACH_START)
-    assert all(start["serial"] for start in starts)
-    assert max(start["calls"] for start in starts) == 30
-    assert read("SELECT count(*) AS n FROM stages WHERE status = 'running'") == [{"n": 30}]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.db.schemas import FURTHER, compatible, further, later_build
+from tests.support.deployment import managed_environment
 from tests.support.processes import Program, program
 from tests.support.runs import create, read, wait_until_still
 from tests.support.waiting import eventually
@@ -23,13 +24,7 @@ NEWEST = own_bundle().ids[-1]
 @pytest.fixture
 def env(database: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
     """The environment of a worker in managed mode."""
-    return {
-        "APP_ENV": "production",
-        "VM_ENABLE_MANAGED_MODE": "true",
-        "VM_DB_URL": database,
-        "VM_REDIS_URL": redis_url,
-        "VM_WORKSPACE_ROOT": str(tmp_path),
-    }
+    return managed_environment(database, redis_url, tmp_path)
 
 
 def cli(env: dict[str, str], *arguments: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import pytest
 
 from tests.db.schemas import applied, empty
 from tests.fakes.model_server import ModelServer, random_script
+from tests.support.deployment import address_of, managed_environment
 from tests.support.processes import ROOT, Program, program
 from tests.support.waiting import eventually
 from vm_webapp.db import migrate
@@ -53,25 +53,14 @@ def model() -> Iterator[ModelServer]:
 @pytest.fixture
 def env(database_url: str, redis_url: str, model: ModelServer, tmp_path: Path) -> dict[str, str]:
     """The environment of every service of a deployment."""
-    return {
-        "APP_ENV": "production",
-        "VM_ENABLE_MANAGED_MODE": "true",
-        "VM_DB_URL": database_url,
-        "VM_REDIS_URL": redis_url,
-        "VM_WORKSPACE_ROOT": str(tmp_path / "workspace"),
-        "VM_API_TOKEN": TOKEN,
-        "KIMI_API_KEY": "sk-test-key",
-        "KIMI_BASE_URL": model.base_url,
-    }
+    model_key = {"KIMI_API_KEY": "sk-test-key", "KIMI_BASE_URL": model.base_url}
+    return managed_environment(database_url, redis_url, tmp_path, VM_API_TOKEN=TOKEN, **model_key)
 
 
 def client_of(api: Program) -> httpx.Client:
     """Return a client of an API, once that listens."""
-    api.says("API ", seconds=30)
-    found = re.search(r"API\s+(http://\S+)", api.output())
-    assert found is not None
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    return httpx.Client(base_url=f"{found[1]}/api/v2", headers=headers, timeout=30, trust_env=False)
+    return httpx.Client(base_url=f"{address_of(api)}/api/v2", headers=headers, timeout=30, trust_env=False)
 
 
 def completed(api: httpx.Client, runs: int) -> bool:

@@ -15,6 +15,7 @@ import pytest
 from actors import broker
 from tests.fakes.behaviours import Behaviour, delayed
 from tests.fakes.model_server import ModelServer
+from tests.support.deployment import managed_environment
 from tests.support.processes import Program, program
 from tests.support.runs import create, create_and_ring, read, types, wait_until_still
 from tests.support.waiting import eventually
@@ -33,15 +34,8 @@ def model() -> Iterator[ModelServer]:
 def env(database: str, redis_url: str, model: ModelServer, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a worker in managed mode; this process sends hints to the same Redis."""
     broker.bind(redis_url)
-    yield {
-        "APP_ENV": "production",
-        "VM_ENABLE_MANAGED_MODE": "true",
-        "VM_DB_URL": database,
-        "VM_REDIS_URL": redis_url,
-        "VM_WORKSPACE_ROOT": str(tmp_path),
-        "KIMI_API_KEY": "sk-test-key",
-        "KIMI_BASE_URL": model.base_url,
-    }
+    model_key = {"KIMI_API_KEY": "sk-test-key", "KIMI_BASE_URL": model.base_url}
+    yield managed_environment(database, redis_url, tmp_path, **model_key)
     broker.bind(None)
 
 

@@ -12,11 +12,11 @@ import pytest
 
 from actors import housekeeping
 from actors.housekeeping import DAY, TRY_AGAIN_SECONDS, Housekeeping
+from tests.ops.disorder import change
 from tests.support.runs import create, read
 from tests.support.waiting import eventually
 from vm_webapp import idempotency
 from vm_webapp.access.keys import create_key, revoke_key
-from vm_webapp.db.pool import execute, transaction
 from vm_webapp.errors import ConfigurationError, DatabaseUnavailable
 from vm_webapp.ops import retention
 from vm_webapp.ops.retention import BATCH
@@ -36,12 +36,6 @@ def finished(*, days: float) -> UUID:
     lifecycle.cancel_run_if_open(run_id, actor="tests")
     change("UPDATE runs SET finished_at = now() - %(days)s * interval '1 day' WHERE id = %(id)s", days=days, id=run_id)
     return run_id
-
-
-def change(sql: str, **params: object) -> None:
-    """Change the database behind everybody's back."""
-    with transaction():
-        execute(sql, **params)
 
 
 def left() -> set[UUID]:

@@ -1,0 +1,52 @@
+"""Attempts at stages, and the ways in which they end."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+from vm_webapp.llm.base import Completion
+from vm_webapp.runs import lifecycle
+from vm_webapp.runs.lifecycle import Claim, Claimant
+from vm_webapp.runs.states import Failure
+
+WORKER = Claimant(uuid4(), "kimi")
+TEXT = Completion("# A document", "kimi")
+OVERLOADED = Failure("llm_overloaded", "HTTP 503", permanent=False, overload=True)
+REFUSED = Failure("llm_refused", "HTTP 400", permanent=True)
+
+
+def claim(stage_id: UUID, claimant: Claimant = WORKER) -> Claim | None:
+    """Claim a stage, if it may be."""
+    return lifecycle.claim_stage(stage_id, claimant, token=uuid4())
+
+
+def claimed(stage_id: UUID, claimant: Claimant = WORKER) -> Claim:
+    """Claim a stage, which must be possible."""
+    held = claim(stage_id, claimant)
+    assert held is not None
+    return held
+
+
+def fail(held: Claim, failure: Failure = OVERLOADED) -> str | None:
+    """Fail an attempt; return what becomes of its stage."""
+    return lifecycle.fail_attempt_if_held(held, failure, jitter=0)
+
+
+def succeed(held: Claim) -> None:
+    """Finish an attempt."""
+    assert lifecycle.finish_stage_if_held(held, TEXT, WORKER, next_token=None)
+
+
+def cancel(held: Claim) -> None:
+    """Cancel the run of an attempt."""
+    lifecycle.cancel_run_if_open(held.run_id, actor="ann")
+
+
+def release(held: Claim) -> None:
+    """Hand a stage back."""
+    assert lifecycle.release_stage_if_held(held)
+
+
+def be_refused(held: Claim) -> None:
+    """Fail an attempt for a reason that is its own."""
+    assert fail(held, REFUSED) == "failed"

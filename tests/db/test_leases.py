@@ -1,0 +1,68 @@
+"""Leases: which are renewed, which are given up, and that one stage costs no other its own."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from uuid import uuid4
+
+import psycopg2
+import pytest
+
+from tests.db.stages import create_stages, expire_leases, read
+from vm_webapp.runs import lifecycle
+from vm_webapp.runs.leases import HeldLeases, renew_leases
+from vm_webapp.runs.lifecycle import Claim, Claimant
+
+pytestmark = pytest.mark.usefixtures("database")
+
+
+def claimed() -> Claim:
+    """Return a new run's first stage, claimed."""
+    (stage_id,) = create_stages(1)
+    found = lifecycle.claim_stage(stage_id, Claimant(uuid4(), "kimi"), token=uuid4())
+    assert found is not None
+    return found
+
+
+def test_renewal_returns_exactly_the_tokens_that_still_hold() -> None:
+    held, lost = claimed(), claimed()
+    lifecycle.cancel_run_if_open(lost.run_id, actor="tests")
+    assert renew_leases([held.token, lost.token, uuid4()]) == {held.token}
+
+
+def test_a_stage_that_somebody_has_locked_costs_the_others_no_lease(database: str) -> None:
+    locked, free = claimed(), claimed()
+    expire_leases()
+    with closing(psycopg2.connect(database)) as session, session.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM stages WHERE id = %s FOR UPDATE", (str(locked.stage_id),))
+        assert renew_leases([locked.token, free.token]) == {locked.token, free.token}
+        assert lifecycle.rescue_expired_leases().queued == ()
+        session.rollback()  # the server would end it only some time after the connection
+    (renewed,) = read("SELECT id FROM stages WHERE lease_expires_at > clock_timestamp()")
+    assert renewed["id"] == free.stage_id
+    assert renew_leases([locked.token, free.token]) == {locked.token, free.token}
+    assert lifecycle.rescue_expired_leases().queued == ()
+
+
+def test_a_lost_lease_is_abandoned_and_its_call_canceled() -> None:
+    held, lost = claimed(), claimed()
+    leases, canceled = HeldLeases(), threading.Event()
+    with leases.hold(held.token, timeout_seconds=60) as kept, leases.hold(lost.token, timeout_seconds=60) as gone:
+        gone.on_abandon(canceled.set)
+        lifecycle.cancel_run_if_open(lost.run_id, actor="tests")
+        assert leases.renew_once() == (lost.token,)
+        assert (kept.why_abandoned, gone.why_abandoned, canceled.is_set()) == (None, "lost", True)
+
+
+def test_a_thread_that_died_or_overran_keeps_nothing_alive() -> None:
+    held = claimed()
+    leases = HeldLeases()
+    with leases.hold(held.token, timeout_seconds=-100):
+        assert leases.renew_once() == (held.token,)
+    dead = threading.Thread(target=lambda: None)
+    dead.start()
+    dead.join()
+    with leases.hold(held.token, timeout_seconds=60) as lease:
+        lease.thread = dead
+        assert leases.renew_once() == (held.token,)
