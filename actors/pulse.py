@@ -15,7 +15,7 @@ from uuid import UUID
 
 from actors.housekeeping import Housekeeping
 from actors.watchdog import Watchdog
-from vm_webapp.db.pool import OwnConnection, own_connection
+from vm_webapp.db.pool import own_connection
 from vm_webapp.db.sessions import name_session
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, WorkerState, write_heartbeat
@@ -88,8 +88,7 @@ class Pulse:
         self._last_error: dict[str, Any] | None = None
         self._next_rescue = 0.0
         self._rescued = 0
-        self._connection: OwnConnection | None = None
-        self.watchdog = Watchdog(lambda: self.started, on_late=self._break_connection, on_dead=self._note_deaf)
+        self.watchdog = Watchdog(lambda: self.started, on_dead=self._note_deaf)
 
     @property
     def state(self) -> WorkerState:
@@ -141,8 +140,7 @@ class Pulse:
 
     def _run(self) -> None:
         name = name_session("pulse", self._identity.build)
-        with own_connection(self._url, application_name=name, statement_timeout_ms=STATEMENT_TIMEOUT_MS) as mine:
-            self._connection = mine
+        with own_connection(self._url, application_name=name, statement_timeout_ms=STATEMENT_TIMEOUT_MS):
             while True:
                 began = time.monotonic()
                 stopping = self._stopping
@@ -183,10 +181,6 @@ class Pulse:
             self.deaf = True
             log.error("worker.deaf")
             self._on_deaf()
-
-    def _break_connection(self) -> None:
-        if self._connection is not None:
-            self._connection.shut_down()
 
     def _say_alive(self) -> float:
         heard = write_heartbeat(self._identity, self._beat())

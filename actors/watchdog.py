@@ -1,4 +1,4 @@
-"""Notices that the pulse hangs: a server whose machine still answers for it can keep a thread waiting for ever."""
+"""Notices that the pulse hangs for good, whatever it waits for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 # In looks, not by the clock: a process that was stopped itself, and goes on, has not been watching meanwhile.
-LATE_LOOKS = 10  # well before a lease ends
 DEAD_LOOKS = 60
 
 
@@ -19,15 +18,11 @@ class Watchdog:
 
     Args:
         expects: whether ticks are due at all.
-        on_late: called at every look from the tenth on: breaks what the pulse waits for.
-        on_dead: called at the sixtieth: nothing has helped.
+        on_dead: called at the sixtieth.
     """
 
-    def __init__(
-        self, expects: Callable[[], bool], *, on_late: Callable[[], object], on_dead: Callable[[], object]
-    ) -> None:
+    def __init__(self, expects: Callable[[], bool], *, on_dead: Callable[[], object]) -> None:
         self._expects = expects
-        self._on_late = on_late
         self._on_dead = on_dead
         self._missed = 0
         self._ended = threading.Event()
@@ -48,11 +43,8 @@ class Watchdog:
     def look_once(self) -> None:
         """Count a look, and act if there have been too many since the last tick."""
         self._missed = self._missed + 1 if self._expects() else 0
-        if self._missed == LATE_LOOKS:
-            log.error("pulse.hangs", extra={"seconds": LATE_LOOKS * LOOK_SECONDS})
-        if self._missed >= LATE_LOOKS:
-            self._on_late()
         if self._missed == DEAD_LOOKS:
+            log.error("pulse.hangs", extra={"seconds": DEAD_LOOKS * LOOK_SECONDS})
             self._on_dead()
 
     def _run(self) -> None:

@@ -6,16 +6,19 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 
 import psycopg2
 import pytest
 
 from tests.support.databases import url_of
+from tests.support.waiting import eventually
 from vm_webapp.db import pool
-from vm_webapp.db.pool import close_pool, execute, open_pool, own_connection, row, rows, transaction
+from vm_webapp.db.connections import LOOK_SECONDS, watch
+from vm_webapp.db.pool import close_pool, database, execute, open_pool, own_connection, row, rows, transaction
 from vm_webapp.errors import ConfigurationError, ConnectionsTaken, DatabaseUnavailable
 from vm_webapp.local import LocalServers
 
@@ -276,16 +279,43 @@ def test_a_url_that_makes_no_sense_is_refused_without_showing_it(url: str) -> No
     assert refused.value.__suppress_context__
 
 
-def test_a_wait_for_a_server_that_hangs_is_ended_from_outside(database_url: str) -> None:
-    with own_connection(database_url, application_name="tests", statement_timeout_ms=60_000) as mine:
-        with transaction():
-            backend = backend_pid()
-        os.kill(backend, signal.SIGSTOP)
-        breaker = threading.Timer(0.5, mine.shut_down)
-        breaker.start()
-        try:
-            with transaction():
-                assert backend_pid() != backend, "another connection was made"
-        finally:
-            os.kill(backend, signal.SIGCONT)
-            breaker.join()
+@contextmanager
+def frozen(backend: int) -> Iterator[None]:
+    """A server process that keeps its connection and never answers."""
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(backend, signal.SIGCONT)
+
+
+def taken_backend() -> int:
+    with transaction():
+        return backend_pid()
+
+
+def test_a_server_process_that_freezes_holds_up_who_waits_for_it_and_nobody_else(two: str) -> None:
+    """Its thread sees an error when its patience is over, and the place in the pool is free again."""
+    watch(database, patience_seconds=2.0)
+    with frozen(taken_backend()), ThreadPoolExecutor(2) as threads:
+        unlucky = threads.submit(taken_backend)
+        eventually(lambda: not database._connections, "a thread has taken the frozen connection")
+        began = time.monotonic()
+        assert all(threads.submit(in_transaction).result(30) for _ in range(20))
+        assert time.monotonic() - began < 1.0
+        with pytest.raises(DatabaseUnavailable):
+            unlucky.result(30)
+        assert len({threads.submit(taken_backend).result(30) for _ in range(4)}) == 1
+
+
+def test_an_own_connection_that_hangs_is_broken_before_a_lease_ends(two: str) -> None:
+    with own_connection(two, application_name="own", statement_timeout_ms=500):
+        with frozen(taken_backend()), pytest.raises(DatabaseUnavailable):
+            taken_backend()
+        assert in_transaction()
+
+
+def test_nobody_is_hurried_who_has_a_connection_for_a_short_time(two: str) -> None:
+    with own_connection(two, application_name="own", statement_timeout_ms=1500), transaction():
+        time.sleep(LOOK_SECONDS * 2)
+        assert row("SELECT 1 AS one") == {"one": 1}

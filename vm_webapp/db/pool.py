@@ -6,19 +6,18 @@ anything but PostgreSQL.
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg2
 from peewee import DatabaseError, InterfaceError, InternalError, OperationalError
-from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
+from playhouse.pool import MaxConnectionsExceeded
 from psycopg2.extras import Json, register_uuid
 
+from vm_webapp.db.connections import Pool, watch
 from vm_webapp.errors import (
     ConfigurationError,
     ConnectionsTaken,
@@ -38,8 +37,9 @@ BUSY = frozenset({"55P03", "57014", "40P01"})  # lock_not_available, query_cance
 # A connection that is refused brings no SQLSTATE (53300), only its text.
 FULL = re.compile(r"too many (clients|connections)|remaining connection slots")
 WAIT_FOR_CONNECTION_SECONDS = 5.0
+STATEMENT_TIMEOUT_MS = 10_000
 
-database = PooledPostgresqlDatabase(None, autoconnect=False)
+database = Pool(None, autoconnect=False)
 _own = threading.local()
 
 register_uuid()
@@ -57,10 +57,11 @@ def open_pool(url: str, *, max_connections: int, application_name: str) -> None:
         ConfigurationError: the URL is not one that libpq understands.
     """
     database.init(
-        **_connect_parameters(url, application_name, statement_timeout_ms=10_000),
+        **_connect_parameters(url, application_name, statement_timeout_ms=STATEMENT_TIMEOUT_MS),
         max_connections=max_connections,
         timeout=WAIT_FOR_CONNECTION_SECONDS,
     )
+    watch(database, patience_seconds=_patience_seconds(STATEMENT_TIMEOUT_MS))
 
 
 def close_pool() -> None:
@@ -70,15 +71,17 @@ def close_pool() -> None:
 
 
 @contextmanager
-def own_connection(url: str, *, application_name: str, statement_timeout_ms: int) -> Iterator[OwnConnection]:
+def own_connection(url: str, *, application_name: str, statement_timeout_ms: int) -> Iterator[None]:
     """Give the calling thread a connection that no other thread can take, for as long as the block lasts.
 
     Every ``transaction()`` of this thread then uses it. A connection that breaks is replaced at the next one.
     """
-    mine = OwnConnection(_connect_parameters(url, application_name, statement_timeout_ms=statement_timeout_ms))
+    parameters = _connect_parameters(url, application_name, statement_timeout_ms=statement_timeout_ms)
+    mine = Pool(**parameters, max_connections=1, timeout=1, autoconnect=False)
+    watch(mine, patience_seconds=_patience_seconds(statement_timeout_ms))
     _own.database = mine
     try:
-        yield mine
+        yield
     finally:
         del _own.database
         mine.close_idle()
@@ -155,9 +158,14 @@ def json(value: Any) -> Json:
     return Json(value)
 
 
-def _database() -> PooledPostgresqlDatabase:
-    own: PooledPostgresqlDatabase | None = getattr(_own, "database", None)
+def _database() -> Pool:
+    own: Pool | None = getattr(_own, "database", None)
     return own or database
+
+
+def _patience_seconds(statement_timeout_ms: int) -> float:
+    # One statement may wait until its time is over, and the server has to be given the time to say so.
+    return 2 * statement_timeout_ms / 1000
 
 
 def _connect_parameters(url: str, application_name: str, *, statement_timeout_ms: int) -> dict[str, Any]:
@@ -194,26 +202,3 @@ def _unavailable(error: Exception) -> DatabaseUnavailable:
 
 def _sqlstate(error: Exception) -> str | None:
     return getattr(getattr(error, "orig", None), "pgcode", None)
-
-
-class OwnConnection(PooledPostgresqlDatabase):
-    """A pool of one connection, for one thread, which other threads may break."""
-
-    def __init__(self, parameters: dict[str, Any]) -> None:
-        super().__init__(  # type: ignore[no-untyped-call]
-            **parameters, max_connections=1, timeout=1, autoconnect=False
-        )
-        self._newest: Any = None
-
-    def shut_down(self) -> None:
-        """End whatever its thread waits for on it, as if the server had gone away. For any thread."""
-        newest = self._newest
-        if newest is not None:
-            # It may be closed already.
-            with suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(newest.fileno())) as wire:
-                wire.shutdown(socket.SHUT_RDWR)
-
-    def _connect(self) -> Any:
-        # Kept here, because a pool that asks its connection whether it still works has it in no list meanwhile.
-        self._newest = super()._connect()
-        return self._newest
