@@ -1,0 +1,85 @@
+"""Clients of the API that do what ours are told to: they repeat a request under its key until it is answered."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+from uuid import UUID, uuid4
+
+import httpx
+
+from tests.chaos.harness import NEW_RUN, Api
+from tests.support.waiting import eventually
+
+REPEAT_SECONDS = 0.5
+
+
+class PatientClient:
+    """Creates runs at a steady pace, on a thread of its own, for as long as the block lasts.
+
+    Args:
+        api: returns the API to ask, which may be another one after a while.
+        every: seconds between two runs.
+
+    Attributes:
+        accepted: the runs, and the seconds that each request took which was answered with 201.
+        refused: how many requests were answered otherwise, or not at all.
+    """
+
+    def __init__(self, api: Callable[[], Api], *, every: float) -> None:
+        self.accepted: list[tuple[UUID, float]] = []
+        self.refused = 0
+        self._api = api
+        self._every = every
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="patient-client")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    @property
+    def run_ids(self) -> list[UUID]:
+        """The runs that were accepted."""
+        return [run_id for run_id, _ in self.accepted]
+
+    @property
+    def slowest(self) -> float:
+        """The most seconds that an accepted request took."""
+        return max(seconds for _, seconds in self.accepted)
+
+    def wait_for_another(self, *, seconds: float) -> None:
+        """Wait until one more run is accepted."""
+        so_far = len(self.accepted)
+        eventually(lambda: len(self.accepted) > so_far, "another run is accepted", seconds=seconds)
+
+    def _run(self) -> None:
+        # What was begun is brought to its end: whether a request without an answer took effect is what is asked here.
+        while not self._ended.wait(self._every):
+            key = str(uuid4())
+            while not self._post(key):
+                time.sleep(REPEAT_SECONDS)
+
+    def _post(self, key: str) -> bool:
+        began = time.monotonic()
+        try:
+            answer = self._api().client.post("/runs", json=NEW_RUN, headers={"Idempotency-Key": key})
+        except httpx.HTTPError:
+            self.refused += 1
+            return False
+        if answer.status_code != 201:
+            # 409: the request before this one is still being dealt with.
+            assert answer.status_code in (409, 503), answer.text
+            self.refused += 1
+            return False
+        self.accepted.append((UUID(answer.json()["id"]), time.monotonic() - began))
+        return True

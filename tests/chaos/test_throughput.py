@@ -1,0 +1,87 @@
+"""Something fails for long while there is more to do than can be done: afterwards the old pace is back by itself."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import faults
+from tests.chaos.clients import PatientClient
+from tests.chaos.faults import Fault
+from tests.chaos.ledger import (
+    assert_nothing_lost,
+    counted,
+    create_many,
+    database_now,
+    failures,
+    open_runs,
+    patient,
+    wait_for_all,
+)
+from tests.chaos.pace import seconds_until_back, usual_pace
+from tests.chaos.stack import running_stack
+from tests.fakes.model_server import random_script
+from tests.support.runs import read
+from vm_webapp.errors import ConnectionsTaken
+
+pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("long_form")]
+
+RUNS = 2000
+BACK_WITHIN_SECONDS = 60
+NEXT_ACCEPTED_SECONDS = 30
+
+# Seconds of each.
+FAILURES: dict[Fault, float] = {
+    faults.postgres_restarted: 0,
+    faults.postgres_stopped: 60,
+    faults.postgres_hanging: 60,
+    faults.postgres_slow: 60,
+    faults.sessions_killed: 20,
+    faults.sessions_taken: 20,
+    faults.pools_frozen: 60,
+    faults.runs_locked: 20,
+    faults.redis_stopped: 60,
+    faults.redis_flushed: 60,
+    faults.redis_slow: 60,
+    faults.api_killed: 10,
+}
+USES_POOLS_UP = {faults.postgres_slow, faults.pools_frozen}
+
+
+@pytest.mark.parametrize("fault", FAILURES)
+def test_throughput_comes_back_after_a_long_failure(tmp_path: Path, fault: Fault) -> None:
+    script = random_script(0.2, 2.0, 0.0, seed=7)
+    seconds = FAILURES[fault]
+    with running_stack(tmp_path, script, threads=16, far=fault is faults.postgres_slow) as stack:
+        pids = stack.fleet.pids()
+        created = len(create_many(RUNS))
+        with PatientClient(lambda: stack.api, every=0.5) as client:
+            usual = usual_pace()
+            with fault(stack):
+                time.sleep(seconds)
+            back = database_now()
+            client.wait_for_another(seconds=NEXT_ACCEPTED_SECONDS)
+            took = seconds_until_back(usual, back, within=BACK_WITHIN_SECONDS)
+        assert open_runs() > len(client.accepted), "there was work to do all the time"
+        made = {row["id"] for row in read("SELECT id FROM runs")}
+        assert set(client.run_ids) <= made
+        assert len(made) == created + len(set(client.run_ids)), "no request was done twice"
+        # The rest would take long and show nothing: every stage that was under way has ended by now.
+        patient("DELETE FROM runs WHERE status = 'queued' RETURNING id")
+        left = int(patient("SELECT count(*) AS n FROM runs")[0]["n"])
+        wait_for_all(seconds=120)
+        print(
+            f"{fault.__name__} for {seconds:g} s: {left} runs completed,"
+            f" 95 % of {usual:.1f} stages/s after {took:.0f} s; {len(client.accepted)} requests accepted in"
+            f" {client.slowest * 1000:.0f} ms at most, {client.refused} refused; {counted()}"
+        )
+        assert_nothing_lost(left)
+        assert failures() == []
+        assert counted()["failures"] == 0
+        if fault in USES_POOLS_UP:
+            taken = [worker for worker in stack.fleet.workers if ConnectionsTaken.gist in worker.output()]
+            assert taken, "a worker's pool was used up"
+        assert counted()["rescues"] == 0
+        assert stack.fleet.pids() == pids
