@@ -122,7 +122,7 @@ class ConnectionsTaken(DatabaseUnavailable):
     """No connection of this process came free in time."""
 
     gist = "every database connection of this process is taken"
-    todo = "restart it, and look for statements that hang"
+    todo = "look in pg_stat_activity for statements that take long"
 
 
 class DatabaseRefused(VMError):
