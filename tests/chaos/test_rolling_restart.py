@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+from uuid import UUID
+
 import pytest
 
-from tests.chaos.harness import Fleet
+from tests.chaos.harness import Fleet, every
 from tests.chaos.ledger import assert_nothing_lost, counted, create_many, wait_for_all
 from tests.fakes.model_server import ModelServer, random_script
 from tests.support.processes import Program
@@ -13,30 +16,32 @@ from tests.support.runs import read
 pytestmark = pytest.mark.timeout(600)
 
 
-def replace_oldest(fleet: Fleet, threads: int) -> Program:
-    """Start a new worker and drain the oldest one; return that one when it has ended."""
-    fleet.start_and_wait(threads=threads)
-    leaving = fleet.workers.pop(0)
-    assert leaving.stop(seconds=40) == 0, leaving.output()
-    return leaving
-
-
 def test_a_rolling_restart_costs_nothing(fleet: Fleet, model: ModelServer, full: bool) -> None:
-    threads, replacements, batch = (16, 12, 60) if full else (4, 2, 8)
+    """By the clock: a new worker is started and the oldest one drained, whether or not the one before is gone."""
+    threads, batch = (16, 60) if full else (4, 8)
+    seconds, during = (10.0, 120.0) if full else (3.0, 6.0)
     model.script = random_script(0.2, 2.0, 0.0, seed=7) if full else random_script(0.1, 0.5, 0.0, seed=7)
     fleet.start_and_wait(2, threads=threads)
-    runs = 0
-    for _ in range(replacements):
-        runs += len(create_many(batch))
-        replace_oldest(fleet, threads)
+    leaving: list[Program] = []
+    runs: list[UUID] = []
+
+    def replace_oldest() -> None:
+        runs.extend(create_many(batch))
+        fleet.start(threads=threads)
+        leaving.append(fleet.workers.pop(0))
+        leaving[-1].signal(signal.SIGTERM)
+
+    replacements = every(seconds, during=during, do=replace_oldest)
+    ended = [worker.wait(seconds=40) for worker in leaving]
     wait_for_all(seconds=120)
 
-    assert_nothing_lost(runs)
+    assert ended == [0] * replacements
+    assert_nothing_lost(len(runs))
     counters = counted()
     assert counters["failures"] == counters["rescues"] == 0
     states = read("SELECT state, count(*) AS n FROM worker_heartbeats GROUP BY state")
     assert {row["state"]: row["n"] for row in states} == {"working": 2, "stopped": replacements}
-    print(f"{replacements} workers replaced under load, {runs} runs completed, {counters}")
+    print(f"{replacements} workers replaced in {during:.0f} s under load, {len(runs)} runs completed, {counters}")
 
 
 def test_a_worker_that_may_not_wait_hands_its_stages_back(fleet: Fleet, model: ModelServer) -> None:
