@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from psycopg2.extensions import make_dsn, parse_dsn
 
 from actors import broker
 from api.app import create_app
@@ -21,6 +18,7 @@ from api.threads import Threads
 from tests.api.client import Api, written
 from tests.fakes.tcp_proxy import Proxy
 from tests.support.databases import Databases
+from tests.support.links import link_to_postgres
 from vm_webapp.db.pool import close_pool, open_pool
 from vm_webapp.ops.health import HealthChecker
 from vm_webapp.settings import Settings
@@ -29,7 +27,6 @@ from vm_webapp.workflows.loader import load_catalog
 CATALOG = load_catalog()
 TOKEN = "a-token-of-the-tests"
 MANAGED = Settings(managed=True, api_token=TOKEN)
-SOCKET = ".s.PGSQL.5432"
 
 Serving = Callable[..., AbstractAsyncContextManager[Api]]
 
@@ -107,9 +104,8 @@ async def managed(serving: Serving, database: str) -> AsyncIterator[Api]:
 @pytest.fixture
 def proxy(database_url: str) -> Iterator[Proxy]:
     """A proxy before this test's database, with this process's pool open on it."""
-    real = Path(parse_dsn(database_url)["host"])
-    with tempfile.TemporaryDirectory(prefix="vm-proxy-") as folder, Proxy(Path(folder) / SOCKET, real / SOCKET) as own:
-        open_pool(make_dsn(database_url, host=folder), max_connections=8, application_name="tests")
+    with link_to_postgres(database_url) as (own, far_url):
+        open_pool(far_url, max_connections=8, application_name="tests")
         yield own
         close_pool()
 

@@ -10,12 +10,12 @@ import pytest
 
 from actors import broker
 from tests.api.client import NEW_RUN, Api, until, written
-from tests.api.conftest import SOCKET
 from tests.fakes.tcp_proxy import Proxy
+from tests.support.links import LINKS, POSTGRES_SOCKET
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, write_heartbeat
 
-INTERNAL = (SOCKET, "vm-proxy-", "postgres", "connection to server", "psycopg2", "VM_DB_URL")
+INTERNAL = (POSTGRES_SOCKET, LINKS, "postgres", "connection to server", "psycopg2", "VM_DB_URL")
 
 
 def unavailable_paths() -> list[str]:

@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from urllib.parse import quote, unquote, urlsplit
-
-from psycopg2.extensions import parse_dsn
 
 from tests.chaos.harness import Fleet, OwnServer, own_postgres, own_redis
 from tests.fakes.model_server import ModelServer, Script
 from tests.fakes.tcp_proxy import Proxy
+from tests.support.links import link_to_postgres, link_to_redis
 from tests.support.waiting import eventually
-
-POSTGRES_SOCKET = ".s.PGSQL.5432"
-REDIS_SOCKET = "redis.sock"
 
 
 class Stack:
@@ -56,32 +50,14 @@ def running_stack(
         far: whether the database is reached through its link. That costs the test's process time.
     """
     with (
-        TemporaryDirectory(prefix="vm-links-") as links,
         own_postgres() as postgres,
         own_redis() as redis,
+        link_to_postgres(postgres.url) as (postgres_link, far_url),
+        link_to_redis(redis.url) as (redis_link, redis_url),
         ModelServer(script) as model,
-        _link_to_postgres(postgres, links) as postgres_link,
-        _link_to_redis(redis, links) as redis_link,
-        Fleet(
-            folder,
-            _through(postgres, links) if far else postgres.url,
-            f"unix://{quote(str(Path(links) / REDIS_SOCKET))}?db=0",
-            model,
-        ) as fleet,
+        Fleet(folder, far_url if far else postgres.url, redis_url, model) as fleet,
     ):
         fleet.start(workers, threads=threads, poll_ms=poll_ms)
         stack = Stack(postgres, postgres_link, redis, redis_link, fleet)
         eventually(lambda: stack.api.says_redis_is("ok"), "ready", seconds=40)
         yield stack
-
-
-def _link_to_postgres(server: OwnServer, links: str) -> Proxy:
-    return Proxy(Path(links) / POSTGRES_SOCKET, Path(parse_dsn(server.url)["host"]) / POSTGRES_SOCKET)
-
-
-def _link_to_redis(server: OwnServer, links: str) -> Proxy:
-    return Proxy(Path(links) / REDIS_SOCKET, Path(unquote(urlsplit(server.url).path)))
-
-
-def _through(server: OwnServer, links: str) -> str:
-    return server.url.replace(quote(parse_dsn(server.url)["host"], safe=""), quote(links, safe=""))

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 import psycopg2
 import pytest
-from psycopg2.extensions import parse_dsn
 
 from tests.chaos.harness import Api, Fleet, OwnServer, own_redis
 from tests.fakes.tcp_proxy import Proxy
 from tests.ops.disorder import change, migrate_ahead
 from tests.ops.journal import Journal
 from tests.support.databases import Databases
+from tests.support.links import link_to_postgres
 from tests.support.processes import Program
 from tests.support.runs import create
 from vm_webapp.db.pool import transaction
@@ -28,7 +26,6 @@ from vm_webapp.db.pool import transaction
 pytestmark = pytest.mark.timeout(300)
 
 IN_TIME_SECONDS = 10.0
-SOCKET = ".s.PGSQL.5432"
 
 # A worker in which one of Dramatiq's threads dies when it is told to.
 DEAFENED_ON_SIGUSR1 = """
@@ -74,13 +71,11 @@ class Deployment:
 @pytest.fixture
 def deployment(database: str, databases: Databases, tmp_path: Path) -> Iterator[Deployment]:
     """A deployment that works."""
-    real = parse_dsn(database)["host"]
     with (
-        tempfile.TemporaryDirectory(prefix="vm-proxy-") as folder,
-        Proxy(Path(folder) / SOCKET, Path(real) / SOCKET) as proxy,
+        link_to_postgres(database) as (proxy, far_url),
         own_redis() as redis,
         Fleet(tmp_path / "worker", database, redis.url, None) as fleet,
-        Fleet(tmp_path / "api", _through(database, real, folder), redis.url, None) as apis,
+        Fleet(tmp_path / "api", far_url, redis.url, None) as apis,
     ):
         api = apis.start_api()
         (worker,) = fleet.start_and_wait()
@@ -88,13 +83,6 @@ def deployment(database: str, databases: Databases, tmp_path: Path) -> Iterator[
         other = databases.take()
         yield Deployment(api, proxy, redis, fleet, worker, env, tmp_path, databases.url(other))
     databases.give_back(other)
-
-
-def _through(url: str, real: str, folder: str) -> str:
-    for spelled in (real, quote(real, safe="")):
-        if spelled in url:
-            return url.replace(spelled, folder)
-    raise AssertionError("the URL names the socket's folder")
 
 
 @contextmanager
