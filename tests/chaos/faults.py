@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 
@@ -13,12 +12,12 @@ import redis
 
 from tests.chaos.harness import OwnServer
 from tests.chaos.stack import Stack
-from tests.support.processes import child_pids
+from tests.support.processes import child_pids, frozen
 
 Fault = Callable[[Stack], AbstractContextManager[None]]
 
 OUR_SESSIONS = "FROM pg_stat_activity WHERE application_name LIKE 'vm-webapp%'"
-# The pools' own: what renews leases has another connection, and readiness a thread that is not asked here.
+# The pools' own: what renews leases has another connection.
 POOLED_SESSIONS = "FROM pg_stat_activity WHERE application_name ~ '^vm-webapp (worker|api)'"
 # Each way. A transaction is about ten answers, and a hint may take a tenth of a second.
 POSTGRES_SLOW_SECONDS = 0.15
@@ -54,43 +53,29 @@ def postgres_hanging(stack: Stack) -> Iterator[None]:
 @contextmanager
 def sessions_killed(stack: Stack) -> Iterator[None]:
     """Every session of the product is ended, four times a second."""
-    ended = threading.Event()
+    with session(stack.postgres) as admin:
 
-    def kill_again_and_again() -> None:
-        with session(stack.postgres) as admin:
-            while not ended.wait(0.25):
-                admin.execute(f"SELECT pg_terminate_backend(pid) {OUR_SESSIONS}")
+        def kill() -> None:
+            admin.execute(f"SELECT pg_terminate_backend(pid) {OUR_SESSIONS}")
 
-    killer = threading.Thread(target=kill_again_and_again)
-    killer.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        killer.join()
+        with meanwhile(kill, every=0.25):
+            yield
 
 
 @contextmanager
 def sessions_taken(stack: Stack) -> Iterator[None]:
     """Somebody else has every session that the server has."""
-    ended = threading.Event()
+    with session(stack.postgres) as admin, ExitStack() as taken:
 
-    def take_again_and_again() -> None:
-        with session(stack.postgres) as admin, ExitStack() as taken:
-            while not ended.wait(0.01):
-                try:
-                    taken.enter_context(closing(psycopg2.connect(stack.postgres.url, application_name="greedy")))
-                except psycopg2.OperationalError:
-                    admin.execute(f"SELECT pg_terminate_backend(pid) {OUR_SESSIONS}")
-                    ended.wait(0.05)
+        def take() -> None:
+            try:
+                taken.enter_context(closing(psycopg2.connect(stack.postgres.url, application_name="greedy")))
+            except psycopg2.OperationalError:
+                admin.execute(f"SELECT pg_terminate_backend(pid) {OUR_SESSIONS}")
+                time.sleep(0.05)
 
-    taker = threading.Thread(target=take_again_and_again)
-    taker.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        taker.join()
+        with meanwhile(take, every=0.01):
+            yield
 
 
 @contextmanager
@@ -177,20 +162,8 @@ def redis_full(stack: Stack) -> Iterator[None]:
 @contextmanager
 def redis_flushed(stack: Stack) -> Iterator[None]:
     """Everything in it is thrown away, ten times a second."""
-    ended = threading.Event()
-
-    def flush_again_and_again() -> None:
-        with client_of(stack.redis) as client:
-            while not ended.wait(0.1):
-                client.flushall()
-
-    flusher = threading.Thread(target=flush_again_and_again)
-    flusher.start()
-    try:
+    with client_of(stack.redis) as client, meanwhile(client.flushall, every=0.1):
         yield
-    finally:
-        ended.set()
-        flusher.join()
 
 
 @contextmanager
@@ -204,15 +177,21 @@ def api_killed(stack: Stack) -> Iterator[None]:
 
 
 @contextmanager
-def frozen(pids: list[int]) -> Iterator[None]:
-    """Stop processes where they are."""
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+def meanwhile(do: Callable[[], object], *, every: float) -> Iterator[None]:
+    """Do something again and again on a thread of its own, with so many seconds between."""
+    ended = threading.Event()
+
+    def do_again_and_again() -> None:
+        while not ended.wait(every):
+            do()
+
+    thread = threading.Thread(target=do_again_and_again)
+    thread.start()
     try:
         yield
     finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+        ended.set()
+        thread.join()
 
 
 @contextmanager

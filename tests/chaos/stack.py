@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos.harness import Fleet, OwnServer, own_postgres, own_redis
+from tests.chaos.harness import Api, Fleet, OwnServer, own_postgres, own_redis
 from tests.fakes.model_server import ModelServer, Script
 from tests.fakes.tcp_proxy import Proxy
 from tests.support.links import link_to_postgres, link_to_redis
 from tests.support.waiting import eventually
 
 
+@dataclass
 class Stack:
     """An API, workers, PostgreSQL and Redis.
 
@@ -23,15 +25,12 @@ class Stack:
         api: the API that is asked at the moment.
     """
 
-    def __init__(
-        self, postgres: OwnServer, postgres_link: Proxy, redis: OwnServer, redis_link: Proxy, fleet: Fleet
-    ) -> None:
-        self.postgres = postgres
-        self.postgres_link = postgres_link
-        self.redis = redis
-        self.redis_link = redis_link
-        self.fleet = fleet
-        self.api = fleet.start_api()
+    postgres: OwnServer
+    postgres_link: Proxy
+    redis: OwnServer
+    redis_link: Proxy
+    fleet: Fleet
+    api: Api
 
     def replace_api(self) -> None:
         """Start another API."""
@@ -58,6 +57,6 @@ def running_stack(
         Fleet(folder, far_url if far else postgres.url, redis_url, model) as fleet,
     ):
         fleet.start(workers, threads=threads, poll_ms=poll_ms)
-        stack = Stack(postgres, postgres_link, redis, redis_link, fleet)
+        stack = Stack(postgres, postgres_link, redis, redis_link, fleet, fleet.start_api())
         eventually(lambda: stack.api.says_redis_is("ok"), "ready", seconds=40)
         yield stack

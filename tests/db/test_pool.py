@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import psycopg2
 import pytest
 
 from tests.support.databases import url_of
+from tests.support.processes import frozen
 from tests.support.waiting import eventually
 from vm_webapp.db import pool
 from vm_webapp.db.connections import LOOK_SECONDS, watch
@@ -282,16 +281,6 @@ def test_a_url_that_makes_no_sense_is_refused_without_showing_it(url: str) -> No
     assert refused.value.__suppress_context__
 
 
-@contextmanager
-def frozen(backend: int) -> Iterator[None]:
-    """A server process that keeps its connection and never answers."""
-    os.kill(backend, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(backend, signal.SIGCONT)
-
-
 def taken_backend() -> int:
     with transaction():
         return backend_pid()
@@ -300,7 +289,7 @@ def taken_backend() -> int:
 def test_a_server_process_that_freezes_holds_up_who_waits_for_it_and_nobody_else(two: str) -> None:
     """Its thread sees an error when its patience is over, and the place in the pool is free again."""
     watch(database, patience_seconds=2.0)
-    with frozen(taken_backend()), ThreadPoolExecutor(2) as threads:
+    with frozen([taken_backend()]), ThreadPoolExecutor(2) as threads:
         unlucky = threads.submit(taken_backend)
         eventually(lambda: not database._connections, "a thread has taken the frozen connection")
         began = time.monotonic()
@@ -313,7 +302,7 @@ def test_a_server_process_that_freezes_holds_up_who_waits_for_it_and_nobody_else
 
 def test_an_own_connection_that_hangs_is_broken_before_a_lease_ends(two: str) -> None:
     with own_connection(two, application_name="own", statement_timeout_ms=500):
-        with frozen(taken_backend()), pytest.raises(DatabaseUnavailable):
+        with frozen([taken_backend()]), pytest.raises(DatabaseUnavailable):
             taken_backend()
         assert in_transaction()
 

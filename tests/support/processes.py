@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -83,6 +83,19 @@ def program(*arguments: str, env: Mapping[str, str], folder: Path, build: Path =
         if running.process.poll() is None:
             running.process.send_signal(signal.SIGCONT)
             running.kill()
+
+
+@contextmanager
+def frozen(pids: Iterable[int]) -> Iterator[None]:
+    """Stop processes where they are for the block: they keep what they have, and do not answer."""
+    stopped = list(pids)
+    for pid in stopped:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
 
 
 def child_pids(pid: int) -> list[int]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
 from actors.watchdog import DEAD_LOOKS, Watchdog
+from tests.support.processes import frozen
 from tests.support.runs import read
 from tests.support.waiting import eventually
 from tests.worker.conftest import MakePulse
@@ -47,12 +45,9 @@ def test_a_server_process_that_freezes_costs_a_pulse_its_connection_and_no_more(
     try:
         eventually(lambda: read(last_tick)[0]["at"], "a heartbeat")
         (found,) = eventually(lambda: read(idle), "the pulse's connection")
-        os.kill(found["pid"], signal.SIGSTOP)
-        try:
+        with frozen([found["pid"]]):
             before = read(last_tick)[0]["at"]
             eventually(lambda: read(last_tick)[0]["at"] > before, "a heartbeat over another connection", seconds=15)
-        finally:
-            os.kill(found["pid"], signal.SIGCONT)
     finally:
         pulse.stop()
     assert not pulse.deaf
