@@ -134,8 +134,8 @@ def test_a_pool_whose_connections_are_all_taken_has_a_reason_of_its_own(
     holder.start()
     try:
         assert taken.wait(5)
-        why = "every database connection of this process is taken: look in pg_stat_activity for statements that take long"
-        assert why in reason(check())
+        why = "process is taken: look in pg_stat_activity for statements that take long"
+        assert f"every database connection of this {why}" in reason(check())
     finally:
         over.set()
         holder.join()
