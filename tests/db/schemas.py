@@ -10,7 +10,7 @@ from typing import Any
 import psycopg2
 
 from vm_webapp.db.bundle import MIGRATIONS, Bundle, MigrationFiles, own_bundle
-from vm_webapp.local.postgres import _find_programs
+from vm_webapp.local.postgres import find_programs
 
 FURTHER = "0900_further"
 NOTES = "CREATE TABLE notes (run_id uuid REFERENCES runs ON DELETE CASCADE, text text NOT NULL);"
@@ -71,7 +71,7 @@ def empty(url: str) -> str:
 def dump(url: str) -> str:
     """Return the schema as pg_dump writes it."""
     done = subprocess.run(
-        [_find_programs() / "pg_dump", "--schema-only", "--no-owner", url], capture_output=True, text=True, check=True
+        [find_programs() / "pg_dump", "--schema-only", "--no-owner", url], capture_output=True, text=True, check=True
     )
     return "\n".join(line for line in done.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
 

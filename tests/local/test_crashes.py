@@ -12,7 +12,8 @@ import pytest
 
 from tests.local.conftest import OtherProcess, ask, kill, lives
 from vm_webapp.local import start_local_servers
-from vm_webapp.local.postgres import EmbeddedPostgres, _user_to_run_as
+from vm_webapp.local.account import servers_user
+from vm_webapp.local.postgres import EmbeddedPostgres
 from vm_webapp.local.sockets import socket_folder
 
 Other = Callable[..., OtherProcess]
@@ -21,7 +22,7 @@ Other = Callable[..., OtherProcess]
 @pytest.fixture
 def stranger() -> Iterator[int]:
     """A living process of the user that PostgreSQL runs as, which is not PostgreSQL."""
-    user = _user_to_run_as()
+    user = servers_user()
     process = subprocess.Popen(["sleep", "60"], user=user.pw_uid if user else None)
     yield process.pid
     process.kill()
@@ -70,7 +71,7 @@ def test_a_killed_redis_is_started_again_at_the_same_address(workspace: Path) ->
 
 
 def test_leftovers_that_name_a_living_stranger_do_not_block_the_start(workspace: Path, stranger: int) -> None:
-    user = _user_to_run_as()
+    user = servers_user()
     data = workspace / "servers" / "postgres"
     sockets = socket_folder(data, owner=user.pw_uid if user else os.geteuid())
     text = f"{stranger}\n{data}\n{int(time.time())}\n5432\n{sockets}\n*\n 1 1\nready   \n"

@@ -15,7 +15,7 @@ import pytest
 from tests.local.conftest import USER, OtherProcess, ask, copy_workspace
 from vm_webapp.errors import ConfigurationError
 from vm_webapp.local import start_local_servers
-from vm_webapp.local.postgres import _find_programs
+from vm_webapp.local.postgres import find_programs
 
 # Python itself may be installed where only root may read, so the process becomes the user after its imports.
 AS_NOBODY = f"""
@@ -37,7 +37,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become ano
 
 def run_as_nobody(root: Path) -> subprocess.CompletedProcess[str]:
     """Use the servers of a workspace for a moment as an ordinary user."""
-    programs = _find_programs()
+    programs = find_programs()
     if not all(path.stat().st_mode & 0o001 for path in (programs, *programs.parents)):
         pytest.skip(f"an ordinary user cannot reach the programs in {programs}")
     return subprocess.run(

