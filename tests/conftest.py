@@ -17,10 +17,11 @@ from vm_webapp.local import LocalServers, find_redis_server, start_local_servers
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add ``--full``."""
+    """Add ``--full`` and ``--record``."""
     parser.addoption(
         "--full", action="store_true", help="run the chaos tests at full size: an hour instead of a minute"
     )
+    parser.addoption("--record", action="store_true", help="record anew what tests/recorded/ compares to the letter")
 
 
 def pytest_configure() -> None:
@@ -39,6 +40,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def full(request: pytest.FixtureRequest) -> bool:
     """Whether tests that have a long form should take it."""
     return bool(request.config.getoption("--full"))
+
+
+@pytest.fixture(scope="session")
+def record(request: pytest.FixtureRequest) -> bool:
+    """Whether recordings are made anew instead of being compared."""
+    return bool(request.config.getoption("--record"))
 
 
 @pytest.fixture(scope="session")

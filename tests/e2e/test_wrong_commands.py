@@ -1,0 +1,105 @@
+"""Wrong commands end with the exit code and the words that they have always ended with."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.recorded.record import check
+from tests.support.commands import command
+from tests.support.deployment import managed_environment
+
+CHOICES = re.compile(r" \(choose from [^)]*\)")  # quoted or not, by the version of Python
+NOWHERE = "http://127.0.0.1:1"
+ID = "01a20c66-c2a9-70b2-9d9f-0558575aa31b"
+
+# Nothing of these is begun, whatever the environment says.
+USAGE: tuple[tuple[str, ...], ...] = (
+    (),
+    ("nonsense",),
+    ("serve", "--port", "70000"),
+    ("serve", "--nonsense"),
+    ("worker", "--poll-interval-ms", "0"),
+    ("worker", "--threads", "x"),
+    ("run",),
+    ("run", "x", "--resume", ID),
+    ("run", "x", "--base-url", "nonsense"),
+    ("migrate", "sideways"),
+    ("migrate", "down"),
+    ("migrate", "down", "--steps", "0"),
+    ("migrate", "export"),
+    ("smoke",),
+    ("smoke", "--base-url", "http://["),
+    ("smoke", "--base-url", NOWHERE, "--wait", "-1"),
+    ("queue", "sideways"),
+    ("queue", "cancel", "--status", "completed"),
+    ("queue", "retry", "--status", "queued"),
+    ("queue", "resume-provider"),
+    ("queue", "cancel", "--older-than", "7"),
+    ("keys",),
+    ("keys", "create"),
+    ("keys", "create", "x", "--lasts", "0d"),
+    ("purge",),
+    ("purge", "--older-than", "90"),
+)
+# These are refused with the environment of a managed service, on a database that answers.
+MANAGED: tuple[tuple[str, ...], ...] = (
+    ("queue", "cancel"),
+    ("queue", "retry"),
+    ("queue", "cancel", "--workflow", "nothing"),
+    ("queue", "resume-provider", "nothing"),
+    ("keys", "revoke", "nothing"),
+    ("migrate", "down", "--to", "nothing", "--yes"),
+    ("migrate", "down", "--steps", "99", "--yes"),
+    ("run", "x", "--workflow", "nothing"),
+    ("run", "--resume", "nonsense", "--base-url", NOWHERE),
+    ("run", "x", "--base-url", NOWHERE),
+    ("queue", "--base-url", NOWHERE),
+    ("smoke", "--base-url", NOWHERE, "--wait", "0"),
+)
+ENVIRONMENTS: tuple[dict[str, str], ...] = (
+    {"VM_ENABLE_MANAGED_MODE": "true"},
+    {"VM_ENABLE_MANAGED_MODE": "perhaps"},
+    {"APP_ENV": "production"},
+    {"APP_ENV": "nowhere"},
+    {"PORT": "eight"},
+    {"VM_WORKER_THREADS": "0"},
+    {"VM_DRAIN_SECONDS": "-1"},
+    {"VM_LLM_MAX_CONCURRENCY": "x"},
+    {"VM_DB_URL": "mysql://user:hidden@host/x"},
+    {"VM_REDIS_URL": "http://user:hidden@host"},
+    {"KIMI_BASE_URL": "nonsense"},
+    {"KIMI_API_KEY": "two words"},
+    {"VM_API_TOKEN": "two words"},
+    {"VM_PURGE_OLDER_THAN": "90"},
+    {"LOG_LEVEL": "LOUD"},
+)
+
+
+def test_wrong_usage_ends_as_before(capsys: pytest.CaptureFixture[str], record: bool) -> None:
+    said = {" ".join(arguments): command(capsys, {}, *arguments)._asdict() for arguments in USAGE}
+    for told in said.values():
+        told["errors"] = CHOICES.sub("", told["errors"])
+    check("wrong_usage", said, anew=record)
+
+
+def test_wrong_commands_end_as_before(
+    capsys: pytest.CaptureFixture[str], database: str, redis_url: str, tmp_path: Path, record: bool
+) -> None:
+    env = managed_environment(database, redis_url, tmp_path)
+    said = {" ".join(arguments): command(capsys, env, *arguments)._asdict() for arguments in MANAGED}
+    check("wrong_commands", said, anew=record)
+
+
+def test_wrong_environments_end_as_before(capsys: pytest.CaptureFixture[str], tmp_path: Path, record: bool) -> None:
+    said = {
+        " ".join((command_name, *(f"{name}={value}" for name, value in env.items()))): command(
+            capsys, {"VM_WORKSPACE_ROOT": str(tmp_path / "workspace")} | env, command_name
+        )._asdict()
+        for command_name in ("serve", "worker", "migrate")
+        for env in ENVIRONMENTS
+    }
+    assert not (tmp_path / "workspace").exists()
+    check("wrong_environments", said, anew=record)
