@@ -18,9 +18,9 @@ from actors.feed import FeedingConsumer
 from actors.hints import HintQueue
 from actors.sender import Sender
 from actors.service import WorkerService
+from vm_webapp.execution.progress import StageProgress
 from vm_webapp.redis_client import quick_client
 from vm_webapp.runs import wake
-from vm_webapp.runs.progress import StageProgress
 from vm_webapp.runs.wake import channel_of
 
 NAMESPACE = "vm"

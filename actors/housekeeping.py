@@ -6,10 +6,10 @@ import threading
 from datetime import timedelta
 
 from vm_webapp.access.keys import purge_dead_keys
+from vm_webapp.execution.mirror import ArtifactMirror
+from vm_webapp.fleet.heartbeats import purge_stopped_workers
 from vm_webapp.idempotency import PURGE_BATCH, purge_expired_keys
 from vm_webapp.ops.retention import BATCH, purge_batch
-from vm_webapp.runs.heartbeat import purge_stopped_workers
-from vm_webapp.runs.mirror import ArtifactMirror
 
 HOUR, DAY = 3600.0, 86_400.0
 TRY_AGAIN_SECONDS = 60.0

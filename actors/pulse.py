@@ -18,10 +18,10 @@ from actors.watchdog import Watchdog
 from vm_webapp.db.pool import own_connection
 from vm_webapp.db.sessions import name_session
 from vm_webapp.errors import DatabaseUnavailable
-from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, WorkerState, write_heartbeat
+from vm_webapp.execution.stage_runner import StageRunner
+from vm_webapp.fleet.heartbeats import Beat, WorkerIdentity, WorkerState, write_heartbeat
+from vm_webapp.fleet.presence import Presence
 from vm_webapp.runs.lifecycle import rescue_expired_leases
-from vm_webapp.runs.presence import Presence
-from vm_webapp.runs.stage_runner import StageRunner
 from vm_webapp.runs.states import LEASE_SECONDS
 
 log = logging.getLogger(__name__)

@@ -19,17 +19,17 @@ from vm_webapp.db import migrate
 from vm_webapp.db.pool import close_pool, open_pool
 from vm_webapp.db.sessions import name_session
 from vm_webapp.errors import DatabaseUnavailable, VMError
+from vm_webapp.execution.leases import HeldLeases
+from vm_webapp.execution.mirror import ArtifactMirror
+from vm_webapp.execution.stage_runner import StageRunner
+from vm_webapp.fleet.heartbeats import FRESH_SECONDS, Beat, WorkerIdentity, write_heartbeat
+from vm_webapp.fleet.presence import Presence
 from vm_webapp.llm.calls import CallLoop
 from vm_webapp.llm.choice import choose_provider
 from vm_webapp.llm.template import TemplateProvider
 from vm_webapp.local import start_local_servers
 from vm_webapp.redis_client import quick_client
-from vm_webapp.runs.heartbeat import FRESH_SECONDS, Beat, WorkerIdentity, write_heartbeat
-from vm_webapp.runs.leases import HeldLeases
 from vm_webapp.runs.lifecycle import Claimant
-from vm_webapp.runs.mirror import ArtifactMirror
-from vm_webapp.runs.presence import Presence
-from vm_webapp.runs.stage_runner import StageRunner
 from vm_webapp.settings import Settings
 
 if TYPE_CHECKING:

@@ -16,12 +16,12 @@ from tests.api.conftest import Serving
 from tests.api.streams import Message, open_stream
 from tests.support.runs import read
 from vm_webapp.db.pool import transaction
+from vm_webapp.execution.progress import StageProgress
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.events import NewEvent, append_events
 from vm_webapp.runs.lifecycle import Claim, Claimant
 from vm_webapp.runs.lifecycle.steps import lock_run
-from vm_webapp.runs.progress import StageProgress
 from vm_webapp.runs.states import Failure
 
 WORKER = Claimant(uuid4(), "kimi")

@@ -11,7 +11,7 @@ from tests.api.conftest import TOKEN
 from vm_webapp import __version__
 from vm_webapp.db.bundle import bundled_ids
 from vm_webapp.db.pool import execute, transaction
-from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, write_heartbeat
+from vm_webapp.fleet.heartbeats import Beat, WorkerIdentity, write_heartbeat
 
 HOST = "worker-17.internal"
 PID = 987_654

@@ -10,8 +10,8 @@ import pytest
 from tests.api.client import Api
 from tests.support.runs import create, read
 from vm_webapp.db.pool import execute, transaction
+from vm_webapp.fleet.heartbeats import Beat, WorkerIdentity, write_heartbeat
 from vm_webapp.ops import bulk
-from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, write_heartbeat
 
 RUN_STATUS = "SELECT status FROM runs ORDER BY id"
 

@@ -13,7 +13,7 @@ from tests.api.client import NEW_RUN, Api, until, written
 from tests.fakes.tcp_proxy import Proxy
 from tests.support.links import LINKS, POSTGRES_SOCKET
 from vm_webapp.db.pool import execute, transaction
-from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, write_heartbeat
+from vm_webapp.fleet.heartbeats import Beat, WorkerIdentity, write_heartbeat
 
 INTERNAL = (POSTGRES_SOCKET, LINKS, "postgres", "connection to server", "psycopg2", "VM_DB_URL")
 

@@ -10,8 +10,8 @@ import pytest
 from tests.api.client import Api
 from tests.support.runs import read
 from vm_webapp.db.pool import database, execute, transaction
+from vm_webapp.fleet.heartbeats import Beat, WorkerIdentity, write_heartbeat
 from vm_webapp.runs import lifecycle
-from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, write_heartbeat
 from vm_webapp.runs.lifecycle import Claimant
 from vm_webapp.runs.states import Failure
 

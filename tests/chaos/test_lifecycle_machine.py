@@ -15,9 +15,9 @@ from tests.chaos.lifecycle_model import ModelRun, ModelStage
 from tests.db.timeline import TABLES
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.errors import Conflict, NotFound
+from vm_webapp.execution.leases import renew_leases
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle, providers
-from vm_webapp.runs.leases import renew_leases
 from vm_webapp.runs.lifecycle import Claim, Claimant, DraftChanged
 from vm_webapp.runs.states import Failure
 

@@ -10,8 +10,8 @@ import psycopg2
 import pytest
 
 from tests.db.stages import create_stages, expire_leases, read
+from vm_webapp.execution.leases import HeldLeases, renew_leases
 from vm_webapp.runs import lifecycle
-from vm_webapp.runs.leases import HeldLeases, renew_leases
 from vm_webapp.runs.lifecycle import Claim, Claimant
 
 pytestmark = pytest.mark.usefixtures("database")

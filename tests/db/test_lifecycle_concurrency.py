@@ -21,10 +21,10 @@ from tests.db.timeline import KEEP_SNAPSHOTS, OUT_OF_ORDER, replay_run
 from tests.support.waiting import eventually
 from vm_webapp.db.pool import close_pool, execute, json, transaction
 from vm_webapp.errors import Conflict
+from vm_webapp.execution.leases import renew_leases
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.events import NewEvent, append_events
-from vm_webapp.runs.leases import renew_leases
 from vm_webapp.runs.lifecycle import Claim, Claimant, NewRun
 from vm_webapp.runs.states import Failure
 from vm_webapp.workflows.loader import load_catalog

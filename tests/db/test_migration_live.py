@@ -14,7 +14,7 @@ from vm_webapp.db.bundle import MigrationFiles, own_bundle
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.db.sessions import name_session
 from vm_webapp.errors import Conflict
-from vm_webapp.runs.heartbeat import FRESH_SECONDS, Beat, WorkerIdentity, WorkerState, write_heartbeat
+from vm_webapp.fleet.heartbeats import FRESH_SECONDS, Beat, WorkerIdentity, WorkerState, write_heartbeat
 
 NEWEST = own_bundle().ids[-1]
 

@@ -25,7 +25,7 @@ from vm_webapp.db import bundle, migrate
 from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
 from vm_webapp.db.migrate.session import advisory_lock
 from vm_webapp.errors import ConfigurationError, Conflict, InvalidInput, NotFound, VMError
-from vm_webapp.runs.heartbeat import FRESH_SECONDS, WorkerIdentity
+from vm_webapp.fleet.heartbeats import FRESH_SECONDS, WorkerIdentity
 
 NEWEST = own_bundle().ids[-1]
 OLDEST_BUILD = build_up_to("0001_runs_and_stages")

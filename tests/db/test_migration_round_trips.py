@@ -11,9 +11,9 @@ from tests.db.schemas import FURTHER, dump, empty, further, later_build, run_sql
 from tests.support.runs import create
 from vm_webapp.db import migrate
 from vm_webapp.db.bundle import Bundle, own_bundle
+from vm_webapp.fleet.heartbeats import Beat, WorkerIdentity, write_heartbeat
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle
-from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, write_heartbeat
 from vm_webapp.runs.lifecycle import Claimant
 
 BACK = "ALTER TABLE brands ADD COLUMN voice text NOT NULL DEFAULT '{}';"

@@ -11,10 +11,10 @@ from tests.support.runs import create
 from vm_webapp.db import migrate
 from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
 from vm_webapp.db.migrate.status import Applied
+from vm_webapp.fleet.heartbeats import Beat, WorkerIdentity, write_heartbeat
 from vm_webapp.llm.base import Completion
 from vm_webapp.ops.health import HealthChecker
 from vm_webapp.runs import lifecycle, queries
-from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, write_heartbeat
 from vm_webapp.runs.lifecycle import Claim, Claimant, CreatedRun
 from vm_webapp.settings import Settings
 

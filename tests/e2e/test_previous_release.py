@@ -18,7 +18,7 @@ from tests.support.processes import ROOT, Program, program
 from tests.support.waiting import eventually
 from vm_webapp.db import migrate
 from vm_webapp.db.bundle import own_bundle, read_bundle
-from vm_webapp.runs.heartbeat import FRESH_SECONDS
+from vm_webapp.fleet.heartbeats import FRESH_SECONDS
 
 TOKEN = "a-token-of-the-tests"
 RUN = {"workflow": "content_calendar", "request": "a calendar"}

@@ -8,7 +8,7 @@ from uuid import uuid4
 from tests.support.runs import create
 from vm_webapp import __version__
 from vm_webapp.db.pool import close_pool, execute, open_pool, transaction
-from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, WorkerState, write_heartbeat
+from vm_webapp.fleet.heartbeats import Beat, WorkerIdentity, WorkerState, write_heartbeat
 from vm_webapp.runs.lifecycle import CreatedRun
 
 SLOTS = 4

@@ -18,11 +18,11 @@ from vm_webapp import __version__
 from vm_webapp.db.bundle import bundled_ids
 from vm_webapp.db.pool import json
 from vm_webapp.db.sessions import name_session
+from vm_webapp.fleet.presence import Presence
 from vm_webapp.ops import queue_control
 from vm_webapp.ops.doctor import Check
 from vm_webapp.ops.doctor.server import judge_clock, judge_connections
 from vm_webapp.redis_client import quick_client
-from vm_webapp.runs.presence import Presence
 
 pytestmark = pytest.mark.usefixtures("database")
 

@@ -9,10 +9,10 @@ import pytest
 from tests.support.runs import create, read
 from vm_webapp.db.pool import execute, json, transaction
 from vm_webapp.errors import NotFound
+from vm_webapp.fleet.heartbeats import Beat, WorkerIdentity, WorkerState, write_heartbeat
 from vm_webapp.ops import queue_control
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.due import find_due
-from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, WorkerState, write_heartbeat
 from vm_webapp.runs.lifecycle import Claimant
 
 pytestmark = pytest.mark.usefixtures("database")

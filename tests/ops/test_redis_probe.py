@@ -11,10 +11,10 @@ import redis
 from tests.ops.disorder import beat
 from tests.ops.readiness import Clock, checker
 from tests.support.resolver import hanging_resolver
+from vm_webapp.fleet.presence import Presence
 from vm_webapp.ops.redis_probe import WAIT_SECONDS, RedisProbe
 from vm_webapp.ops.watch import STALE_SECONDS
 from vm_webapp.redis_client import quick_client
-from vm_webapp.runs.presence import Presence
 
 
 @pytest.mark.usefixtures("database")

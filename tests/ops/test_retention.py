@@ -18,11 +18,11 @@ from tests.support.waiting import eventually
 from vm_webapp import idempotency
 from vm_webapp.access.keys import create_key, revoke_key
 from vm_webapp.errors import ConfigurationError, DatabaseUnavailable
+from vm_webapp.execution.mirror import ArtifactMirror
+from vm_webapp.fleet.heartbeats import Beat, WorkerIdentity, write_heartbeat
 from vm_webapp.ops import retention
 from vm_webapp.ops.retention import BATCH
 from vm_webapp.runs import lifecycle
-from vm_webapp.runs.heartbeat import Beat, WorkerIdentity, write_heartbeat
-from vm_webapp.runs.mirror import ArtifactMirror
 from vm_webapp.settings import read_settings
 
 pytestmark = pytest.mark.usefixtures("database")

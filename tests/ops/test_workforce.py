@@ -10,14 +10,14 @@ import pytest
 from tests.ops.disorder import SLOTS, beat, change, leave_work_waiting
 from tests.ops.readiness import Clock, check, checker, reason
 from tests.support.runs import create
+from vm_webapp.fleet.heartbeats import FRESH_SECONDS, Beat, WorkerIdentity, WorkerState, write_heartbeat
+from vm_webapp.fleet.presence import Presence
 from vm_webapp.ops import watch
 from vm_webapp.ops.health import Health
 from vm_webapp.ops.workforce import CONFIRM_SECONDS, HANDOVER_SECONDS, UNCLAIMED_SECONDS
 from vm_webapp.redis_client import quick_client
 from vm_webapp.runs import lifecycle
-from vm_webapp.runs.heartbeat import FRESH_SECONDS, Beat, WorkerIdentity, WorkerState, write_heartbeat
 from vm_webapp.runs.lifecycle import Claimant
-from vm_webapp.runs.presence import Presence
 
 pytestmark = pytest.mark.usefixtures("database")
 

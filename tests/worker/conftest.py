@@ -14,15 +14,15 @@ from dramatiq import Worker
 from actors import broker
 from actors.pulse import Pulse
 from tests.support.waiting import eventually
+from vm_webapp.execution.leases import HeldLeases
+from vm_webapp.execution.mirror import ArtifactMirror
+from vm_webapp.execution.stage_runner import StageRunner
+from vm_webapp.fleet.heartbeats import WorkerIdentity
+from vm_webapp.fleet.presence import Presence
 from vm_webapp.llm.calls import CallLoop
 from vm_webapp.llm.offline import OfflineProvider
 from vm_webapp.llm.template import TemplateProvider
-from vm_webapp.runs.heartbeat import WorkerIdentity
-from vm_webapp.runs.leases import HeldLeases
 from vm_webapp.runs.lifecycle import Claimant
-from vm_webapp.runs.mirror import ArtifactMirror
-from vm_webapp.runs.presence import Presence
-from vm_webapp.runs.stage_runner import StageRunner
 from vm_webapp.settings import Settings
 
 StartWorker = Callable[..., AbstractContextManager[Worker]]

@@ -18,8 +18,8 @@ from tests.support.waiting import eventually
 from tests.worker.conftest import StartWorker
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.errors import DatabaseUnavailable
+from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.runs import lifecycle, queries
-from vm_webapp.runs.mirror import ArtifactMirror
 from vm_webapp.workflows.loader import load_catalog
 
 SILENT = Behaviour(silent=True)

@@ -13,8 +13,8 @@ from tests.support.waiting import eventually
 from tests.worker.conftest import MakePulse
 from tests.worker.ticks import orphan, shift_ticks, tick
 from vm_webapp.db.pool import execute, transaction
+from vm_webapp.fleet.presence import Presence
 from vm_webapp.redis_client import quick_client
-from vm_webapp.runs.presence import Presence
 from vm_webapp.runs.states import LEASE_SECONDS
 
 

@@ -10,8 +10,8 @@ from tests.support.runs import read, types
 from tests.worker.conftest import MakePulse
 from tests.worker.ticks import orphan, shift_ticks, tick
 from vm_webapp.db.pool import execute, transaction
+from vm_webapp.fleet.heartbeats import LONGEST_GAP_SECONDS, Beat, WorkerIdentity, write_heartbeat
 from vm_webapp.runs import wake
-from vm_webapp.runs.heartbeat import LONGEST_GAP_SECONDS, Beat, WorkerIdentity, write_heartbeat
 from vm_webapp.runs.lifecycle import RESCUE_BATCH
 from vm_webapp.runs.states import LEASE_SECONDS, MAX_RESCUES
 

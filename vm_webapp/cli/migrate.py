@@ -10,8 +10,8 @@ from pathlib import Path
 
 from vm_webapp.db import migrate
 from vm_webapp.errors import ConfigurationError, Conflict
+from vm_webapp.fleet.heartbeats import FRESH_SECONDS
 from vm_webapp.local import start_local_servers
-from vm_webapp.runs.heartbeat import FRESH_SECONDS
 from vm_webapp.settings import Settings
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from vm_webapp.cli.database import open_database
+from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.ops import retention
-from vm_webapp.runs.mirror import ArtifactMirror
 from vm_webapp.settings import Settings
 
 

@@ -17,9 +17,9 @@ from vm_webapp.cli.child import WorkerChild
 from vm_webapp.db import migrate
 from vm_webapp.db.pool import close_pool, open_pool
 from vm_webapp.db.sessions import name_session
+from vm_webapp.fleet.heartbeats import FRESH_SECONDS
 from vm_webapp.local import LocalServers, start_local_servers
 from vm_webapp.ops.health import HealthChecker
-from vm_webapp.runs.heartbeat import FRESH_SECONDS
 from vm_webapp.settings import Settings
 from vm_webapp.workflows.loader import load_catalog
 

@@ -14,11 +14,11 @@ from vm_webapp.db.bundle import Bundle, own_bundle
 from vm_webapp.db.migrate.status import compare, read_applied
 from vm_webapp.db.pool import execute, refusal, row, rows, transaction
 from vm_webapp.errors import DatabaseBusy, DatabaseUnavailable, VMError
+from vm_webapp.fleet.heartbeats import read_fingerprint
 from vm_webapp.ops.redis_probe import RedisAnswer, RedisProbe
 from vm_webapp.ops.watch import Watch
 from vm_webapp.ops.workforce import Workforce
 from vm_webapp.ops.workspace import look_at_workspace
-from vm_webapp.runs.heartbeat import read_fingerprint
 from vm_webapp.settings import Settings
 
 LOCK_TIMEOUT = "2s"  # before the verdict grows stale, which would blame the server

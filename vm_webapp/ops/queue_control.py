@@ -10,8 +10,8 @@ from uuid import UUID
 
 from vm_webapp.db.pool import execute, row, rows, transaction
 from vm_webapp.errors import NotFound
+from vm_webapp.fleet.heartbeats import FRESH_SECONDS
 from vm_webapp.runs import providers
-from vm_webapp.runs.heartbeat import FRESH_SECONDS
 
 ASSUMED_SLOTS = 32  # of a worker, where none lives that could be asked
 

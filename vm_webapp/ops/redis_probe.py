@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import redis
 
+from vm_webapp.fleet.presence import Presence
 from vm_webapp.redis_client import quick_client
-from vm_webapp.runs.presence import Presence
 
 TIMEOUT_SECONDS = 0.3
 # Two questions, with their connecting; no time-out bounds how long the resolver takes for a name.

@@ -6,7 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from vm_webapp.db.pool import row, rows, transaction
-from vm_webapp.runs.mirror import ArtifactMirror
+from vm_webapp.execution.mirror import ArtifactMirror
 
 BATCH = 50
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from vm_webapp.db.pool import Row, row, rows
+from vm_webapp.fleet.heartbeats import FRESH_SECONDS
 from vm_webapp.runs.due import find_due
-from vm_webapp.runs.heartbeat import FRESH_SECONDS
 
 # What readiness has ten seconds for is looked at once a second, and is shown at the second look.
 # Work that is due this long, with nobody having claimed anything meanwhile, is suspicious …

@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from vm_webapp.db.pool import row, rows
-from vm_webapp.runs.heartbeat import FRESH_SECONDS
+from vm_webapp.fleet.heartbeats import FRESH_SECONDS
 from vm_webapp.runs.records import WaitingOn
 
 MOST_COUNTED = 1000

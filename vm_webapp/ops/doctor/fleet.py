@@ -6,10 +6,10 @@ import redis
 
 from vm_webapp.db.pool import Row, row, rows
 from vm_webapp.db.sessions import read_builds
+from vm_webapp.fleet.heartbeats import FRESH_SECONDS, read_fingerprint
+from vm_webapp.fleet.presence import Presence
 from vm_webapp.ops.doctor.check import Check, fail, ok, warn
 from vm_webapp.redis_client import quick_client
-from vm_webapp.runs.heartbeat import FRESH_SECONDS, read_fingerprint
-from vm_webapp.runs.presence import Presence
 
 RECENT_MINUTES = 10
 REDIS_TIMEOUT_SECONDS = 1.0

@@ -16,15 +16,15 @@ from typing import TypeVar
 from uuid import UUID, uuid4
 
 from vm_webapp.errors import DatabaseUnavailable, VMError
+from vm_webapp.execution.activity import Activity
+from vm_webapp.execution.leases import HeldLease, HeldLeases
+from vm_webapp.execution.mirror import ArtifactMirror
+from vm_webapp.execution.progress import ProgressReporter, StageProgress
 from vm_webapp.llm.base import Completion, Provider
 from vm_webapp.llm.calls import CallLoop
 from vm_webapp.llm.errors import LLMError, LLMTimeout
 from vm_webapp.runs import lifecycle, queries
-from vm_webapp.runs.activity import Activity
-from vm_webapp.runs.leases import HeldLease, HeldLeases
 from vm_webapp.runs.lifecycle import Claim, Claimant, Finished
-from vm_webapp.runs.mirror import ArtifactMirror
-from vm_webapp.runs.progress import ProgressReporter, StageProgress
 from vm_webapp.runs.states import LEASE_SECONDS, Failure
 from vm_webapp.workflows.model import Workflow
 from vm_webapp.workflows.render import EarlierArtifact, StageContext, render_assignment
