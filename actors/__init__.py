@@ -1,6 +1,5 @@
-"""The Dramatiq side. Importing it sets the broker and declares the actors, as ``dramatiq actors`` expects."""
+"""The Dramatiq side. Importing it sets the broker and declares the actor, as ``dramatiq actors`` expects."""
 
-from actors.broker import broker
-from actors.stages import execute_stage
+from actors.app import broker, connected, execute_stage, middleware
 
-__all__ = ["broker", "execute_stage"]
+__all__ = ["broker", "connected", "execute_stage", "middleware"]

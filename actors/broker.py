@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
-import dramatiq
 import redis
 from dramatiq.broker import Broker, Consumer
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.message import Message
+from dramatiq.middleware import Middleware
 
 from actors.bell import Bell
-from actors.feed import FeedingConsumer
+from actors.consumer import FeedingConsumer, WorkSource
 from actors.hints import HintQueue
 from actors.sender import Sender
-from actors.service import WorkerService
 from vm_webapp.execution.progress import StageProgress
 from vm_webapp.redis_client import quick_client
-from vm_webapp.runs import wake
-from vm_webapp.runs.wake import channel_of
+from vm_webapp.runs.channels import channel_of
 
 NAMESPACE = "vm"
 HINT_TIMEOUT_SECONDS = 0.1
@@ -31,17 +30,21 @@ CONSUMER_TIMEOUT_SECONDS = 1.0
 class HintBroker(Broker):
     """A Redis broker that may be without Redis.
 
+    Args:
+        work: where consumers find stages when no hint comes.
+        middleware: Dramatiq's hooks.
+
     Attributes:
-        service: the middleware that makes a Dramatiq worker one of ours.
         sender: tells Redis things without waiting for it.
+        url: where Redis is, None where there is none.
     """
 
-    def __init__(self, service: WorkerService) -> None:
-        super().__init__(middleware=[service])
+    def __init__(self, work: WorkSource, middleware: Iterable[Middleware]) -> None:
+        super().__init__(middleware=list(middleware))
         self.queues: set[str] = set()
-        self.service = service
+        self._work = work
         self.sender = Sender()
-        self._url: str | None = None
+        self.url: str | None = None
         self._hint_broker: RedisBroker | None = None
         self._bell: Bell | None = None
         self._notices: redis.Redis | None = None
@@ -53,14 +56,13 @@ class HintBroker(Broker):
 
     def bind(self, redis_url: str | None) -> None:
         """Say where Redis is; None means that there is none. Nothing is connected yet."""
-        self._url = redis_url
+        self.url = redis_url
         self._hint_broker = self._bell = self._notices = None
         if redis_url is not None:
             client = quick_client(redis_url, HINT_TIMEOUT_SECONDS)
             self._hint_broker = RedisBroker(client=client, namespace=NAMESPACE, middleware=[])
             self._bell = Bell(client, NAMESPACE)
             self._notices = client
-        wake.connect(self.wake if redis_url else None)
 
     def wake(self, run_id: UUID) -> None:
         """Tell those who follow a run that it has new events."""
@@ -83,19 +85,19 @@ class HintBroker(Broker):
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         """Send a hint and ring the bell, on another thread. Never raises and never waits for Redis' sake."""
-        if self._url is not None:
+        if self.url is not None:
             self.sender.put(lambda: self._send(message))
         return message
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
         """Return a consumer that takes hints from Redis and, when there are none, due stages from PostgreSQL."""
         hints = bell = None
-        if self._url is not None:
-            client = quick_client(self._url, CONSUMER_TIMEOUT_SECONDS, max_connections=prefetch + 16)
+        if self.url is not None:
+            client = quick_client(self.url, CONSUMER_TIMEOUT_SECONDS, max_connections=prefetch + 16)
             stock = RedisBroker(client=client, namespace=NAMESPACE, middleware=[])
             hints = HintQueue(stock, queue_name)
-            bell = Bell(client, NAMESPACE, probe=quick_client(self._url, HINT_TIMEOUT_SECONDS))
-        return FeedingConsumer(queue_name, slots=prefetch, hints=hints, bell=bell, service=self.service)
+            bell = Bell(client, NAMESPACE, probe=quick_client(self.url, HINT_TIMEOUT_SECONDS))
+        return FeedingConsumer(queue_name, slots=prefetch, hints=hints, bell=bell, work=self._work)
 
     def _publish(self, run_id: UUID, notice: str) -> None:
         client = self._notices
@@ -107,7 +109,3 @@ class HintBroker(Broker):
         if broker is not None and bell is not None:
             broker.enqueue(message)
             bell.ring()
-
-
-broker = HintBroker(WorkerService())
-dramatiq.set_broker(broker)

@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 from uuid import UUID
 
-from peewee import DatabaseError
 from uuid_utils.compat import uuid7
 
-from actors.housekeeping import Housekeeping
-from actors.pulse import Pulse
-from vm_webapp.db import migrate
+from actors.broker import HintBroker
+from actors.duties.beat import Beat
+from actors.duties.purge import Purge
+from actors.duties.renew import Renew
+from actors.duties.rescue import Rescue
+from actors.pulse import Duties, Pulse, pulse_connection
+from actors.startup import prepare_schema
+from actors.status import WorkerStatus
 from vm_webapp.db.pool import close_pool, open_pool
 from vm_webapp.db.sessions import name_session
-from vm_webapp.errors import DatabaseUnavailable, VMError
 from vm_webapp.execution.leases import HeldLeases
 from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.execution.stage_runner import StageRunner
-from vm_webapp.fleet.heartbeats import FRESH_SECONDS, Beat, WorkerIdentity, write_heartbeat
+from vm_webapp.fleet.heartbeats import WorkerIdentity
 from vm_webapp.fleet.presence import Presence
 from vm_webapp.llm.calls import CallLoop
 from vm_webapp.llm.choice import choose_provider
 from vm_webapp.llm.template import TemplateProvider
-from vm_webapp.local import start_local_servers
+from vm_webapp.local.by_mode import servers_of
 from vm_webapp.redis_client import quick_client
+from vm_webapp.runs.due import DueStages, find_due
 from vm_webapp.runs.lifecycle import Claimant
 from vm_webapp.settings import Settings
-
-if TYPE_CHECKING:
-    from actors.broker import HintBroker
 
 log = logging.getLogger(__name__)
 
 POOL_CONNECTIONS = 5  # and one more for the pulse: six a worker process
-LAST_HINTS_SECONDS = 0.5
+RELEASE_SECONDS = 10.0
 PRESENCE_TIMEOUT_SECONDS = 0.1
 
 
@@ -48,12 +47,14 @@ class WorkerRuntime:
 
     Attributes:
         runner: carries stages.
+        status: what the worker is doing.
         pulse: the loop beside the threads.
         calls: the loop that the model is called on.
         drain_seconds: how long calls in flight may go on at shutdown.
     """
 
     runner: StageRunner
+    status: WorkerStatus
     pulse: Pulse
     calls: CallLoop
     drain_seconds: float
@@ -62,18 +63,52 @@ class WorkerRuntime:
     @property
     def takes_work(self) -> bool:
         """Whether stages may be claimed: neither starting nor draining."""
-        return self.pulse.started and not self.runner.draining.is_set()
+        return self.status.started and not self.runner.draining.is_set()
+
+    @property
+    def deaf(self) -> bool:
+        """Whether a thread of the worker died, so that the process must be replaced."""
+        return self.status.deaf
+
+    def start(self) -> None:
+        """Start the pulse."""
+        self.pulse.start()
+
+    def find_due(self, limit: int, *, without: Collection[UUID]) -> DueStages:
+        """Return stages that this worker could claim now."""
+        claimant = self.runner.claimant
+        return find_due(claimant.provider, limit, cap=claimant.cap, without=without)
+
+    def run_stage(self, stage_id: UUID) -> int:
+        """Claim a stage and carry its run on; return how many stages were carried."""
+        return self.runner.run(stage_id)
+
+    def count(self, name: str) -> None:
+        """Add one to a counter of the heartbeat."""
+        self.runner.activity.count(name)
+
+    def drain(self) -> None:
+        """Take nothing more, let calls in flight finish, hand back the rest."""
+        self.runner.draining.set()
+        self.status.leave("draining")
+        self.pulse.say_at_once()
+        # A call of a loop that died or hangs never ends by itself.
+        if not self.runner.wait_until_idle(self.drain_seconds if self.calls.alive() else 0.0):
+            log.info("worker.releasing", extra={"stages": self.runner.leases.abandon_all()})
+            self.runner.wait_until_idle(RELEASE_SECONDS)
 
     def close(self) -> None:
         """Say goodbye and close everything, the embedded servers last."""
+        self.status.leave("stopped")
         self.pulse.stop()
         self._open.close()
 
 
 def open_runtime(
     settings: Settings,
-    broker: HintBroker,
     *,
+    broker: HintBroker,
+    connect: Callable[[str | None], AbstractContextManager[None]],
     threads: int,
     threads_alive: Callable[[], bool],
     on_deaf: Callable[[], object],
@@ -82,7 +117,8 @@ def open_runtime(
 
     Args:
         settings: what the environment says.
-        broker: told where Redis is.
+        broker: tells followers what the model writes, and counts what could not be told.
+        connect: connects the core's signals to a Redis for a block.
         threads: how many stages are carried at a time.
         threads_alive: whether every thread of the worker lives.
         on_deaf: called once when one has died.
@@ -91,73 +127,45 @@ def open_runtime(
         ConfigurationError: the configuration is wrong; what was opened is closed again.
     """
     with ExitStack() as opened:
-        url, redis_url = settings.db_url, settings.redis_url
-        if settings.mode == "local":
-            servers = opened.enter_context(start_local_servers(settings.workspace_root))
-            url, redis_url = servers.database_url, servers.redis_url
-        assert url is not None, "every mode but local has VM_DB_URL"
-        broker.bind(redis_url)
-        opened.callback(broker.sender.flush, LAST_HINTS_SECONDS)
-        open_pool(url, max_connections=POOL_CONNECTIONS, application_name=name_session("worker", settings.build))
+        servers = opened.enter_context(servers_of(settings))
+        opened.enter_context(connect(servers.redis_url))
+        worker_name = name_session("worker", settings.build)
+        open_pool(servers.database_url, max_connections=POOL_CONNECTIONS, application_name=worker_name)
         opened.callback(close_pool)
         mirror = ArtifactMirror(settings.workspace_root)
         model, template, calls = choose_provider(settings), TemplateProvider(), CallLoop()
         opened.callback(calls.close, model, template)
-        claimant = Claimant(uuid7(), model.name, settings.llm_max_concurrency)
-
-        def ring(stage_id: UUID) -> None:
-            broker.get_actor("execute_stage").send(str(stage_id))
-
         runner = StageRunner(
-            claimant,
+            Claimant(uuid7(), model.name, settings.llm_max_concurrency),
             model=model,
             template=template,
             calls=calls,
             leases=HeldLeases(),
             mirror=mirror,
-            on_due=ring,
             on_progress=broker.report,
         )
-        identity = WorkerIdentity(claimant.worker_id, model.name, threads, claimant.cap, build=settings.build)
-        pulse = Pulse(
-            url,
-            Presence(quick_client(redis_url, PRESENCE_TIMEOUT_SECONDS)) if redis_url else None,
-            identity,
-            runner,
-            prepare=lambda: _prepare_schema(url, settings, identity),
-            threads_alive=lambda: threads_alive() and calls.alive(),
-            on_due=ring,
-            on_deaf=on_deaf,
-            hints_failed=lambda: broker.hints_failed,
-            housekeeping=Housekeeping(settings.purge_older_than, mirror),
+        identity = WorkerIdentity(
+            runner.claimant.worker_id, model.name, threads, runner.claimant.cap, build=settings.build
         )
-        return WorkerRuntime(runner, pulse, calls, settings.drain_seconds, opened.pop_all())
-
-
-def _prepare_schema(url: str, settings: Settings, identity: WorkerIdentity) -> str:
-    """Make sure that the database has a schema this build works with, migrating where that is ours to do.
-
-    Until it has, the worker's heartbeat says ``starting`` and why.
-
-    Returns:
-        Why work cannot begin yet, empty when it can.
-    """
-    try:
-        schema = migrate.read_status(url)
-        if schema.pending and not schema.too_new and not settings.managed:
-            embedded = settings.mode == "local"
-            migrate.apply_pending(url, heartbeat_seconds=FRESH_SECONDS, break_leftover_lock=embedded)
-            return ""
-        obstacle = schema.obstacle
-    except VMError as error:
-        obstacle = str(error)
-    if obstacle:
-        _say_starting(identity, obstacle)
-    return obstacle
-
-
-def _say_starting(identity: WorkerIdentity, obstacle: str) -> None:
-    waiting = {"error": f"waiting to start: {obstacle}"[:300], "at": datetime.now(UTC).isoformat()}
-    # On a schema of another age the table may be missing or different; then the log alone says it.
-    with suppress(DatabaseError, DatabaseUnavailable):
-        write_heartbeat(identity, Beat("starting", 0, last_error=waiting))
+        status = WorkerStatus(identity, on_deaf)
+        presence = Presence(quick_client(servers.redis_url, PRESENCE_TIMEOUT_SECONDS)) if servers.redis_url else None
+        pulse = Pulse(
+            Duties(
+                Renew(runner.leases),
+                Beat(
+                    status,
+                    runner.activity,
+                    runner.leases,
+                    presence=presence,
+                    hints_failed=lambda: broker.hints_failed,
+                ),
+                Rescue(runner.activity),
+                Purge(settings.purge_older_than, mirror),
+            ),
+            status,
+            runner.activity,
+            prepare=lambda: prepare_schema(servers.database_url, settings, identity),
+            threads_alive=lambda: threads_alive() and calls.alive(),
+            connection=lambda: pulse_connection(servers.database_url, settings.build),
+        )
+        return WorkerRuntime(runner, status, pulse, calls, settings.drain_seconds, opened.pop_all())

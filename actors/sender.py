@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 
 import redis
+
+from vm_webapp.circuit_breaker import CircuitBreaker
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class Sender:
         self._filled = threading.Condition()
         self._busy = False
         self._process: int | None = None
-        self._skip_until = 0.0
+        self._redis = CircuitBreaker(SKIP_AFTER_FAILURE_SECONDS)
 
     def put(self, send: Send) -> None:
         """Send something soon, or drop it: Redis failed a moment ago, or too much waits already.
@@ -41,7 +42,7 @@ class Sender:
             send: sends it; raises ``redis.RedisError`` when Redis does not take it.
         """
         with self._filled:
-            late = time.monotonic() < self._skip_until or len(self._line) >= MOST_WAITING
+            late = self._redis.is_open or len(self._line) >= MOST_WAITING
             if late or not self._has_thread():
                 self.failed += 1
                 return
@@ -80,7 +81,7 @@ class Sender:
 
     def _give_up_for_a_while(self, error: Exception) -> None:
         with self._filled:
-            self._skip_until = time.monotonic() + SKIP_AFTER_FAILURE_SECONDS
+            self._redis.record_failure()
             dropped = 1 + len(self._line)
             self.failed += dropped
             self._line.clear()

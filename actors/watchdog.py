@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
+
+from vm_webapp.loops import Loop
 
 log = logging.getLogger(__name__)
 
@@ -25,16 +26,15 @@ class Watchdog:
         self._expects = expects
         self._on_dead = on_dead
         self._missed = 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pulse-watchdog", daemon=True)
+        self._loop = Loop("pulse-watchdog", self.look_once, every_seconds=LOOK_SECONDS)
 
     def start(self) -> None:
         """Start looking."""
-        self._thread.start()
+        self._loop.start()
 
     def stop(self) -> None:
         """Look no more."""
-        self._ended.set()
+        self._loop.stop(0)
 
     def note_tick(self) -> None:
         """Say that a tick has ended, well or not."""
@@ -46,7 +46,3 @@ class Watchdog:
         if self._missed == DEAD_LOOKS:
             log.error("pulse.hangs", extra={"seconds": DEAD_LOOKS * LOOK_SECONDS})
             self._on_dead()
-
-    def _run(self) -> None:
-        while not self._ended.wait(LOOK_SECONDS):
-            self.look_once()

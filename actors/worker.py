@@ -11,8 +11,8 @@ from types import FrameType
 
 from dramatiq import Worker
 
-from actors import broker
-from actors.signals import ignore_echoes
+from actors.app import broker, middleware
+from actors.process_signals import ignore_echoes
 from vm_webapp.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -53,15 +53,14 @@ def run_worker(settings: Settings, *, poll_seconds: float, until_stdin_closes: b
     Returns:
         The exit code: 0, or 1 when a thread of the worker had died.
     """
-    service = broker.service
-    service.configure(settings, poll_seconds=poll_seconds)
+    middleware.configure(settings, poll_seconds=poll_seconds)
     signals = StopSignals()
     if until_stdin_closes:
         threading.Thread(target=_watch_stdin, daemon=True).start()
     worker = Worker(broker, worker_threads=settings.worker_threads, worker_timeout=IDLE_TIMEOUT_MS)
     worker.start()
     signals.wait()
-    deaf = service.deaf
+    deaf = middleware.deaf
     try:
         worker.stop(timeout=15_000)
     except Exception:

@@ -12,17 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any
-from uuid import UUID
 
 from aiohttp import web
 from pydantic import BaseModel
 
-from actors import execute_stage
 from api.auth import ACTOR
 from api.problems import FieldProblem, RequestError
 from api.services import Services, services
 from api.typed import Answer, Operation, operation
-from vm_webapp.db.pool import after_commit, transaction
+from vm_webapp.db.pool import transaction
 from vm_webapp.idempotency import KeyScope, StoredAnswer, do_once
 
 KEY_HEADER = "Idempotency-Key"
@@ -71,13 +69,6 @@ def command(
         )(run)
 
     return declare
-
-
-def ring_after_commit(*stage_ids: UUID | None) -> None:
-    """Tell a worker of each stage that is due, once the current transaction is committed."""
-    for stage_id in stage_ids:
-        if stage_id is not None:
-            after_commit(lambda id=stage_id: execute_stage.send(str(id)))  # type: ignore[misc]
 
 
 async def _answer_once(request: web.Request, effect: Callable[[], StoredAnswer]) -> web.Response:

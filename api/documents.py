@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from api.texts import UNSTORABLE, is_storable
+from vm_webapp.text import UNSTORABLE, is_storable
 
 MAX_DEPTH = 32
 TOO_DEEP = f"it is nested more than {MAX_DEPTH} deep"

@@ -20,7 +20,7 @@ from redis.asyncio.client import PubSub
 from api.threads import Threads
 from vm_webapp.errors import Unavailable
 from vm_webapp.redis_client import listening_client
-from vm_webapp.runs.wake import CHANNEL, channel_of
+from vm_webapp.runs.channels import CHANNEL, channel_of
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +88,11 @@ class Followers:
 
     def __len__(self) -> int:
         return sum(map(len, self._readers.values()))
+
+    @property
+    def listening(self) -> bool:
+        """Whether wake-ups come from Redis now."""
+        return self._pubsub is not None
 
     @asynccontextmanager
     async def follow(self, run_id: UUID) -> AsyncIterator[Reader]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from api.request_ids import request_id
 from vm_webapp.errors import InvalidInput, VMError
+from vm_webapp.text import without_surrogates
 
 log = logging.getLogger("api")
 
@@ -33,12 +34,8 @@ KNOWN = {
 }
 
 
-def _printable(text: str) -> str:
-    """Replace halves of surrogate pairs, which a caller may send and JSON in UTF-8 cannot hold."""
-    return text.encode(errors="replace").decode()
-
-
-Text = Annotated[str, BeforeValidator(_printable)]
+# A caller may send halves of surrogate pairs, and JSON in UTF-8 cannot hold them.
+Text = Annotated[str, BeforeValidator(without_surrogates)]
 
 
 class FieldProblem(BaseModel):

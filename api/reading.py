@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from api.documents import MalformedDocument, parse_document, pointer_of
 from api.problems import FieldProblem, RequestError
-from api.texts import UNSTORABLE, is_storable
+from vm_webapp.text import UNSTORABLE, is_storable
 
 BODY_SECONDS = 30.0
 

@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or the name of its type where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 class VMError(Exception):
     """Anything this program raises on purpose; its text is fit for the person who reads it.
 

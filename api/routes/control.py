@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
-from api.commands import Call, command, ring_after_commit
+from api.commands import Call, command
 from api.openapi import PREFIX
 from api.review_schemas import ForkIn, RetryIn
 from api.schemas import RunOut, RunPath
@@ -29,18 +29,15 @@ def cancel_run(call: Call, path: RunPath) -> Answer[RunOut]:
 @command("POST", "/runs/{run_id}/retry", summary="Put a failed run back to work")
 def retry_run(call: Call, path: RunPath, body: RetryIn) -> Answer[RunOut]:
     """Put it back, from the stage that failed or from an earlier one."""
-    due = lifecycle.retry_run_if_failed(path.run_id, from_stage=body.from_stage, actor=call.actor)
-    ring_after_commit(due)
+    lifecycle.retry_run_if_failed(path.run_id, from_stage=body.from_stage, actor=call.actor)
     return Answer(RunOut.model_validate(queries.read_run(path.run_id)))
 
 
 @command("POST", "/runs/{run_id}/fork", summary="A new run that takes over the documents before a stage", status=201)
 def fork_run(call: Call, path: RunPath, body: ForkIn) -> Answer[RunOut]:
     """Create it; ``parent_run_id`` tells where it comes from."""
-    forked = lifecycle.fork_run(path.run_id, from_stage=body.from_stage, request=body.request, actor=call.actor)
-    ring_after_commit(*forked.due_stage_ids)
-    location = f"{PREFIX}/runs/{forked.run.id}"
-    return Answer(RunOut.model_validate(forked.run), headers={"Location": location})
+    run = lifecycle.fork_run(path.run_id, from_stage=body.from_stage, request=body.request, actor=call.actor)
+    return Answer(RunOut.model_validate(run), headers={"Location": f"{PREFIX}/runs/{run.id}"})
 
 
 @operation(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from api.commands import Call, command, ring_after_commit
+from api.commands import Call, command
 from api.queue_schemas import BulkCancelIn, BulkOut, BulkRetryIn, PauseIn, QueueOut
 from api.services import services
 from api.typed import Answer, operation
@@ -43,9 +43,7 @@ def cancel_runs(call: Call, body: BulkCancelIn) -> Answer[BulkOut]:
 @command("POST", "/queue/retry", summary="Retry the failed runs that match, a hundred at a time, oldest first")
 def retry_runs(call: Call, body: BulkRetryIn) -> Answer[BulkOut]:
     """Put them back to work, or only say which."""
-    done = _change(bulk.retry_matching, call, body)
-    ring_after_commit(*done.due)
-    return Answer(BulkOut.model_validate(done))
+    return Answer(BulkOut.model_validate(_change(bulk.retry_matching, call, body)))
 
 
 def _change(change: Callable[..., BulkResult], call: Call, body: BulkCancelIn | BulkRetryIn) -> BulkResult:

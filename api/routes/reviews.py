@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from api.commands import Call, command, ring_after_commit
+from api.commands import Call, command
 from api.cursors import Cursor
 from api.review_schemas import ApprovalOut, ApprovalsOut, ApproveIn, RequestChangesIn, StagePath
 from api.schemas import PageQuery, RunOut
@@ -16,7 +16,7 @@ from vm_webapp.runs import lifecycle, queries
 @command("POST", "/runs/{run_id}/stages/{key}/approve", summary="Accept a draft, as it is or as edited")
 def approve_stage(call: Call, path: StagePath, body: ApproveIn) -> Answer[RunOut]:
     """Accept the draft that was read; another one by now is a conflict."""
-    decided = lifecycle.approve_stage_if_waiting(
+    lifecycle.approve_stage_if_waiting(
         path.run_id,
         path.key,
         artifact_sha256=body.artifact_sha256,
@@ -24,17 +24,15 @@ def approve_stage(call: Call, path: StagePath, body: ApproveIn) -> Answer[RunOut
         note=body.note,
         actor=call.actor,
     )
-    ring_after_commit(decided.due_stage_id)
     return Answer(RunOut.model_validate(queries.read_run(path.run_id)))
 
 
 @command("POST", "/runs/{run_id}/stages/{key}/request-changes", summary="Send a draft back with feedback")
 def request_changes(call: Call, path: StagePath, body: RequestChangesIn) -> Answer[RunOut]:
     """Send the draft that was read back; another one by now is a conflict."""
-    decided = lifecycle.request_changes_if_waiting(
+    lifecycle.request_changes_if_waiting(
         path.run_id, path.key, artifact_sha256=body.artifact_sha256, feedback=body.feedback, actor=call.actor
     )
-    ring_after_commit(decided.due_stage_id)
     return Answer(RunOut.model_validate(queries.read_run(path.run_id)))
 
 

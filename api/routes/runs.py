@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from api.commands import Call, command, ring_after_commit
+from api.commands import Call, command
 from api.cursors import Cursor
 from api.openapi import PREFIX
 from api.schemas import NewRunIn, RunOut, RunPath, RunsOut, RunsQuery, WaitQuery
@@ -16,7 +16,7 @@ from vm_webapp.runs.states import FINAL_RUN_STATUSES
 
 @command("POST", "/runs", summary="Create a run; a worker begins with it at once", status=201)
 def create_run(call: Call, body: NewRunIn) -> Answer[RunOut]:
-    """Persist the run, then ring for a worker."""
+    """Persist the run; its first stage is due."""
     new = lifecycle.NewRun(
         workflow=call.services.catalog.get(body.workflow),
         request=body.request,
@@ -25,9 +25,8 @@ def create_run(call: Call, body: NewRunIn) -> Answer[RunOut]:
         auto_approve=body.auto_approve,
         priority=body.priority,
     )
-    created = lifecycle.create_run(new, actor=call.actor)
-    ring_after_commit(*created.due_stage_ids)
-    return Answer(RunOut.model_validate(created.run), headers={"Location": f"{PREFIX}/runs/{created.run.id}"})
+    run = lifecycle.create_run(new, actor=call.actor)
+    return Answer(RunOut.model_validate(run), headers={"Location": f"{PREFIX}/runs/{run.id}"})
 
 
 @operation("GET", "/runs", summary="Runs, newest first")

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from actors import broker
+from actors import connected
 from api.app import create_app
 from api.server import serve
 from api.services import Services
@@ -34,7 +34,6 @@ Serving = Callable[..., AbstractAsyncContextManager[Api]]
 @pytest.fixture
 def serving(redis_url: str) -> Iterator[Serving]:
     """Serve with these settings for as long as a block lasts."""
-    broker.bind(redis_url)
 
     @asynccontextmanager
     async def serve_for_a_block(
@@ -53,8 +52,8 @@ def serving(redis_url: str) -> Iterator[Serving]:
         stop.set()
         await task
 
-    yield serve_for_a_block
-    broker.bind(None)
+    with connected(redis_url):
+        yield serve_for_a_block
 
 
 @pytest.fixture

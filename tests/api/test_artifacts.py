@@ -9,10 +9,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.api.client import Api
+from tests.support.runs import create
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle, queries
-from vm_webapp.runs.lifecycle import Claimant, NewRun
-from vm_webapp.workflows.loader import load_catalog
+from vm_webapp.runs.lifecycle import Claimant
 
 CLAIMANT = Claimant(uuid4(), "kimi")
 DRAFT = "# Erster Entwurf – “draft” 🥐\n"
@@ -26,8 +26,8 @@ def sha256(text: str) -> str:
 @pytest.fixture
 def run_id(database: str) -> UUID:
     """A run whose first stage has a draft and an edit of it; its second is under way."""
-    created = lifecycle.create_run(NewRun(load_catalog().get("landing_page"), "a page"), actor="tests")
-    claim = lifecycle.claim_stage(created.due_stage_ids[0], CLAIMANT, token=uuid4())
+    created = create("landing_page", "a page")
+    claim = lifecycle.claim_stage(created.stage_id, CLAIMANT, token=uuid4())
     assert claim is not None
     lifecycle.finish_stage_if_held(claim, Completion(DRAFT, "kimi", "k2", 10, 20), CLAIMANT, next_token=None)
     lifecycle.approve_stage_if_waiting(

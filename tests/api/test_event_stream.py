@@ -78,7 +78,7 @@ async def test_a_live_event_is_woken_by_redis_and_not_by_the_look_once_a_second(
     async with open_stream(api, run_id) as stream:
         assert await stream.next()
         assert await stream.next()
-        await until(lambda: api.services.followers._pubsub is not None)
+        await until(lambda: api.services.followers.listening)
         await in_thread(lambda: lifecycle.cancel_run_if_open(UUID(run_id), actor="ann"))
         assert told(await stream.rest(seconds=3)) == stored(run_id)[2:]
 
@@ -93,24 +93,27 @@ async def test_without_redis_a_look_once_a_second_finds_everything(serving: Serv
             assert told(await stream.rest()) == stored(run_id)[1:]
 
 
-async def test_many_followed_runs_cost_one_query_a_second(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_followed_runs_cost_one_query_a_second(
+    serving: Serving, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[int] = []
-    newest_ids = api.services.followers._newest_ids
+    newest_ids = queries.newest_event_ids
 
     def counted(ids: Collection[UUID]) -> dict[UUID, int]:
         asked.append(len(ids))
         return newest_ids(ids)
 
-    monkeypatch.setattr(api.services.followers, "_newest_ids", counted)
+    monkeypatch.setattr(queries, "newest_event_ids", counted)
     monkeypatch.setattr("api.follow.LOOK_SECONDS", 0.1)
-    runs = [(await api.create_run())["id"] for _ in range(10)]
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_read_two(api, run_id)) for run_id in runs for _ in range(3)]
-        await until(lambda: len(api.services.followers) == 30 and len(asked) >= 3)
-        for task in tasks:
-            task.cancel()
-    assert max(asked) == 10
-    await until(lambda: len(api.services.followers) == 0)
+    async with serving() as api:
+        runs = [(await api.create_run())["id"] for _ in range(10)]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_read_two(api, run_id)) for run_id in runs for _ in range(3)]
+            await until(lambda: len(api.services.followers) == 30 and len(asked) >= 3)
+            for task in tasks:
+                task.cancel()
+        assert max(asked) == 10
+        await until(lambda: len(api.services.followers) == 0)
 
 
 async def _read_two(api: Api, run_id: str) -> None:
@@ -203,7 +206,7 @@ async def test_what_the_model_writes_is_streamed_without_an_id_and_not_stored(ap
     text = "# Topics\nwith “quotes”\u2028"
     async with open_stream(api, run_id) as stream:
         assert [await stream.next(), await stream.next()]
-        await until(lambda: api.services.followers._pubsub is not None)
+        await until(lambda: api.services.followers.listening)
         broker.report(UUID(run_id), StageProgress("topic_map", 1, 0, text))
         progress = await stream.next(seconds=3)
         assert progress is not None

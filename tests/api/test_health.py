@@ -11,7 +11,7 @@ from tests.api.conftest import TOKEN
 from vm_webapp import __version__
 from vm_webapp.db.bundle import bundled_ids
 from vm_webapp.db.pool import execute, transaction
-from vm_webapp.fleet.heartbeats import Beat, WorkerIdentity, write_heartbeat
+from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
 
 HOST = "worker-17.internal"
 PID = 987_654
@@ -21,7 +21,7 @@ PID = 987_654
 def worker(database: str) -> WorkerIdentity:
     """A worker that was heard of just now."""
     identity = WorkerIdentity(uuid4(), "kimi", 4, host=HOST, pid=PID)
-    write_heartbeat(identity, Beat("working", 0))
+    write_heartbeat(identity, Heartbeat("working", 0))
     return identity
 
 

@@ -10,14 +10,14 @@ import pytest
 from tests.api.client import Api
 from tests.support.runs import create, read
 from vm_webapp.db.pool import execute, transaction
-from vm_webapp.fleet.heartbeats import Beat, WorkerIdentity, write_heartbeat
+from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
 from vm_webapp.ops import bulk
 
 RUN_STATUS = "SELECT status FROM runs ORDER BY id"
 
 
 async def test_the_queue_answers_every_figure_of_the_contract(api: Api) -> None:
-    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Beat("working", 1))
+    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Heartbeat("working", 1))
     create()
     body = (await api.get("/queue")).json()
     assert body.pop("oldest_due_seconds") >= 0
@@ -116,7 +116,7 @@ async def test_a_provider_is_resumed_by_name(api: Api) -> None:
 
 async def test_workers_are_listed_by_their_heartbeats(api: Api) -> None:
     identity = WorkerIdentity(uuid4(), "kimi", 4, host="worker-17.internal", pid=17)
-    write_heartbeat(identity, Beat("working", 2, counters={"claims": 3}))
+    write_heartbeat(identity, Heartbeat("working", 2, counters={"claims": 3}))
     body = (await api.get("/workers")).json()
     (worker,) = body["items"]
     assert body["next_cursor"] is None

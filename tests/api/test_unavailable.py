@@ -8,12 +8,12 @@ from uuid import uuid4
 
 import pytest
 
-from actors import broker
+from actors import broker, connected
 from tests.api.client import NEW_RUN, Api, until, written
 from tests.fakes.tcp_proxy import Proxy
 from tests.support.links import LINKS, POSTGRES_SOCKET
 from vm_webapp.db.pool import execute, transaction
-from vm_webapp.fleet.heartbeats import Beat, WorkerIdentity, write_heartbeat
+from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
 
 INTERNAL = (POSTGRES_SOCKET, LINKS, "postgres", "connection to server", "psycopg2", "VM_DB_URL")
 
@@ -53,7 +53,7 @@ async def test_every_connection_that_broke_is_replaced(behind_proxy: Api, proxy:
 
 
 async def test_readiness_says_why_meanwhile_and_liveness_does_not_care(behind_proxy: Api, proxy: Proxy) -> None:
-    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Beat("working", 0))
+    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Heartbeat("working", 0))
     assert (await behind_proxy.get("/health/ready")).status == 200
     proxy.cut()
     reply = await behind_proxy.get("/health/ready", headers={"Authorization": ""})
@@ -69,7 +69,7 @@ async def test_readiness_says_why_meanwhile_and_liveness_does_not_care(behind_pr
 
 
 async def test_a_database_that_swallows_everything_is_found_out(behind_proxy: Api, proxy: Proxy) -> None:
-    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Beat("working", 0))
+    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Heartbeat("working", 0))
     assert (await behind_proxy.get("/runs")).status == 200
     proxy.stall()
     began = time.monotonic()
@@ -88,7 +88,7 @@ async def test_a_database_that_swallows_everything_is_found_out(behind_proxy: Ap
 
 
 async def test_a_schema_that_was_changed_by_hand_is_not_ready_with_its_reason(behind_proxy: Api) -> None:
-    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Beat("working", 0))
+    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Heartbeat("working", 0))
     with transaction():
         execute("DROP TABLE providers")
     reply = await behind_proxy.get("/health/ready", headers={"Authorization": ""})
@@ -130,8 +130,8 @@ async def test_more_requests_than_the_line_holds_are_refused_at_once(behind_prox
 
 
 async def test_without_redis_a_run_is_created_all_the_same(behind_proxy: Api) -> None:
-    broker.bind("redis://127.0.0.1:1/0")
-    failed = broker.hints_failed
-    run = await behind_proxy.create_run()
-    assert run["status"] == "queued"
-    await until(lambda: broker.hints_failed > failed)
+    with connected("redis://127.0.0.1:1/0"):
+        failed = broker.hints_failed
+        run = await behind_proxy.create_run()
+        assert run["status"] == "queued"
+        await until(lambda: broker.hints_failed > failed)

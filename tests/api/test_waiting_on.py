@@ -10,7 +10,7 @@ import pytest
 from tests.api.client import Api
 from tests.support.runs import read
 from vm_webapp.db.pool import database, execute, transaction
-from vm_webapp.fleet.heartbeats import Beat, WorkerIdentity, write_heartbeat
+from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.lifecycle import Claimant
 from vm_webapp.runs.states import Failure
@@ -18,7 +18,7 @@ from vm_webapp.runs.states import Failure
 
 def beat(*, cap: int | None = None) -> None:
     """Let a worker say that it works."""
-    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4, cap), Beat("working", 0))
+    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4, cap), Heartbeat("working", 0))
 
 
 def change(sql: str) -> None:

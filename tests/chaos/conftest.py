@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actors import broker
+from actors import connected
 from tests.chaos.harness import Fleet
 from tests.fakes.model_server import ModelServer
 
@@ -29,7 +29,5 @@ def model() -> Iterator[ModelServer]:
 @pytest.fixture
 def fleet(database: str, redis_url: str, model: ModelServer, tmp_path: Path) -> Iterator[Fleet]:
     """Workers on the session's servers; this process sends hints as the API does."""
-    broker.bind(redis_url)
-    with Fleet(tmp_path, database, redis_url, model) as running:
+    with connected(redis_url), Fleet(tmp_path, database, redis_url, model) as running:
         yield running
-    broker.bind(None)

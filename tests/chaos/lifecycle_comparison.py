@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
@@ -17,6 +18,7 @@ from vm_webapp.db.pool import execute, row, rows, transaction
 from vm_webapp.errors import Conflict, NotFound
 from vm_webapp.runs import lifecycle, providers
 from vm_webapp.runs.lifecycle import Claim, NewRun
+from vm_webapp.runs.signals import stage_due
 from vm_webapp.workflows.loader import load_catalog
 from vm_webapp.workflows.model import RetryPolicy
 
@@ -47,6 +49,9 @@ class LifecycleComparison(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.name = f"p-{uuid4()}"
+        self.due: list[UUID] = []
+        self._signals = ExitStack()
+        self._signals.enter_context(stage_due.connected(self.due.append))
         self.model = Model(MAX_FAILURES)
         self.claims: list[Claim] = []
         self.next_tokens: dict[UUID, UUID] = {}
@@ -55,6 +60,7 @@ class LifecycleComparison(RuleBasedStateMachine):
         self.documents = 0
 
     def teardown(self) -> None:
+        self._signals.close()
         with transaction():
             execute("DELETE FROM runs")
             execute("DELETE FROM providers")
@@ -73,9 +79,23 @@ class LifecycleComparison(RuleBasedStateMachine):
             )
         self.make_run(auto=False)
 
+    def said_due(self) -> list[UUID]:
+        """Return the stages that were said to be due since this was asked, or cleared, last."""
+        said = list(self.due)
+        self.due.clear()
+        return said
+
+    def due_after(self, act: Callable[[], object]) -> UUID | None:
+        """Do something; return the stage that was said to be due because of it, of which there is one at most."""
+        self.due.clear()
+        act()
+        said = self.said_due()
+        assert len(said) <= 1
+        return said[0] if said else None
+
     def make_run(self, auto: bool) -> None:
         """Create a run on both sides."""
-        run = lifecycle.create_run(NewRun(WORKFLOW, "a request", auto_approve=auto), actor="tests").run
+        run = lifecycle.create_run(NewRun(WORKFLOW, "a request", auto_approve=auto), actor="tests")
         self.expect_run(run.id, auto).stages[0].move("queued")
 
     def expect_run(self, id: UUID, auto: bool) -> ModelRun:

@@ -50,16 +50,17 @@ class LifecycleMachine(LifecycleComparison):
         parent = self.model.runs[pick % len(self.model.runs)]
         keys = [stage.key for stage in parent.stages]
         taken = parent.stages[: keys.index(first)]
+        self.due.clear()
         created = outcome_of(lambda: lifecycle.fork_run(parent.id, from_stage=first, request=None, actor="ann"))
         if any(stage.status != "completed" for stage in taken):
             assert created is Conflict
             return
-        stages = self.expect_run(created.run.id, parent.auto).stages
+        stages = self.expect_run(created.id, parent.auto).stages
         for stage, source in zip(stages, taken, strict=False):
             stage.move("completed")
             stage.digests = source.digests[-1:]
         stages[len(taken)].move("queued")
-        assert created.due_stage_ids == (stages[len(taken)].id,)
+        assert self.said_due() == [stages[len(taken)].id]
 
     @rule(pick=PICK, cap=CAPS, any_status=st.booleans())
     def claim(self, pick: int, cap: int | None, any_status: bool) -> None:
@@ -100,6 +101,7 @@ class LifecycleMachine(LifecycleComparison):
         self.documents += 1
         text = f"# Document {self.documents}"
         next_token = self.next_tokens.setdefault(claim.token, uuid4()) if carry_on else None
+        self.due.clear()
         finished = lifecycle.finish_stage_if_held(
             claim, Completion(text, self.name), self._claimant(cap), next_token=next_token
         )
@@ -115,7 +117,7 @@ class LifecycleMachine(LifecycleComparison):
         assert finished.version == len(stage.digests)
         carried_on = bool(due and next_token and self.model.claim(run, due, cap, next_token))
         assert (finished.next.stage_id if finished.next else None) == (due.id if due and carried_on else None)
-        assert finished.due_stage_id == (due.id if due and not carried_on else None)
+        assert self.said_due() == ([due.id] if due and not carried_on else [])
         if finished.next:
             self.claims.append(finished.next)
 
@@ -124,17 +126,14 @@ class LifecycleMachine(LifecycleComparison):
     def fail(self, pick: int, kind: str, held: bool) -> None:
         claim = self._some_claim(pick, held)
         outcome = lifecycle.fail_attempt_if_held(claim, FAILURES[kind], jitter=0.5)
-        assert outcome == (self.model.fail(claim.token, FAILURES[kind]) if self.model.holder(claim.token) else None)
+        again = self.model.fail if self.model.holder(claim.token) else self.model.failed_before
+        assert outcome == again(claim.token, FAILURES[kind])
 
     @rule(pick=PICK, held=st.booleans())
     @precondition(lambda self: self.claims)
     def release(self, pick: int, held: bool) -> None:
         claim = self._some_claim(pick, held)
-        holder = self.model.holder(claim.token)
-        assert lifecycle.release_stage_if_held(claim) == (holder is not None)
-        if holder:
-            holder[1].move("queued")
-            holder[1].releases += 1
+        assert lifecycle.release_stage_if_held(claim) == self.model.release(claim.token)
 
     @rule(pick=PICK)
     @precondition(lambda self: self.model.stages("running"))
@@ -217,7 +216,7 @@ class LifecycleMachine(LifecycleComparison):
     def retry(self, pick: int, first: str | None) -> None:
         failed = [run for run in self.model.runs if run.status == "failed"]
         run = _pick(failed, pick) or self.model.runs[pick % len(self.model.runs)]
-        outcome = outcome_of(lambda: lifecycle.retry_run_if_failed(run.id, from_stage=first, actor="ann"))
+        outcome = outcome_of(lambda: self._retry(run, first))
         if run.status != "failed":
             assert outcome is Conflict
         elif first == "nothing":
@@ -248,7 +247,7 @@ class LifecycleMachine(LifecycleComparison):
             self.model.cancel(run)
             return
         wanted = next(each for each in run.stages if each.key == first)
-        assert lifecycle.retry_run_if_failed(run.id, from_stage=first, actor="ann") == wanted.id
+        assert self._retry(run, first) == wanted.id
         self.model.retry(run, wanted)
 
     @rule()
@@ -286,15 +285,22 @@ class LifecycleMachine(LifecycleComparison):
         candidates = holding if held and holding else self.claims
         return candidates[pick % len(candidates)]
 
+    def _retry(self, run: ModelRun, first: str | None) -> UUID | None:
+        return self.due_after(lambda: lifecycle.retry_run_if_failed(run.id, from_stage=first, actor="ann"))
+
     def _approve(self, run: ModelRun, stage: ModelStage, digest: str, content: str | None) -> UUID | None:
-        return lifecycle.approve_stage_if_waiting(
-            run.id, stage.key, artifact_sha256=digest, content=content, note=None, actor="ann"
-        ).due_stage_id
+        return self.due_after(
+            lambda: lifecycle.approve_stage_if_waiting(
+                run.id, stage.key, artifact_sha256=digest, content=content, note=None, actor="ann"
+            )
+        )
 
     def _request_changes(self, run: ModelRun, stage: ModelStage, digest: str) -> UUID | None:
-        return lifecycle.request_changes_if_waiting(
-            run.id, stage.key, artifact_sha256=digest, feedback="shorter", actor="ann"
-        ).due_stage_id
+        return self.due_after(
+            lambda: lifecycle.request_changes_if_waiting(
+                run.id, stage.key, artifact_sha256=digest, feedback="shorter", actor="ann"
+            )
+        )
 
 
 def _pick(things: list[Thing], pick: int) -> Thing | None:

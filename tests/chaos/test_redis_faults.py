@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from actors.feed import HINTS_BEFORE_POLL
+from actors.consumer import HINTS_BEFORE_POLL
 from tests.chaos import faults
 from tests.chaos.faults import Fault, client_of
 from tests.chaos.harness import Posted, every

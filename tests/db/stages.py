@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from tests.support.runs import create
 from vm_webapp.db.pool import execute, rows, transaction
-from vm_webapp.runs import lifecycle
-from vm_webapp.runs.lifecycle import NewRun
 from vm_webapp.runs.records import Priority
 from vm_webapp.workflows.loader import load_catalog
 
@@ -16,8 +15,7 @@ CATALOG = load_catalog()
 
 def create_stages(count: int, workflow: str = "content_calendar", *, priority: Priority = "normal") -> list[UUID]:
     """Create runs; return the stages that are due, oldest first."""
-    new = NewRun(CATALOG.get(workflow), "a request", priority=priority)
-    return [lifecycle.create_run(new, actor="tests").due_stage_ids[0] for _ in range(count)]
+    return [create(workflow, priority=priority).stage_id for _ in range(count)]
 
 
 def read(sql: str, **parameters: Any) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.due import FIND_DUE, DueStages, find_due
 from vm_webapp.runs.lifecycle import Claim, Claimant
+from vm_webapp.runs.signals import stage_due
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -230,6 +231,8 @@ def test_a_finished_stage_gives_its_place_to_the_next_of_its_run_before_younger_
     first, second = create_stages(2)
     held = claim(first)
     assert held is not None
-    finished = lifecycle.finish_stage_if_held(held, Completion("# T", "kimi"), WORKER, next_token=None)
-    assert finished is not None
-    assert due().ids == (finished.due_stage_id, second)
+    following: list[UUID] = []
+    with stage_due.connected(following.append):
+        assert lifecycle.finish_stage_if_held(held, Completion("# T", "kimi"), WORKER, next_token=None)
+    assert due().ids == (*following, second)
+    assert following

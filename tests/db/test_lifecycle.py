@@ -7,12 +7,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from tests.support.runs import CreatedRun, create
 from vm_webapp.db.pool import execute, row, rows, transaction
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle, providers, queries
-from vm_webapp.runs.lifecycle import Claim, Claimant, CreatedRun, DraftChanged, NewRun
+from vm_webapp.runs.lifecycle import Claim, Claimant, DraftChanged, NewRun
 from vm_webapp.runs.records import RunRecord
+from vm_webapp.runs.signals import stage_due
 from vm_webapp.runs.states import Failure
 from vm_webapp.workflows.loader import load_catalog
 
@@ -26,13 +28,8 @@ REVOKED = Failure("llm_unauthorized", "HTTP 401", permanent=True, pauses_provide
 OVERLOADED = Failure("llm_overloaded", "HTTP 503", permanent=False, overload=True)
 
 
-def create(workflow: str = "content_calendar", *, auto_approve: bool = False) -> CreatedRun:
-    new = NewRun(CATALOG.get(workflow), "a request", auto_approve=auto_approve)
-    return lifecycle.create_run(new, actor="tests")
-
-
 def claim(created: CreatedRun, claimant: Claimant = WORKER) -> Claim:
-    found = lifecycle.claim_stage(created.due_stage_ids[0], claimant, token=uuid4())
+    found = lifecycle.claim_stage(created.stage_id, claimant, token=uuid4())
     assert found is not None
     return found
 
@@ -94,7 +91,7 @@ def test_a_run_goes_through_its_stages_to_completed() -> None:
 def test_a_duplicate_hint_claims_nothing() -> None:
     created = create()
     claim(created)
-    assert lifecycle.claim_stage(created.due_stage_ids[0], WORKER, token=uuid4()) is None
+    assert lifecycle.claim_stage(created.stage_id, WORKER, token=uuid4()) is None
 
 
 def test_an_unknown_stage_claims_nothing() -> None:
@@ -104,9 +101,7 @@ def test_an_unknown_stage_claims_nothing() -> None:
 def test_of_many_claims_at_once_one_wins() -> None:
     created = create()
     with ThreadPoolExecutor(16) as threads:
-        won = list(
-            threads.map(lambda _: lifecycle.claim_stage(created.due_stage_ids[0], WORKER, token=uuid4()), range(32))
-        )
+        won = list(threads.map(lambda _: lifecycle.claim_stage(created.stage_id, WORKER, token=uuid4()), range(32)))
     assert sum(found is not None for found in won) == 1
 
 
@@ -143,7 +138,7 @@ def test_a_finish_repeated_after_a_lost_commit_recognises_its_own_work() -> None
 
 def test_a_claim_repeated_after_a_lost_commit_recognises_its_own_work() -> None:
     created = create()
-    (stage_id,), token = created.due_stage_ids, uuid4()
+    stage_id, token = created.stage_id, uuid4()
     first = lifecycle.claim_stage(stage_id, WORKER, token=token)
     assert first is not None
     assert lifecycle.claim_stage(stage_id, WORKER, token=token) == first
@@ -163,13 +158,13 @@ def test_a_failure_is_retried_after_a_backoff_and_in_the_end_fails_the_run() -> 
     assert run.error is not None
     assert (run.error.code, run.error.retryable) == ("llm_overloaded", True)
     assert types(run.id)[-2:] == ["stage.failed", "run.failed"]
-    assert counters(created.due_stage_ids[0]) == (budget, budget, 0, 0)
+    assert counters(created.stage_id) == (budget, budget, 0, 0)
 
 
 def test_a_stage_that_backs_off_is_not_due() -> None:
     created = create()
     lifecycle.fail_attempt_if_held(claim(created), BROKEN, jitter=0.5)
-    assert lifecycle.claim_stage(created.due_stage_ids[0], WORKER, token=uuid4()) is None
+    assert lifecycle.claim_stage(created.stage_id, WORKER, token=uuid4()) is None
     run = run_of(created)
     assert run.status == "running"
     assert run.waiting_on is not None
@@ -191,7 +186,7 @@ def test_the_sixth_lease_lost_fails_the_stage() -> None:
 def test_a_release_costs_nothing_and_is_due_at_once() -> None:
     created = create()
     assert lifecycle.release_stage_if_held(claim(created))
-    assert counters(created.due_stage_ids[0]) == (1, 0, 0, 1)
+    assert counters(created.stage_id) == (1, 0, 0, 1)
     claim(created)
 
 
@@ -221,9 +216,11 @@ def wait_for_approval() -> tuple[CreatedRun, str]:
 
 
 def approve(run_id: UUID, stage: str, digest: str) -> UUID | None:
-    return lifecycle.approve_stage_if_waiting(
-        run_id, stage, artifact_sha256=digest, content=None, note=None, actor="ann"
-    ).due_stage_id
+    """Approve a draft; return the stage that is due because of it, if any."""
+    due: list[UUID] = []
+    with stage_due.connected(due.append):
+        lifecycle.approve_stage_if_waiting(run_id, stage, artifact_sha256=digest, content=None, note=None, actor="ann")
+    return next(iter(due), None)
 
 
 def test_a_stage_that_asks_for_approval_stops_the_run() -> None:
@@ -293,7 +290,10 @@ def test_a_failed_run_goes_back_to_work_from_its_failed_stage() -> None:
     created = create()
     lifecycle.fail_attempt_if_held(claim(created), Failure("x", "y", permanent=True), jitter=0)
     assert run_of(created).status == "failed"
-    assert lifecycle.retry_run_if_failed(created.run.id, from_stage=None, actor="ann") == created.due_stage_ids[0]
+    due: list[UUID] = []
+    with stage_due.connected(due.append):
+        lifecycle.retry_run_if_failed(created.run.id, from_stage=None, actor="ann")
+    assert due == [created.stage_id]
     assert run_of(created).status == "queued"
     claim(created)
     with pytest.raises(Conflict):
@@ -306,7 +306,7 @@ def test_a_revoked_key_fails_one_stage_and_keeps_the_others_queued() -> None:
     assert lifecycle.fail_attempt_if_held(held[0], REVOKED, jitter=0) == "failed"
     assert lifecycle.fail_attempt_if_held(held[1], REVOKED, jitter=0) == "retrying"
     assert counters(held[1].stage_id) == (1, 0, 0, 0)
-    assert lifecycle.claim_stage(created[2].due_stage_ids[0], WORKER, token=uuid4()) is None
+    assert lifecycle.claim_stage(created[2].stage_id, WORKER, token=uuid4()) is None
     with transaction():
         assert providers.resume("kimi")
     claim(created[2])
@@ -317,10 +317,10 @@ def test_an_outage_pauses_the_provider_and_one_probe_reopens_it() -> None:
     held = [claim(run) for run in created[:5]]
     for each in held:
         lifecycle.fail_attempt_if_held(each, OVERLOADED, jitter=0)
-    assert lifecycle.claim_stage(created[5].due_stage_ids[0], WORKER, token=uuid4()) is None
+    assert lifecycle.claim_stage(created[5].stage_id, WORKER, token=uuid4()) is None
     let_pause_end()
     probe = claim(created[5])
-    assert lifecycle.claim_stage(created[6].due_stage_ids[0], WORKER, token=uuid4()) is None
+    assert lifecycle.claim_stage(created[6].stage_id, WORKER, token=uuid4()) is None
     assert lifecycle.fail_attempt_if_held(probe, OVERLOADED, jitter=0) == "retrying"
     assert counters(probe.stage_id) == (1, 0, 0, 0)
     let_pause_end()
@@ -332,7 +332,7 @@ def test_the_cap_holds_when_many_claim_at_once() -> None:
     capped = Claimant(uuid4(), "kimi", cap=3)
     created = [create() for _ in range(12)]
     with ThreadPoolExecutor(12) as threads:
-        won = list(threads.map(lambda run: lifecycle.claim_stage(run.due_stage_ids[0], capped, token=uuid4()), created))
+        won = list(threads.map(lambda run: lifecycle.claim_stage(run.stage_id, capped, token=uuid4()), created))
     assert sum(found is not None for found in won) == 3
     expire_leases()
     lifecycle.rescue_expired_leases()
@@ -343,7 +343,7 @@ def test_a_paused_queue_gives_nothing_out() -> None:
     created = create()
     with transaction():
         execute("UPDATE queues SET paused_at = now()")
-    assert lifecycle.claim_stage(created.due_stage_ids[0], WORKER, token=uuid4()) is None
+    assert lifecycle.claim_stage(created.stage_id, WORKER, token=uuid4()) is None
 
 
 def test_a_brand_that_does_not_exist_is_named_and_nothing_is_written() -> None:
@@ -365,7 +365,7 @@ def test_a_retry_resets_every_counter_but_the_number_of_claims() -> None:
     _use_up_budgets()
     lifecycle.fail_attempt_if_held(held, Failure("x", "y", permanent=True), jitter=0)
     lifecycle.retry_run_if_failed(created.run.id, from_stage=None, actor="ann")
-    assert counters(created.due_stage_ids[0]) == (1, 0, 0, 0)
+    assert counters(created.stage_id) == (1, 0, 0, 0)
 
 
 def test_changes_requested_reset_every_counter_but_the_number_of_claims() -> None:
@@ -374,4 +374,4 @@ def test_changes_requested_reset_every_counter_but_the_number_of_claims() -> Non
     lifecycle.request_changes_if_waiting(
         created.run.id, "message", artifact_sha256=digest, feedback="shorter", actor="ann"
     )
-    assert counters(created.due_stage_ids[0]) == (1, 0, 0, 0)
+    assert counters(created.stage_id) == (1, 0, 0, 0)

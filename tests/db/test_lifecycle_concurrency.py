@@ -68,7 +68,7 @@ def outside(url: str) -> Iterator[Any]:
 
 def create_runs(count: int, **options: Any) -> Shared:
     created = [lifecycle.create_run(NewRun(WORKFLOW, "x", **options), actor="tests") for _ in range(count)]
-    ids = [run.run.id for run in created]
+    ids = [run.id for run in created]
     stages = read("SELECT id FROM stages WHERE run_id = ANY(%(ids)s::uuid[])", ids=ids)
     return Shared(ids, [stage["id"] for stage in stages], [])
 

@@ -14,7 +14,7 @@ from vm_webapp.db.bundle import MigrationFiles, own_bundle
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.db.sessions import name_session
 from vm_webapp.errors import Conflict
-from vm_webapp.fleet.heartbeats import FRESH_SECONDS, Beat, WorkerIdentity, WorkerState, write_heartbeat
+from vm_webapp.fleet.heartbeats import FRESH_SECONDS, Heartbeat, WorkerIdentity, WorkerState, write_heartbeat
 
 NEWEST = own_bundle().ids[-1]
 
@@ -41,7 +41,7 @@ def test_live_workers_keep_the_schema_they_need(
     database: str, state: WorkerState, age: int, newest: str, needs: bool
 ) -> None:
     migrate.apply_pending(database, bundle=later_build(compatible()))
-    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4, newest_migration=newest), Beat(state, 0))
+    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4, newest_migration=newest), Heartbeat(state, 0))
     with transaction():
         execute("UPDATE worker_heartbeats SET last_tick_at = now() - %(age)s * interval '1 s'", age=age)
     if needs:
@@ -65,7 +65,7 @@ def test_live_workers_keep_the_schema_they_need(
 def test_live_workers_keep_out_what_they_cannot_run_on(
     database: str, state: WorkerState, age: int, oldest_build: str, hinders: bool
 ) -> None:
-    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Beat(state, 0))
+    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Heartbeat(state, 0))
     with transaction():
         execute("UPDATE worker_heartbeats SET last_tick_at = now() - %(age)s * interval '1 s'", age=age)
     later = later_build(further(FURTHER, f"oldest build: {oldest_build}"))
@@ -79,7 +79,7 @@ def test_live_workers_keep_out_what_they_cannot_run_on(
 
 def test_a_migration_that_its_build_can_do_without_goes_under_live_workers(database: str) -> None:
     migrate.apply_pending(database, bundle=later_build(further(FURTHER, "deferrable: only an index")))
-    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4, newest_migration=FURTHER), Beat("working", 0))
+    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4, newest_migration=FURTHER), Heartbeat("working", 0))
     assert down(database) == [FURTHER]
 
 

@@ -11,7 +11,7 @@ from tests.db.schemas import FURTHER, dump, empty, further, later_build, run_sql
 from tests.support.runs import create
 from vm_webapp.db import migrate
 from vm_webapp.db.bundle import Bundle, own_bundle
-from vm_webapp.fleet.heartbeats import Beat, WorkerIdentity, write_heartbeat
+from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.lifecycle import Claimant
@@ -42,10 +42,10 @@ WRITES = {
 def write_rows(url: str, newest: str) -> None:
     """Write into every table, as the build does whose newest migration this is."""
     claimant = Claimant(uuid4(), "kimi", None)
-    claim = lifecycle.claim_stage(create().due_stage_ids[0], claimant, token=uuid4())
+    claim = lifecycle.claim_stage(create().stage_id, claimant, token=uuid4())
     assert claim is not None
     lifecycle.finish_stage_if_held(claim, Completion("# A document", "kimi"), claimant, next_token=None)
-    write_heartbeat(WorkerIdentity(claimant.worker_id, "kimi", 4, newest_migration=newest), Beat("stopped", 0))
+    write_heartbeat(WorkerIdentity(claimant.worker_id, "kimi", 4, newest_migration=newest), Heartbeat("stopped", 0))
     for id, statements in WRITES.items():
         if id <= newest:
             run_sql(url, statements)

@@ -7,15 +7,15 @@ from uuid import uuid4
 import pytest
 
 from tests.db.schemas import FURTHER, compatible, further, later_build, run_sql
-from tests.support.runs import create
+from tests.support.runs import CreatedRun, create
 from vm_webapp.db import migrate
 from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
 from vm_webapp.db.migrate.status import Applied
-from vm_webapp.fleet.heartbeats import Beat, WorkerIdentity, write_heartbeat
+from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
 from vm_webapp.llm.base import Completion
 from vm_webapp.ops.health import HealthChecker
 from vm_webapp.runs import lifecycle, queries
-from vm_webapp.runs.lifecycle import Claim, Claimant, CreatedRun
+from vm_webapp.runs.lifecycle import Claim, Claimant
 from vm_webapp.settings import Settings
 
 NEWEST = own_bundle().ids[-1]
@@ -76,7 +76,7 @@ def test_the_advice_for_a_schema_that_is_too_new_leads_back(found: dict[str, str
 
 def test_a_newer_compatible_schema_is_ready_and_up_changes_nothing(database: str) -> None:
     migrate.apply_pending(database, bundle=later_build(compatible()))
-    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Beat("working", 0))
+    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Heartbeat("working", 0))
     before = run_sql(database, "SELECT count(*) FROM _yoyo_log")
     assert migrate.apply_pending(database) == ()
     assert run_sql(database, "SELECT count(*) FROM _yoyo_log") == before
@@ -99,7 +99,7 @@ def test_this_build_carries_runs_on_a_schema_of_the_next(database: str) -> None:
 
     def begin() -> tuple[CreatedRun, Claim | None]:
         created = create()
-        return created, lifecycle.claim_stage(created.due_stage_ids[0], claimant, token=uuid4())
+        return created, lifecycle.claim_stage(created.stage_id, claimant, token=uuid4())
 
     in_flight = begin()
     migrate.apply_pending(database, bundle=later_build(compatible()))

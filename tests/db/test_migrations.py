@@ -15,7 +15,7 @@ from tests.db.schemas import FURTHER, compatible, dump, empty, further, later_bu
 from tests.support.databases import url_of
 from tests.support.waiting import eventually
 from vm_webapp.db import migrate
-from vm_webapp.db.migrate.session import _name_the_user, advisory_lock
+from vm_webapp.db.migrate.session import advisory_lock, name_the_user
 from vm_webapp.db.models import TABLES
 from vm_webapp.db.pool import rows, transaction
 from vm_webapp.errors import Conflict, DatabaseUnavailable
@@ -137,7 +137,7 @@ def test_a_user_without_a_name_can_migrate(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(getpass, "getuser", nameless)
     monkeypatch.setenv("LOGNAME", "")
-    _name_the_user()
+    name_the_user()
     assert os.environ["LOGNAME"] == "vm-webapp"
 
 

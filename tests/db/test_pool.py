@@ -291,7 +291,7 @@ def test_a_server_process_that_freezes_holds_up_who_waits_for_it_and_nobody_else
     watch(database, patience_seconds=2.0)
     with frozen([taken_backend()]), ThreadPoolExecutor(2) as threads:
         unlucky = threads.submit(taken_backend)
-        eventually(lambda: not database._connections, "a thread has taken the frozen connection")
+        eventually(lambda: database.taken, "a thread has taken the frozen connection")
         began = time.monotonic()
         assert all(threads.submit(in_transaction).result(30) for _ in range(20))
         assert time.monotonic() - began < 1.0

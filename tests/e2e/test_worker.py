@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from actors import broker
+from actors import connected
 from tests.fakes.behaviours import Behaviour, delayed
 from tests.fakes.model_server import ModelServer
 from tests.support.deployment import managed_environment
 from tests.support.processes import Program, program
-from tests.support.runs import create, create_and_ring, read, types, wait_until_still
+from tests.support.runs import create, read, types, wait_until_still
 from tests.support.waiting import eventually
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.runs import queries
@@ -33,10 +33,9 @@ def model() -> Iterator[ModelServer]:
 @pytest.fixture
 def env(database: str, redis_url: str, model: ModelServer, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a worker in managed mode; this process sends hints to the same Redis."""
-    broker.bind(redis_url)
     model_key = {"KIMI_API_KEY": "sk-test-key", "KIMI_BASE_URL": model.base_url}
-    yield managed_environment(database, redis_url, tmp_path, **model_key)
-    broker.bind(None)
+    with connected(redis_url):
+        yield managed_environment(database, redis_url, tmp_path, **model_key)
 
 
 @contextmanager
@@ -92,7 +91,7 @@ def test_released_stages_are_taken_up_by_another_worker_at_once(
     given = env | {"VM_DRAIN_SECONDS": "0.2"}
     with program("worker", "--poll-interval-ms", "30000", env=given, folder=tmp_path / "one") as first:
         eventually(working, "the first works", seconds=20)
-        run_id = create_and_ring("content_calendar")
+        run_id = create("content_calendar").run.id
         model.wait_until(lambda server: server.in_flight == 1, seconds=20)
         with program("worker", "--poll-interval-ms", "30000", env=env, folder=tmp_path / "two"):
             eventually(
@@ -129,7 +128,7 @@ def test_a_signal_to_the_group_of_the_stock_command_is_one_signal(
     model.enqueue(Behaviour(silent=True))
     with stock_command(env | {"VM_DRAIN_SECONDS": "1.5"}, tmp_path / "log") as stock:
         eventually(working, "it works", seconds=25)
-        held = create_and_ring("content_calendar")
+        held = create("content_calendar").run.id
         model.wait_until(lambda server: server.in_flight == 1)
         os.killpg(stock.pid, signal.SIGTERM)
         assert stock.wait(seconds=30) == 0
@@ -162,10 +161,10 @@ def test_a_worker_starts_before_its_database(env: dict[str, str], tmp_path: Path
 def test_the_stock_dramatiq_command_is_a_full_worker(env: dict[str, str], model: ModelServer, tmp_path: Path) -> None:
     with stock_command(env | {"VM_DRAIN_SECONDS": "0.5"}, tmp_path / "log") as stock:
         eventually(working, "it works", seconds=25)
-        run_id = create_and_ring("plan_90d", auto_approve=True)
+        run_id = create("plan_90d", auto_approve=True).run.id
         assert wait_until_still(run_id).status == "completed"
         model.enqueue(Behaviour(silent=True))
-        held = create_and_ring("content_calendar")
+        held = create("content_calendar").run.id
         model.wait_until(lambda server: server.in_flight == 1)
         lease = "SELECT lease_expires_at AS at FROM stages WHERE run_id = %(id)s AND status = 'running'"
         first = read(lease, id=held)[0]["at"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -63,8 +65,8 @@ async def test_a_stop_between_two_workers_does_not_wait_for_the_next(
     keeping = asyncio.create_task(child.keep_running())
     async with asyncio.timeout(20):
         await until(child, running=True)
-        assert child._process is not None
-        child._process.kill()
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGKILL)
         await until(child, running=False)
         await child.stop()
         await keeping

@@ -12,6 +12,7 @@ import pytest
 
 from tests.fakes.behaviours import REFUSALS, Behaviour, answer, stalled
 from tests.fakes.model_server import ModelServer
+from tests.fakes.providers import Meddler, stop_loop
 from tests.llm.assignments import an_assignment
 from tests.llm.providers import a_provider
 from tests.support.waiting import eventually
@@ -116,18 +117,18 @@ def test_a_loop_that_hangs_is_found_out(calls: CallLoop, kimi: KimiProvider, mon
     calls.submit(kimi, an_assignment(), timeout_seconds=5).result(5)
     assert calls.alive()
     hang, go_on = threading.Event(), threading.Event()
-    assert calls._loop is not None
 
-    def block() -> None:
+    def block(_: object) -> None:
         hang.set()
         go_on.wait(10)
 
-    calls._loop.call_soon_threadsafe(block)
+    hanging = calls.submit(Meddler(block), an_assignment(), timeout_seconds=60)
     assert hang.wait(5)
     try:
         assert [calls.alive() for _ in range(4)] == [True, True, True, False]
     finally:
         go_on.set()
+        hanging.cancel()
     eventually(calls.alive, "it goes on")
 
 
@@ -135,11 +136,7 @@ def test_a_loop_that_died_is_found_out_at_once_and_closed_without_waiting() -> N
     calls, provider = CallLoop(), Stubborn()
     call = calls.submit(provider, an_assignment(), timeout_seconds=60)
     assert provider.started.wait(5)
-    assert calls._loop is not None
-    assert calls._thread is not None
-    calls._loop.call_soon_threadsafe(calls._loop.stop)
-    calls._thread.join(5)
-    assert not calls.alive()
+    stop_loop(calls)
     began = time.monotonic()
     calls.close(provider)
     assert time.monotonic() - began < AT_ONCE

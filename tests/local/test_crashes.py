@@ -13,8 +13,9 @@ import pytest
 from tests.local.conftest import OtherProcess, ask, kill, lives
 from vm_webapp.local import start_local_servers
 from vm_webapp.local.account import servers_user
-from vm_webapp.local.postgres import EmbeddedPostgres
-from vm_webapp.local.sockets import socket_folder
+from vm_webapp.local.postgres import find_programs
+from vm_webapp.local.sockets import clear_sockets, socket_folder
+from vm_webapp.local.users import LifeLine
 
 Other = Callable[..., OtherProcess]
 
@@ -105,14 +106,23 @@ def test_a_kill_in_the_middle_of_initdb_does_not_block_the_start(other: Other, p
 def test_a_server_that_is_still_starting_is_waited_for(workspace: Path) -> None:
     with start_local_servers(workspace, durable=False) as servers:
         kill(servers.postgres_pid())
-    starting = EmbeddedPostgres(workspace / "servers" / "postgres", durable=False)
-    starting._life.wait_for_end(30)
-    with starting._life.handed_over() as lifeline:
-        starting._clear_leftovers()
+    folder, account = workspace / "servers", servers_user()
+    life = LifeLine(folder / "postgres.lock")
+    life.wait_for_end(30)
+    sockets = socket_folder(folder / "postgres", owner=account.pw_uid if account else os.geteuid())
+    (folder / "postgres" / "postmaster.pid").unlink()
+    clear_sockets(sockets)
+    with life.handed_over() as lifeline:
         # As if its user had been killed before the server, which recovers from the crash first, answered.
-        options = f"-k {starting._sockets} -c listen_addresses= -c log_startup_progress_interval=0"
-        starting._run(
-            *("pg_ctl", "start", "-W", "-D", "postgres", "-l", "postgres.log", "-o", options), lifeline=lifeline
+        options = f"-k {sockets} -c listen_addresses= -c log_startup_progress_interval=0"
+        subprocess.run(
+            [find_programs() / "pg_ctl", "start", "-W", "-D", "postgres", "-l", "postgres.log", "-o", options],
+            user=account.pw_uid if account else None,
+            group=account.pw_gid if account else None,
+            cwd=folder,
+            pass_fds=(lifeline,),
+            stdout=subprocess.DEVNULL,
+            check=True,
         )
     with start_local_servers(workspace, durable=False) as servers:
         assert ask(servers, "SELECT 1") == [(1,)]

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
-from tests.support.runs import create
+from tests.support.runs import CreatedRun, create
 from vm_webapp import __version__
 from vm_webapp.db.pool import close_pool, execute, open_pool, transaction
-from vm_webapp.fleet.heartbeats import Beat, WorkerIdentity, WorkerState, write_heartbeat
-from vm_webapp.runs.lifecycle import CreatedRun
+from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, WorkerState, write_heartbeat
 
 SLOTS = 4
 
@@ -31,7 +30,7 @@ def beat(
 ) -> WorkerIdentity:
     """Write the heartbeat of a new worker."""
     worker = WorkerIdentity(uuid4(), "kimi", SLOTS, cap, build=build, host=host)
-    write_heartbeat(worker, Beat(state, in_flight, **facts))
+    write_heartbeat(worker, Heartbeat(state, in_flight, **facts))
     return worker
 
 

@@ -17,6 +17,7 @@ from vm_webapp.ops import bulk
 from vm_webapp.ops.bulk import BulkFilter, BulkResult
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.lifecycle import Claimant
+from vm_webapp.runs.signals import stage_due
 from vm_webapp.runs.states import Failure
 from vm_webapp.settings import Settings
 
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("database")
 def failed_run() -> UUID:
     """Return a run whose first stage has failed."""
     created, token = create(), uuid4()
-    claim = lifecycle.claim_stage(created.due_stage_ids[0], Claimant(uuid4(), "kimi"), token=token)
+    claim = lifecycle.claim_stage(created.stage_id, Claimant(uuid4(), "kimi"), token=token)
     assert claim is not None
     lifecycle.fail_attempt_if_held(claim, Failure("llm_failed", "it failed", permanent=True), jitter=0.5)
     return created.run.id
@@ -63,8 +64,10 @@ def test_a_dry_run_says_which_and_changes_nothing() -> None:
 
 def test_retrying_makes_the_failed_stage_due() -> None:
     failed, queued = failed_run(), create().run.id
-    done = bulk.retry_matching(BulkFilter(workflow="content_calendar"), actor="ops")
-    assert (done.changed, done.run_ids, len(done.due)) == (1, (failed,), 1)
+    due: list[UUID] = []
+    with stage_due.connected(due.append):
+        done = bulk.retry_matching(BulkFilter(workflow="content_calendar"), actor="ops")
+    assert (done.changed, done.run_ids, len(due)) == (1, (failed,), 1)
     assert types(failed)[-2:] == ["run.retried", "stage.queued"]
     assert "run.retried" not in types(queued)
 

@@ -9,7 +9,7 @@ import pytest
 from tests.support.runs import create, read
 from vm_webapp.db.pool import execute, json, transaction
 from vm_webapp.errors import NotFound
-from vm_webapp.fleet.heartbeats import Beat, WorkerIdentity, WorkerState, write_heartbeat
+from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, WorkerState, write_heartbeat
 from vm_webapp.ops import queue_control
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.due import find_due
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("database")
 def beat(state: WorkerState = "working", *, in_flight: int = 0) -> WorkerIdentity:
     """Write the heartbeat of a new worker with four slots."""
     worker = WorkerIdentity(uuid4(), "kimi", 4)
-    write_heartbeat(worker, Beat(state, in_flight))
+    write_heartbeat(worker, Heartbeat(state, in_flight))
     return worker
 
 
@@ -33,10 +33,10 @@ def test_an_empty_queue_without_workers_wants_one() -> None:
 
 def test_the_figures_tell_waiting_from_due_and_workers_from_the_rest() -> None:
     first, later, running = create(), create(), create()
-    lifecycle.claim_stage(running.due_stage_ids[0], Claimant(uuid4(), "kimi"), token=uuid4())
+    lifecycle.claim_stage(running.stage_id, Claimant(uuid4(), "kimi"), token=uuid4())
     with transaction():
-        execute("UPDATE stages SET available_at = now() + interval '1 h' WHERE id = %(id)s", id=later.due_stage_ids[0])
-        execute("UPDATE stages SET available_at = now() - interval '9 s' WHERE id = %(id)s", id=first.due_stage_ids[0])
+        execute("UPDATE stages SET available_at = now() + interval '1 h' WHERE id = %(id)s", id=later.stage_id)
+        execute("UPDATE stages SET available_at = now() - interval '9 s' WHERE id = %(id)s", id=first.stage_id)
     beat(in_flight=1)
     beat("draining", in_flight=3)
     status = queue_control.read_queue()

@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 import psycopg2
 import pytest
 
-from actors import housekeeping
-from actors.housekeeping import DAY, TRY_AGAIN_SECONDS, Housekeeping
+from actors.duties import purge
+from actors.duties.purge import DAY, TRY_AGAIN_SECONDS, Purge
 from tests.ops.disorder import change
 from tests.support.runs import create, read
 from tests.support.waiting import eventually
@@ -19,7 +19,7 @@ from vm_webapp import idempotency
 from vm_webapp.access.keys import create_key, revoke_key
 from vm_webapp.errors import ConfigurationError, DatabaseUnavailable
 from vm_webapp.execution.mirror import ArtifactMirror
-from vm_webapp.fleet.heartbeats import Beat, WorkerIdentity, write_heartbeat
+from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
 from vm_webapp.ops import retention
 from vm_webapp.ops.retention import BATCH
 from vm_webapp.runs import lifecycle
@@ -82,7 +82,7 @@ def test_a_run_that_somebody_holds_is_left_for_the_next_time(database: str) -> N
 
 def test_a_worker_purges_once_a_day_where_it_is_asked_to() -> None:
     finished(days=100)
-    keeping, purging = Housekeeping(), Housekeeping(AGE)
+    keeping, purging = Purge(), Purge(AGE)
     for now in (1.0, 2.0, 3.0):
         keeping.run_once(now)
     assert len(left()) == 1
@@ -101,14 +101,14 @@ def test_a_worker_purges_once_a_day_where_it_is_asked_to() -> None:
 def test_a_batch_that_takes_too_long_is_tried_again_soon_and_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
 
-    def purge(older_than: timedelta, *, limit: int) -> list[UUID]:
+    def delete(older_than: timedelta, *, limit: int) -> list[UUID]:
         sizes.append(limit)
         if limit > 20:
             raise DatabaseUnavailable("canceling statement due to statement timeout")
         return []
 
-    monkeypatch.setattr(housekeeping, "purge_batch", purge)
-    duties = Housekeeping(AGE)
+    monkeypatch.setattr(purge, "purge_batch", delete)
+    duties = Purge(AGE)
     duties.run_once(0.0)
     for minute in range(1, 4):
         with suppress(DatabaseUnavailable):
@@ -183,7 +183,7 @@ def test_the_copies_on_this_machine_go_too(tmp_path: Path) -> None:
     assert retention.purge_all(AGE, mirror) == 1
     assert (old.exists(), young.exists()) == (False, True)
     old = written(100)
-    duties = Housekeeping(AGE, mirror)
+    duties = Purge(AGE, mirror)
     duties.run_once(1.0)
     duties.run_once(2.0)
     eventually(lambda: not old.exists(), "the copy is gone")
@@ -203,27 +203,27 @@ def test_expired_idempotency_keys_dead_api_keys_and_stopped_workers_always_go() 
     change("UPDATE api_keys SET revoked_at = now() - interval '31 days' WHERE name = 'long-dead'")
     for age in (23, 25):
         worker = WorkerIdentity(uuid4(), "kimi", 4)
-        write_heartbeat(worker, Beat("stopped", 0))
+        write_heartbeat(worker, Heartbeat("stopped", 0))
         change(
             "UPDATE worker_heartbeats SET last_tick_at = now() - %(age)s * interval '1 hour' WHERE worker_id = %(id)s",
             age=age,
             id=worker.worker_id,
         )
-    Housekeeping().run_once(1.0)
+    Purge().run_once(1.0)
     assert len(read("SELECT 1 AS found FROM worker_heartbeats")) == 1
     assert len(read("SELECT 1 AS found FROM idempotency_keys")) == 1
     assert {each["name"] for each in read("SELECT name FROM api_keys")} == {"in-force", "revoked-now"}
 
 
 def test_a_backlog_of_expired_keys_goes_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (idempotency, housekeeping):
+    for module in (idempotency, purge):
         monkeypatch.setattr(module, "PURGE_BATCH", 2)
     change(
         "INSERT INTO idempotency_keys (scope_sha256, request_sha256, status, headers, body, created_at)"
         " SELECT convert_to(n::text, 'UTF8'), 'x', 200, '{}', 'x', now() - interval '2 days'"
         " FROM generate_series(1, 3) n"
     )
-    duties = Housekeeping()
+    duties = Purge()
     duties.run_once(1.0)
     assert len(read("SELECT 1 AS found FROM idempotency_keys")) == 1
     duties.run_once(2.0)

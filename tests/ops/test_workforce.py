@@ -10,7 +10,7 @@ import pytest
 from tests.ops.disorder import SLOTS, beat, change, leave_work_waiting
 from tests.ops.readiness import Clock, check, checker, reason
 from tests.support.runs import create
-from vm_webapp.fleet.heartbeats import FRESH_SECONDS, Beat, WorkerIdentity, WorkerState, write_heartbeat
+from vm_webapp.fleet.heartbeats import FRESH_SECONDS, Heartbeat, WorkerIdentity, WorkerState, write_heartbeat
 from vm_webapp.fleet.presence import Presence
 from vm_webapp.ops import watch
 from vm_webapp.ops.health import Health
@@ -69,7 +69,7 @@ def test_a_handover_is_no_fault_until_it_takes_too_long(state: WorkerState) -> N
     own = checker(clock)
     worker = beat()
     assert own.check().ready
-    write_heartbeat(worker, Beat(state, 0))
+    write_heartbeat(worker, Heartbeat(state, 0))
     clock.now += HANDOVER_SECONDS - 1
     health = own.check()
     assert health.ready
@@ -128,7 +128,7 @@ def test_there_are_good_reasons_for_not_claiming(excuse: str) -> None:
 def test_a_cap_that_is_reached_is_a_good_reason_and_one_that_is_not_is_none() -> None:
     beat(cap=1)
     running = create("content_calendar")
-    lifecycle.claim_stage(running.due_stage_ids[0], Claimant(uuid4(), "kimi", 1), token=uuid4())
+    lifecycle.claim_stage(running.stage_id, Claimant(uuid4(), "kimi", 1), token=uuid4())
     leave_work_waiting()
     assert check_again_later().ready
     change("UPDATE worker_heartbeats SET llm_cap = 2")
@@ -145,7 +145,7 @@ def test_workers_on_another_database_are_found_out_through_redis(redis_url: str)
 
 def test_a_worker_on_this_database_whose_row_is_old_is_not_called_foreign(redis_url: str) -> None:
     worker = WorkerIdentity(uuid4(), "kimi", SLOTS)
-    fingerprint = write_heartbeat(worker, Beat("working", 0)).fingerprint
+    fingerprint = write_heartbeat(worker, Heartbeat("working", 0)).fingerprint
     change("UPDATE worker_heartbeats SET last_tick_at = now() - interval '7 s'")
     Presence(quick_client(redis_url, 1.0)).announce(worker.worker_id, {"fingerprint": fingerprint})
     assert "no worker has been heard of" in reason(check(redis_url))
@@ -164,7 +164,7 @@ def test_of_two_that_stop_together_one_may_crash_and_hands_nothing_over() -> Non
     own = checker(Clock())
     leaving, crashing = beat(), beat()
     assert own.check().ready
-    write_heartbeat(leaving, Beat("stopped", 0))
+    write_heartbeat(leaving, Heartbeat("stopped", 0))
     crash(crashing)
     assert "no worker has been heard of" in reason(own.check())
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from actors import execute_stage
+from actors import broker
 from tests.support.waiting import eventually
 from vm_webapp.db.pool import rows, transaction
 from vm_webapp.runs import lifecycle, queries
-from vm_webapp.runs.lifecycle import CreatedRun, NewRun
+from vm_webapp.runs.lifecycle import NewRun
 from vm_webapp.runs.records import RunRecord
 from vm_webapp.workflows.loader import load_catalog
 
@@ -17,17 +20,28 @@ CATALOG = load_catalog()
 STILL = ("completed", "failed", "canceled", "waiting_approval")
 
 
+@dataclass(frozen=True)
+class CreatedRun:
+    """A run as created, and its first stage, which is due."""
+
+    run: RunRecord
+    stage_id: UUID
+
+
 def create(workflow: str = "content_calendar", request: str = "a request", **options: Any) -> CreatedRun:
-    """Create a run and tell nobody."""
-    return lifecycle.create_run(NewRun(CATALOG.get(workflow), request, **options), actor="tests")
+    """Create a run; workers are told where this process is connected to them."""
+    run = lifecycle.create_run(NewRun(CATALOG.get(workflow), request, **options), actor="tests")
+    (first,) = read("SELECT id FROM stages WHERE run_id = %(id)s AND position = 1", id=run.id)
+    return CreatedRun(run, first["id"])
 
 
-def create_and_ring(workflow: str = "content_calendar", request: str = "a request", **options: Any) -> UUID:
-    """Create a run and send the hint, as the API does."""
-    created = create(workflow, request, **options)
-    for stage_id in created.due_stage_ids:
-        execute_stage.send(str(stage_id))
-    return created.run.id
+@contextmanager
+def lost_hints() -> Iterator[None]:
+    """Lose every hint that this process would send within the block."""
+    before = broker.url
+    broker.bind(None)
+    yield
+    broker.bind(before)
 
 
 def wait_until_still(run_id: UUID, *, seconds: float = 15.0) -> RunRecord:

@@ -10,12 +10,13 @@ from uuid import UUID, uuid4
 import pytest
 from dramatiq import Worker
 
-from actors import broker
+from actors import middleware
 from tests.fakes.behaviours import GOOD, Behaviour, delayed, refusal, stalled
 from tests.fakes.model_server import ModelServer
-from tests.support.runs import create_and_ring, read, types, wait_until_still
+from tests.fakes.providers import stop_loop
+from tests.support.runs import create, lost_hints, read, types, wait_until_still
 from tests.support.waiting import eventually
-from tests.worker.conftest import StartWorker
+from tests.worker.conftest import StartWorker, runtime
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.execution.mirror import ArtifactMirror
@@ -48,13 +49,13 @@ def test_a_cancel_reaches_a_silent_call_within_two_seconds_and_frees_its_thread(
 ) -> None:
     model.enqueue(behaviour)
     with start_worker(**kimi(model, worker_threads=1)):
-        run_id = create_and_ring("content_calendar")
+        run_id = create("content_calendar").run.id
         model.wait_until(lambda server: server.in_flight == 1)
         lifecycle.cancel_run_if_open(run_id, actor="ann")
         began = time.monotonic()
         model.wait_until(lambda server: server.disconnects == 1)
         assert time.monotonic() - began < 2.0
-        assert wait_until_still(create_and_ring("content_calendar")).status == "completed"
+        assert wait_until_still(create("content_calendar").run.id).status == "completed"
     assert queries.get_run(run_id).status == "canceled"
     assert types(run_id)[-1] == "run.canceled"
 
@@ -62,10 +63,9 @@ def test_a_cancel_reaches_a_silent_call_within_two_seconds_and_frees_its_thread(
 def test_a_call_past_its_deadline_is_ended_and_counted(start_worker: StartWorker, model: ModelServer) -> None:
     model.enqueue(SILENT)
     with start_worker(**kimi(model)):
-        run_id = create_and_ring("content_calendar")
+        run_id = create("content_calendar").run.id
         model.wait_until(lambda server: server.in_flight == 1)
-        runner = broker.service.runtime.runner
-        (held,) = runner.leases._snapshot()
+        (held,) = runtime().runner.leases.held()
         held.give_up_at = 0.0
         told = eventually(scheduled_retries, "it is given up")
         assert (told[0]["data"]["code"], told[0]["data"]["counted"]) == ("llm_timeout", True)
@@ -86,7 +86,7 @@ def test_a_call_that_begins_late_gets_what_is_left_of_its_time(
 
     monkeypatch.setattr(queries, "newest_documents", be_away_for_a_moment)
     with start_worker():
-        calls = broker.service.runtime.runner._calls
+        calls = runtime().calls
         submit = calls.submit
 
         def note(*arguments: Any, timeout_seconds: float, **others: Any) -> Any:
@@ -94,7 +94,7 @@ def test_a_call_that_begins_late_gets_what_is_left_of_its_time(
             return submit(*arguments, timeout_seconds=timeout_seconds, **others)
 
         monkeypatch.setattr(calls, "submit", note)
-        run = wait_until_still(create_and_ring("smoke"))
+        run = wait_until_still(create("smoke").run.id)
     assert run.status == "completed"
     whole = load_catalog().get("smoke").stages[0].timeout_seconds
     assert whole - 3 < given[0] < whole - 1
@@ -117,7 +117,7 @@ def test_an_attempt_whose_end_cannot_be_written_says_so_and_is_tried_again(
     if step == "fail_attempt_if_held":
         model.enqueue(refusal(500, "server_error", "boom"))
     with start_worker(**kimi(model)):
-        run_id = create_and_ring("content_calendar")
+        run_id = create("content_calendar").run.id
         told = eventually(scheduled_retries, "a retry")
     assert told[0]["data"]["code"] == "internal_error"
     assert read("SELECT rescues, failures FROM stages WHERE attempt > 0") == [{"rescues": 0, "failures": 1}]
@@ -132,7 +132,7 @@ def test_what_goes_wrong_after_a_finish_does_not_stop_the_run(
 
     monkeypatch.setattr(ArtifactMirror, "write", break_down)
     with start_worker():
-        assert wait_until_still(create_and_ring("content_calendar")).status == "completed"
+        assert wait_until_still(create("content_calendar").run.id).status == "completed"
 
 
 def test_a_claim_whose_commit_is_lost_is_carried_all_the_same(
@@ -149,7 +149,7 @@ def test_a_claim_whose_commit_is_lost_is_carried_all_the_same(
 
     monkeypatch.setattr(lifecycle, "claim_stage", lose_the_first_answer)
     with start_worker():
-        assert wait_until_still(create_and_ring("smoke")).status == "completed"
+        assert wait_until_still(create("smoke").run.id).status == "completed"
     assert lost
     assert read("SELECT attempt, rescues FROM stages") == [{"attempt": 1, "rescues": 0}]
 
@@ -158,12 +158,13 @@ def test_a_lost_lease_ends_the_call_and_its_result_is_not_written(
     start_worker: StartWorker, model: ModelServer
 ) -> None:
     model.enqueue(SILENT)
-    with start_worker(**kimi(model)):
-        run_id = create_and_ring("content_calendar")
+    with start_worker(**kimi(model), poll_seconds=30):
+        run_id = create("content_calendar").run.id
         model.wait_until(lambda server: server.in_flight == 1)
-        _take_over(run_id)
+        with lost_hints():
+            _take_over(run_id)
         model.wait_until(lambda server: server.disconnects == 1)
-        eventually(lambda: len(broker.service.runtime.runner.leases) == 0, "the thread is free")
+        eventually(lambda: len(runtime().runner.leases) == 0, "the thread is free")
     assert queries.list_artifacts(run_id) == []
     assert queries.get_run(run_id).stages[0].status == "running"
 
@@ -177,10 +178,7 @@ def _take_over(run_id: UUID) -> None:
         )
     (stage,) = read("SELECT id FROM stages WHERE run_id = %(id)s AND status = 'running'", id=run_id)
     lifecycle.rescue_expired_leases()
-    other = lifecycle.Claimant(uuid4(), "kimi")
-    # The idle worker may be faster; then it is the one that took over, and is made to lose it again.
-    if lifecycle.claim_stage(stage["id"], other, token=uuid4()) is None:
-        _take_over(run_id)
+    assert lifecycle.claim_stage(stage["id"], lifecycle.Claimant(uuid4(), "kimi"), token=uuid4())
 
 
 def test_a_drain_lets_a_call_in_flight_finish_and_leaves_the_next_stage_to_others(
@@ -188,7 +186,7 @@ def test_a_drain_lets_a_call_in_flight_finish_and_leaves_the_next_stage_to_other
 ) -> None:
     model.enqueue(delayed(0.7))
     with start_worker(**kimi(model, drain_seconds=10)):
-        run_id = create_and_ring("plan_90d", auto_approve=True)
+        run_id = create("plan_90d", auto_approve=True).run.id
         model.wait_until(lambda server: server.in_flight == 1)
     run = queries.get_run(run_id)
     assert [stage.status for stage in run.stages] == ["completed", "queued", "pending"]
@@ -198,7 +196,7 @@ def test_a_drain_lets_a_call_in_flight_finish_and_leaves_the_next_stage_to_other
 def test_a_drain_hands_back_what_does_not_finish_in_time(start_worker: StartWorker, model: ModelServer) -> None:
     model.enqueue(SILENT, SILENT)
     with start_worker(**kimi(model, drain_seconds=0.2)):
-        runs = [create_and_ring("content_calendar") for _ in range(2)]
+        runs = [create("content_calendar").run.id for _ in range(2)]
         model.wait_until(lambda server: server.in_flight == 2)
     assert model.disconnects == 2
     for run_id in runs:
@@ -213,7 +211,7 @@ def test_a_drain_hands_back_what_does_not_finish_in_time(start_worker: StartWork
 
 def test_the_heartbeat_tells_how_the_worker_fares(start_worker: StartWorker, model: ModelServer) -> None:
     with start_worker(**kimi(model, drain_seconds=5)):
-        wait_until_still(create_and_ring("content_calendar"))
+        wait_until_still(create("content_calendar").run.id)
         seen = eventually(
             lambda: read("SELECT * FROM worker_heartbeats WHERE state = 'working' AND last_model_outcome IS NOT NULL"),
             "a heartbeat with an outcome",
@@ -222,7 +220,7 @@ def test_the_heartbeat_tells_how_the_worker_fares(start_worker: StartWorker, mod
         assert seen["counters"]["finished"] == 2
         assert seen["last_claim_at"] is not None
         model.enqueue(delayed(2.0))
-        create_and_ring("content_calendar")
+        create("content_calendar")
         model.wait_until(lambda server: server.in_flight == 1)
     (ended,) = read("SELECT state, stopped_at, in_flight FROM worker_heartbeats")
     assert (ended["state"], ended["in_flight"]) == ("stopped", 0)
@@ -239,10 +237,10 @@ def test_a_worker_with_a_dead_thread_stops_looking_alive(
         _let_one_thread_die(worker)
         eventually(lambda: asked, "the process asks itself to end")
         before = read("SELECT last_tick_at FROM worker_heartbeats")
-        pulse = broker.service.runtime.pulse
+        pulse = runtime().pulse
         pulse.tick_once(time.monotonic())
         assert read("SELECT last_tick_at FROM worker_heartbeats") == before
-        assert broker.service.deaf
+        assert middleware.deaf
 
 
 def test_a_worker_whose_calls_cannot_go_on_stops_looking_alive(
@@ -251,16 +249,12 @@ def test_a_worker_whose_calls_cannot_go_on_stops_looking_alive(
     asked: list[int] = []
     monkeypatch.setattr("os.kill", lambda pid, number: asked.append(number))
     with start_worker():
-        wait_until_still(create_and_ring("smoke"))
-        calls = broker.service.runtime.runner._calls
+        wait_until_still(create("smoke").run.id)
+        calls = runtime().calls
         assert calls.alive()
-        assert calls._loop is not None
-        assert calls._thread is not None
-        calls._loop.call_soon_threadsafe(calls._loop.stop)
-        calls._thread.join(5)
-        assert not calls.alive()
+        stop_loop(calls)
         eventually(lambda: asked, "the process asks itself to end")
-        assert broker.service.deaf
+        assert middleware.deaf
 
 
 def _let_one_thread_die(worker: Worker) -> None:

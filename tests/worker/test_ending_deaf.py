@@ -8,12 +8,13 @@ import time
 import pytest
 from dramatiq import Worker
 
-from actors import broker
+from actors import middleware
 from tests.fakes.behaviours import Behaviour
 from tests.fakes.model_server import ModelServer
-from tests.support.runs import create_and_ring, types
+from tests.fakes.providers import stop_loop
+from tests.support.runs import create, types
 from tests.support.waiting import eventually
-from tests.worker.conftest import StartWorker
+from tests.worker.conftest import StartWorker, runtime
 
 
 @pytest.fixture(autouse=True)
@@ -31,28 +32,24 @@ def test_calls_that_cannot_end_any_more_are_handed_back_without_waiting_for_them
         model.enqueue(Behaviour(silent=True))
         kimi = {"kimi_api_key": "sk-test-key", "kimi_base_url": model.base_url}
         with start_worker(drain_seconds=30, **kimi):
-            run_id = create_and_ring("content_calendar")
+            run_id = create("content_calendar").run.id
             model.wait_until(lambda server: server.in_flight == 1)
-            calls = broker.service.runtime.calls
-            assert calls._loop is not None
-            calls._loop.call_soon_threadsafe(calls._loop.stop)
+            stop_loop(runtime().calls)
             eventually(lambda: asked, "the process asks itself to end")
             began = time.monotonic()
         assert time.monotonic() - began < 10
     assert types(run_id)[-1] == "stage.released"
 
 
-def test_the_stock_command_exits_with_1_when_a_thread_has_died(
-    start_worker: StartWorker, asked: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_stock_command_exits_with_1_when_a_thread_has_died(start_worker: StartWorker, asked: list[int]) -> None:
     with start_worker() as worker:
         _let_one_thread_die(worker)
         eventually(lambda: asked, "the process asks itself to end")
-        monkeypatch.setattr(broker.service, "_settings", None)  # nobody configures the stock command's worker
+        middleware.configure(None, poll_seconds=0.5)  # nobody configures the stock command's worker
         with pytest.raises(SystemExit) as ended:
             worker.stop()
     assert ended.value.code == 1
-    assert broker.service._runtime is None
+    assert not middleware.booted
 
 
 def _let_one_thread_die(worker: Worker) -> None:

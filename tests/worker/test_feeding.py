@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Collection
 from uuid import UUID, uuid4
 
 import pytest
 
-from actors import broker, execute_stage
-from actors.feed import LONGEST_WAIT_SECONDS, FeedingConsumer
-from actors.service import WorkerService
+from actors import execute_stage
+from actors.consumer import LONGEST_WAIT_SECONDS, FeedingConsumer
 from tests.fakes.behaviours import delayed
 from tests.fakes.model_server import ModelServer
-from tests.support.runs import create, create_and_ring, wait_until_still
+from tests.support.runs import create, lost_hints, wait_until_still
 from tests.support.waiting import eventually
-from tests.worker.conftest import StartWorker
+from tests.worker.conftest import StartWorker, runtime
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.runs import queries
 from vm_webapp.runs.due import DueStages
@@ -25,27 +23,27 @@ from vm_webapp.runs.due import DueStages
 
 def test_a_hint_starts_an_idle_worker_long_before_its_next_poll(start_worker: StartWorker) -> None:
     with start_worker(poll_seconds=30):
-        wait_until_still(create_and_ring("smoke"), seconds=5)
+        wait_until_still(create("smoke").run.id, seconds=5)
         began = time.monotonic()
         for _ in range(10):
-            assert wait_until_still(create_and_ring("smoke"), seconds=5).status == "completed"
+            assert wait_until_still(create("smoke").run.id, seconds=5).status == "completed"
         assert time.monotonic() - began < 5
 
 
 def test_a_lost_hint_is_found_by_polling(start_worker: StartWorker) -> None:
-    with start_worker(poll_seconds=0.1):
+    with start_worker(poll_seconds=0.1), lost_hints():
         assert wait_until_still(create("smoke").run.id).status == "completed"
 
 
 def test_work_goes_on_without_redis(start_worker: StartWorker) -> None:
     with start_worker(redis=None, poll_seconds=0.1):
-        runs = [create_and_ring("smoke") for _ in range(20)]
+        runs = [create("smoke").run.id for _ in range(20)]
         assert {wait_until_still(run).status for run in runs} == {"completed"}
 
 
 def test_work_goes_on_when_redis_cannot_be_reached(start_worker: StartWorker) -> None:
     with start_worker(redis="redis://127.0.0.1:1/0", poll_seconds=0.1):
-        assert wait_until_still(create_and_ring("smoke")).status == "completed"
+        assert wait_until_still(create("smoke").run.id).status == "completed"
 
 
 def test_a_backlog_is_worked_off_oldest_first_within_the_slots(start_worker: StartWorker) -> None:
@@ -62,72 +60,63 @@ def test_a_backlog_is_worked_off_oldest_first_within_the_slots(start_worker: Sta
 
 
 class Queue:
-    """A service without a worker: has none due, says that there are more, and may be interrupted meanwhile."""
+    """A queue that has one stage due, then none, always says that there are more, and may be interrupted meanwhile."""
 
     takes_work = True
     poll_seconds = 0.5
 
     def __init__(self) -> None:
         self.meanwhile: Callable[[], object] = lambda: None
+        self.asked_at: list[float] = []
 
-    def find_due(self, limit: int, *, without: list[UUID]) -> DueStages:
-        """Return nothing."""
+    def find_due(self, limit: int, *, without: Collection[UUID]) -> DueStages:
+        """Return a stage at the first time."""
+        self.asked_at.append(time.monotonic())
         self.meanwhile()
-        return DueStages((), more=True)
+        return DueStages((uuid4(),) if len(self.asked_at) == 1 else (), more=True)
 
 
-class Late:
-    """A condition that is entered only after something else has happened."""
+class Late(threading.Condition):
+    """A condition that is entered only after something else has happened, where that is set."""
 
-    def __init__(self, condition: threading.Condition, before: Callable[[], object]) -> None:
-        self._condition = condition
-        self._before = before
+    def __init__(self) -> None:
+        super().__init__()
+        self.before: dict[int, Callable[[], object]] = {}
 
-    def __enter__(self) -> Late:
-        """Let it happen, once, and enter."""
-        before, self._before = self._before, lambda: None
-        before()
-        self._condition.acquire()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Leave."""
-        self._condition.release()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait like the condition."""
-        return self._condition.wait(seconds)
+    def __enter__(self) -> bool:
+        """Let happen what comes before this entry, counted from the moment at which that was set."""
+        due = self.before.pop(1, None)
+        self.before = {entry - 1: call for entry, call in self.before.items()}
+        if due is not None:
+            due()
+        return super().__enter__()
 
 
-def busy_consumer(queue: Queue) -> tuple[FeedingConsumer, Callable[[], None]]:
+def busy_consumer(queue: Queue, freed: Late) -> tuple[FeedingConsumer, Callable[[], None]]:
     """Return a consumer with one of its two slots taken, and what ends the call in that slot."""
-    consumer = FeedingConsumer("stages", slots=2, hints=None, bell=None, service=cast("WorkerService", queue))
-    message = consumer._feed(uuid4())
+    consumer = FeedingConsumer("stages", slots=2, hints=None, bell=None, work=queue, freed=freed)
+    message = next(consumer)
+    assert message is not None
     return consumer, lambda: consumer.ack(message)
 
 
 def test_a_call_that_ends_just_before_the_consumer_waits_is_noticed() -> None:
-    consumer, end_call = busy_consumer(Queue())
-    consumer._poll()
-    freed = consumer._freed
-
-    def end_call_first() -> None:
-        consumer._freed = freed
-        end_call()
-
-    consumer._freed = cast("threading.Condition", Late(freed, end_call_first))
+    freed = Late()
+    consumer, end_call = busy_consumer(Queue(), freed)
+    consumer.poll_once()
+    freed.before = {2: end_call}  # the first entry looks for a free slot, the second waits for something to do
     began = time.monotonic()
-    consumer._wait_for_hint()
+    assert next(consumer) is None
     assert time.monotonic() - began < LONGEST_WAIT_SECONDS / 2
 
 
 def test_a_call_that_ends_while_postgresql_answers_brings_the_next_poll_forward() -> None:
     queue = Queue()
-    consumer, queue.meanwhile = busy_consumer(queue)
-    consumer._poll()
-    began = time.monotonic()
-    consumer._wait_for_hint()
-    assert time.monotonic() - began < LONGEST_WAIT_SECONDS / 2
+    consumer, queue.meanwhile = busy_consumer(queue, Late())
+    consumer.poll_once()
+    next(consumer)
+    assert len(queue.asked_at) == 3
+    assert queue.asked_at[2] - queue.asked_at[1] < LONGEST_WAIT_SECONDS / 2
 
 
 def test_low_priority_waits_for_normal_runs(start_worker: StartWorker) -> None:
@@ -146,10 +135,9 @@ def test_a_hint_for_a_finished_stage_changes_nothing(
     caplog.set_level("INFO")
     with start_worker(poll_seconds=30):
         created = create("smoke")
-        execute_stage.send(str(created.due_stage_ids[0]))
         wait_until_still(created.run.id)
         before = queries.list_events(created.run.id, after=0, limit=50)
-        execute_stage.send(str(created.due_stage_ids[0]))
+        execute_stage.send(str(created.stage_id))
         eventually(lambda: "hint.dropped" in caplog.messages, "the hint is dropped")
         assert queries.list_events(created.run.id, after=0, limit=50) == before
 
@@ -159,7 +147,7 @@ def test_a_stage_that_cannot_be_claimed_is_not_tried_in_a_tight_loop(start_worke
     with transaction():
         execute("UPDATE runs SET snapshot = '{}' WHERE id = %(id)s", id=created.run.id)
     with start_worker(poll_seconds=0.2):
-        activity = broker.service.runtime.runner.activity
+        activity = runtime().runner.activity
         eventually(lambda: activity.snapshot().get("claims_crashed", 0) >= 3, "three tries")
         began, before = time.monotonic(), activity.snapshot()["claims_crashed"]
         eventually(lambda: activity.snapshot()["claims_crashed"] >= before + 4, "four more")
@@ -170,9 +158,9 @@ def test_while_the_provider_is_paused_nothing_is_handed_out(start_worker: StartW
     runs = [create("content_calendar").run.id for _ in range(50)]
     with transaction():
         execute("INSERT INTO providers (name, paused_at) VALUES ('offline', now())")
-    with start_worker(poll_seconds=0.1):
+    with start_worker(poll_seconds=0.1), lost_hints():
         smoke = wait_until_still(create("smoke").run.id)
-        counters = broker.service.runtime.runner.activity.snapshot()
+        counters = runtime().runner.activity.snapshot()
     assert smoke.status == "completed"
     assert counters["claimed"] == 1
     assert counters.get("not_due", 0) == 0

@@ -11,10 +11,9 @@ from uuid import uuid4
 import pytest
 import redis
 
-from actors import broker
-from tests.support.runs import create_and_ring, wait_until_still
+from tests.support.runs import create, wait_until_still
 from tests.support.waiting import eventually
-from tests.worker.conftest import StartWorker
+from tests.worker.conftest import StartWorker, runtime
 
 QUEUE = "vm:stages"
 
@@ -93,7 +92,7 @@ def test_rubbish_in_the_queue_is_logged_once_and_dropped_for_good(
         else:
             put_message(client, **rubbish)
         eventually(lambda: said in caplog.messages, f"{said} is logged")
-        assert wait_until_still(create_and_ring("smoke")).status == "completed"
+        assert wait_until_still(create("smoke").run.id).status == "completed"
         eventually(lambda: not client.hlen(f"{QUEUE}.msgs"), "nothing is left that could come back")
     assert caplog.messages.count(said) == 1
 
@@ -102,7 +101,7 @@ def test_a_hint_with_a_time_to_wait_for_takes_no_slot(start_worker: StartWorker,
     with start_worker(poll_seconds=30, worker_threads=1):
         id = str(uuid4())
         put_message(client, options={"redis_message_id": id, "eta": 9e15})
-        assert wait_until_still(create_and_ring("smoke")).status == "completed"
+        assert wait_until_still(create("smoke").run.id).status == "completed"
 
 
 def test_old_hints_of_a_backlog_cost_the_database_nothing(start_worker: StartWorker, client: redis.Redis) -> None:
@@ -110,4 +109,4 @@ def test_old_hints_of_a_backlog_cost_the_database_nothing(start_worker: StartWor
         put_message(client, message_timestamp=int(time.time() * 1000) - 60_000)
     with start_worker(poll_seconds=30):
         eventually(lambda: not client.hlen(f"{QUEUE}.msgs"), "the queue is empty")
-        assert broker.service.runtime.runner.activity.snapshot().get("not_due", 0) == 0
+        assert runtime().runner.activity.snapshot().get("not_due", 0) == 0

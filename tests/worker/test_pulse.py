@@ -19,8 +19,15 @@ from vm_webapp.runs.states import LEASE_SECONDS
 
 
 def test_a_failed_tick_is_told(make_pulse: MakePulse) -> None:
-    pulse = make_pulse()
-    pulse._note_bad_tick(RuntimeError("the database went away"))
+    def prepare() -> str:
+        if not tries:
+            tries.append(1)
+            raise RuntimeError("the database went away")
+        return ""
+
+    tries: list[int] = []
+    pulse = make_pulse(prepare=prepare)
+    pulse.run_once()
     tick(pulse, 1.0)
     (row,) = read("SELECT last_error, counters FROM worker_heartbeats")
     assert row["last_error"]["error"] == "the database went away"
@@ -31,9 +38,9 @@ def test_a_worker_begins_when_the_schema_is_there_and_not_before(make_pulse: Mak
     reasons = ["not yet", "not yet", ""]
     pulse = make_pulse(prepare=lambda: reasons.pop(0))
     tick(pulse, 1.0, 2.0)
-    assert (pulse.started, read("SELECT * FROM worker_heartbeats")) == (False, [])
+    assert (pulse.status.started, read("SELECT * FROM worker_heartbeats")) == (False, [])
     tick(pulse, 3.0, 4.0)
-    assert (pulse.started, reasons) == (True, [])
+    assert (pulse.status.started, reasons) == (True, [])
     assert len(read("SELECT * FROM worker_heartbeats")) == 1
 
 
@@ -44,7 +51,7 @@ def test_a_deaf_worker_writes_no_heartbeat(make_pulse: MakePulse) -> None:
     before = read("SELECT last_tick_at FROM worker_heartbeats")
     tick(pulse, 2.0, 3.0)
     assert read("SELECT last_tick_at FROM worker_heartbeats") == before
-    assert pulse.deaf
+    assert pulse.status.deaf
 
 
 def test_stopped_workers_are_forgotten_after_a_day(make_pulse: MakePulse) -> None:
@@ -97,7 +104,7 @@ def test_a_heartbeat_counts_the_rescued_and_the_hints_that_failed(make_pulse: Ma
 
 def test_a_drain_that_begins_while_the_schema_is_prepared_stays_a_drain(make_pulse: MakePulse) -> None:
     def prepare() -> str:
-        pulse.announce("draining")
+        pulse.status.leave("draining")
         return ""
 
     pulse = make_pulse(prepare=prepare)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from uuid import UUID, uuid4
 
-import pytest
-
 from tests.support.runs import read, types
 from tests.worker.conftest import MakePulse
 from tests.worker.ticks import orphan, shift_ticks, tick
 from vm_webapp.db.pool import execute, transaction
-from vm_webapp.fleet.heartbeats import LONGEST_GAP_SECONDS, Beat, WorkerIdentity, write_heartbeat
-from vm_webapp.runs import wake
+from vm_webapp.fleet.heartbeats import LONGEST_GAP_SECONDS, Heartbeat, WorkerIdentity, write_heartbeat
 from vm_webapp.runs.lifecycle import RESCUE_BATCH
+from vm_webapp.runs.signals import run_changed, stage_due
 from vm_webapp.runs.states import LEASE_SECONDS, MAX_RESCUES
 
 
@@ -37,15 +35,16 @@ def statuses() -> dict[str, int]:
 
 def test_nobody_is_rescued_before_one_lease_length_of_ticks(make_pulse: MakePulse) -> None:
     due: list[UUID] = []
-    created, pulse = orphan(), make_pulse(on_due=due.append)
+    created, pulse = orphan(), make_pulse()
     tick(pulse, 1.0)
     shift_ticks(steady=LEASE_SECONDS - 1)
     tick(pulse, 2.0)
     assert "stage.rescued" not in types(created.run.id)
     shift_ticks(steady=1)
-    tick(pulse, 3.0)
+    with stage_due.connected(due.append):
+        tick(pulse, 3.0)
     assert types(created.run.id)[-1] == "stage.rescued"
-    assert due == list(created.due_stage_ids)
+    assert due == [created.stage_id]
 
 
 def test_a_gap_in_everybodys_ticks_begins_the_wait_anew(make_pulse: MakePulse) -> None:
@@ -61,7 +60,7 @@ def test_a_gap_in_everybodys_ticks_begins_the_wait_anew(make_pulse: MakePulse) -
 
 def test_a_new_worker_may_rescue_at_once_where_others_have_been_ticking(make_pulse: MakePulse) -> None:
     created = orphan()
-    write_heartbeat(WorkerIdentity(uuid4(), "offline", 4), Beat("working", 0))
+    write_heartbeat(WorkerIdentity(uuid4(), "offline", 4), Heartbeat("working", 0))
     shift_ticks(steady=LEASE_SECONDS)
     tick(make_pulse(), 1.0)
     assert "stage.rescued" in types(created.run.id)
@@ -70,7 +69,7 @@ def test_a_new_worker_may_rescue_at_once_where_others_have_been_ticking(make_pul
 def test_a_draining_worker_rescues_nobody(make_pulse: MakePulse) -> None:
     created, pulse = orphan(), make_pulse()
     tick(pulse, 1.0)
-    pulse.announce("draining")
+    pulse.status.leave("draining")
     shift_ticks(steady=LEASE_SECONDS)
     tick(pulse, 2.0)
     assert "stage.rescued" not in types(created.run.id)
@@ -105,10 +104,10 @@ def test_stages_are_given_up_for_half_a_second_at_a_time(make_pulse: MakePulse) 
     assert statuses() == {"failed": 4}
 
 
-def test_those_who_follow_a_rescued_run_are_woken(make_pulse: MakePulse, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_those_who_follow_a_rescued_run_are_woken(make_pulse: MakePulse) -> None:
     created, pulse, woken = orphan(), make_pulse(), list[UUID]()
     tick(pulse, 1.0)
     shift_ticks(steady=LEASE_SECONDS)
-    monkeypatch.setattr(wake, "_wake", woken.append)
-    tick(pulse, 2.0)
+    with run_changed.connected(woken.append):
+        tick(pulse, 2.0)
     assert woken == [created.run.id]

@@ -9,8 +9,8 @@ from types import FrameType
 
 import pytest
 
-from actors import signals
-from actors.signals import ignore_echoes
+from actors import process_signals as signals
+from actors.process_signals import ignore_echoes
 
 # Neither means anything to pytest.
 TERM, HANGUP = signal.SIGUSR1, signal.SIGUSR2

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.behaviours import answer, delayed, dropped, refusal, truncated
 from tests.fakes.model_server import ModelServer
-from tests.support.runs import create, create_and_ring, read, types, wait_until_still
+from tests.support.runs import create, read, types, wait_until_still
 from tests.support.waiting import eventually
 from tests.worker.conftest import StartWorker
 from vm_webapp.context import brands, projects
@@ -36,7 +36,7 @@ def user_message(model: ModelServer, number: int) -> str:
 def test_three_stages_go_through_the_model_to_completed(start_worker: StartWorker, model: ModelServer) -> None:
     model.enqueue(answer("# What we found"), answer("# What we chose"), answer("# What we do"))
     with start_worker(**kimi(model)):
-        run_id = create_and_ring("plan_90d", "90 days for a CRM for dental clinics", auto_approve=True)
+        run_id = create("plan_90d", "90 days for a CRM for dental clinics", auto_approve=True).run.id
         run = wait_until_still(run_id)
     assert run.status == "completed"
     assert run.progress.completed == 3
@@ -67,13 +67,13 @@ def test_brand_and_project_reach_every_prompt_as_they_were(start_worker: StartWo
 
 def test_the_runs_next_stages_need_neither_a_hint_nor_a_poll(start_worker: StartWorker, model: ModelServer) -> None:
     with start_worker(**kimi(model), poll_seconds=60):
-        run_id = create_and_ring("plan_90d", auto_approve=True)
+        run_id = create("plan_90d", auto_approve=True).run.id
         assert wait_until_still(run_id, seconds=10).status == "completed"
 
 
 def test_a_review_stops_the_run_with_its_draft(start_worker: StartWorker, model: ModelServer) -> None:
     with start_worker(**kimi(model)):
-        run = wait_until_still(create_and_ring("foundation"))
+        run = wait_until_still(create("foundation").run.id)
     assert run.status == "waiting_approval"
     assert [stage.status for stage in run.stages[:3]] == ["completed", "waiting_approval", "pending"]
     assert run.stages[1].artifact is not None
@@ -82,7 +82,7 @@ def test_a_review_stops_the_run_with_its_draft(start_worker: StartWorker, model:
 def test_a_broken_stream_is_tried_again(start_worker: StartWorker, model: ModelServer) -> None:
     model.enqueue(dropped())
     with start_worker(**kimi(model)):
-        run_id = create_and_ring("content_calendar")
+        run_id = create("content_calendar").run.id
         eventually(lambda: "stage.retry_scheduled" in types(run_id), "a retry is scheduled")
         assert wait_until_still(run_id).status == "completed"
     (told,) = [event.data for event in queries.list_events(run_id, after=0, limit=50) if "retry" in event.type]
@@ -95,7 +95,7 @@ def test_a_broken_stream_is_tried_again(start_worker: StartWorker, model: ModelS
 def test_a_permanent_refusal_fails_the_run_with_its_reason(start_worker: StartWorker, model: ModelServer) -> None:
     model.enqueue(refusal(400, "invalid_request_error", "max_tokens is too large"))
     with start_worker(**kimi(model)):
-        run = wait_until_still(create_and_ring("content_calendar"))
+        run = wait_until_still(create("content_calendar").run.id)
     assert run.status == "failed"
     assert run.error is not None
     assert run.error.code == "llm_bad_request"
@@ -106,14 +106,14 @@ def test_a_permanent_refusal_fails_the_run_with_its_reason(start_worker: StartWo
 def test_a_truncated_document_says_so(start_worker: StartWorker, model: ModelServer) -> None:
     model.enqueue(truncated())
     with start_worker(**kimi(model)):
-        run_id = create_and_ring("content_calendar")
+        run_id = create("content_calendar").run.id
         wait_until_still(run_id)
     assert [artifact.truncated for artifact in queries.list_artifacts(run_id)] == [True, False]
 
 
 def test_the_offline_provider_says_that_no_model_was_called(start_worker: StartWorker) -> None:
     with start_worker():
-        run_id = create_and_ring("content_calendar", "A calendar for a bakery")
+        run_id = create("content_calendar", "A calendar for a bakery").run.id
         run = wait_until_still(run_id)
     assert run.status == "completed"
     for document in queries.newest_documents(run_id).values():
@@ -122,8 +122,8 @@ def test_the_offline_provider_says_that_no_model_was_called(start_worker: StartW
 
 def test_without_a_key_managed_mode_fails_the_stage_and_says_what_to_set(start_worker: StartWorker) -> None:
     with start_worker(managed=True):
-        run = wait_until_still(create_and_ring("content_calendar"))
-        smoke = wait_until_still(create_and_ring("smoke"))
+        run = wait_until_still(create("content_calendar").run.id)
+        smoke = wait_until_still(create("smoke").run.id)
     assert run.error is not None
     assert run.error.code == "llm_not_configured"
     assert "KIMI_API_KEY" in run.error.message
@@ -132,7 +132,7 @@ def test_without_a_key_managed_mode_fails_the_stage_and_says_what_to_set(start_w
 
 def test_documents_are_mirrored_where_a_person_can_read_them(start_worker: StartWorker, tmp_path: Any) -> None:
     with start_worker():
-        run_id = create_and_ring("content_calendar")
+        run_id = create("content_calendar").run.id
         wait_until_still(run_id)
     mirrored = tmp_path / "runs" / str(run_id) / "02-calendar" / "v1.md"
     assert mirrored.read_text() == queries.newest_documents(run_id)["calendar"]
@@ -141,14 +141,14 @@ def test_documents_are_mirrored_where_a_person_can_read_them(start_worker: Start
 def test_an_unwritable_workspace_is_no_failure(start_worker: StartWorker, tmp_path: Any) -> None:
     (tmp_path / "runs").write_text("a file where a folder should be")
     with start_worker():
-        assert wait_until_still(create_and_ring("content_calendar")).status == "completed"
+        assert wait_until_still(create("content_calendar").run.id).status == "completed"
 
 
 def test_no_connection_is_held_while_the_model_is_called(start_worker: StartWorker, model: ModelServer) -> None:
     model.script = lambda body: answer("late") if len(model.requests) > 12 else delayed(1.0)
     with start_worker(**kimi(model, worker_threads=12)):
         for _ in range(12):
-            create_and_ring("content_calendar")
+            create("content_calendar")
         model.wait_until(lambda server: server.in_flight == 12)
         busy = read(
             "SELECT count(*) AS n FROM pg_stat_activity"

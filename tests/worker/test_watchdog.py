@@ -50,7 +50,7 @@ def test_a_server_process_that_freezes_costs_a_pulse_its_connection_and_no_more(
             eventually(lambda: read(last_tick)[0]["at"] > before, "a heartbeat over another connection", seconds=15)
     finally:
         pulse.stop()
-    assert not pulse.deaf
+    assert not pulse.status.deaf
 
 
 def test_a_pulse_that_nothing_brings_back_makes_the_worker_deaf(make_pulse: MakePulse) -> None:
@@ -58,13 +58,13 @@ def test_a_pulse_that_nothing_brings_back_makes_the_worker_deaf(make_pulse: Make
     pulse = make_pulse(on_deaf=lambda: told.append("deaf"))
     tick(pulse, 1.0)
     look(pulse.watchdog, DEAD_LOOKS)
-    assert (pulse.deaf, told) == (True, ["deaf"])
+    assert (pulse.status.deaf, told) == (True, ["deaf"])
 
 
 def test_a_draining_worker_is_not_told_to_stop_a_second_time(make_pulse: MakePulse) -> None:
     told: list[str] = []
     pulse = make_pulse(on_deaf=lambda: told.append("deaf"))
     tick(pulse, 1.0)
-    pulse.announce("draining")
+    pulse.status.leave("draining")
     look(pulse.watchdog, DEAD_LOOKS)
     assert told == []

@@ -5,16 +5,16 @@ from __future__ import annotations
 from uuid import uuid4
 
 from actors.pulse import Pulse
-from tests.support.runs import create
+from tests.support.runs import CreatedRun, create
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.lifecycle import Claimant
 
 
-def orphan() -> lifecycle.CreatedRun:
+def orphan() -> CreatedRun:
     """Return a run whose stage is held by a worker that is gone."""
     created = create()
-    lifecycle.claim_stage(created.due_stage_ids[0], Claimant(uuid4(), "offline"), token=uuid4())
+    lifecycle.claim_stage(created.stage_id, Claimant(uuid4(), "offline"), token=uuid4())
     with transaction():
         execute("UPDATE stages SET lease_expires_at = now() - interval '1 s' WHERE status = 'running'")
     return created

@@ -18,7 +18,11 @@ from vm_webapp import __version__
 from vm_webapp.cli.arguments import base_url, whole_number
 from vm_webapp.cli.environment import read_environment
 from vm_webapp.cli.operations import add_operations
-from vm_webapp.errors import ConfigurationError, VMError, first_line
+from vm_webapp.errors import (
+    ConfigurationError,
+    VMError,
+)
+from vm_webapp.text import first_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:

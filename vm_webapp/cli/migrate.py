@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from vm_webapp.db import migrate
 from vm_webapp.errors import ConfigurationError, Conflict
 from vm_webapp.fleet.heartbeats import FRESH_SECONDS
-from vm_webapp.local import start_local_servers
+from vm_webapp.local.by_mode import servers_of
 from vm_webapp.settings import Settings
 
 
@@ -45,13 +44,8 @@ class MigrateOptions:
 
 def run_migrate(settings: Settings, options: MigrateOptions) -> int:
     """Do what was asked; return the exit code."""
-    with ExitStack() as stack:
-        embedded = settings.mode == "local"
-        if embedded:
-            url = stack.enter_context(start_local_servers(settings.workspace_root)).database_url
-        else:
-            assert settings.db_url is not None
-            url = settings.db_url
+    with servers_of(settings) as servers:
+        url, embedded = servers.database_url, servers.embedded
         if options.action == "status":
             _show_status(url)
         elif options.action == "unlock":

@@ -68,7 +68,9 @@ def run_queue(settings: Settings, options: QueueOptions) -> int:
     """Do what was asked for and say what was done; return the exit code."""
     if options.base_url is not None:
         return _do(_Remote(options.base_url, settings.api_token), options)
-    with open_database(settings):
+    from actors import connected
+
+    with open_database(settings) as redis_url, connected(redis_url):
         return _do(_Direct(settings), options)
 
 

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
-from actors import broker
+from actors import connected
 from api.app import create_app
 from api.auth import is_loopback
 from api.server import serve
@@ -18,7 +18,7 @@ from vm_webapp.db import migrate
 from vm_webapp.db.pool import close_pool, open_pool
 from vm_webapp.db.sessions import name_session
 from vm_webapp.fleet.heartbeats import FRESH_SECONDS
-from vm_webapp.local import LocalServers, start_local_servers
+from vm_webapp.local.by_mode import Servers, servers_of
 from vm_webapp.ops.health import HealthChecker
 from vm_webapp.settings import Settings
 from vm_webapp.workflows.loader import load_catalog
@@ -69,7 +69,8 @@ async def running_stack(
     Raises:
         ConfigurationError: something cannot be started; what was started is stopped again.
     """
-    servers = start_local_servers(settings.workspace_root) if settings.mode == "local" else None
+    opened = ExitStack()
+    servers = opened.enter_context(servers_of(settings))
     stop, child = asyncio.Event(), WorkerChild(settings)
     tasks: list[asyncio.Task[None]] = []
     started = asyncio.Event()
@@ -79,7 +80,7 @@ async def running_stack(
         started.set()
 
     try:
-        services = _open(settings, servers, host)
+        services = _open(settings, servers, host, opened)
         tasks.append(asyncio.create_task(serve(create_app(services), host, port, stop=stop, on_started=say)))
         waiting = asyncio.create_task(started.wait())
         await asyncio.wait([tasks[0], waiting], return_when=asyncio.FIRST_COMPLETED)
@@ -96,19 +97,16 @@ async def running_stack(
         for task in tasks:
             with contextlib.suppress(Exception):
                 await task
-        close_pool()
-        if servers is not None:
-            servers.close()
+        opened.close()
 
 
-def _open(settings: Settings, servers: LocalServers | None, host: str) -> Services:
-    url = servers.database_url if servers else settings.db_url
-    redis_url = servers.redis_url if servers else settings.redis_url
-    assert url is not None, "every mode but local has VM_DB_URL"
+def _open(settings: Settings, servers: Servers, host: str, opened: ExitStack) -> Services:
+    url, redis_url = servers.database_url, servers.redis_url
     if not settings.managed:
-        migrate.apply_pending(url, heartbeat_seconds=FRESH_SECONDS, break_leftover_lock=servers is not None)
+        migrate.apply_pending(url, heartbeat_seconds=FRESH_SECONDS, break_leftover_lock=servers.embedded)
+    opened.callback(close_pool)
     open_pool(url, max_connections=POOL_CONNECTIONS, application_name=name_session("api", settings.build))
-    broker.bind(redis_url)
+    opened.enter_context(connected(redis_url))
     return Services(
         settings=settings,
         catalog=load_catalog(settings.workflows_path),
@@ -118,16 +116,15 @@ def _open(settings: Settings, servers: LocalServers | None, host: str) -> Servic
     )
 
 
-def _lines(
-    settings: Settings, services: Services, servers: LocalServers | None, url: str, *, with_worker: bool
-) -> list[str]:
+def _lines(settings: Settings, services: Services, servers: Servers, url: str, *, with_worker: bool) -> list[str]:
     provider = {
         True: f"{settings.kimi_model} at {settings.kimi_base_url}",
         False: "none configured: stages that need a model fail (set KIMI_API_KEY)"
         if settings.managed
         else "offline: worksheets instead of a model's text (set KIMI_API_KEY to change that)",
     }[settings.kimi_api_key is not None]
-    data = f"embedded PostgreSQL under {settings.workspace_root.resolve()}" if servers else "PostgreSQL of VM_DB_URL"
+    embedded = f"embedded PostgreSQL under {settings.workspace_root.resolve()}"
+    data = embedded if servers.embedded else "PostgreSQL of VM_DB_URL"
     lines = [
         f"API       {url}",
         f"Model     {provider}",
@@ -136,7 +133,7 @@ def _lines(
     ]
     if services.require_token and settings.api_token is None:
         lines.append("Note      every request needs a key: python -m vm_webapp keys create, or set VM_API_TOKEN")
-    lines += [f"Note      {note}" for note in (servers.notes if servers else ())]
+    lines += [f"Note      {note}" for note in servers.notes]
     lines += [f"Workflow  {problem}" for problem in services.catalog.problems]
     return lines
 

@@ -19,6 +19,8 @@ from weakref import WeakKeyDictionary
 import psycopg2
 from playhouse.pool import PooledPostgresqlDatabase
 
+from vm_webapp.loops import Loop
+
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
@@ -26,6 +28,11 @@ LOOK_SECONDS = 1.0
 
 class Pool(PooledPostgresqlDatabase):
     """A pool that asks the server nothing while it holds its lock, and whose connections can be broken from outside."""
+
+    @property
+    def taken(self) -> int:
+        """How many connections are in use."""
+        return len(self._in_use)
 
     def break_taken(self, *, before: float) -> int:
         """Break every connection that was taken before some time and is still in use; its thread sees an error.
@@ -53,30 +60,27 @@ class Pool(PooledPostgresqlDatabase):
 
 
 _patience: WeakKeyDictionary[Pool, float] = WeakKeyDictionary()
-_watcher: threading.Thread | None = None
 _lock = threading.Lock()
 
 
 def watch(pool: Pool, *, patience_seconds: float) -> None:
     """Break a pool's connections, from now on, when a thread has had one for so long."""
-    global _watcher
     with _lock:
         _patience[pool] = patience_seconds
-        # A process that was forked has the object and not the thread.
-        if _watcher is None or not _watcher.is_alive():
-            _watcher = threading.Thread(target=_look_again_and_again, name="pool-watch", daemon=True)
-            _watcher.start()
+        _watch.start()
 
 
-def _look_again_and_again() -> None:
-    while True:
-        time.sleep(LOOK_SECONDS)
-        with _lock:
-            watched = list(_patience.items())
-        for pool, seconds in watched:
-            broken = pool.break_taken(before=time.time() - seconds)
-            if broken:
-                log.error("database.hangs", extra={"connections": broken, "seconds": seconds})
+def break_hanging() -> None:
+    """Break, in every pool that is watched, the connections that a thread has had for too long."""
+    with _lock:
+        watched = list(_patience.items())
+    for pool, seconds in watched:
+        broken = pool.break_taken(before=time.time() - seconds)
+        if broken:
+            log.error("database.hangs", extra={"connections": broken, "seconds": seconds})
+
+
+_watch = Loop("pool-watch", break_hanging, every_seconds=LOOK_SECONDS)
 
 
 def _shut_down(connection: Any) -> None:

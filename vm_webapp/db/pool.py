@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psycopg2
 from peewee import DatabaseError, InterfaceError, InternalError, OperationalError
 from playhouse.pool import MaxConnectionsExceeded
+from psycopg2.extensions import TRANSACTION_STATUS_INERROR
 from psycopg2.extras import Json, register_uuid
 
 from vm_webapp.db.connections import Pool, watch
+from vm_webapp.db.unit_of_work import UnitOfWork
 from vm_webapp.errors import (
     ConfigurationError,
     ConnectionsTaken,
@@ -26,8 +28,8 @@ from vm_webapp.errors import (
     DatabaseReadOnly,
     DatabaseRefused,
     DatabaseUnavailable,
-    first_line,
 )
+from vm_webapp.text import first_line
 
 Row = dict[str, Any]
 
@@ -93,6 +95,8 @@ def transaction(*, durable: bool = True) -> Iterator[None]:
 
     Within another one it joins that: everything commits together or not at all, as durably as the outer one says.
 
+    What ``after_commit`` was told in the block is done when it is committed and the connection is given back.
+
     Args:
         durable: False lets COMMIT return before the disk has it, for changes whose loss only repeats work.
 
@@ -103,17 +107,20 @@ def transaction(*, durable: bool = True) -> Iterator[None]:
     if current.in_transaction():
         yield
         return
+    unit = UnitOfWork()
     try:
-        with current.connection_context(), current.atomic():
+        with current.connection_context(), current.atomic(), unit.collecting():
             if not durable:
                 current.execute_sql("SET LOCAL synchronous_commit = off")
             yield
+            _refuse_to_commit_nothing(current)
     except (OperationalError, InterfaceError, MaxConnectionsExceeded) as error:
         raise _unavailable(error) from error
     except InternalError as error:
         if _sqlstate(error) == READ_ONLY_SQL_TRANSACTION:
             raise DatabaseReadOnly(first_line(error)) from error
         raise
+    unit.committed()
 
 
 def refusal(error: DatabaseError) -> DatabaseRefused:
@@ -125,14 +132,6 @@ def refusal(error: DatabaseError) -> DatabaseRefused:
         f"the schema is not what its migrations say ({said}):"
         " run python -m vm_webapp migrate; where nothing is pending, somebody has changed the schema by hand"
     )
-
-
-def after_commit(call: Callable[[], object]) -> None:
-    """Call something once the current transaction is committed; not at all when it is rolled back.
-
-    What it raises would look like a failed commit: it must not raise.
-    """
-    _database().after_commit(call)
 
 
 def rows(sql: str, **params: Any) -> list[Row]:
@@ -161,6 +160,12 @@ def json(value: Any) -> Json:
 def _database() -> Pool:
     own: Pool | None = getattr(_own, "database", None)
     return own or database
+
+
+def _refuse_to_commit_nothing(current: Pool) -> None:
+    # PostgreSQL answers the COMMIT of a transaction in which a statement failed by rolling it back, without an error.
+    if current.connection().info.transaction_status == TRANSACTION_STATUS_INERROR:
+        raise InternalError("a statement of this transaction failed and the block went on: nothing can be committed")
 
 
 def _patience_seconds(statement_timeout_ms: int) -> float:

@@ -14,17 +14,22 @@ class Activity:
 
     last_claim_at: datetime | None = None
     last_model_outcome: dict[str, Any] | None = None
+    last_error: dict[str, Any] | None = None
     counters: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def count(self, name: str) -> None:
-        """Add one to a counter."""
+    def count(self, name: str, times: int = 1) -> None:
+        """Add to a counter."""
         with self._lock:
-            self.counters[name] = self.counters.get(name, 0) + 1
+            self.counters[name] = self.counters.get(name, 0) + times
 
     def note_outcome(self, code: str, message: str | None) -> None:
         """Note how a model call ended: ``ok``, or the code of its failure."""
         self.last_model_outcome = {"code": code, "message": message, "at": datetime.now(UTC).isoformat()}
+
+    def note_error(self, error: str) -> None:
+        """Note what went wrong beside the stages themselves, such as in the loop that renews their leases."""
+        self.last_error = {"error": error, "at": datetime.now(UTC).isoformat()}
 
     def snapshot(self) -> dict[str, int]:
         """Return the counters as they are now."""

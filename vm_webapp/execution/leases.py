@@ -105,7 +105,7 @@ class HeldLeases:
             DatabaseUnavailable: nothing was renewed, nothing abandoned.
         """
         now = time.monotonic()
-        held = self._snapshot()
+        held = self.held()
         alive = [lease for lease in held if lease.alive(now)]
         renewed = renew_leases([lease.token for lease in alive]) if alive else frozenset()
         lost = [lease for lease in held if lease.token not in renewed and lease.why_abandoned is None]
@@ -117,12 +117,13 @@ class HeldLeases:
         """Abandon every lease, and each that is taken from now on; return how many there were."""
         with self._lock:
             self._closed = True
-        held = self._snapshot()
+        held = self.held()
         for lease in held:
             lease.abandon("draining")
         return len(held)
 
-    def _snapshot(self) -> list[HeldLease]:
+    def held(self) -> list[HeldLease]:
+        """Return those that are held now."""
         with self._lock:
             return list(self._held.values())
 

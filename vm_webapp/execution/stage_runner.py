@@ -50,7 +50,6 @@ class StageRunner:
         calls: the loop on which calls run.
         leases: where the leases are kept that the worker renews.
         mirror: where readable copies go.
-        on_due: called with a stage that is due and that this process will not carry: rings for somebody who will.
         on_progress: called with a run and a further piece of the document that is being written for it.
     """
 
@@ -63,7 +62,6 @@ class StageRunner:
         calls: CallLoop,
         leases: HeldLeases,
         mirror: ArtifactMirror,
-        on_due: Callable[[UUID], object],
         on_progress: Callable[[UUID, StageProgress], object] = lambda run_id, progress: None,
     ) -> None:
         self.claimant = claimant
@@ -76,7 +74,6 @@ class StageRunner:
         self._template = template
         self._calls = calls
         self._mirror = mirror
-        self._on_due = on_due
         self._on_progress = on_progress
 
     def run(self, stage_id: UUID) -> int:
@@ -202,8 +199,6 @@ class StageRunner:
                 name=claim.spec.artifact_name,
                 content=completion.text,
             )
-        if finished.due_stage_id is not None:
-            self._on_due(finished.due_stage_id)
 
     def _fail(self, claim: Claim, lease: HeldLease, failure: Failure) -> None:
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
@@ -233,7 +228,6 @@ class StageRunner:
         """Hand the stage back; a stage that was lost or canceled is not ours to hand back, and nothing happens."""
         if self._through_outages(lease, lambda: lifecycle.release_stage_if_held(claim)):
             self.activity.count("released")
-            self._on_due(claim.stage_id)
         else:
             self.activity.count("abandoned")
 

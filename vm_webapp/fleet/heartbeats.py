@@ -33,7 +33,7 @@ class WorkerIdentity:
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class Heartbeat:
     """What a worker says each second."""
 
     state: WorkerState
@@ -58,7 +58,7 @@ class Heard:
     steady_seconds: float
 
 
-def write_heartbeat(worker: WorkerIdentity, beat: Beat) -> Heard:
+def write_heartbeat(worker: WorkerIdentity, heartbeat: Heartbeat) -> Heard:
     """Write the worker's row."""
     with transaction(durable=False):
         fingerprint = read_fingerprint()
@@ -94,12 +94,12 @@ def write_heartbeat(worker: WorkerIdentity, beat: Beat) -> Heard:
             provider=worker.provider,
             llm_cap=worker.llm_cap,
             slots=worker.slots,
-            state=beat.state,
-            in_flight=beat.in_flight,
-            last_claim_at=beat.last_claim_at,
-            outcome=json(beat.last_model_outcome) if beat.last_model_outcome else None,
-            error=json(beat.last_error) if beat.last_error else None,
-            counters=json(beat.counters),
+            state=heartbeat.state,
+            in_flight=heartbeat.in_flight,
+            last_claim_at=heartbeat.last_claim_at,
+            outcome=json(heartbeat.last_model_outcome) if heartbeat.last_model_outcome else None,
+            error=json(heartbeat.last_error) if heartbeat.last_error else None,
+            counters=json(heartbeat.counters),
         )
         assert written is not None
         return Heard(fingerprint, written["steady_seconds"])

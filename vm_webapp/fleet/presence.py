@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Iterable
 from typing import Any, cast
 from uuid import UUID
 
 import redis
+
+from vm_webapp.circuit_breaker import CircuitBreaker
 
 PREFIX = "vm:presence"
 MEMBERS = f"{PREFIX}:workers"
@@ -26,7 +27,7 @@ class Presence:
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
-        self._skip_until = 0.0
+        self._redis = CircuitBreaker(SKIP_AFTER_FAILURE_SECONDS)
         self._announcing = threading.Lock()
 
     def announce_soon(self, worker_id: UUID, facts: dict[str, Any]) -> None:
@@ -55,7 +56,7 @@ class Presence:
             worker_id: the worker.
             facts: JSON values; ``fingerprint`` tells its database from any other.
         """
-        if time.monotonic() < self._skip_until:
+        if self._redis.is_open:
             return
         try:
             with self._client.pipeline(transaction=False) as pipeline:
@@ -64,7 +65,7 @@ class Presence:
                 pipeline.expire(MEMBERS, 6 * EXPIRE_SECONDS)
                 pipeline.execute()
         except (redis.RedisError, OSError):
-            self._skip_until = time.monotonic() + SKIP_AFTER_FAILURE_SECONDS
+            self._redis.record_failure()
 
     def present(self) -> list[dict[str, Any]]:
         """Return the facts of every worker that announced itself within the last ten seconds.

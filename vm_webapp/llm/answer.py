@@ -8,7 +8,8 @@ from typing import Any
 
 from vm_webapp.llm.base import Completion
 from vm_webapp.llm.errors import LLMEmptyAnswer, LLMProtocolError
-from vm_webapp.llm.kimi_errors import classify_in_stream, one_line, storable
+from vm_webapp.llm.kimi_errors import classify_in_stream, one_line
+from vm_webapp.text import storable
 
 MOST_TOKENS = 2**31 - 1
 CUT_SHORT = {

@@ -20,6 +20,7 @@ from vm_webapp.llm.errors import (
     LLMRateLimited,
     LLMUnauthorized,
 )
+from vm_webapp.text import single_line, storable
 
 LONGEST_MESSAGE = 300
 SECRET = re.compile(r"\bsk-[A-Za-z0-9_-]{4,}")
@@ -86,14 +87,9 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
     return seconds if 0 <= seconds < 86_400 * 7 else None
 
 
-def storable(text: str) -> str:
-    """Return a text as PostgreSQL can store it: without NUL and without lone surrogates."""
-    return text.replace("\x00", "").encode("utf-8", "replace").decode()
-
-
 def one_line(text: str, *, longest: int = LONGEST_MESSAGE) -> str:
     """Return a text fit for a timeline: one line, short, without anything that looks like a key."""
-    line = SECRET.sub("[key]", " ".join(storable(text).split()))
+    line = SECRET.sub("[key]", single_line(storable(text)))
     if len(line) <= longest:
         return line
     # Never cut within a word: half a key would no longer be recognised as one.

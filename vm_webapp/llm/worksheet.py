@@ -11,6 +11,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from vm_webapp.llm.base import Assignment, Section
+from vm_webapp.text import single_line
 
 FIRST_LINE = "> Worksheet: no model was called, because none is configured (set KIMI_API_KEY to have it written)."
 QUARTER_WEEKS = 13
@@ -119,11 +120,11 @@ def _quote(text: str) -> str:
 
 
 def _bullets(items: Iterable[str]) -> str:
-    return "\n".join(f"- {_one_line(item)}" for item in items)
+    return "\n".join(f"- {single_line(item)}" for item in items)
 
 
 def _boxes(items: Iterable[str]) -> str:
-    return "\n".join(f"- [ ] {_one_line(item)}" for item in items)
+    return "\n".join(f"- [ ] {single_line(item)}" for item in items)
 
 
 def _rows(head: tuple[str, ...], first_cells: Sequence[object]) -> str:
@@ -138,12 +139,8 @@ def _table(head: tuple[str, ...], body: Sequence[tuple[str, ...]]) -> str:
 
 def _cell(text: str) -> str:
     # The backslash first: one of the writer's own would undo the one that guards the pipe.
-    return _one_line(text).replace("\\", "\\\\").replace("|", "\\|")
+    return single_line(text).replace("\\", "\\\\").replace("|", "\\|")
 
 
 def _joined(value: object) -> str:
     return "; ".join(str(item) for item in value) if isinstance(value, list | tuple) else str(value)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -21,6 +21,7 @@ from vm_webapp.errors import ConfigurationError
 from vm_webapp.local.account import servers_user
 from vm_webapp.local.sockets import clear_sockets, remove_sockets, socket_folder
 from vm_webapp.local.users import LifeLine
+from vm_webapp.text import first_line, last_line
 
 DATABASE = "vm_webapp"
 MAJOR = "18"
@@ -100,7 +101,7 @@ class EmbeddedPostgres:
         try:
             psycopg2.connect(self._url(database), connect_timeout=5).close()
         except psycopg2.OperationalError as error:
-            return (str(error).strip().splitlines() or ["no reason given"])[0]
+            return first_line(error)
         return None
 
     def _init(self, lifeline: int) -> None:
@@ -191,11 +192,11 @@ class EmbeddedPostgres:
                 who = f" as the user {self._user.pw_name}" if self._user else ""
                 raise ConfigurationError(f"{self._programs / program} cannot be run{who}: {error.strerror}") from error
             log.seek(0)
-            said = log.read().strip().splitlines()
+            said = last_line(log.read())
         if check and done.returncode != 0:
             hint = self._last_log_line() if program == "pg_ctl" else None
             raise ConfigurationError(
-                f"the embedded PostgreSQL did not start ({program}): {hint or (said or ['no output'])[-1]}"
+                f"the embedded PostgreSQL did not start ({program}): {hint or said or 'no output'}"
             )
         return done
 

@@ -17,6 +17,7 @@ from redis.retry import Retry
 from vm_webapp.errors import ConfigurationError
 from vm_webapp.local.sockets import clear_sockets, remove_sockets, socket_folder
 from vm_webapp.local.users import LifeLine
+from vm_webapp.text import last_line
 
 START_SECONDS = 10.0
 LOG = "log"
@@ -124,8 +125,7 @@ class EmbeddedRedis:
         return self._data / LOG
 
     def _last_log_line(self) -> str:
-        lines = self._log.read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return last_line(self._log.read_text(errors="replace")) or "it said nothing"
 
     def _client(self) -> redis.Redis:
         return redis.Redis(

@@ -39,7 +39,6 @@ class BulkResult:
         busy: runs of the batch that somebody else was changing; begin again for them.
         run_ids: the runs changed, or those that would be changed first.
         next_after: where the next batch goes on; None when nothing is left.
-        due: stages that are due now, to ring for.
     """
 
     matched: int
@@ -47,7 +46,6 @@ class BulkResult:
     busy: int
     run_ids: tuple[UUID, ...]
     next_after: UUID | None
-    due: tuple[UUID, ...] = ()
 
 
 def cancel_matching(
@@ -98,8 +96,8 @@ def retry_matching(
     if where.status not in (None, "failed"):
         raise InvalidInput("only failed runs can be retried", pointer="/status")
 
-    def retry(run_id: UUID) -> UUID:
-        return retry_run_if_failed(run_id, from_stage=None, actor=actor)
+    def retry(run_id: UUID) -> None:
+        retry_run_if_failed(run_id, from_stage=None, actor=actor)
 
     _check(where, workflows)
     return _change(where, ("failed",), retry, after=after, dry_run=dry_run)
@@ -119,7 +117,7 @@ def _check(where: BulkFilter, workflows: Collection[str]) -> None:
 def _change(
     where: BulkFilter,
     statuses: tuple[RunStatus, ...],
-    change: Callable[[UUID], UUID | None],
+    change: Callable[[UUID], None],
     *,
     after: UUID | None,
     dry_run: bool,
@@ -134,14 +132,14 @@ def _change(
         if dry_run:
             return BulkResult(counted["n"], 0, 0, tuple(first), next_after)
         free = _lock_what_is_free(first, condition, values)
-        due = [change(run_id) for run_id in free]
+        for run_id in free:
+            change(run_id)
     return BulkResult(
         matched=counted["n"],
         changed=len(free),
         busy=len(first) - len(free),
         run_ids=tuple(free),
         next_after=next_after,
-        due=tuple(each for each in due if each is not None),
     )
 
 

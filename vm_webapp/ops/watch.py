@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
+from vm_webapp.loops import Loop
+
 log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 1.0
@@ -48,25 +50,16 @@ class Watch(Generic[AVerdict]):
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Check on a thread of its own for as long as the block lasts."""
-        ended = threading.Event()
+        """Check on a thread of its own for as long as the block lasts.
 
-        def run() -> None:
-            while not ended.is_set():
-                began = self._clock()
-                try:
-                    self.check_once()
-                except Exception:
-                    log.exception("health.check_crashed")  # what is shown grows stale, and stale is not ready
-                ended.wait(max(0.0, INTERVAL_SECONDS - (self._clock() - began)))
-
-        thread = threading.Thread(target=run, name="health-watch", daemon=True)
-        thread.start()
+        Where a check crashes, what is shown grows stale, and stale is not ready.
+        """
+        loop = Loop("health-watch", self.check_once, every_seconds=INTERVAL_SECONDS)
+        loop.start()
         try:
             yield
         finally:
-            ended.set()
-            thread.join(STOP_SECONDS)
+            loop.stop(STOP_SECONDS)
 
     def latest(self) -> AVerdict | None:
         """Return the verdict to show, never a good one that is older than three seconds; None before the first."""

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from vm_webapp.db.pool import execute, json
-from vm_webapp.runs.wake import wake_after_commit
+from vm_webapp.runs.signals import run_changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,4 +48,4 @@ def append_events_of_runs(actor: str, events: Sequence[tuple[UUID, NewEvent]]) -
         }
     execute(f"INSERT INTO events (run_id, stage, type, actor, data) VALUES {', '.join(values)}", **parameters)
     for run_id in {run_id for run_id, _ in events}:
-        wake_after_commit(run_id)
+        run_changed.raise_after_commit(run_id)

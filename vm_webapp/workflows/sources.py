@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from vm_webapp.errors import WorkflowFileError
+from vm_webapp.text import is_storable, single_line
 
 MAX_COMPLAINT = 300
 MAX_DEPTH = 20
@@ -23,7 +24,7 @@ def broken(where: str, line: int, what: str) -> WorkflowFileError:
 
 def one_line(text: str) -> str:
     """Return a text as one line that any terminal and any JSON can show, whatever a file or its name holds."""
-    words = " ".join(text.split())
+    words = single_line(text)
     shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in words)
     return shown if len(shown) <= MAX_COMPLAINT else shown[: MAX_COMPLAINT - 1] + "…"
 
@@ -190,7 +191,7 @@ def _scalar(node: yaml.Node, where: str) -> Any:
 
 
 def _refuse_unstorable(text: str, where: str, line: int) -> None:
-    if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
+    if not is_storable(text):
         raise broken(where, line, "there is a NUL or half a surrogate pair in this text")
 
 

@@ -20,7 +20,13 @@ from yoyo.topologicalsort import CycleError
 
 from vm_webapp.db.bundle import MigrationFiles
 from vm_webapp.db.pool import Row
-from vm_webapp.errors import ConfigurationError, Conflict, DatabaseUnavailable, VMError, first_line
+from vm_webapp.errors import (
+    ConfigurationError,
+    Conflict,
+    DatabaseUnavailable,
+    VMError,
+)
+from vm_webapp.text import first_line
 
 ADVISORY_LOCK = 0x766D_6D69_6772  # "vmmigr": any number that nothing else in this database uses
 # Everybody else queues behind a lock that DDL waits for, so the wait is as bounded as the holding.
@@ -118,7 +124,7 @@ def locked_yoyo(url: str, *, break_leftover_lock: bool) -> Iterator[Any]:
         Conflict: the lock row is held, or was left behind.
         psycopg2.Error: the lock row cannot be written.
     """
-    _name_the_user()
+    name_the_user()
     backend = cast(Any, get_backend(_with_timeouts(url)))
     try:
         _refuse_unwritable(backend)
@@ -204,7 +210,7 @@ def _with_timeouts(url: str) -> str:
     return parts._replace(query=urlencode(params)).geturl()
 
 
-def _name_the_user() -> None:
+def name_the_user() -> None:
     # yoyo logs who migrated, and the standard library has no name for a uid without a passwd entry (containers).
     try:
         getpass.getuser()

@@ -13,6 +13,7 @@ import httpx
 
 from vm_webapp.ops.smoke.arrival import POLL_SECONDS, Arrival
 from vm_webapp.ops.smoke.deployment import Deployment, StepFailed, why
+from vm_webapp.text import single_line
 
 __all__ = ["Smoke", "SmokeOptions", "Step", "StepFailed"]
 
@@ -260,4 +261,4 @@ async def _timed(name: str, check: Callable[[], Awaitable[str]]) -> Step:
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         # Whatever answers is JSON of another shape: another API, or another version of this one.
         detail, ok = f"the answer is not one of this API ({type(error).__name__}: {error})", False
-    return Step(name, ok, round(time.monotonic() - began, 3), " ".join(detail.split()))
+    return Step(name, ok, round(time.monotonic() - began, 3), single_line(detail))

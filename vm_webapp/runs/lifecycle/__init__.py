@@ -15,7 +15,7 @@ from vm_webapp.runs.lifecycle.attempts import (
 )
 from vm_webapp.runs.lifecycle.claims import Claim, Claimant, claim_stage
 from vm_webapp.runs.lifecycle.control import cancel_run_if_open, retry_run_if_failed
-from vm_webapp.runs.lifecycle.creation import CreatedRun, NewRun, create_run
+from vm_webapp.runs.lifecycle.creation import NewRun, create_run
 from vm_webapp.runs.lifecycle.forking import fork_run
 from vm_webapp.runs.lifecycle.rescue import RESCUE_BATCH, Rescued, rescue_expired_leases
 from vm_webapp.runs.lifecycle.reviews import (
@@ -28,7 +28,6 @@ __all__ = [
     "RESCUE_BATCH",
     "Claim",
     "Claimant",
-    "CreatedRun",
     "DraftChanged",
     "Finished",
     "NewRun",

@@ -21,6 +21,7 @@ from vm_webapp.runs.lifecycle.claims import (
     started_event,
 )
 from vm_webapp.runs.lifecycle.steps import advance_run, error_json, fail_run, lock_run
+from vm_webapp.runs.signals import run_changed, stage_due
 from vm_webapp.runs.states import Failure, RetryAt, decide_failure
 
 
@@ -30,12 +31,10 @@ class Finished:
 
     Attributes:
         next: the run's next stage, already claimed, or None.
-        due_stage_id: a stage that is due and was not claimed: somebody should be told.
         version: the version that was stored, or None where nothing was.
     """
 
     next: Claim | None = None
-    due_stage_id: UUID | None = None
     version: int | None = None
 
 
@@ -80,12 +79,16 @@ def finish_stage_if_held(
             following = claim_locked_stage(_run_of(claim), due, claimant, next_token)
         if following:
             events.append(started_event(following))
+        elif due:
+            stage_due.raise_after_commit(due["id"])
         append_events(claim.run_id, ACTOR, NewEvent("stage.completed", claim.spec.key, described), *events)
-        return Finished(following, due["id"] if due and not following else None, stored.version)
+        return Finished(following, stored.version)
 
 
 def fail_attempt_if_held(claim: Claim, failure: Failure, *, jitter: float) -> Literal["retrying", "failed"] | None:
     """Record a failed attempt, if it still holds its stage.
+
+    Called again after a COMMIT whose outcome is unknown, it recognises its own work.
 
     Args:
         claim: the attempt.
@@ -99,7 +102,7 @@ def fail_attempt_if_held(claim: Claim, failure: Failure, *, jitter: float) -> Li
         lock_run(claim.run_id)
         stage = _held(claim)
         if stage is None:
-            return None
+            return _own_earlier_failure(claim, failure)
         effect = providers.Effect(excused=False)
         if claim.provider:
             effect = providers.record_failure(claim.provider, failure, token=claim.token)
@@ -117,7 +120,13 @@ def fail_attempt_if_held(claim: Claim, failure: Failure, *, jitter: float) -> Li
 
 
 def release_stage_if_held(claim: Claim) -> bool:
-    """Hand a stage back because this worker is shutting down; it is due at once and nothing is counted against it."""
+    """Hand a stage back because this worker is shutting down; it is due at once and nothing is counted against it.
+
+    Called again after a COMMIT whose outcome is unknown, it recognises its own work.
+
+    Returns:
+        False when the stage is no longer ours to hand back: nothing was written.
+    """
     with transaction():
         lock_run(claim.run_id)
         released = execute(
@@ -131,7 +140,12 @@ def release_stage_if_held(claim: Claim) -> bool:
         )
         if released:
             append_events(claim.run_id, ACTOR, NewEvent("stage.released", claim.spec.key, {"attempt": claim.attempt}))
-        return bool(released)
+        elif _ended_earlier(claim, "stage.released"):
+            run_changed.raise_after_commit(claim.run_id)
+        else:
+            return False
+        stage_due.raise_after_commit(claim.stage_id)
+        return True
 
 
 def _record_success(claim: Claim) -> None:
@@ -143,19 +157,61 @@ def _own_earlier_finish(claim: Claim, next_token: UUID | None) -> Finished | Non
     """Tell a stage that was lost from one that this very attempt finished in a COMMIT whose answer was lost."""
     if not artifacts.wrote_version(claim.token):
         return None
-    if next_token is None:
-        return Finished()
-    taken = row(
-        """
+    run_changed.raise_after_commit(claim.run_id)
+    taken = (
+        None
+        if next_token is None
+        else row(
+            """
         SELECT s.id, s.key, s.attempt, s.feedback, s.provider, clock_timestamp() AS claimed_at,
                extract(epoch FROM s.deadline_at - clock_timestamp())::float8 AS seconds_left
           FROM stages s
          WHERE s.run_id = %(run_id)s AND s.lease_token = %(token)s
         """,
-        run_id=claim.run_id,
-        token=next_token,
+            run_id=claim.run_id,
+            token=next_token,
+        )
     )
-    return Finished(make_claim(_run_of(claim), taken, next_token)) if taken else Finished()
+    if taken and next_token:
+        return Finished(make_claim(_run_of(claim), taken, next_token))
+    due = row("SELECT id FROM stages WHERE run_id = %(id)s AND status = 'queued'", id=claim.run_id)
+    if due:
+        stage_due.raise_after_commit(due["id"])
+    return Finished()
+
+
+def _own_earlier_failure(claim: Claim, failure: Failure) -> Literal["retrying", "failed"] | None:
+    """Tell a stage that was lost from one that this very attempt failed in a COMMIT whose answer was lost."""
+    gave_up = row(
+        """
+        SELECT 1 AS found FROM stages
+         WHERE id = %(id)s AND status = 'failed' AND attempt = %(attempt)s AND error = %(error)s
+        """,
+        id=claim.stage_id,
+        attempt=claim.attempt,
+        error=json(error_json(failure)),
+    )
+    if not gave_up and not _ended_earlier(claim, "stage.retry_scheduled"):
+        return None
+    run_changed.raise_after_commit(claim.run_id)
+    return "failed" if gave_up else "retrying"
+
+
+def _ended_earlier(claim: Claim, event_type: Literal["stage.retry_scheduled", "stage.released"]) -> bool:
+    """Whether the timeline says that this attempt has ended so: an attempt's number is never used twice."""
+    return (
+        row(
+            """
+            SELECT 1 AS found FROM events
+             WHERE run_id = %(run_id)s AND stage = %(stage)s AND type = %(type)s AND data -> 'attempt' = %(attempt)s
+            """,
+            run_id=claim.run_id,
+            stage=claim.spec.key,
+            type=event_type,
+            attempt=json(claim.attempt),
+        )
+        is not None
+    )
 
 
 def _run_of(claim: Claim) -> ClaimedRun:

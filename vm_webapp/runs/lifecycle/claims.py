@@ -11,6 +11,7 @@ from uuid import UUID
 from vm_webapp.db.pool import Row, execute, row, transaction
 from vm_webapp.runs import providers
 from vm_webapp.runs.events import NewEvent, append_events
+from vm_webapp.runs.signals import run_changed
 from vm_webapp.runs.states import LEASE_SECONDS
 from vm_webapp.workflows.model import StageSpec, Workflow
 
@@ -103,6 +104,7 @@ def claim_stage(stage_id: UUID, claimant: Claimant, *, token: UUID) -> Claim | N
             found["run_id"], Workflow.from_snapshot(found["snapshot"]["workflow"]), found["request"], found["snapshot"]
         )
         if found["lease_token"] == token:
+            run_changed.raise_after_commit(run.id)
             return make_claim(run, found, token)
         claim = claim_locked_stage(run, found, claimant, token)
         if claim is None:

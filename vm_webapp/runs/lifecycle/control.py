@@ -8,6 +8,7 @@ from vm_webapp.db.pool import Row, execute, row, transaction
 from vm_webapp.errors import Conflict, NotFound
 from vm_webapp.runs.events import NewEvent, append_events
 from vm_webapp.runs.lifecycle.steps import lock_run
+from vm_webapp.runs.signals import stage_due
 
 
 def cancel_run_if_open(run_id: UUID, *, actor: str) -> bool:
@@ -45,16 +46,13 @@ def cancel_run_if_open(run_id: UUID, *, actor: str) -> bool:
         return True
 
 
-def retry_run_if_failed(run_id: UUID, *, from_stage: str | None, actor: str) -> UUID:
+def retry_run_if_failed(run_id: UUID, *, from_stage: str | None, actor: str) -> None:
     """Put a failed run back to work from its failed stage or from an earlier one; older versions stay.
 
     Args:
         run_id: the run.
         from_stage: key of the stage to start from, None for the one that failed.
         actor: who asks.
-
-    Returns:
-        The stage that is now due.
 
     Raises:
         NotFound: no such run or stage.
@@ -91,8 +89,7 @@ def retry_run_if_failed(run_id: UUID, *, from_stage: str | None, actor: str) -> 
             NewEvent("run.retried", None, {"from_stage": first["key"]}),
             NewEvent("stage.queued", first["key"]),
         )
-        due: UUID = first["id"]
-        return due
+        stage_due.raise_after_commit(first["id"])
 
 
 def _stage_to_start_from(run_id: UUID, key: str | None) -> Row:

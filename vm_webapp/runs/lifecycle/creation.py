@@ -13,6 +13,7 @@ from vm_webapp.errors import InvalidInput
 from vm_webapp.runs import queries
 from vm_webapp.runs.events import NewEvent, append_events
 from vm_webapp.runs.records import Priority, RunRecord
+from vm_webapp.runs.signals import stage_due
 from vm_webapp.workflows.model import Workflow
 
 PRIORITIES: dict[Priority, int] = {"normal": 0, "low": 1}
@@ -30,15 +31,7 @@ class NewRun:
     priority: Priority = "normal"
 
 
-@dataclass(frozen=True, slots=True)
-class CreatedRun:
-    """The run as created, and the stages that are due: whoever created it rings for them after the commit."""
-
-    run: RunRecord
-    due_stage_ids: tuple[UUID, ...]
-
-
-def create_run(new: NewRun, *, actor: str) -> CreatedRun:
+def create_run(new: NewRun, *, actor: str) -> RunRecord:
     """Persist a run whose first stage is due.
 
     Args:
@@ -69,14 +62,14 @@ def create_run(new: NewRun, *, actor: str) -> CreatedRun:
             project_id=new.project_id,
             snapshot=json(snapshot),
         )
-        first = _insert_stages(run_id, new)
+        stage_due.raise_after_commit(_insert_stages(run_id, new))
         append_events(
             run_id,
             actor,
             NewEvent("run.created", data={"workflow": new.workflow.name}),
             NewEvent("stage.queued", new.workflow.stages[0].key),
         )
-        return CreatedRun(queries.read_run(run_id), (first,))
+        return queries.read_run(run_id)
 
 
 def _insert_stages(run_id: UUID, new: NewRun) -> UUID:

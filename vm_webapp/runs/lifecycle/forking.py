@@ -10,10 +10,11 @@ from vm_webapp.db.pool import Row, execute, row, rows, transaction
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
 from vm_webapp.runs import queries
 from vm_webapp.runs.events import NewEvent, append_events
-from vm_webapp.runs.lifecycle.creation import CreatedRun
+from vm_webapp.runs.records import RunRecord
+from vm_webapp.runs.signals import stage_due
 
 
-def fork_run(parent_id: UUID, *, from_stage: str, request: str | None, actor: str) -> CreatedRun:
+def fork_run(parent_id: UUID, *, from_stage: str, request: str | None, actor: str) -> RunRecord:
     """Create a run with the parent's workflow, brand and project as they were, beginning at one of its stages.
 
     1. Copy the run: same snapshot, its own request where one is given.
@@ -48,9 +49,9 @@ def fork_run(parent_id: UUID, *, from_stage: str, request: str | None, actor: st
             else:
                 _begin(run_id, stage_id, stage, queued=stage is first)
                 if stage is first:
-                    due = stage_id
+                    stage_due.raise_after_commit(stage_id)
         append_events(run_id, actor, *events, NewEvent("stage.queued", from_stage))
-        return CreatedRun(queries.read_run(run_id), (due,))
+        return queries.read_run(run_id)
 
 
 def _read_parent(id: UUID) -> Row:

@@ -10,6 +10,7 @@ from uuid import UUID
 from vm_webapp.db.pool import Row, execute, json, rows, transaction
 from vm_webapp.runs.events import NewEvent, append_events, append_events_of_runs
 from vm_webapp.runs.lifecycle.steps import error_json, fail_run
+from vm_webapp.runs.signals import stage_due
 from vm_webapp.runs.states import MAX_RESCUES, Failure, GiveUp, decide_rescue
 
 ACTOR = "rescue"
@@ -62,6 +63,8 @@ def rescue_expired_leases(*, until: float = math.inf) -> Rescued:
         queued = tuple(stage["id"] for stage in expired if stage not in lost_too_often)
         if queued:
             _requeue(queued)
+            for stage_id in queued:
+                stage_due.raise_after_commit(stage_id)
         failed = []
         for stage in lost_too_often:
             _give_up(stage)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from uuid import UUID
 
 from vm_webapp.db.pool import Row, execute, row, transaction
@@ -11,6 +10,7 @@ from vm_webapp.runs import artifacts
 from vm_webapp.runs.artifacts import NewArtifact, StoredArtifact
 from vm_webapp.runs.events import NewEvent, append_events
 from vm_webapp.runs.lifecycle.steps import advance_run, lock_run
+from vm_webapp.runs.signals import stage_due
 
 HUMAN = "human"
 
@@ -30,13 +30,6 @@ class DraftChanged(Conflict):
         return {"current_sha256": self.current_sha256}
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """The stage that is due because of the decision, or None when the run is complete."""
-
-    due_stage_id: UUID | None
-
-
 def approve_stage_if_waiting(
     run_id: UUID,
     stage_key: str,
@@ -45,7 +38,7 @@ def approve_stage_if_waiting(
     content: str | None,
     note: str | None,
     actor: str,
-) -> Decided:
+) -> None:
     """Accept a draft, as it is or as edited, and move the run on.
 
     Args:
@@ -77,6 +70,7 @@ def approve_stage_if_waiting(
         due, events = advance_run(run_id)
         if due:
             _resume(run_id)
+            stage_due.raise_after_commit(due["id"])
         append_events(
             run_id,
             actor,
@@ -84,12 +78,11 @@ def approve_stage_if_waiting(
             NewEvent("stage.completed", stage_key, told),
             *events,
         )
-        return Decided(due["id"] if due else None)
 
 
 def request_changes_if_waiting(
     run_id: UUID, stage_key: str, *, artifact_sha256: str, feedback: str, actor: str
-) -> Decided:
+) -> None:
     """Send a draft back: the next attempt's prompt holds it and the feedback. The stage's counters start anew.
 
     Raises:
@@ -115,7 +108,7 @@ def request_changes_if_waiting(
             NewEvent("changes.requested", stage_key, {"version": draft.version, "feedback": feedback}),
             NewEvent("stage.queued", stage_key),
         )
-        return Decided(stage["id"])
+        stage_due.raise_after_commit(stage["id"])
 
 
 def _resume(run_id: UUID) -> None:

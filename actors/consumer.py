@@ -10,8 +10,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable
+from typing import Any, Protocol
 from uuid import UUID
 
 import redis
@@ -20,9 +20,9 @@ from dramatiq.message import Message
 
 from actors.bell import Bell
 from actors.hints import ACTOR, HintQueue, RedisUnavailable
-
-if TYPE_CHECKING:
-    from actors.service import WorkerService
+from vm_webapp.circuit_breaker import CircuitBreaker
+from vm_webapp.runs.due import DueStages
+from vm_webapp.text import shortened
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,21 @@ LONGEST_WAIT_SECONDS = 0.5
 REDIS_PAUSE_SECONDS = 1.0
 HINTS_BEFORE_POLL = 10
 LOCAL = "fed_from_postgresql"
+
+
+class WorkSource(Protocol):
+    """What a consumer asks when no hint comes."""
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether stages may be claimed: neither starting nor draining."""
+
+    @property
+    def poll_seconds(self) -> float:
+        """How often an idle consumer asks for due stages."""
+
+    def find_due(self, limit: int, *, without: Collection[UUID]) -> DueStages:
+        """Return stages that could be claimed now, at most ``limit`` and none of those in hand."""
 
 
 class FeedingConsumer(Consumer):
@@ -40,38 +55,45 @@ class FeedingConsumer(Consumer):
         slots: messages that may be under way at a time, one for each thread.
         hints: where hints come from, None where there is no Redis.
         bell: what says that there is a hint.
-        service: where due stages come from.
+        work: where due stages come from.
+        freed: notified when a slot is free again; given by tests that must know when it is waited for.
     """
 
     def __init__(
-        self, queue_name: str, *, slots: int, hints: HintQueue | None, bell: Bell | None, service: WorkerService
+        self,
+        queue_name: str,
+        *,
+        slots: int,
+        hints: HintQueue | None,
+        bell: Bell | None,
+        work: WorkSource,
+        freed: threading.Condition | None = None,
     ) -> None:
         self._queue_name = queue_name
         self._slots = slots
         self._hints = hints
         self._bell = bell
-        self._service = service
-        self._poll_seconds = service.poll_seconds
+        self._work = work
+        self._poll_seconds = work.poll_seconds
         self._held: dict[str, UUID | None] = {}
-        self._freed = threading.Condition()
+        self._freed = freed or threading.Condition()
         self._fed: deque[UUID] = deque()
         self._recently_fed: dict[UUID, float] = {}
         self._more_are_due = False
         self._next_poll = 0.0
         self._last_poll = 0.0
-        self._redis_down_until = 0.0
-        self._redis_is_down = False
+        self._redis = CircuitBreaker(REDIS_PAUSE_SECONDS)
 
     def __next__(self) -> MessageProxy | None:
         """Return the next message, or None after waiting for at most half a second."""
-        if not self._service.takes_work:
+        if not self._work.takes_work:
             self._fed.clear()
             time.sleep(0.05)
             return None
         if not self._wait_for_slot():
             return None
         if not self._fed and time.monotonic() >= self._next_poll:
-            self._poll()
+            self.poll_once()
         if self._fed:
             return self._feed(self._fed.popleft())
         return self._take_hint() or self._wait_for_hint()
@@ -115,15 +137,15 @@ class FeedingConsumer(Consumer):
         with self._freed:
             self._held[message_id] = stage_id
 
-    def _poll(self) -> None:
+    def poll_once(self) -> None:
         """Ask PostgreSQL for as many due stages as there are free slots."""
         self._last_poll = time.monotonic()
         self._next_poll = self._last_poll + self._poll_seconds
         free = self._free_slots()
         try:
-            due = self._service.find_due(free, without=self._in_hand())
+            due = self._work.find_due(free, without=self._in_hand())
         except Exception as error:  # an outage, or a schema that is being changed: either way ask again later
-            log.warning("poll.failed", extra={"error": str(error)[:300]})
+            log.warning("poll.failed", extra={"error": shortened(error)})
             return
         self._fed.extend(due.ids)
         with self._freed:
@@ -155,18 +177,19 @@ class FeedingConsumer(Consumer):
         return MessageProxy(message)
 
     def _take_hint(self) -> MessageProxy | None:
-        if self._hints is None or time.monotonic() < self._redis_down_until:
+        if self._hints is None or self._redis.is_open:
             return None
-        if self._redis_is_down and self._bell is not None and not self._bell.answers():
+        if self._redis.is_half_open and self._bell is not None and not self._bell.answers():
             # One that hangs would hold this thread for a whole time-out, again and again, and polling with it.
-            self._redis_down_until = time.monotonic() + REDIS_PAUSE_SECONDS
+            self._redis.record_failure()
             return None
         try:
             message = self._hints.take(self._free_slots())
         except RedisUnavailable as error:
             self._note_redis_down(str(error))
             return None
-        self._note_redis_up()
+        if self._redis.record_success():
+            log.info("redis.back")
         if message is not None:
             self._hold(message.message_id, None)
             # Hints put off the poll, but not for ever: a lost hint is found although others keep coming.
@@ -180,12 +203,12 @@ class FeedingConsumer(Consumer):
             seconds = min(self._next_poll - now, LONGEST_WAIT_SECONDS)
             if seconds <= 0:
                 return None
-            if self._bell is None or self._more_are_due or now < self._redis_down_until:
+            if self._bell is None or self._more_are_due or self._redis.is_open:
                 self._freed.wait(seconds)
                 return None
         try:
             rung = self._bell.wait(seconds)
-            if rung and not self._service.takes_work:
+            if rung and not self._work.takes_work:
                 self._bell.ring()  # a drain has begun meanwhile: this was meant for somebody who stays
                 return None
             return self._take_hint() if rung else None
@@ -194,12 +217,5 @@ class FeedingConsumer(Consumer):
             return None
 
     def _note_redis_down(self, error: str) -> None:
-        if not self._redis_is_down:
+        if self._redis.record_failure():
             log.warning("redis.unavailable", extra={"error": error})
-        self._redis_is_down = True
-        self._redis_down_until = time.monotonic() + REDIS_PAUSE_SECONDS
-
-    def _note_redis_up(self) -> None:
-        if self._redis_is_down:
-            log.info("redis.back")
-        self._redis_is_down = False

@@ -1,4 +1,4 @@
-"""What a worker tidies up by itself, one short batch at a time: it runs on the pulse, which must not be late."""
+"""Deletes what is too old to be kept, one short batch at a time: it runs on the pulse, which must not be late."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ HOUR, DAY = 3600.0, 86_400.0
 TRY_AGAIN_SECONDS = 60.0
 
 
-class Housekeeping:
-    """The duties of one worker. Every worker has them: what one deletes, the others do not find.
+class Purge:
+    """Deletes hourly and daily. Every worker does it: what one deletes, the others do not find.
 
     Args:
         purge_older_than: age from which finished runs are deleted, None to keep them all.
@@ -30,33 +30,37 @@ class Housekeeping:
         self._next_daily = 0.0
         self._batch = BATCH
 
-    def run_once(self, now: float) -> None:
-        """Do one piece of what is due.
+    def run_once(self, now: float) -> int:
+        """Delete one batch of what is due.
 
         Args:
             now: the monotonic time.
+
+        Returns:
+            How many rows were deleted, not counting those that go with a run.
 
         Raises:
             DatabaseUnavailable: it was not done; another try comes when it is due again.
         """
         if now >= self._next_hourly:
             self._next_hourly = now + TRY_AGAIN_SECONDS
-            purge_stopped_workers()
-            purge_dead_keys()
-            more = purge_expired_keys() == PURGE_BATCH
-            self._next_hourly = now if more else now + HOUR
-        elif self._purge_older_than is not None and now >= self._next_daily:
+            deleted = purge_stopped_workers() + purge_dead_keys()
+            expired = purge_expired_keys()
+            self._next_hourly = now if expired == PURGE_BATCH else now + HOUR
+            return deleted + expired
+        if self._purge_older_than is not None and now >= self._next_daily:
             self._next_daily = now + TRY_AGAIN_SECONDS
-            more = self._purge(self._purge_older_than)
-            self._next_daily = now if more else now + DAY
+            size = self._batch
+            purged = self._purge(self._purge_older_than, size)
+            self._next_daily = now if purged == size else now + DAY
+            return purged
+        return 0
 
-    def _purge(self, older_than: timedelta) -> bool:
-        """Delete a batch; return whether there may be more."""
-        size = self._batch
+    def _purge(self, older_than: timedelta, size: int) -> int:
         self._batch = max(1, size // 2)  # what takes longer than a statement may is tried in smaller pieces
         deleted = purge_batch(older_than, limit=size)
         self._batch = size
         if deleted and self._mirror:
             # On a thread of its own: a disk that hangs must not cost this worker its leases.
             threading.Thread(target=self._mirror.remove, args=(deleted,), name="mirror", daemon=True).start()
-        return len(deleted) == size
+        return len(deleted)

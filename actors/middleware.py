@@ -1,4 +1,4 @@
-"""What makes a Dramatiq worker one of ours, as a middleware: the stock ``dramatiq actors`` command gets it too.
+"""What makes a Dramatiq worker one of ours: the stock ``dramatiq actors`` command gets it too.
 
 Before the worker boots it opens what the worker needs; the pulse then starts taking work; a shutdown drains first.
 """
@@ -9,48 +9,87 @@ import logging
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Collection
+from typing import Protocol
 from uuid import UUID
 
+from dramatiq import Worker
 from dramatiq.broker import Broker
 from dramatiq.middleware import Middleware
 
-from actors.signals import ignore_echoes
-from vm_webapp.errors import VMError, first_line
+from actors.process_signals import ignore_echoes
+from vm_webapp.errors import VMError
 from vm_webapp.logs import configure_logging
-from vm_webapp.runs.due import DueStages, find_due
+from vm_webapp.runs.due import DueStages
 from vm_webapp.settings import Settings, read_settings
-
-if TYPE_CHECKING:
-    from dramatiq import Worker
-
-    from actors.broker import HintBroker
-    from actors.runtime import WorkerRuntime
+from vm_webapp.text import first_line
 
 log = logging.getLogger(__name__)
 
-RELEASE_SECONDS = 10.0
 EXIT_FAILED = 1
 EXIT_WRONG_CONFIGURATION = 2
 
 
-class WorkerService(Middleware):
+class Runtime(Protocol):
+    """What a worker process has open, from its boot to its shutdown."""
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether stages may be claimed: neither starting nor draining."""
+
+    @property
+    def deaf(self) -> bool:
+        """Whether a thread of the worker died, so that the process must be replaced."""
+
+    def start(self) -> None:
+        """Start what runs beside the worker's threads."""
+
+    def find_due(self, limit: int, *, without: Collection[UUID]) -> DueStages:
+        """Return stages that this worker could claim now."""
+
+    def run_stage(self, stage_id: UUID) -> int:
+        """Claim a stage and carry its run on; return how many stages were carried."""
+
+    def count(self, name: str) -> None:
+        """Add one to a counter of the heartbeat."""
+
+    def drain(self) -> None:
+        """Take nothing more, let calls in flight finish, hand back the rest."""
+
+    def close(self) -> None:
+        """Say goodbye and close everything."""
+
+
+OpenRuntime = Callable[..., Runtime]
+
+
+class WorkerMiddleware(Middleware):
     """Opens the runtime with the worker and drains it at the end.
+
+    Args:
+        open_runtime: opens it; called with the settings and, by keyword, ``threads``, ``threads_alive`` and
+            ``on_deaf``. A wrong configuration is a ``VMError``.
 
     Attributes:
         poll_seconds: how often an idle worker asks PostgreSQL for due stages.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, open_runtime: OpenRuntime) -> None:
         self.poll_seconds = 0.5
+        self._open_runtime = open_runtime
         self._settings: Settings | None = None
-        self._runtime: WorkerRuntime | None = None
+        self._runtime: Runtime | None = None
 
     @property
-    def runtime(self) -> WorkerRuntime:
+    def runtime(self) -> Runtime:
         """What this process has open; there is one from the worker's boot to its shutdown."""
         assert self._runtime is not None, "actors run in a worker that has booted"
         return self._runtime
+
+    @property
+    def booted(self) -> bool:
+        """Whether there is a runtime."""
+        return self._runtime is not None
 
     @property
     def takes_work(self) -> bool:
@@ -60,17 +99,29 @@ class WorkerService(Middleware):
     @property
     def deaf(self) -> bool:
         """Whether a thread of the worker died, so that the process must be replaced."""
-        return self._runtime is not None and self._runtime.pulse.deaf
+        return self._runtime is not None and self._runtime.deaf
 
-    def configure(self, settings: Settings, *, poll_seconds: float) -> None:
-        """Set what the process was started with; without this, the environment decides at boot."""
+    def configure(self, settings: Settings | None, *, poll_seconds: float) -> None:
+        """Set what the process was started with.
+
+        Args:
+            settings: None, as without this call, lets the environment decide at boot: the stock command's way.
+            poll_seconds: how often an idle worker asks PostgreSQL for due stages.
+        """
         self._settings = settings
         self.poll_seconds = poll_seconds
 
-    def find_due(self, limit: int, *, without: list[UUID]) -> DueStages:
+    def find_due(self, limit: int, *, without: Collection[UUID]) -> DueStages:
         """Return stages that this worker could claim now."""
-        claimant = self.runtime.runner.claimant
-        return find_due(claimant.provider, limit, cap=claimant.cap, without=without)
+        return self.runtime.find_due(limit, without=without)
+
+    def run_stage(self, stage_id: UUID) -> int:
+        """Claim a stage and carry its run on; return how many stages were carried."""
+        return self.runtime.run_stage(stage_id)
+
+    def count(self, name: str) -> None:
+        """Add one to a counter of the heartbeat."""
+        self.runtime.count(name)
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Open the runtime.
@@ -78,18 +129,13 @@ class WorkerService(Middleware):
         Raises:
             SystemExit: it cannot start; one line on stderr says why. Dramatiq would swallow any other exception.
         """
-        # Here, because a process that only sends hints has no use for model clients and all the rest.
-        from actors.runtime import open_runtime
-
         # What is prefetched counts as work in progress, so nothing is hoarded beyond the threads there are.
         worker.queue_prefetch = worker.worker_threads
         if self._is_stock:
             ignore_echoes(signal.SIGTERM, signal.SIGHUP)
         try:
-            settings = self._settings or _settings_from_environment()
-            self._runtime = open_runtime(
-                settings,
-                cast("HintBroker", broker),
+            self._runtime = self._open_runtime(
+                self._settings or _settings_from_environment(),
                 threads=worker.worker_threads,
                 threads_alive=lambda: _all_alive(worker),
                 on_deaf=lambda: os.kill(os.getpid(), signal.SIGTERM),
@@ -105,20 +151,14 @@ class WorkerService(Middleware):
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Start the pulse, now that there are threads to speak for."""
         try:
-            self.runtime.pulse.start()
+            self.runtime.start()
         except Exception as error:
             log.exception("worker.crashed_at_start")
             raise SystemExit(EXIT_FAILED) from error
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
-        """Drain: take nothing more, let calls in flight finish, hand back the rest."""
-        runtime = self.runtime
-        runtime.runner.draining.set()
-        runtime.pulse.announce("draining")
-        # A call of a loop that died or hangs never ends by itself.
-        if not runtime.runner.wait_until_idle(runtime.drain_seconds if runtime.calls.alive() else 0.0):
-            log.info("worker.releasing", extra={"stages": runtime.runner.leases.abandon_all()})
-            runtime.runner.wait_until_idle(RELEASE_SECONDS)
+        """Drain."""
+        self.runtime.drain()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:
         """Say goodbye and close everything, the embedded servers last.

@@ -1,0 +1,337 @@
+"""What the core tells: after a commit and never without one, once a transaction, and to nobody's harm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
+from uuid import UUID, uuid4
+
+import psycopg2
+import pytest
+from peewee import DatabaseError, InternalError
+
+from tests.db.attempts import OVERLOADED, REFUSED, TEXT, claimed
+from tests.db.stages import create_stages, expire_leases, make_due, read
+from tests.support.runs import create
+from vm_webapp.db.pool import database, execute, row, rows, transaction
+from vm_webapp.errors import DatabaseUnavailable
+from vm_webapp.idempotency import KeyScope, StoredAnswer, do_once
+from vm_webapp.ops import bulk
+from vm_webapp.ops.bulk import BulkFilter
+from vm_webapp.runs import lifecycle
+from vm_webapp.runs.lifecycle import Claim, Claimant, NewRun
+from vm_webapp.runs.signals import Signal, run_changed, stage_due
+from vm_webapp.runs.states import Failure
+from vm_webapp.workflows.loader import load_catalog
+
+pytestmark = pytest.mark.usefixtures("database")
+
+WORKER = Claimant(uuid4(), "kimi")
+ID = UUID(int=7)
+
+
+class Heard:
+    """What was told, in order."""
+
+    def __init__(self) -> None:
+        self.due: list[UUID] = []
+        self.changed: list[UUID] = []
+
+    def clear(self) -> None:
+        """Forget it."""
+        self.due.clear()
+        self.changed.clear()
+
+
+@pytest.fixture
+def heard() -> Iterator[Heard]:
+    told = Heard()
+    with stage_due.connected(told.due.append), run_changed.connected(told.changed.append):
+        yield told
+
+
+def queued_stage(run_id: UUID) -> UUID:
+    """Return the stage of a run that is queued, of which there is one."""
+    (stage,) = read("SELECT id FROM stages WHERE run_id = %(run)s AND status = 'queued'", run=run_id)
+    found: UUID = stage["id"]
+    return found
+
+
+def test_a_signal_fires_when_the_commit_is_done_and_the_connection_given_back(heard: Heard) -> None:
+    seen: list[tuple[object, int]] = []
+    signal = Signal("tested")
+
+    def look(id: UUID) -> None:
+        seen.append((database.in_transaction(), database.taken))
+
+    with signal.connected(look):
+        with transaction():
+            execute("UPDATE queues SET reason = 'x'")
+            signal.raise_after_commit(ID)
+            assert seen == []
+        assert seen == [(False, 0)]
+
+
+def test_within_another_transaction_it_waits_for_that_one_and_fires_once(heard: Heard) -> None:
+    with transaction():
+        with transaction():
+            run_changed.raise_after_commit(ID)
+        run_changed.raise_after_commit(ID)
+        assert heard.changed == []
+    assert heard.changed == [ID]
+
+
+def test_a_statement_that_commits_by_itself_fires_at_once(heard: Heard) -> None:
+    with database.connection_context():
+        database.execute_sql("UPDATE queues SET reason = 'x'")
+        run_changed.raise_after_commit(ID)
+        assert heard.changed == [ID]
+
+
+def test_what_is_rolled_back_is_never_told_not_even_by_the_next_commit(heard: Heard) -> None:
+    with suppress(ZeroDivisionError), transaction():
+        run_changed.raise_after_commit(ID)
+        raise ZeroDivisionError
+    with transaction():
+        execute("UPDATE queues SET reason = 'x'")
+    assert heard.changed == []
+
+
+def test_a_block_that_goes_on_after_a_failed_statement_commits_nothing_and_says_so(heard: Heard) -> None:
+    def go_on() -> None:
+        with transaction():
+            execute("UPDATE queues SET reason = 'x'")
+            run_changed.raise_after_commit(ID)
+            with suppress(DatabaseError):
+                execute("SELECT nothing")
+
+    with pytest.raises(InternalError, match="nothing can be committed"):
+        go_on()
+    assert heard.changed == []
+    assert read("SELECT reason FROM queues") == [{"reason": None}]
+
+
+def test_a_connection_that_breaks_before_the_commit_tells_nothing(heard: Heard, database: str) -> None:
+    def break_off() -> None:
+        with transaction():
+            found = row("SELECT pg_backend_pid() AS pid")
+            assert found is not None
+            run_changed.raise_after_commit(ID)
+            with closing(psycopg2.connect(database)) as session, session.cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(%s, 5000)", (found["pid"],))
+
+    with pytest.raises(DatabaseUnavailable):
+        break_off()
+    assert heard.changed == []
+
+
+def test_a_handler_that_raises_is_logged_and_changes_nothing(heard: Heard, caplog: pytest.LogCaptureFixture) -> None:
+    def break_down(id: UUID) -> None:
+        raise RuntimeError("a full disk")
+
+    with ExitStack() as stack:
+        for handler in (break_down, (later := list[UUID]()).append):
+            stack.enter_context(stage_due.connected(handler))
+        run = lifecycle.create_run(NewRun(load_catalog().get("smoke"), "x"), actor="tests")
+    assert run.status == "queued"
+    assert later == heard.due == [queued_stage(run.id)]
+    (record,) = [each for each in caplog.records if each.message == "signal.failed"]
+    assert record.exc_info is not None
+
+
+def test_a_handler_hears_nothing_after_its_block() -> None:
+    told: list[UUID] = []
+    signal = Signal("tested")
+    with signal.connected(told.append):
+        pass
+    signal.raise_after_commit(ID)
+    assert told == []
+
+
+def test_an_idempotent_replay_tells_nothing(heard: Heard) -> None:
+    def effect() -> StoredAnswer:
+        lifecycle.create_run(NewRun(load_catalog().get("smoke"), "x"), actor="tests")
+        return StoredAnswer(201, {}, b"{}")
+
+    scope = KeyScope("tests", "POST", "/runs", "key")
+    assert do_once(scope, b"{}", effect)[1] is False
+    assert (len(heard.due), len(heard.changed)) == (1, 1)
+    heard.clear()
+    assert do_once(scope, b"{}", effect)[1] is True
+    assert (heard.due, heard.changed) == ([], [])
+
+
+def wait_for_approval() -> tuple[UUID, str]:
+    """Return a run that waits, and the digest of its draft."""
+    created = create("landing_page")
+    assert lifecycle.finish_stage_if_held(claimed(created.stage_id), TEXT, WORKER, next_token=None)
+    (draft,) = read("SELECT sha256 FROM artifacts WHERE run_id = %(id)s", id=created.run.id)
+    return created.run.id, draft["sha256"]
+
+
+def create_it() -> UUID:
+    return lifecycle.create_run(NewRun(load_catalog().get("smoke"), "x"), actor="tests").id
+
+
+def finish() -> UUID:
+    held = claimed(create().stage_id)
+    lifecycle.finish_stage_if_held(held, TEXT, WORKER, next_token=None)
+    return held.run_id
+
+
+def release() -> UUID:
+    held = claimed(create().stage_id)
+    lifecycle.release_stage_if_held(held)
+    return held.run_id
+
+
+def rescue() -> UUID:
+    held = claimed(create().stage_id)
+    expire_leases()
+    lifecycle.rescue_expired_leases()
+    return held.run_id
+
+
+def approve() -> UUID:
+    run_id, digest = wait_for_approval()
+    lifecycle.approve_stage_if_waiting(run_id, "message", artifact_sha256=digest, content=None, note=None, actor="ann")
+    return run_id
+
+
+def request_changes() -> UUID:
+    run_id, digest = wait_for_approval()
+    lifecycle.request_changes_if_waiting(run_id, "message", artifact_sha256=digest, feedback="shorter", actor="ann")
+    return run_id
+
+
+def fail_for_good() -> UUID:
+    held = claimed(create().stage_id)
+    assert lifecycle.fail_attempt_if_held(held, REFUSED, jitter=0) == "failed"
+    return held.run_id
+
+
+def retry() -> UUID:
+    run_id = fail_for_good()
+    lifecycle.retry_run_if_failed(run_id, from_stage=None, actor="ann")
+    return run_id
+
+
+def retry_many() -> UUID:
+    run_id = fail_for_good()
+    assert bulk.retry_matching(BulkFilter(status="failed"), actor="ops").changed == 1
+    return run_id
+
+
+def fork() -> UUID:
+    parent = finish()
+    return lifecycle.fork_run(parent, from_stage="calendar", request=None, actor="ann").id
+
+
+@pytest.mark.parametrize("act", [create_it, finish, release, rescue, approve, request_changes, retry, retry_many, fork])
+def test_every_path_that_makes_a_stage_due_tells_it_and_that_its_run_changed(
+    heard: Heard, act: Callable[[], UUID]
+) -> None:
+    run_id = act()
+    assert heard.due[-1] == queued_stage(run_id)
+    assert heard.changed[-1] == run_id
+
+
+def test_a_stage_that_its_finisher_claims_at_once_is_told_to_nobody(heard: Heard) -> None:
+    held = claimed(create().stage_id)
+    heard.clear()
+    finished = lifecycle.finish_stage_if_held(held, TEXT, WORKER, next_token=uuid4())
+    assert finished is not None
+    assert finished.next is not None
+    assert (heard.due, heard.changed) == ([], [held.run_id])
+
+
+def test_a_stage_that_backs_off_is_not_told_to_be_due(heard: Heard) -> None:
+    held = claimed(create().stage_id)
+    heard.clear()
+    assert lifecycle.fail_attempt_if_held(held, OVERLOADED, jitter=0) == "retrying"
+    assert (heard.due, heard.changed) == ([], [held.run_id])
+
+
+def test_a_batch_of_rescued_stages_tells_each(heard: Heard) -> None:
+    stages = create_stages(3)
+    for stage_id in stages:
+        claimed(stage_id)
+    expire_leases()
+    heard.clear()
+    lifecycle.rescue_expired_leases()
+    assert set(heard.due) == set(stages)
+    assert len(heard.changed) == 3
+
+
+def twice(heard: Heard, act: Callable[[], object]) -> tuple[object, object]:
+    """Do something whose COMMIT is done and whose answer is lost, then repeat it; return both outcomes.
+
+    What the first one would have told is not told: its unit of work never learned that it was committed.
+    """
+    first = act()
+    heard.clear()
+    return first, act()
+
+
+def test_a_claim_found_to_have_been_ours_tells_that_the_run_has_started(heard: Heard) -> None:
+    created, token = create(), uuid4()
+    first, again = twice(heard, lambda: lifecycle.claim_stage(created.stage_id, WORKER, token=token))
+    assert first is not None
+    assert first == again
+    assert (heard.due, heard.changed) == ([], [created.run.id])
+
+
+@pytest.mark.parametrize("carries_on", [False, True])
+def test_a_finish_found_to_have_been_ours_tells_of_the_next_stage(heard: Heard, carries_on: bool) -> None:
+    held, token = claimed(create().stage_id), uuid4() if carries_on else None
+    first, again = twice(heard, lambda: lifecycle.finish_stage_if_held(held, TEXT, WORKER, next_token=token))
+    assert first is not None
+    assert again is not None
+    assert heard.changed == [held.run_id]
+    assert heard.due == ([] if carries_on else [queued_stage(held.run_id)])
+
+
+def test_a_release_found_to_have_been_ours_tells_that_the_stage_is_due(heard: Heard) -> None:
+    held = claimed(create().stage_id)
+    assert twice(heard, lambda: lifecycle.release_stage_if_held(held)) == (True, True)
+    assert (heard.due, heard.changed) == ([held.stage_id], [held.run_id])
+
+
+@pytest.mark.parametrize(("failure", "outcome"), [(OVERLOADED, "retrying"), (REFUSED, "failed")])
+def test_a_failure_found_to_have_been_ours_says_what_became_of_it(heard: Heard, failure: Failure, outcome: str) -> None:
+    held = claimed(create().stage_id)
+    assert twice(heard, lambda: lifecycle.fail_attempt_if_held(held, failure, jitter=0)) == (outcome, outcome)
+    assert (heard.due, heard.changed) == ([], [held.run_id])
+    assert len(read("SELECT 1 AS found FROM events WHERE type IN ('stage.retry_scheduled', 'stage.failed')")) == 1
+
+
+def lose(held: Claim) -> Claim:
+    """Let somebody else have the stage of an attempt; return that one's attempt."""
+    expire_leases()
+    lifecycle.rescue_expired_leases()
+    return claimed(held.stage_id)
+
+
+def test_an_attempt_that_was_lost_is_not_taken_for_one_that_ended_here(heard: Heard) -> None:
+    held = claimed(create().stage_id)
+    other = lose(held)
+    heard.clear()
+    assert lifecycle.release_stage_if_held(held) is False
+    assert lifecycle.fail_attempt_if_held(held, REFUSED, jitter=0) is None
+    assert lifecycle.fail_attempt_if_held(other, REFUSED, jitter=0) == "failed"
+    assert lifecycle.fail_attempt_if_held(held, REFUSED, jitter=0) is None
+    lifecycle.retry_run_if_failed(held.run_id, from_stage=None, actor="ann")
+    make_due()
+    assert lifecycle.fail_attempt_if_held(other, REFUSED, jitter=0) is None
+
+
+def test_events_are_told_with_their_rows_committed(heard: Heard) -> None:
+    seen: list[int] = []
+
+    def count(run_id: UUID) -> None:
+        with transaction():
+            seen.append(rows("SELECT count(*) AS n FROM events WHERE run_id = %(id)s", id=run_id)[0]["n"])
+
+    with run_changed.connected(count):
+        create_it()
+    assert seen == [2]

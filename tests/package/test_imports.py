@@ -1,0 +1,34 @@
+"""What each part of the product loads, and what it leaves alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+MODEL_CLIENTS = ("httpx", "vm_webapp.llm.kimi", "vm_webapp.execution.stage_runner")
+
+
+@pytest.mark.parametrize(
+    ("loaded", "left_alone"),
+    [
+        ("api.app", ("actors", "dramatiq")),
+        ("actors", ("api", "aiohttp", *MODEL_CLIENTS)),
+        ("vm_webapp.cli", ("api", "actors", "aiohttp", "dramatiq", "peewee", "pydantic", *MODEL_CLIENTS)),
+    ],
+)
+def test_a_part_leaves_alone_what_it_has_no_use_for(loaded: str, left_alone: tuple[str, ...]) -> None:
+    program = f"import sys, {loaded}; print(*(name for name in {left_alone!r} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_the_stock_command_finds_broker_and_actor_and_connects_to_nothing() -> None:
+    program = (
+        "import dramatiq, actors; from dramatiq.cli import import_broker;"
+        " assert import_broker('actors')[1] is dramatiq.get_broker() is actors.broker;"
+        " print(*sorted(actors.broker.actors), *actors.broker.get_declared_queues(), actors.broker.url)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["execute_stage", "stages", "None"]
