@@ -9,7 +9,8 @@ from peewee import DatabaseError
 
 from vm_webapp.db import migrate
 from vm_webapp.errors import DatabaseUnavailable, VMError
-from vm_webapp.fleet.heartbeats import FRESH_SECONDS, Heartbeat, WorkerIdentity, write_heartbeat
+from vm_webapp.fleet.alive import ALIVE
+from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
 from vm_webapp.settings import Settings
 from vm_webapp.text import shortened
 
@@ -26,7 +27,7 @@ def prepare_schema(url: str, settings: Settings, identity: WorkerIdentity) -> st
         schema = migrate.read_status(url)
         if schema.pending and not schema.too_new and not settings.managed:
             embedded = settings.mode == "local"
-            migrate.apply_pending(url, heartbeat_seconds=FRESH_SECONDS, break_leftover_lock=embedded)
+            migrate.apply_pending(url, alive=ALIVE, break_leftover_lock=embedded)
             return ""
         obstacle = schema.obstacle
     except VMError as error:

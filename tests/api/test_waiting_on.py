@@ -84,5 +84,5 @@ async def test_a_page_of_runs_costs_as_many_statements_as_one_run(api: Api, monk
     for_one = len(counts)
     counts.clear()
     assert len((await api.get("/runs?limit=20")).json()["items"]) == 20
-    assert len(counts) == for_one
+    assert len(counts) <= for_one
     assert page["items"][0]["waiting_on"]["detail"] == "queued behind 19 others"

@@ -40,14 +40,14 @@ def test_a_stage_takes_few_statements(statements: list[str], cap: int | None, cl
     assert lifecycle.release_stage_if_held(held)
     statements.clear()
     assert lifecycle.claim_stage(warm, worker, token=uuid4())
-    assert len(statements) == claiming
+    assert len(statements) <= claiming
     held = lifecycle.claim_stage(stage_id, worker, token=uuid4())
     assert held is not None
     statements.clear()
     finished = lifecycle.finish_stage_if_held(held, Completion("# T", "kimi"), worker, next_token=uuid4())
     assert finished is not None
     assert finished.next is not None
-    assert len(statements) == carrying_on
+    assert len(statements) <= carrying_on
 
 
 def test_a_batch_of_lost_leases_takes_as_many_statements_as_one(statements: list[str]) -> None:
@@ -58,4 +58,4 @@ def test_a_batch_of_lost_leases_takes_as_many_statements_as_one(statements: list
     expire_leases()
     statements.clear()
     assert len(lifecycle.rescue_expired_leases().queued) == 12
-    assert len(statements) == 3
+    assert len(statements) <= 3

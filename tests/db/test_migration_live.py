@@ -14,7 +14,8 @@ from vm_webapp.db.bundle import MigrationFiles, own_bundle
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.db.sessions import name_session
 from vm_webapp.errors import Conflict
-from vm_webapp.fleet.heartbeats import FRESH_SECONDS, Heartbeat, WorkerIdentity, WorkerState, write_heartbeat
+from vm_webapp.fleet.alive import ALIVE, FRESH_SECONDS
+from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, WorkerState, write_heartbeat
 
 NEWEST = own_bundle().ids[-1]
 
@@ -22,7 +23,7 @@ NEWEST = own_bundle().ids[-1]
 def down(url: str, *, force: bool = False) -> list[str]:
     """Roll back what this build does not have; return what went."""
     plan = migrate.plan_down(url, to=NEWEST)
-    migrate.roll_back(url, plan, heartbeat_seconds=None if force else FRESH_SECONDS)
+    migrate.roll_back(url, plan, alive=None if force else ALIVE)
     return [files.id for files in plan.steps]
 
 
@@ -71,10 +72,10 @@ def test_live_workers_keep_out_what_they_cannot_run_on(
     later = later_build(further(FURTHER, f"oldest build: {oldest_build}"))
     if hinders:
         with pytest.raises(Conflict, match=f"1 live .* cannot run on {FURTHER}: .*--force"):
-            migrate.apply_pending(database, bundle=later, heartbeat_seconds=FRESH_SECONDS)
+            migrate.apply_pending(database, bundle=later, alive=ALIVE)
         assert applied(database)[-1] == NEWEST
-    asked = None if hinders else FRESH_SECONDS
-    assert migrate.apply_pending(database, bundle=later, heartbeat_seconds=asked) == (FURTHER,)
+    asked = None if hinders else ALIVE
+    assert migrate.apply_pending(database, bundle=later, alive=asked) == (FURTHER,)
 
 
 def test_a_migration_that_its_build_can_do_without_goes_under_live_workers(database: str) -> None:

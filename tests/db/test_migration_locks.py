@@ -13,6 +13,7 @@ import pytest
 from tests.db.schemas import FURTHER, build_up_to, further, later_build, run_sql
 from vm_webapp.db import migrate
 from vm_webapp.db.bundle import own_bundle
+from vm_webapp.fleet.alive import ALIVE
 
 LONGEST_SECONDS = 1.0
 LOOK_EVERY_SECONDS = 0.005
@@ -88,7 +89,7 @@ def busy(database: str, full: bool) -> str:
 @pytest.mark.timeout(1200)
 def test_no_migration_locks_a_table_for_longer_than_a_second(busy: str) -> None:
     first, *later = own_bundle().ids
-    migrate.roll_back(busy, migrate.plan_down(busy, to=first), heartbeat_seconds=6)
+    migrate.roll_back(busy, migrate.plan_down(busy, to=first), alive=ALIVE)
     for id in later:
         watch = LockWatch(busy)
         with watch.watching():
@@ -97,7 +98,7 @@ def test_no_migration_locks_a_table_for_longer_than_a_second(busy: str) -> None:
     for _ in later:
         watch = LockWatch(busy)
         with watch.watching():
-            migrate.roll_back(busy, migrate.plan_down(busy, steps=1), heartbeat_seconds=6)
+            migrate.roll_back(busy, migrate.plan_down(busy, steps=1), alive=ALIVE)
         assert {table: held for table, held in watch.held().items() if held > LONGEST_SECONDS} == {}
 
 

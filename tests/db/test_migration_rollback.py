@@ -25,7 +25,8 @@ from vm_webapp.db import bundle, migrate
 from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
 from vm_webapp.db.migrate.session import advisory_lock
 from vm_webapp.errors import ConfigurationError, Conflict, InvalidInput, NotFound, VMError
-from vm_webapp.fleet.heartbeats import FRESH_SECONDS, WorkerIdentity
+from vm_webapp.fleet.alive import ALIVE
+from vm_webapp.fleet.heartbeats import WorkerIdentity
 
 NEWEST = own_bundle().ids[-1]
 OLDEST_BUILD = build_up_to("0001_runs_and_stages")
@@ -36,7 +37,7 @@ def down(url: str, *, to: str | None = None, steps: int | None = None, **options
     bundle = options.pop("bundle", None)
     assert bundle is None or isinstance(bundle, Bundle)
     plan = migrate.plan_down(url, to=to, steps=steps, bundle=bundle)
-    migrate.roll_back(url, plan, heartbeat_seconds=None if options.get("force") else FRESH_SECONDS)
+    migrate.roll_back(url, plan, alive=None if options.get("force") else ALIVE)
     return [files.id for files in plan.steps]
 
 
@@ -159,14 +160,14 @@ def test_what_yoyo_does_not_find_is_not_said_to_be_rolled_back(database_url: str
 def test_down_waits_for_nobody(database_url: str) -> None:
     plan = migrate.plan_down(database_url, steps=1)
     with advisory_lock(database_url), pytest.raises(Conflict, match="another process is migrating"):
-        migrate.roll_back(database_url, plan, heartbeat_seconds=FRESH_SECONDS)
+        migrate.roll_back(database_url, plan, alive=ALIVE)
 
 
 def test_a_plan_that_no_longer_fits_is_refused(database_url: str) -> None:
     plan = migrate.plan_down(database_url, steps=1)
     migrate.apply_pending(database_url, bundle=later_build(compatible()))
     with pytest.raises(Conflict, match="the schema has changed since"):
-        migrate.roll_back(database_url, plan, heartbeat_seconds=FRESH_SECONDS)
+        migrate.roll_back(database_url, plan, alive=ALIVE)
     assert applied(database_url)[-1] == FURTHER
 
 

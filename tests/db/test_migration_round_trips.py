@@ -83,7 +83,7 @@ def lines_of(schema: str) -> list[str]:
 
 def go_down(url: str) -> None:
     """Roll back one migration."""
-    migrate.roll_back(url, migrate.plan_down(url, steps=1), heartbeat_seconds=None)
+    migrate.roll_back(url, migrate.plan_down(url, steps=1), alive=None)
 
 
 def assert_round_trip(url: str, bundle: Bundle, id: str) -> None:

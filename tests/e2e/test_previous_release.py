@@ -18,7 +18,7 @@ from tests.support.processes import ROOT, Program, program
 from tests.support.waiting import eventually
 from vm_webapp.db import migrate
 from vm_webapp.db.bundle import own_bundle, read_bundle
-from vm_webapp.fleet.heartbeats import FRESH_SECONDS
+from vm_webapp.fleet.alive import ALIVE
 
 TOKEN = "a-token-of-the-tests"
 RUN = {"workflow": "content_calendar", "request": "a calendar"}
@@ -90,7 +90,7 @@ def test_the_release_before_works_on_when_the_newest_migration_comes(
             client.post("/runs", json=RUN).raise_for_status()
         eventually(lambda: client.get("/runs", params={"status": "running"}).json()["items"], "runs are in flight")
 
-        assert migrate.apply_pending(database_url, heartbeat_seconds=FRESH_SECONDS) == own_bundle().ids[-1:]
+        assert migrate.apply_pending(database_url, alive=ALIVE) == own_bundle().ids[-1:]
         for _ in range(6):
             client.post("/runs", json=RUN).raise_for_status()
         eventually(lambda: completed(client, 12), "the old code completes the old runs and the new", seconds=60)

@@ -112,7 +112,7 @@ def test_connections_that_the_server_ended_are_replaced(database: str) -> None:
     ours = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'tests'"
     with closing(psycopg2.connect(database, application_name="an administrator")) as own_session:
         cursor = own_session.cursor()
-        cursor.execute(f"SELECT pg_terminate_backend(pid) {ours}")
+        cursor.execute(f"SELECT pg_terminate_backend(pid, 5000) {ours}")
         assert cursor.fetchall() == [(True,)]
     assert own.check().ready
 

@@ -10,7 +10,8 @@ import pytest
 from tests.ops.disorder import SLOTS, beat, change, leave_work_waiting
 from tests.ops.readiness import Clock, check, checker, reason
 from tests.support.runs import create
-from vm_webapp.fleet.heartbeats import FRESH_SECONDS, Heartbeat, WorkerIdentity, WorkerState, write_heartbeat
+from vm_webapp.fleet.alive import FRESH_SECONDS
+from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, WorkerState, write_heartbeat
 from vm_webapp.fleet.presence import Presence
 from vm_webapp.ops import watch
 from vm_webapp.ops.health import Health

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -77,9 +78,26 @@ def test_a_defect_of_a_command_is_one_line_too(
     assert capsys.readouterr().err == "vm_webapp: this is a defect: KeyError: 'items' (LOG_LEVEL=DEBUG shows where)\n"
 
 
-def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+COMMANDS = ("serve", "worker", "run", "migrate", "smoke", "doctor", "queue", "keys", "purge")
+
+
+def _help(capsys: pytest.CaptureFixture[str], *command: str) -> str:
     with pytest.raises(SystemExit) as ended:
-        main(["--help"])
+        main([*command, "--help"])
     assert ended.value.code == 0
-    told = capsys.readouterr().out
-    assert all(command in told for command in ("serve", "worker", "run", "migrate"))
+    return capsys.readouterr().out
+
+
+def test_help_names_every_command_with_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    told = re.findall(r"^    (\S+)  +\S.*$", _help(capsys), re.MULTILINE)
+    assert tuple(told) == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_of_its_own(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    assert f"usage: python -m vm_webapp {command}" in _help(capsys, command)
+
+
+def test_the_readme_names_every_command() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert f"`python -m vm_webapp {' | '.join(COMMANDS)}`" in readme

@@ -8,7 +8,8 @@ from uuid import UUID
 
 import pytest
 
-from vm_webapp.runs.waiting import Pause, QueuedStage, QueueFacts, why_queued
+from vm_webapp.runs.admission import Pause, Pauses
+from vm_webapp.runs.waiting import QueuedStage, QueueFacts, why_queued
 
 NOW = datetime(2026, 11, 25, 8, 30, tzinfo=UTC)
 RUN = UUID(int=7)
@@ -16,13 +17,13 @@ STAGE = QueuedStage(RUN, "Research", True, NOW - timedelta(minutes=5), NOW, None
 BUSY = QueueFacts(
     working=1,
     alive=1,
-    queue_paused_at=None,
-    pauses={},
+    pauses=Pauses(None, {}),
     providers=frozenset({"kimi"}),
-    full=frozenset(),
+    held={},
     ahead={RUN: 3},
 )
-PAUSED = {"kimi": Pause(NOW, None, "HTTP 401")}
+REVOKED = Pause(NOW, reason="HTTP 401")
+PAUSED = Pauses(None, {"kimi": REVOKED})
 
 
 @pytest.mark.parametrize(
@@ -32,22 +33,22 @@ PAUSED = {"kimi": Pause(NOW, None, "HTTP 401")}
         (STAGE, replace(BUSY, ahead={}), "queue", "queued behind more than 1000 others"),
         (STAGE, replace(BUSY, working=0, alive=0), "no_worker", "no worker is alive"),
         (STAGE, replace(BUSY, working=0), "no_worker", "every worker is starting or draining"),
-        (STAGE, replace(BUSY, queue_paused_at=NOW), "queue_paused", "an operator has paused the queue"),
+        (STAGE, replace(BUSY, pauses=Pauses(Pause(NOW), {})), "queue_paused", "an operator has paused the queue"),
         (
             STAGE,
-            replace(BUSY, pauses=PAUSED),
+            replace(BUSY, pauses=PAUSED, held={RUN: "provider_paused"}),
             "provider_paused",
             "kimi is paused until an operator resumes it: HTTP 401",
         ),
         (
             STAGE,
-            replace(BUSY, full=frozenset({"kimi"})),
+            replace(BUSY, held={RUN: "model_limit"}),
             "model_limit",
             "as many model calls are in flight as are allowed",
         ),
         (replace(STAGE, due=False, error="HTTP 503"), BUSY, "retry", "Research will be tried again: HTTP 503"),
         (replace(STAGE, needs_model=False), replace(BUSY, pauses=PAUSED), "queue", "queued behind 3 others"),
-        (STAGE, replace(BUSY, pauses={"another": PAUSED["kimi"]}), "queue", "queued behind 3 others"),
+        (STAGE, replace(BUSY, pauses=Pauses(None, {"another": REVOKED})), "queue", "queued behind 3 others"),
     ],
 )
 def test_what_a_stage_waits_for(stage: QueuedStage, facts: QueueFacts, kind: str, detail: str) -> None:
@@ -63,6 +64,7 @@ def test_a_retry_says_until_when() -> None:
 
 def test_an_automatic_pause_says_when_it_is_tried_again() -> None:
     soon = NOW + timedelta(seconds=30)
-    waiting = why_queued(STAGE, replace(BUSY, pauses={"kimi": Pause(NOW, soon, "overloaded")}))
+    pauses = Pauses(None, {"kimi": Pause(NOW, soon, reason="overloaded")})
+    waiting = why_queued(STAGE, replace(BUSY, pauses=pauses, held={RUN: "provider_paused"}))
     assert waiting.until == soon
     assert "tried again by itself" in waiting.detail

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vm_webapp.db import migrate
 from vm_webapp.errors import ConfigurationError, Conflict
-from vm_webapp.fleet.heartbeats import FRESH_SECONDS
+from vm_webapp.fleet.alive import ALIVE
 from vm_webapp.local.by_mode import servers_of
 from vm_webapp.settings import Settings
 
@@ -37,9 +37,9 @@ class MigrateOptions:
     folder: str = ""
 
     @property
-    def heartbeat_seconds(self) -> float | None:
-        """How old a heartbeat may be to stand in the way, None when none may."""
-        return None if self.force else FRESH_SECONDS
+    def alive(self) -> str | None:
+        """Which workers stand in the way, as a condition on their rows; None when none may."""
+        return None if self.force else ALIVE
 
 
 def run_migrate(settings: Settings, options: MigrateOptions) -> int:
@@ -70,7 +70,7 @@ def _up(url: str, options: MigrateOptions, build: str, *, embedded: bool) -> Non
         return
     applied = migrate.apply_pending(
         url,
-        heartbeat_seconds=options.heartbeat_seconds,
+        alive=options.alive,
         break_leftover_lock=embedded,
         on_done=lambda id: print(f"applied {id}", flush=True),
     )
@@ -96,7 +96,7 @@ def _down(url: str, options: MigrateOptions, *, embedded: bool) -> None:
     migrate.roll_back(
         url,
         plan,
-        heartbeat_seconds=options.heartbeat_seconds,
+        alive=options.alive,
         break_leftover_lock=embedded,
         on_done=lambda id: print(f"rolled back {id}", flush=True),
     )

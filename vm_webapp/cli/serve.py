@@ -17,7 +17,7 @@ from vm_webapp.cli.child import WorkerChild
 from vm_webapp.db import migrate
 from vm_webapp.db.pool import close_pool, open_pool
 from vm_webapp.db.sessions import name_session
-from vm_webapp.fleet.heartbeats import FRESH_SECONDS
+from vm_webapp.fleet.alive import ALIVE
 from vm_webapp.local.by_mode import Servers, servers_of
 from vm_webapp.ops.health import HealthChecker
 from vm_webapp.settings import Settings
@@ -103,7 +103,7 @@ async def running_stack(
 def _open(settings: Settings, servers: Servers, host: str, opened: ExitStack) -> Services:
     url, redis_url = servers.database_url, servers.redis_url
     if not settings.managed:
-        migrate.apply_pending(url, heartbeat_seconds=FRESH_SECONDS, break_leftover_lock=servers.embedded)
+        migrate.apply_pending(url, alive=ALIVE, break_leftover_lock=servers.embedded)
     opened.callback(close_pool)
     open_pool(url, max_connections=POOL_CONNECTIONS, application_name=name_session("api", settings.build))
     opened.enter_context(connected(redis_url))

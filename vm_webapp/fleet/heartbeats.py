@@ -13,7 +13,6 @@ from vm_webapp import __version__
 from vm_webapp.db.bundle import newest_bundled_id
 from vm_webapp.db.pool import execute, json, row, transaction
 
-FRESH_SECONDS = 6
 LONGEST_GAP_SECONDS = 5  # between ticks of the fleet; after a longer one the database counts as having been away
 WorkerState = Literal["starting", "working", "draining", "stopped"]
 

@@ -19,6 +19,7 @@ from vm_webapp.ops.redis_probe import RedisAnswer, RedisProbe
 from vm_webapp.ops.watch import Watch
 from vm_webapp.ops.workforce import Workforce
 from vm_webapp.ops.workspace import look_at_workspace
+from vm_webapp.runs.admission import Pauses, read_pauses
 from vm_webapp.settings import Settings
 
 LOCK_TIMEOUT = "2s"  # before the verdict grows stale, which would blame the server
@@ -120,8 +121,9 @@ class HealthChecker:
                 dependencies["clock"] = self._clock_facts()
                 dependencies["migrations"] = self._migrations(reasons)
                 if not reasons:
-                    dependencies["llm"] = self._llm()
-                    dependencies["worker"] = self._workforce.check(reasons)
+                    pauses = read_pauses()
+                    dependencies["llm"] = self._llm(pauses)
+                    dependencies["worker"] = self._workforce.check(reasons, pauses)
         except DatabaseUnavailable as error:
             reasons[:] = [f"{error.gist}: {error.todo}"]
             status = "busy" if isinstance(error, DatabaseBusy) else "down"
@@ -187,11 +189,9 @@ class HealthChecker:
         databases = self._redis_answer.databases if self._redis_answer else frozenset()
         return bool(databases) and databases != {read_fingerprint()}
 
-    def _llm(self) -> dict[str, Any]:
-        paused = rows("SELECT name, paused_until, reason FROM providers WHERE paused_at IS NOT NULL")
-        if paused:
-            reason = paused[0]["reason"] or {}
-            return {"status": "paused", "provider": paused[0]["name"], "reason": reason.get("code")}
+    def _llm(self, pauses: Pauses) -> dict[str, Any]:
+        for name, pause in pauses.providers.items():
+            return {"status": "paused", "provider": name, "reason": pause.code}
         if self._settings.kimi_api_key:
             return {"status": "ok", "provider": "kimi", "model": self._settings.kimi_model}
         if self._settings.managed:

@@ -10,8 +10,9 @@ from uuid import UUID
 
 from vm_webapp.db.pool import execute, row, rows, transaction
 from vm_webapp.errors import NotFound
-from vm_webapp.fleet.heartbeats import FRESH_SECONDS
+from vm_webapp.fleet.alive import ALIVE, read_crews
 from vm_webapp.runs import providers
+from vm_webapp.runs.admission import CALL_IN_FLIGHT, due, read_demand, read_pauses
 
 ASSUMED_SLOTS = 32  # of a worker, where none lives that could be asked
 
@@ -28,7 +29,7 @@ class QueueStatus:
         slots: stages that they carry at a time.
         in_flight: stages that they carry now.
         paused: whether nothing is claimed.
-        desired_workers: how many workers would carry everything at once.
+        desired_workers: how many workers would carry everything at once; what waits for a person counts for nothing.
     """
 
     queued: int
@@ -71,48 +72,55 @@ class WorkerRecord:
 def read_queue() -> QueueStatus:
     """Return the figures, from the partial indexes of the queue: history costs nothing."""
     with transaction(durable=False):
-        queue = row(
-            """
+        crews = read_crews()
+        figures = row(
+            f"""
             SELECT (SELECT count(*) FROM stages WHERE status = 'queued') AS queued,
                    (SELECT count(*) FROM stages WHERE status = 'running') AS running,
-                   due.n AS due, coalesce(due.seconds, 0)::float8 AS oldest_due_seconds,
-                   q.paused_at, q.paused_by, q.reason
-              FROM queues q,
-                   (SELECT count(*) AS n, extract(epoch FROM clock_timestamp() - min(available_at)) AS seconds
-                      FROM stages WHERE status = 'queued' AND available_at <= clock_timestamp()) due
-             WHERE q.name = 'stages'
+                   (SELECT count(*) FROM stages WHERE {CALL_IN_FLIGHT}) AS calls,
+                   due.n AS due, coalesce(due.seconds, 0)::float8 AS oldest_due_seconds
+              FROM (SELECT count(*) AS n, extract(epoch FROM clock_timestamp() - min(available_at)) AS seconds
+                      FROM stages WHERE {due()}) due
             """
         )
-        fleet = row(
-            """
-            SELECT count(*) AS workers, coalesce(sum(slots), 0) AS slots, coalesce(sum(in_flight), 0) AS in_flight,
-                   max(llm_cap) AS llm_cap
-              FROM worker_heartbeats
-             WHERE state = 'working' AND last_tick_at > clock_timestamp() - %(fresh)s * interval '1 second'
-            """,
-            fresh=FRESH_SECONDS,
-        )
-    assert queue is not None
-    assert fleet is not None
-    cap = fleet.pop("llm_cap")
-    slots_each = math.ceil(fleet["slots"] / fleet["workers"]) if fleet["workers"] else ASSUMED_SLOTS
+        pauses = read_pauses()
+        demand = read_demand(crews, pauses)
+    assert figures is not None
+    running, calls = figures["running"], figures.pop("calls")
+    slots, in_flight = sum(crew.slots for crew in crews), sum(crew.in_flight for crew in crews)
+    workers = sum(crew.workers for crew in crews)
+    caps = [crew.cap for crew in crews if crew.cap is not None]
+    if demand.stopped:
+        # What a dead worker left as running is not claimed again either.
+        calls, running = 0, in_flight
     return QueueStatus(
-        **queue,
-        **fleet,
-        paused=queue["paused_at"] is not None,
-        desired_workers=desired_workers(queue["due"] + queue["running"], slots_each, cap=cap),
+        **figures,
+        workers=workers,
+        slots=slots,
+        in_flight=in_flight,
+        paused=pauses.queue is not None,
+        paused_at=pauses.queue.since if pauses.queue else None,
+        paused_by=pauses.queue.by if pauses.queue else None,
+        reason=pauses.queue.reason if pauses.queue else None,
+        desired_workers=desired_workers(
+            demand.with_model + calls,
+            math.ceil(slots / workers) if workers else ASSUMED_SLOTS,
+            cap=max(caps, default=None),
+            without_model=demand.without_model + running - calls,
+        ),
     )
 
 
-def desired_workers(work: int, slots_each: int, *, cap: int | None) -> int:
+def desired_workers(work: int, slots_each: int, *, cap: int | None, without_model: int = 0) -> int:
     """Decide how many workers would carry everything at once; never none.
 
     Args:
-        work: stages that are due or running.
+        work: stages that need a model and are due or running.
         slots_each: stages that a worker carries at a time.
         cap: most model calls in flight across all workers: beyond it further workers only wait.
+        without_model: stages that need none and are due or running.
     """
-    useful = work if cap is None else min(work, cap)
+    useful = (work if cap is None else min(work, cap)) + without_model
     return max(1, math.ceil(useful / slots_each))
 
 
@@ -160,13 +168,10 @@ def list_workers() -> tuple[WorkerRecord, ...]:
     """Return every worker of the last 24 hours, those that are alive first."""
     with transaction(durable=False):
         found = rows(
-            """
+            f"""
             SELECT worker_id, host, pid, build, newest_migration, provider, state, slots, in_flight, started_at,
-                   last_tick_at, last_claim_at, last_model_outcome, last_error, counters, stopped_at,
-                   state <> 'stopped'
-                   AND last_tick_at > clock_timestamp() - %(fresh)s * interval '1 second' AS fresh
+                   last_tick_at, last_claim_at, last_model_outcome, last_error, counters, stopped_at, {ALIVE} AS fresh
               FROM worker_heartbeats ORDER BY fresh DESC, last_tick_at DESC, worker_id
-            """,
-            fresh=FRESH_SECONDS,
+            """
         )
     return tuple(WorkerRecord(**each) for each in found)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from vm_webapp.db.pool import Row, row, rows
-from vm_webapp.fleet.heartbeats import FRESH_SECONDS
+from vm_webapp.fleet.alive import FRESH, FRESH_SECONDS
+from vm_webapp.runs.admission import Pauses
 from vm_webapp.runs.due import find_due
 
 # What readiness has ten seconds for is looked at once a second, and is shown at the second look.
@@ -33,15 +34,14 @@ class Workforce:
         self._last_at_work: set[str] = set()
         self._unclaimed_since: float | None = None
 
-    def check(self, reasons: list[str]) -> dict[str, Any]:
+    def check(self, reasons: list[str], pauses: Pauses) -> dict[str, Any]:
         """Look, inside the current transaction; append why nobody carries work, if so, and return the facts."""
         found = rows(
-            """
+            f"""
             SELECT worker_id::text, host, pid, build, state, provider, llm_cap, slots, in_flight, last_claim_at::text,
-                   last_tick_at > clock_timestamp() - %(fresh)s * interval '1 second' AS fresh
+                   {FRESH} AS fresh
               FROM worker_heartbeats WHERE last_tick_at > clock_timestamp() - %(known)s * interval '1 second'
             """,
-            fresh=FRESH_SECONDS,
             known=max(FRESH_SECONDS, HANDOVER_SECONDS) + 1,
         )
         fresh = [worker for worker in found if worker["fresh"] and worker["state"] != "stopped"]
@@ -59,7 +59,7 @@ class Workforce:
         if reason:
             reasons.append(reason)
             facts["status"] = "down"
-        elif row("SELECT 1 AS found FROM queues WHERE name = 'stages' AND paused_at IS NOT NULL"):
+        elif pauses.queue is not None:
             facts["note"] = "the queue is paused: nothing is claimed until python -m vm_webapp queue resume"
         return facts
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from vm_webapp.db.pool import rows, transaction
+from vm_webapp.runs.admission import ADMITTED_BY_ITSELF, room
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,41 +23,29 @@ class DueStages:
     more: bool
 
 
-# The same facts decide here and in a claim (``providers.admit``), so that nothing is handed out only to be refused:
-# a paused queue gives nothing; a paused provider nothing or, when its time is over, one probe; a cap what is left.
-FIND_DUE = """
-WITH provider AS (
-    SELECT CASE
-               WHEN p.paused_at IS NOT NULL THEN
-                   CASE WHEN p.paused_until <= clock_timestamp()
-                             AND NOT EXISTS (SELECT 1 FROM stages WHERE lease_token = p.probe_token)
-                        THEN 1 ELSE 0 END
-               WHEN %(cap)s IS NOT NULL THEN
-                   greatest(0, %(cap)s - (SELECT count(*) FROM stages
-                                           WHERE status = 'running' AND needs_model AND provider = %(provider)s))
-               ELSE %(limit)s + 1
-           END AS room
-      FROM (VALUES (1)) always LEFT JOIN providers p ON p.name = %(provider)s
+# The rules decide here and in a claim, so that nothing is handed out only to be refused. What they leave room for is a
+# LIMIT, and one branch for each index: a queue that is held back costs no more than an empty one.
+FIND_DUE = f"""
+WITH room AS (
+    SELECT {room("%(limit)s + 1", "queue")} AS any_stage, {room("%(limit)s + 1", "queue", "model")} AS model
 ), due AS (
     (SELECT id, priority, run_id FROM stages
-      WHERE status = 'queued' AND needs_model AND available_at <= clock_timestamp() - %(waited)s * interval '1 second'
-        AND id <> ALL(%(without)s::uuid[])
-      ORDER BY priority, run_id
-      LIMIT least(%(limit)s + 1, (SELECT room FROM provider)))
-    UNION ALL
-    (SELECT id, priority, run_id FROM stages
-      WHERE status = 'queued' AND NOT needs_model
+      WHERE needs_model AND {ADMITTED_BY_ITSELF}
         AND available_at <= clock_timestamp() - %(waited)s * interval '1 second'
         AND id <> ALL(%(without)s::uuid[])
       ORDER BY priority, run_id
-      LIMIT %(limit)s + 1)
+      LIMIT (SELECT model FROM room))
+    UNION ALL
+    (SELECT id, priority, run_id FROM stages
+      WHERE NOT needs_model AND {ADMITTED_BY_ITSELF}
+        AND available_at <= clock_timestamp() - %(waited)s * interval '1 second'
+        AND id <> ALL(%(without)s::uuid[])
+      ORDER BY priority, run_id
+      LIMIT (SELECT any_stage FROM room))
 )
-SELECT provider.room, found.id
-  FROM provider LEFT JOIN (
-       SELECT id, priority, run_id FROM due
-        WHERE NOT EXISTS (SELECT 1 FROM queues WHERE name = 'stages' AND paused_at IS NOT NULL)
-        ORDER BY priority, run_id
-        LIMIT %(limit)s + 1) found ON true
+SELECT room.model AS room, found.id
+  FROM room LEFT JOIN (
+       SELECT id, priority, run_id FROM due ORDER BY priority, run_id LIMIT %(limit)s + 1) found ON true
  ORDER BY found.priority, found.run_id
 """
 

@@ -1,4 +1,4 @@
-"""Whether a model provider may be called now: its cap on calls in flight, and its pauses.
+"""The troubles of a model provider: what pauses it, and what opens it again. ``admission`` says what a pause means.
 
 A provider that a person must mend (a revoked key, an empty account) stays paused until an operator resumes it. One in
 trouble (overloaded, unreachable) is paused for a while, longer each time; then one attempt, the probe, may call it,
@@ -8,7 +8,6 @@ and its success opens it again. Everything here runs inside the transaction of a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 from uuid import UUID
 
 from vm_webapp.db.pool import Row, execute, json, row
@@ -18,8 +17,6 @@ OVERLOADS_BEFORE_PAUSE = 5
 FIRST_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 60.0
 BEHIND_OTHERS_SECONDS = 2.0
-
-Admission = Literal["open", "probe", "paused", "full"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,31 +32,25 @@ class Effect:
     delay_seconds: float = 0.0
 
 
-def ensure_provider(name: str) -> None:
-    """Make sure that the provider has its row."""
-    execute("INSERT INTO providers (name) VALUES (%(name)s) ON CONFLICT DO NOTHING", name=name)
-
-
-def admit(name: str, *, cap: int | None, token: UUID) -> Admission:
-    """Decide whether an attempt may call the provider now, inside the claim's transaction.
+def read_provider(name: str, *, lock: bool = False) -> Row:
+    """Return the provider's row, inside the current transaction; it is made where there is none.
 
     Args:
         name: the provider.
-        cap: most calls in flight across all workers, None for no limit.
-        token: the attempt's lease token, which a probe is remembered by.
-
-    Returns:
-        ``open`` or ``probe`` when it may, else why not.
+        lock: hold the row until the transaction ends.
     """
-    # With a cap, claims must count one after the other to hold it at every moment; without, only probes queue up.
-    provider = _read(name, lock=cap is not None)
-    if provider["paused_at"] is not None and cap is None:
-        provider = _read(name, lock=True)
-    if provider["paused_at"] is not None:
-        return _admit_probe(name, provider, token)
-    if cap is not None and _calls_in_flight(name) >= cap:
-        return "full"
-    return "open"
+    statement = f"""
+        SELECT paused_at, paused_until, probe_token, consecutive_failures, pauses
+          FROM providers WHERE name = %(name)s {"FOR UPDATE" if lock else ""}
+    """
+    while (found := row(statement, name=name)) is None:
+        execute("INSERT INTO providers (name) VALUES (%(name)s) ON CONFLICT DO NOTHING", name=name)
+    return found
+
+
+def begin_probe(name: str, token: UUID) -> None:
+    """Note which attempt may call a paused provider: nobody else may for as long as it holds its lease."""
+    execute("UPDATE providers SET probe_token = %(token)s WHERE name = %(name)s", name=name, token=token)
 
 
 def record_success(name: str) -> None:
@@ -88,7 +79,7 @@ def record_failure(name: str, failure: Failure, *, token: UUID) -> Effect:
     if not (failure.pauses_provider or failure.overload):
         _give_probe_back(name, token)
         return Effect(excused=False)
-    provider = _read(name, lock=True)
+    provider = read_provider(name, lock=True)
     was_probe = provider["probe_token"] == token
     if failure.pauses_provider:
         return _pause_until_resumed(name, provider, failure)
@@ -118,45 +109,6 @@ def resume(name: str) -> bool:
             """,
             name=name,
         )
-    )
-
-
-def _read(name: str, *, lock: bool = False) -> Row:
-    found = row(
-        f"""
-        SELECT paused_at, paused_until, probe_token, consecutive_failures, pauses,
-               paused_until <= clock_timestamp() AS may_probe
-          FROM providers WHERE name = %(name)s {"FOR UPDATE" if lock else ""}
-        """,
-        name=name,
-    )
-    if found is None:
-        ensure_provider(name)
-        return _read(name, lock=lock)
-    return found
-
-
-def _calls_in_flight(name: str) -> int:
-    counted = row(
-        "SELECT count(*) AS n FROM stages WHERE status = 'running' AND needs_model AND provider = %(name)s",
-        name=name,
-    )
-    assert counted is not None
-    return int(counted["n"])
-
-
-def _admit_probe(name: str, provider: Row, token: UUID) -> Admission:
-    if not provider["may_probe"] or _is_running(provider["probe_token"]):
-        return "paused"
-    execute("UPDATE providers SET probe_token = %(token)s WHERE name = %(name)s", name=name, token=token)
-    return "probe"
-
-
-def _is_running(token: UUID | None) -> bool:
-    # A probe whose worker died holds the door until its lease is rescued, no longer.
-    return (
-        token is not None
-        and row("SELECT 1 AS found FROM stages WHERE lease_token = %(token)s", token=token) is not None
     )
 
 

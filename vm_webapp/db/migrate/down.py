@@ -69,7 +69,7 @@ def roll_back(
     url: str,
     plan: DownPlan,
     *,
-    heartbeat_seconds: float | None,
+    alive: str | None,
     break_leftover_lock: bool = False,
     on_done: Callable[[str], None] = lambda id: None,
 ) -> None:
@@ -78,8 +78,8 @@ def roll_back(
     Args:
         url: the database.
         plan: what ``plan_down`` returned.
-        heartbeat_seconds: how old a worker's heartbeat may be to count as alive; None rolls back although live
-            workers need what goes.
+        alive: SQL, the condition on a row of ``worker_heartbeats`` that a worker is alive; None rolls back although
+            live workers need what goes.
         break_leftover_lock: see ``apply_pending``.
         on_done: called with the id of each migration once it is rolled back.
 
@@ -90,8 +90,8 @@ def roll_back(
     with advisory_lock(url) as session:
         if set(read_applied(partial(query, session))) != {*plan.stays, *(files.id for files in plan.steps)}:
             raise Conflict("the schema has changed since the plan was made: look at it again")
-        if heartbeat_seconds is not None:
-            refuse_to_roll_back(session, plan.steps, heartbeat_seconds)
+        if alive is not None:
+            refuse_to_roll_back(session, plan.steps, alive)
         with named_failure("the rollback"), locked_yoyo(url, break_leftover_lock=break_leftover_lock) as yoyo:
             _roll_back(yoyo, plan, on_done)
 

@@ -10,55 +10,54 @@ from vm_webapp.db.migrate.session import query
 from vm_webapp.errors import Conflict
 
 
-def refuse_to_apply(session: Any, pending: Iterable[MigrationFiles], heartbeat_seconds: float) -> None:
+def refuse_to_apply(session: Any, pending: Iterable[MigrationFiles], alive: str) -> None:
     """Raise Conflict while a live worker is of a build that cannot run on these migrations.
 
     Args:
         session: a direct session.
         pending: the migrations to apply.
-        heartbeat_seconds: how old a worker's heartbeat may be to count as alive.
+        alive: SQL, the condition on a row of ``worker_heartbeats`` that a worker is alive.
     """
     demanding = max(pending, key=lambda files: files.oldest_build)
-    alive = _count(
+    stopped = _count(
         session,
         "newest_migration COLLATE \"C\" < %(limit)s AND state <> 'starting'",
         demanding.oldest_build,
-        heartbeat_seconds,
+        alive,
     )
-    if alive:
+    if stopped:
         raise Conflict(
-            f"{alive} live worker(s) are of a build that cannot run on {demanding.id}:"
+            f"{stopped} live worker(s) are of a build that cannot run on {demanding.id}:"
             f" deploy one that knows {demanding.oldest_build} first, or stop them, or say --force"
         )
 
 
-def refuse_to_roll_back(session: Any, steps: Iterable[MigrationFiles], heartbeat_seconds: float) -> None:
+def refuse_to_roll_back(session: Any, steps: Iterable[MigrationFiles], alive: str) -> None:
     """Raise Conflict while a live worker is of a build that needs one of these migrations.
 
     Args:
         session: a direct session.
         steps: the migrations to roll back.
-        heartbeat_seconds: how old a worker's heartbeat may be to count as alive.
+        alive: SQL, the condition on a row of ``worker_heartbeats`` that a worker is alive.
     """
     needed = [files.id for files in steps if not files.deferrable]
     if not needed:
         return
-    alive = _count(session, 'newest_migration COLLATE "C" >= %(limit)s', min(needed), heartbeat_seconds)
-    if alive:
-        raise Conflict(f"{alive} live worker(s) need {min(needed)}: stop them or deploy an older build, or say --force")
+    stopped = _count(session, 'newest_migration COLLATE "C" >= %(limit)s', min(needed), alive)
+    if stopped:
+        raise Conflict(
+            f"{stopped} live worker(s) need {min(needed)}: stop them or deploy an older build, or say --force"
+        )
 
 
-def _count(session: Any, condition: str, limit: str, heartbeat_seconds: float) -> int:
+def _count(session: Any, condition: str, limit: str, alive: str) -> int:
     if not query(session, "SELECT to_regclass('worker_heartbeats') IS NOT NULL AS found")[0]["found"]:
         return 0
     counted = query(
         session,
         f"""
-        SELECT count(*) AS workers FROM worker_heartbeats
-         WHERE state <> 'stopped' AND {condition}
-           AND last_tick_at > clock_timestamp() - %(fresh)s * interval '1 second'
+        SELECT count(*) AS workers FROM worker_heartbeats WHERE {alive} AND {condition}
         """,
         limit=limit,
-        fresh=heartbeat_seconds,
     )
     return int(counted[0]["workers"])

@@ -31,7 +31,7 @@ def apply_pending(
     url: str,
     *,
     bundle: Bundle | None = None,
-    heartbeat_seconds: float | None = None,
+    alive: str | None = None,
     break_leftover_lock: bool = False,
     on_done: Callable[[str], None] = lambda id: None,
 ) -> tuple[str, ...]:
@@ -42,8 +42,8 @@ def apply_pending(
     Args:
         url: the database.
         bundle: the build's migrations, by default this one's.
-        heartbeat_seconds: how old a worker's heartbeat may be to count as alive; None applies although live workers
-            cannot run on what comes.
+        alive: SQL, the condition on a row of ``worker_heartbeats`` that a worker is alive; None applies although
+            live workers cannot run on what comes.
         break_leftover_lock: remove a lock row that a killed yoyo left. Right only where nobody else can be running
             plain ``yoyo``: on a database that this program embeds.
         on_done: called with the id of each migration once it is applied.
@@ -67,8 +67,8 @@ def apply_pending(
             raise Conflict(status.obstacle)
         if status.pending:
             pending = [bundle.migrations[id] for id in status.pending]
-            if heartbeat_seconds is not None:
-                refuse_to_apply(session, pending, heartbeat_seconds)
+            if alive is not None:
+                refuse_to_apply(session, pending, alive)
             with named_failure("the migration"), locked_yoyo(url, break_leftover_lock=break_leftover_lock) as yoyo:
                 _apply(session, yoyo, bundle, pending, on_done)
         if _gaps(status, bundle):

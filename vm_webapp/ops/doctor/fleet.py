@@ -6,7 +6,8 @@ import redis
 
 from vm_webapp.db.pool import Row, row, rows
 from vm_webapp.db.sessions import read_builds
-from vm_webapp.fleet.heartbeats import FRESH_SECONDS, read_fingerprint
+from vm_webapp.fleet.alive import ALIVE
+from vm_webapp.fleet.heartbeats import read_fingerprint
 from vm_webapp.fleet.presence import Presence
 from vm_webapp.ops.doctor.check import Check, fail, ok, warn
 from vm_webapp.redis_client import quick_client
@@ -14,7 +15,6 @@ from vm_webapp.redis_client import quick_client
 RECENT_MINUTES = 10
 REDIS_TIMEOUT_SECONDS = 1.0
 STARTS_PER_WORKER = 3  # within ten minutes: more than a deploy and a second one
-ALIVE = "state <> 'stopped' AND last_tick_at > clock_timestamp() - %(fresh)s * interval '1 second'"
 
 
 def check_one_database(redis_url: str | None) -> Check:
@@ -81,7 +81,6 @@ def check_starts() -> Check:
           FROM worker_heartbeats GROUP BY GROUPING SETS ((), (host)) ORDER BY GROUPING(host), starts DESC, host
         """,
         minutes=RECENT_MINUTES,
-        fresh=FRESH_SECONDS,
     )
     often = [each for each in found if each["starts"] > STARTS_PER_WORKER * max(1, each["alive"])]
     told = (often or found[-1:])[0]
@@ -112,4 +111,4 @@ def check_last_model_call() -> Check:
 
 
 def _alive() -> list[Row]:
-    return rows(f"SELECT build FROM worker_heartbeats WHERE {ALIVE}", fresh=FRESH_SECONDS)
+    return rows(f"SELECT build FROM worker_heartbeats WHERE {ALIVE}")

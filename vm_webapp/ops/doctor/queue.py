@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from vm_webapp.db.pool import rows
 from vm_webapp.ops.doctor.check import Check, fail, ok, warn
 from vm_webapp.ops.queue_control import read_queue
+from vm_webapp.runs.admission import read_pauses
 
 LATE_SECONDS = 15
 STUCK_SECONDS = 300
@@ -35,15 +35,15 @@ def check_oldest_due() -> Check:
 
 def check_provider() -> Check:
     """Whether a model provider is paused."""
-    paused = rows("SELECT name, paused_until, reason FROM providers WHERE paused_at IS NOT NULL ORDER BY name")
+    paused = read_pauses().providers
     if not paused:
         return ok("provider", "none is paused")
-    first = paused[0]
-    message = (first["reason"] or {}).get("message", "no reason is known")
-    if first["paused_until"] is None:
+    name, pause = next(iter(paused.items()))
+    message = "no reason is known" if pause.reason is None else pause.reason
+    if pause.until is None:
         return fail(
             "provider",
-            f"{first['name']} is paused until somebody resumes it: {message}",
-            f"mend that, then python -m vm_webapp queue resume-provider {first['name']}",
+            f"{name} is paused until somebody resumes it: {message}",
+            f"mend that, then python -m vm_webapp queue resume-provider {name}",
         )
-    return warn("provider", f"{first['name']} is paused and tried again by itself: {message}", "wait a minute")
+    return warn("provider", f"{name} is paused and tried again by itself: {message}", "wait a minute")

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from vm_webapp.db.pool import Row, execute, json, row, transaction
 from vm_webapp.llm.base import Completion
-from vm_webapp.runs import artifacts, providers
+from vm_webapp.runs import admission, artifacts, providers
 from vm_webapp.runs.artifacts import NewArtifact
 from vm_webapp.runs.events import NewEvent, append_events
 from vm_webapp.runs.lifecycle.claims import (
@@ -20,7 +20,7 @@ from vm_webapp.runs.lifecycle.claims import (
     make_claim,
     started_event,
 )
-from vm_webapp.runs.lifecycle.steps import advance_run, error_json, fail_run, lock_run
+from vm_webapp.runs.lifecycle.steps import FENCED, LEASE_CLEARED, REQUEUED, advance_run, error_json, fail_run, lock_run
 from vm_webapp.runs.signals import run_changed, stage_due
 from vm_webapp.runs.states import Failure, RetryAt, decide_failure
 
@@ -130,10 +130,9 @@ def release_stage_if_held(claim: Claim) -> bool:
     with transaction():
         lock_run(claim.run_id)
         released = execute(
-            """
-            UPDATE stages SET status = 'queued', available_at = clock_timestamp(), releases = releases + 1,
-                              lease_token = NULL, lease_expires_at = NULL, deadline_at = NULL, worker_id = NULL
-             WHERE id = %(id)s AND status = 'running' AND lease_token = %(token)s
+            f"""
+            UPDATE stages SET {REQUEUED}, available_at = clock_timestamp(), releases = releases + 1
+             WHERE {FENCED}
             """,
             id=claim.stage_id,
             token=claim.token,
@@ -174,7 +173,7 @@ def _own_earlier_finish(claim: Claim, next_token: UUID | None) -> Finished | Non
     )
     if taken and next_token:
         return Finished(make_claim(_run_of(claim), taken, next_token))
-    due = row("SELECT id FROM stages WHERE run_id = %(id)s AND status = 'queued'", id=claim.run_id)
+    due = row(f"SELECT id FROM stages WHERE run_id = %(id)s AND {admission.due()}", id=claim.run_id)
     if due:
         stage_due.raise_after_commit(due["id"])
     return Finished()
@@ -221,12 +220,12 @@ def _run_of(claim: Claim) -> ClaimedRun:
 def _end_attempt(claim: Claim, status: Literal["completed", "waiting_approval"]) -> bool:
     return bool(
         execute(
-            """
+            f"""
             UPDATE stages
                SET status = %(status)s, feedback = NULL, error = NULL,
                    finished_at = CASE WHEN %(status)s = 'completed' THEN clock_timestamp() END,
-                   lease_token = NULL, lease_expires_at = NULL, deadline_at = NULL
-             WHERE id = %(id)s AND status = 'running' AND lease_token = %(token)s
+                   {LEASE_CLEARED}
+             WHERE {FENCED}
             """,
             id=claim.stage_id,
             token=claim.token,
@@ -237,7 +236,7 @@ def _end_attempt(claim: Claim, status: Literal["completed", "waiting_approval"])
 
 def _held(claim: Claim) -> Row | None:
     return row(
-        "SELECT failures FROM stages WHERE id = %(id)s AND status = 'running' AND lease_token = %(token)s FOR UPDATE",
+        f"SELECT failures FROM stages WHERE {FENCED} FOR UPDATE",
         id=claim.stage_id,
         token=claim.token,
     )
@@ -245,12 +244,11 @@ def _held(claim: Claim) -> Row | None:
 
 def _requeue(claim: Claim, failure: Failure, delay_seconds: float, *, counted: bool) -> None:
     queued = row(
-        """
+        f"""
         UPDATE stages
-           SET status = 'queued', failures = failures + %(counted)s, error = %(error)s,
-               available_at = clock_timestamp() + %(delay)s * interval '1 second',
-               lease_token = NULL, lease_expires_at = NULL, deadline_at = NULL, worker_id = NULL
-         WHERE id = %(id)s AND status = 'running' AND lease_token = %(token)s
+           SET {REQUEUED}, failures = failures + %(counted)s, error = %(error)s,
+               available_at = clock_timestamp() + %(delay)s * interval '1 second'
+         WHERE {FENCED}
         RETURNING available_at
         """,
         id=claim.stage_id,
@@ -271,11 +269,11 @@ def _requeue(claim: Claim, failure: Failure, delay_seconds: float, *, counted: b
 
 def _give_up(claim: Claim, failure: Failure) -> None:
     execute(
-        """
+        f"""
         UPDATE stages
            SET status = 'failed', failures = failures + 1, error = %(error)s, finished_at = clock_timestamp(),
-               lease_token = NULL, lease_expires_at = NULL, deadline_at = NULL
-         WHERE id = %(id)s AND status = 'running' AND lease_token = %(token)s
+               {LEASE_CLEARED}
+         WHERE {FENCED}
         """,
         id=claim.stage_id,
         token=claim.token,

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from vm_webapp.db.pool import Row, execute, row, transaction
-from vm_webapp.runs import providers
+from vm_webapp.runs import admission, providers
 from vm_webapp.runs.events import NewEvent, append_events
 from vm_webapp.runs.signals import run_changed
 from vm_webapp.runs.states import LEASE_SECONDS
@@ -86,13 +86,13 @@ def claim_stage(stage_id: UUID, claimant: Claimant, *, token: UUID) -> Claim | N
     with transaction(durable=False):
         # The run first, then the stage: rows are locked in the order in which they are named.
         found = row(
-            """
+            f"""
             SELECT r.id AS run_id, r.status, r.request, r.snapshot, s.id, s.key, s.needs_model, s.attempt, s.feedback,
                    s.provider, s.lease_token, clock_timestamp() AS claimed_at,
                    extract(epoch FROM s.deadline_at - clock_timestamp())::float8 AS seconds_left
               FROM runs r JOIN stages s ON s.run_id = r.id
              WHERE s.id = %(stage_id)s
-               AND (s.status = 'queued' AND s.available_at <= clock_timestamp() OR s.lease_token = %(token)s)
+               AND ({admission.due("s")} OR s.lease_token = %(token)s)
                FOR NO KEY UPDATE OF r, s
             """,
             stage_id=stage_id,
@@ -120,19 +120,17 @@ def claim_stage(stage_id: UUID, claimant: Claimant, *, token: UUID) -> Claim | N
 def claim_locked_stage(run: ClaimedRun, stage: Row, claimant: Claimant, token: UUID) -> Claim | None:
     """Claim a stage that this transaction has locked, its run's row before it; the caller appends ``started_event``."""
     provider = claimant.provider if stage["needs_model"] else None
-    if provider and providers.admit(provider, cap=claimant.cap, token=token) in ("paused", "full"):
-        return None
+    paused = provider is not None and admission.lock_provider(provider, cap=claimant.cap)
     spec = run.workflow.stage(stage["key"])
     claimed = row(
-        """
+        f"""
         UPDATE stages
            SET status = 'running', attempt = attempt + 1, lease_token = %(token)s,
                lease_expires_at = clock_timestamp() + %(lease)s * interval '1 second',
                deadline_at = clock_timestamp() + %(timeout)s * interval '1 second',
-               started_at = coalesce(started_at, clock_timestamp()), worker_id = %(worker)s, provider = %(provider)s,
+               started_at = coalesce(started_at, clock_timestamp()), worker_id = %(worker)s, provider = %(called)s,
                error = NULL
-         WHERE id = %(id)s AND status = 'queued' AND available_at <= clock_timestamp()
-           AND NOT EXISTS (SELECT 1 FROM queues WHERE name = 'stages' AND paused_at IS NOT NULL)
+         WHERE id = %(id)s AND {admission.ADMITTED}
         RETURNING id, key, attempt, feedback, provider, clock_timestamp() AS claimed_at,
                   extract(epoch FROM deadline_at - clock_timestamp())::float8 AS seconds_left
         """,
@@ -141,9 +139,15 @@ def claim_locked_stage(run: ClaimedRun, stage: Row, claimant: Claimant, token: U
         lease=LEASE_SECONDS,
         timeout=spec.timeout_seconds,
         worker=claimant.worker_id,
-        provider=provider,
+        called=provider,
+        provider=claimant.provider,
+        cap=claimant.cap,
     )
-    return make_claim(run, claimed, token) if claimed else None
+    if claimed is None:
+        return None
+    if provider and paused:
+        providers.begin_probe(provider, token)
+    return make_claim(run, claimed, token)
 
 
 def make_claim(run: ClaimedRun, stage: Row, token: UUID) -> Claim:

@@ -7,7 +7,7 @@ from uuid import UUID
 from vm_webapp.db.pool import Row, execute, row, transaction
 from vm_webapp.errors import Conflict, NotFound
 from vm_webapp.runs.events import NewEvent, append_events
-from vm_webapp.runs.lifecycle.steps import lock_run
+from vm_webapp.runs.lifecycle.steps import LEASE_CLEARED, lock_run
 from vm_webapp.runs.signals import stage_due
 
 
@@ -28,9 +28,9 @@ def cancel_run_if_open(run_id: UUID, *, actor: str) -> bool:
         if run["status"] == "canceled":
             return False
         execute(
-            """
+            f"""
             UPDATE stages SET status = 'canceled', finished_at = clock_timestamp(),
-                              lease_token = NULL, lease_expires_at = NULL, deadline_at = NULL
+                              {LEASE_CLEARED}
              WHERE run_id = %(id)s AND status NOT IN ('completed', 'canceled')
             """,
             id=run_id,

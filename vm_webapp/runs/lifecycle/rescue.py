@@ -9,7 +9,7 @@ from uuid import UUID
 
 from vm_webapp.db.pool import Row, execute, json, rows, transaction
 from vm_webapp.runs.events import NewEvent, append_events, append_events_of_runs
-from vm_webapp.runs.lifecycle.steps import error_json, fail_run
+from vm_webapp.runs.lifecycle.steps import LEASE_CLEARED, REQUEUED, error_json, fail_run
 from vm_webapp.runs.signals import stage_due
 from vm_webapp.runs.states import MAX_RESCUES, Failure, GiveUp, decide_rescue
 
@@ -78,9 +78,8 @@ def rescue_expired_leases(*, until: float = math.inf) -> Rescued:
 def _requeue(stage_ids: tuple[UUID, ...]) -> None:
     # Two statements for all: a worker that inherits a dead fleet's stages has its own leases to renew.
     rescued = rows(
-        """
-        UPDATE stages SET status = 'queued', available_at = clock_timestamp(), rescues = rescues + 1,
-                          lease_token = NULL, lease_expires_at = NULL, deadline_at = NULL, worker_id = NULL
+        f"""
+        UPDATE stages SET {REQUEUED}, available_at = clock_timestamp(), rescues = rescues + 1
          WHERE id = ANY(%(ids)s::uuid[])
         RETURNING run_id, key, attempt, rescues
         """,
@@ -100,9 +99,9 @@ def _requeue(stage_ids: tuple[UUID, ...]) -> None:
 
 def _give_up(stage: Row) -> None:
     execute(
-        """
+        f"""
         UPDATE stages SET status = 'failed', finished_at = clock_timestamp(), error = %(error)s, rescues = rescues + 1,
-                          lease_token = NULL, lease_expires_at = NULL, deadline_at = NULL
+                          {LEASE_CLEARED}
          WHERE id = %(id)s
         """,
         id=stage["id"],

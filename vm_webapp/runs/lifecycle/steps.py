@@ -9,6 +9,11 @@ from vm_webapp.errors import NotFound
 from vm_webapp.runs.events import NewEvent
 from vm_webapp.runs.states import Failure
 
+# What an attempt held is let go with it; who ran a stage last is kept where the stage has come to its end.
+LEASE_CLEARED = "lease_token = NULL, lease_expires_at = NULL, deadline_at = NULL"
+FENCED = "id = %(id)s AND status = 'running' AND lease_token = %(token)s"  # only the attempt that holds the stage
+REQUEUED = f"status = 'queued', worker_id = NULL, {LEASE_CLEARED}"
+
 
 def lock_run(run_id: UUID) -> Row:
     """Lock the run's row until the transaction ends, and return it.

@@ -1,0 +1,189 @@
+"""One rule, many who ask: due, claim, ``waiting_on`` and the number of workers agree, whatever holds a stage back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from uuid import UUID, uuid4
+
+import pytest
+
+from tests.db.attempts import claim
+from tests.db.stages import create_stages, pause_provider, read
+from vm_webapp.db.pool import execute, transaction
+from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
+from vm_webapp.ops import queue_control
+from vm_webapp.runs import lifecycle, queries
+from vm_webapp.runs.due import find_due
+from vm_webapp.runs.lifecycle import Claimant
+
+pytestmark = pytest.mark.usefixtures("database")
+
+SLOTS = 4
+
+
+def let_work(*, provider: str = "kimi", cap: int | None = None, in_flight: int = 0) -> None:
+    """Let a worker with four slots say that it works."""
+    write_heartbeat(WorkerIdentity(uuid4(), provider, SLOTS, cap), Heartbeat("working", in_flight))
+
+
+def pause_queue() -> None:
+    queue_control.pause_queue(reason="a bad prompt", actor="ops")
+
+
+def pause_until_resumed() -> None:
+    pause_provider("kimi", until=None)
+
+
+def pause_for_a_while() -> None:
+    pause_provider("kimi", until="1 h")
+
+
+def let_a_pause_end() -> None:
+    pause_provider("kimi", until="-1 s")
+
+
+def probe() -> None:
+    """Let a pause end, and the attempt that found out whether it may be lifted go on for ever."""
+    let_a_pause_end()
+    (stage,) = create_stages(1)
+    assert claim(stage)
+
+
+def call() -> None:
+    """Have one call in flight."""
+    (stage,) = create_stages(1)
+    assert claim(stage)
+
+
+def call_another() -> None:
+    """Have one call of another provider in flight."""
+    (stage,) = create_stages(1)
+    assert claim(stage, Claimant(uuid4(), "offline"))
+
+
+def nothing() -> None:
+    """Leave everything as it is."""
+
+
+SITUATIONS: dict[Callable[[], None], str | None] = {
+    nothing: None,
+    pause_queue: "queue_paused",
+    pause_until_resumed: "provider_paused",
+    pause_for_a_while: "provider_paused",
+    let_a_pause_end: None,
+    probe: "provider_paused",
+    call: None,
+    call_another: None,
+}
+CAPPED = {call: "model_limit"}
+
+
+@pytest.mark.parametrize("cap", [None, 1])
+@pytest.mark.parametrize(("situation", "workflow"), [*product(SITUATIONS, ["content_calendar", "smoke"])])
+def test_what_is_said_to_wait_is_neither_handed_out_nor_claimed(
+    situation: Callable[[], None], workflow: str, cap: int | None
+) -> None:
+    situation()
+    let_work(cap=cap)
+    held_by = CAPPED.get(situation) if cap and situation in CAPPED else SITUATIONS[situation]
+    if workflow == "smoke" and held_by != "queue_paused":
+        held_by = None  # no model is called, so no provider matters
+    (stage,) = create_stages(1, workflow)
+    (run,) = read("SELECT run_id FROM stages WHERE id = %(id)s", id=stage)
+    waiting = queries.get_run(run["run_id"]).waiting_on
+    assert waiting is not None
+    assert waiting.kind == (held_by or "queue")
+    assert find_due("kimi", 9, cap=cap).ids == (() if held_by else (stage,))
+    assert (claim(stage, Claimant(uuid4(), "kimi", cap)) is not None) == (held_by is None)
+
+
+def test_a_stage_that_any_of_the_workers_may_claim_is_not_held_back() -> None:
+    pause_until_resumed()
+    let_work()
+    let_work(provider="offline")
+    (stage,) = create_stages(1)
+    (run,) = read("SELECT run_id FROM stages WHERE id = %(id)s", id=stage)
+    waiting = queries.get_run(run["run_id"]).waiting_on
+    assert waiting is not None
+    assert waiting.kind == "queue"
+    assert find_due("offline", 1, cap=None).ids == (stage,)
+
+
+# Nine calls are due and five smoke stages; three stages are in flight. A worker has four slots.
+ALL, NO_CALLS, IN_FLIGHT = 5, 2, 1
+
+
+@pytest.mark.parametrize(
+    ("situation", "wanted"),
+    [
+        (nothing, ALL),
+        (pause_for_a_while, ALL),  # five to sixty seconds: a fleet would follow each of them
+        (let_a_pause_end, ALL),
+        (pause_until_resumed, NO_CALLS),
+        (pause_queue, IN_FLIGHT),
+    ],
+)
+def test_only_a_pause_that_a_person_must_end_brings_the_wanted_workers_down(
+    situation: Callable[[], None], wanted: int
+) -> None:
+    for stage in create_stages(3):
+        assert claim(stage)
+    create_stages(9)
+    create_stages(5, "smoke")
+    let_work(in_flight=3)
+    situation()
+    assert queue_control.read_queue().desired_workers == wanted
+
+
+def test_a_paused_queue_wants_as_many_workers_as_finish_what_is_in_flight() -> None:
+    create_stages(40)
+    for _ in range(3):
+        let_work(in_flight=3)
+    pause_queue()
+    assert queue_control.read_queue().desired_workers == 3
+
+
+def test_what_a_dead_worker_left_is_no_work_while_nothing_is_claimed() -> None:
+    for stage in create_stages(8):
+        assert claim(stage)
+    let_work()
+    pause_queue()
+    assert queue_control.read_queue().desired_workers == 1
+
+
+def test_where_nobody_works_a_provider_that_waits_for_a_person_starts_nobody_for_its_calls() -> None:
+    create_stages(80)
+    pause_until_resumed()
+    assert queue_control.read_queue().desired_workers == 1
+    create_stages(33, "smoke")
+    assert queue_control.read_queue().desired_workers == 2
+
+
+def test_a_cap_bounds_calls_and_nothing_else() -> None:
+    create_stages(80)
+    create_stages(8, "smoke")
+    let_work(cap=8)
+    assert queue_control.read_queue().desired_workers == 4
+
+
+def test_a_probe_is_remembered_and_only_where_it_was_claimed() -> None:
+    let_a_pause_end()
+    first, second = create_stages(2)
+    with transaction():
+        execute("UPDATE queues SET paused_at = now()")
+    assert claim(first) is None
+    assert read("SELECT probe_token FROM providers") == [{"probe_token": None}]
+    with transaction():
+        execute("UPDATE queues SET paused_at = NULL")
+    held = claim(first)
+    assert held is not None
+    assert read("SELECT probe_token FROM providers") == [{"probe_token": held.token}]
+    assert claim(second) is None
+    assert lifecycle.release_stage_if_held(held)
+    assert claim(second) is not None
+
+
+def test_a_claim_of_a_stage_that_nobody_knows_touches_no_provider() -> None:
+    assert claim(UUID(int=7)) is None
+    assert read("SELECT name FROM providers") == []
