@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 import pytest
 import redis
 
+from tests.fakes.model_server import ModelServer
 from tests.support.databases import Databases
 from vm_webapp.db.pool import close_pool, open_pool
 from vm_webapp.local import LocalServers, find_redis_server, start_local_servers
@@ -87,3 +88,10 @@ def redis_url(servers: LocalServers) -> str:
     with redis.Redis.from_url(servers.redis_url) as client:
         client.flushall()
     return servers.redis_url
+
+
+@pytest.fixture
+def model() -> Iterator[ModelServer]:
+    """A fake Kimi that answers well until it is told otherwise."""
+    with ModelServer() as server:
+        yield server

@@ -8,23 +8,12 @@ from uuid import uuid4
 import pytest
 
 from tests.api.client import Api
+from tests.support.fleet import beat, change
 from tests.support.runs import read
-from vm_webapp.db.pool import database, execute, transaction
-from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
+from vm_webapp.db.pool import database
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.lifecycle import Claimant
 from vm_webapp.runs.states import Failure
-
-
-def beat(*, cap: int | None = None) -> None:
-    """Let a worker say that it works."""
-    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4, cap), Heartbeat("working", 0))
-
-
-def change(sql: str) -> None:
-    """Change the database behind everybody's back."""
-    with transaction():
-        execute(sql)
 
 
 async def kind(api: Api, run: dict[str, Any]) -> str:

@@ -20,13 +20,6 @@ def long_form(full: bool) -> None:
 
 
 @pytest.fixture
-def model() -> Iterator[ModelServer]:
-    """A model's server that answers well until it is told otherwise."""
-    with ModelServer() as server:
-        yield server
-
-
-@pytest.fixture
 def fleet(database: str, redis_url: str, model: ModelServer, tmp_path: Path) -> Iterator[Fleet]:
     """Workers on the session's servers; this process sends hints as the API does."""
     with connected(redis_url), Fleet(tmp_path, database, redis_url, model) as running:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
 from tests.support.runs import create
-from vm_webapp.db.pool import execute, rows, transaction
+from vm_webapp.db.pool import execute, transaction
 from vm_webapp.runs.records import Priority
 from vm_webapp.workflows.loader import load_catalog
 
@@ -16,12 +15,6 @@ CATALOG = load_catalog()
 def create_stages(count: int, workflow: str = "content_calendar", *, priority: Priority = "normal") -> list[UUID]:
     """Create runs; return the stages that are due, oldest first."""
     return [create(workflow, priority=priority).stage_id for _ in range(count)]
-
-
-def read(sql: str, **parameters: Any) -> list[dict[str, Any]]:
-    """Return the rows of a query."""
-    with transaction():
-        return rows(sql, **parameters)
 
 
 def make_due() -> None:

@@ -9,7 +9,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.db.attempts import claim
-from tests.db.stages import create_stages, pause_provider, read
+from tests.db.stages import create_stages, pause_provider
+from tests.support.runs import read
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
 from vm_webapp.ops import queue_control

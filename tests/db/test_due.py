@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.db.stages import create_stages, end_pauses, make_due, pause_provider, read
+from tests.db.stages import create_stages, end_pauses, make_due, pause_provider
+from tests.support.runs import read
 from vm_webapp.db.pool import execute, rows, transaction
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle

@@ -9,7 +9,8 @@ from uuid import uuid4
 import psycopg2
 import pytest
 
-from tests.db.stages import create_stages, expire_leases, read
+from tests.db.stages import create_stages, expire_leases
+from tests.support.runs import read
 from vm_webapp.execution.leases import HeldLeases, renew_leases
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.lifecycle import Claim, Claimant

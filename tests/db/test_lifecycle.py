@@ -7,7 +7,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.support.runs import CreatedRun, create
+from tests.db.stages import end_pauses, expire_leases, make_due
+from tests.support.runs import CreatedRun, create, types
 from vm_webapp.db.pool import execute, row, rows, transaction
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
 from vm_webapp.llm.base import Completion
@@ -34,10 +35,6 @@ def claim(created: CreatedRun, claimant: Claimant = WORKER) -> Claim:
     return found
 
 
-def types(run_id: UUID) -> list[str]:
-    return [event.type for event in queries.list_events(run_id, after=0, limit=200)]
-
-
 def run_of(created: CreatedRun) -> RunRecord:
     return queries.get_run(created.run.id)
 
@@ -47,21 +44,6 @@ def counters(stage_id: UUID) -> tuple[int, int, int, int]:
         found = row("SELECT attempt, failures, rescues, releases FROM stages WHERE id = %(id)s", id=stage_id)
     assert found is not None
     return found["attempt"], found["failures"], found["rescues"], found["releases"]
-
-
-def expire_leases() -> None:
-    with transaction():
-        execute("UPDATE stages SET lease_expires_at = now() - interval '1 second' WHERE status = 'running'")
-
-
-def make_due() -> None:
-    with transaction():
-        execute("UPDATE stages SET available_at = now() WHERE status = 'queued'")
-
-
-def let_pause_end() -> None:
-    with transaction():
-        execute("UPDATE providers SET paused_until = now() - interval '1 second' WHERE paused_until IS NOT NULL")
 
 
 def test_a_run_goes_through_its_stages_to_completed() -> None:
@@ -318,12 +300,12 @@ def test_an_outage_pauses_the_provider_and_one_probe_reopens_it() -> None:
     for each in held:
         lifecycle.fail_attempt_if_held(each, OVERLOADED, jitter=0)
     assert lifecycle.claim_stage(created[5].stage_id, WORKER, token=uuid4()) is None
-    let_pause_end()
+    end_pauses()
     probe = claim(created[5])
     assert lifecycle.claim_stage(created[6].stage_id, WORKER, token=uuid4()) is None
     assert lifecycle.fail_attempt_if_held(probe, OVERLOADED, jitter=0) == "retrying"
     assert counters(probe.stage_id) == (1, 0, 0, 0)
-    let_pause_end()
+    end_pauses()
     lifecycle.finish_stage_if_held(claim(created[6]), TEXT, WORKER, next_token=None)
     claim(created[7])
 

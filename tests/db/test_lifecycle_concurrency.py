@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.db.stages import read
 from tests.db.timeline import KEEP_SNAPSHOTS, OUT_OF_ORDER, replay_run
+from tests.support.runs import read
 from tests.support.waiting import eventually
 from vm_webapp.db.pool import close_pool, execute, json, transaction
 from vm_webapp.errors import Conflict

@@ -10,8 +10,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.db.attempts import TEXT, be_refused, cancel, claim, claimed, fail, release, succeed
-from tests.db.stages import create_stages, expire_leases, read
+from tests.db.stages import create_stages, expire_leases
 from tests.db.timeline import KEEP_SNAPSHOTS
+from tests.support.runs import read
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.lifecycle import Claim, Claimant

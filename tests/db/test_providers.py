@@ -20,7 +20,8 @@ from tests.db.attempts import (
     release,
     succeed,
 )
-from tests.db.stages import CATALOG, create_stages, end_pauses, expire_leases, make_due, pause_provider, read
+from tests.db.stages import CATALOG, create_stages, end_pauses, expire_leases, make_due, pause_provider
+from tests.support.runs import read
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.runs import lifecycle, providers, queries
 from vm_webapp.runs.due import find_due

@@ -11,8 +11,8 @@ import pytest
 from peewee import DatabaseError, InternalError
 
 from tests.db.attempts import OVERLOADED, REFUSED, TEXT, claimed
-from tests.db.stages import create_stages, expire_leases, make_due, read
-from tests.support.runs import create
+from tests.db.stages import create_stages, expire_leases, make_due
+from tests.support.runs import create, read
 from vm_webapp.db.pool import database, execute, row, rows, transaction
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.idempotency import KeyScope, StoredAnswer, do_once

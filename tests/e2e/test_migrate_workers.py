@@ -6,10 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.db.schemas import FURTHER, compatible, further, later_build
-from tests.support.deployment import managed_environment
 from tests.support.processes import Program, program
 from tests.support.runs import create, read, wait_until_still
 from tests.support.waiting import eventually
@@ -19,12 +16,6 @@ from vm_webapp.ops.health import HealthChecker
 from vm_webapp.settings import Settings
 
 NEWEST = own_bundle().ids[-1]
-
-
-@pytest.fixture
-def env(database: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
-    """The environment of a worker in managed mode."""
-    return managed_environment(database, redis_url, tmp_path)
 
 
 def cli(env: dict[str, str], *arguments: str) -> None:

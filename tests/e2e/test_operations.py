@@ -14,7 +14,7 @@ from aiohttp import web
 
 from tests.fakes.stranger import answering, hanging
 from tests.support.commands import Said, command
-from tests.support.deployment import address_of, managed_environment
+from tests.support.deployment import address_of
 from tests.support.processes import program
 from tests.support.runs import create, read, types
 from vm_webapp.access.keys import create_key
@@ -22,12 +22,6 @@ from vm_webapp.cli import queue
 from vm_webapp.db.pool import execute, transaction
 
 Cli = Callable[..., Said]
-
-
-@pytest.fixture
-def env(database: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
-    """The environment of a managed service."""
-    return managed_environment(database, redis_url, tmp_path)
 
 
 @pytest.fixture

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
-
-import pytest
 
 from tests.fakes.behaviours import answer, refusal
 from tests.fakes.model_server import ModelServer
 from tests.support.processes import program
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A new, empty folder."""
-    with TemporaryDirectory(prefix="vm-tests-") as made:
-        yield Path(made)
 
 
 def test_a_request_becomes_a_folder_of_documents(folder: Path) -> None:

@@ -5,32 +5,15 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pexpect
-import pytest
 
 from tests.fakes.behaviours import answer
 from tests.fakes.model_server import ModelServer
 from tests.support.processes import ROOT, UNSET
 
 QUESTION = r"come back later: "
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A new, empty folder."""
-    with TemporaryDirectory(prefix="vm-tests-") as made:
-        yield Path(made)
-
-
-@pytest.fixture
-def model() -> Iterator[ModelServer]:
-    """A fake Kimi."""
-    with ModelServer() as server:
-        yield server
 
 
 def terminal(folder: Path, model: ModelServer, *arguments: str) -> pexpect.spawn[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -39,13 +38,6 @@ class Process:
     def post(self, path: str, body: dict[str, Any], **headers: str) -> Any:
         """POST to a path, which must accept it."""
         return self.http.post(path, json=body, headers=headers).raise_for_status().json()
-
-
-@pytest.fixture
-def model() -> Iterator[ModelServer]:
-    """A fake Kimi."""
-    with ModelServer() as server:
-        yield server
 
 
 @pytest.fixture

@@ -24,13 +24,6 @@ from vm_webapp.runs import queries
 
 
 @pytest.fixture
-def model() -> Iterator[ModelServer]:
-    """A fake Kimi."""
-    with ModelServer() as server:
-        yield server
-
-
-@pytest.fixture
 def env(database: str, redis_url: str, model: ModelServer, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a worker in managed mode; this process sends hints to the same Redis."""
     model_key = {"KIMI_API_KEY": "sk-test-key", "KIMI_BASE_URL": model.base_url}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.recorded.record import check
-from tests.support.commands import command
+from tests.support.commands import Said, command
 from tests.support.deployment import managed_environment
 
 CHOICES = re.compile(r" \(choose from [^)]*\)")  # quoted or not, by the version of Python
@@ -78,10 +78,15 @@ ENVIRONMENTS: tuple[dict[str, str], ...] = (
 )
 
 
+def told(said: Said) -> dict[str, int | str]:
+    """Return how a command ended, as JSON."""
+    return {"code": said.code, "out": said.out, "errors": said.errors}
+
+
 def test_wrong_usage_ends_as_before(capsys: pytest.CaptureFixture[str], record: bool) -> None:
-    said = {" ".join(arguments): command(capsys, {}, *arguments)._asdict() for arguments in USAGE}
-    for told in said.values():
-        told["errors"] = CHOICES.sub("", told["errors"])
+    said = {" ".join(arguments): told(command(capsys, {}, *arguments)) for arguments in USAGE}
+    for ended in said.values():
+        ended["errors"] = CHOICES.sub("", str(ended["errors"]))
     check("wrong_usage", said, anew=record)
 
 
@@ -89,15 +94,15 @@ def test_wrong_commands_end_as_before(
     capsys: pytest.CaptureFixture[str], database: str, redis_url: str, tmp_path: Path, record: bool
 ) -> None:
     env = managed_environment(database, redis_url, tmp_path)
-    said = {" ".join(arguments): command(capsys, env, *arguments)._asdict() for arguments in MANAGED}
+    said = {" ".join(arguments): told(command(capsys, env, *arguments)) for arguments in MANAGED}
     check("wrong_commands", said, anew=record)
 
 
 def test_wrong_environments_end_as_before(capsys: pytest.CaptureFixture[str], tmp_path: Path, record: bool) -> None:
     said = {
-        " ".join((command_name, *(f"{name}={value}" for name, value in env.items()))): command(
-            capsys, {"VM_WORKSPACE_ROOT": str(tmp_path / "workspace")} | env, command_name
-        )._asdict()
+        " ".join((command_name, *(f"{name}={value}" for name, value in env.items()))): told(
+            command(capsys, {"VM_WORKSPACE_ROOT": str(tmp_path / "workspace")} | env, command_name)
+        )
         for command_name in ("serve", "worker", "migrate")
         for env in ENVIRONMENTS
     }

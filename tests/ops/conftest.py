@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.ops.disorder import change, open_anew
+from tests.ops.disorder import open_anew
+from tests.support.fleet import change
 
 ROLE = "poor"
 

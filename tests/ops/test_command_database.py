@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.ops.disorder import change
 from tests.support.commands import Said, command
 from tests.support.deployment import managed_environment
+from tests.support.fleet import change
 from vm_webapp.db.pool import close_pool
 
 COMMANDS = [("queue",), ("keys", "list"), ("purge", "--older-than", "90d"), ("migrate",)]

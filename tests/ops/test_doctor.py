@@ -11,8 +11,9 @@ import psycopg2
 import pytest
 import redis
 
-from tests.ops.disorder import beat, change, leave_work_waiting, migrate_ahead
+from tests.ops.disorder import leave_work_waiting, migrate_ahead
 from tests.ops.examination import NAMES, NOWHERE, checks
+from tests.support.fleet import beat, change
 from tests.support.runs import read
 from vm_webapp import __version__
 from vm_webapp.db.bundle import bundled_ids

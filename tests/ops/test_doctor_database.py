@@ -8,8 +8,9 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from tests.ops.disorder import beat, change, open_anew
+from tests.ops.disorder import open_anew
 from tests.ops.examination import NAMES, NOWHERE, checks
+from tests.support.fleet import beat, change
 from vm_webapp.db.pool import execute, open_pool, transaction
 from vm_webapp.ops.doctor import Check, examine, server
 from vm_webapp.settings import Settings

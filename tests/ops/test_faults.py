@@ -15,9 +15,10 @@ import pytest
 
 from tests.chaos.harness import Api, Fleet, OwnServer, own_redis
 from tests.fakes.tcp_proxy import Proxy
-from tests.ops.disorder import change, migrate_ahead
+from tests.ops.disorder import migrate_ahead
 from tests.ops.journal import Journal
 from tests.support.databases import Databases
+from tests.support.fleet import change
 from tests.support.links import link_to_postgres
 from tests.support.processes import Program
 from tests.support.runs import create

@@ -6,23 +6,16 @@ from uuid import uuid4
 
 import pytest
 
+from tests.support.fleet import beat
 from tests.support.runs import create, read
 from vm_webapp.db.pool import execute, json, transaction
 from vm_webapp.errors import NotFound
-from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, WorkerState, write_heartbeat
 from vm_webapp.ops import queue_control
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.due import find_due
 from vm_webapp.runs.lifecycle import Claimant
 
 pytestmark = pytest.mark.usefixtures("database")
-
-
-def beat(state: WorkerState = "working", *, in_flight: int = 0) -> WorkerIdentity:
-    """Write the heartbeat of a new worker with four slots."""
-    worker = WorkerIdentity(uuid4(), "kimi", 4)
-    write_heartbeat(worker, Heartbeat(state, in_flight))
-    return worker
 
 
 def test_an_empty_queue_without_workers_wants_one() -> None:

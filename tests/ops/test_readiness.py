@@ -11,8 +11,9 @@ import psycopg2
 import pytest
 import redis
 
-from tests.ops.disorder import beat, change, leave_work_waiting, migrate_ahead, open_anew
+from tests.ops.disorder import leave_work_waiting, migrate_ahead, open_anew
 from tests.ops.readiness import Clock, check, checker, reason
+from tests.support.fleet import beat, change
 from vm_webapp.db import pool
 from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
 from vm_webapp.db.pool import open_pool, transaction

@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 import redis
 
-from tests.ops.disorder import beat
 from tests.ops.readiness import Clock, checker
+from tests.support.fleet import beat
 from tests.support.resolver import hanging_resolver
 from vm_webapp.fleet.presence import Presence
 from vm_webapp.ops.redis_probe import WAIT_SECONDS, RedisProbe

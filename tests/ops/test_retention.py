@@ -12,7 +12,7 @@ import pytest
 
 from actors.duties import purge
 from actors.duties.purge import DAY, TRY_AGAIN_SECONDS, Purge
-from tests.ops.disorder import change
+from tests.support.fleet import change
 from tests.support.runs import create, read
 from tests.support.waiting import eventually
 from vm_webapp import idempotency

@@ -7,8 +7,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests.ops.disorder import SLOTS, beat, change, leave_work_waiting
+from tests.ops.disorder import leave_work_waiting
 from tests.ops.readiness import Clock, check, checker, reason
+from tests.support.fleet import SLOTS, beat, change
 from tests.support.runs import create
 from vm_webapp.fleet.alive import FRESH_SECONDS
 from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, WorkerState, write_heartbeat

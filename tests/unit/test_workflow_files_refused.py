@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.workflow_files import MINIMAL, write_workflow
-from vm_webapp.errors import WorkflowFileError
-from vm_webapp.workflows.loader import load_workflow
+from tests.unit.workflow_files import MINIMAL, refusal_of, write_workflow
 
 PROMPT_LINE = "    title: Recipients\n"
 
@@ -63,7 +61,7 @@ PROMPT_LINE = "    title: Recipients\n"
 )
 def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, old: str, new: str, line: int, complaint: str) -> None:
     assert old in MINIMAL
-    problem = _refusal(write_workflow(tmp_path, yaml=MINIMAL.replace(old, new, 1)))
+    problem = refusal_of(write_workflow(tmp_path, yaml=MINIMAL.replace(old, new, 1)))
     assert problem.startswith(f"press/workflow.yaml:{line}: ")
     assert complaint in problem
     assert problem.isprintable()
@@ -71,21 +69,15 @@ def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, old: str, new: str
 
 def test_a_workflow_file_that_is_not_utf_8_names_the_line(tmp_path: Path) -> None:
     folder = write_workflow(tmp_path, yaml=MINIMAL.replace("recipients.", "récipients.").encode("latin-1"))
-    assert _refusal(folder) == "press/workflow.yaml:2: the file is not UTF-8"
+    assert refusal_of(folder) == "press/workflow.yaml:2: the file is not UTF-8"
 
 
 def test_of_several_mistakes_the_first_is_named(tmp_path: Path) -> None:
     yaml = MINIMAL.replace("A release and its recipients.", "2026").replace("    title: Recipients", "    name: 1")
-    assert _refusal(write_workflow(tmp_path, yaml=yaml)).startswith("press/workflow.yaml:2: description: ")
+    assert refusal_of(write_workflow(tmp_path, yaml=yaml)).startswith("press/workflow.yaml:2: description: ")
 
 
 def test_a_complaint_stays_short_whatever_the_file_holds(tmp_path: Path) -> None:
-    problem = _refusal(write_workflow(tmp_path, yaml=f"{MINIMAL}? {'a' * 5000}\n: 1\n"))
+    problem = refusal_of(write_workflow(tmp_path, yaml=f"{MINIMAL}? {'a' * 5000}\n: 1\n"))
     assert problem.endswith("…")
     assert len(problem) < 400
-
-
-def _refusal(folder: Path) -> str:
-    with pytest.raises(WorkflowFileError) as refusal:
-        load_workflow(folder)
-    return str(refusal.value)

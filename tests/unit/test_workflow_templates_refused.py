@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.workflow_files import MINIMAL, write_workflow
-from vm_webapp.errors import WorkflowFileError
+from tests.unit.workflow_files import MINIMAL, refusal_of, write_workflow
 from vm_webapp.workflows.loader import load_workflow
 
 DEEP = 1500
@@ -48,7 +47,7 @@ DEEP = 1500
     ],
 )
 def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, text: str | bytes, line: int, complaint: str) -> None:
-    problem = _refusal(write_workflow(tmp_path, prompts={"release.md": text}))
+    problem = refusal_of(write_workflow(tmp_path, prompts={"release.md": text}))
     assert problem.startswith(f"press/release.md:{line}: ")
     assert complaint in problem
     assert problem.isprintable()
@@ -57,7 +56,7 @@ def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, text: str | bytes,
 def test_a_system_message_sees_only_what_the_first_stage_sees(tmp_path: Path) -> None:
     yaml = f"system: editor.md\n{MINIMAL}"
     folder = write_workflow(tmp_path, yaml=yaml, prompts={"editor.md": "You edit.\n{{ artifacts.release }}"})
-    assert _refusal(folder) == "press/editor.md:2: there is no artifacts.release; it is not an earlier stage"
+    assert refusal_of(folder) == "press/editor.md:2: there is no artifacts.release; it is not an earlier stage"
 
 
 def test_a_template_may_use_everything_that_is_documented(tmp_path: Path) -> None:
@@ -72,9 +71,3 @@ def test_a_template_may_use_everything_that_is_documented(tmp_path: Path) -> Non
 {% for section in sections %}{{ loop.index }} {{ section.heading }} {{ section.questions | join(" ") }}{% endfor %}
 """
     assert load_workflow(write_workflow(tmp_path, prompts={"recipients.md": text})).stages[1].prompt == text
-
-
-def _refusal(folder: Path) -> str:
-    with pytest.raises(WorkflowFileError) as refusal:
-        load_workflow(folder)
-    return str(refusal.value)

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
+from vm_webapp.errors import WorkflowFileError
+from vm_webapp.workflows.loader import load_workflow
+
 MINIMAL = """\
 title: Press release
 description: A release and its recipients.
@@ -27,3 +32,10 @@ def write_workflow(
         raw = content.encode() if isinstance(content, str) else content
         (folder / file_name).write_bytes(raw)
     return folder
+
+
+def refusal_of(folder: Path) -> str:
+    """Return why a workflow's folder is refused."""
+    with pytest.raises(WorkflowFileError) as refusal:
+        load_workflow(folder)
+    return str(refusal.value)

@@ -19,6 +19,7 @@ from actors.duties.rescue import Rescue
 from actors.pulse import Duties, Pulse, pulse_connection
 from actors.runtime import WorkerRuntime
 from actors.status import WorkerStatus
+from tests.fakes.model_server import ModelServer
 from tests.support.waiting import eventually
 from vm_webapp.execution.activity import Activity
 from vm_webapp.execution.leases import HeldLeases
@@ -97,3 +98,14 @@ def runtime() -> WorkerRuntime:
     opened = middleware.runtime
     assert isinstance(opened, WorkerRuntime)
     return opened
+
+
+def kimi(model: ModelServer, **settings: Any) -> dict[str, Any]:
+    """Return the settings of a worker that calls this server."""
+    return {"kimi_api_key": "sk-test-key", "kimi_base_url": model.base_url, **settings}
+
+
+def let_one_thread_die(worker: Worker) -> None:
+    """End one of a worker's threads, as if it had crashed."""
+    worker.workers[0].stop()
+    worker.workers[0].join(5)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from dramatiq import Worker
 
 from actors import middleware
 from tests.fakes.behaviours import GOOD, Behaviour, delayed, refusal, stalled
@@ -16,7 +14,7 @@ from tests.fakes.model_server import ModelServer
 from tests.fakes.providers import stop_loop
 from tests.support.runs import create, lost_hints, read, types, wait_until_still
 from tests.support.waiting import eventually
-from tests.worker.conftest import StartWorker, runtime
+from tests.worker.conftest import StartWorker, kimi, let_one_thread_die, runtime
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.execution.mirror import ArtifactMirror
@@ -24,18 +22,6 @@ from vm_webapp.runs import lifecycle, queries
 from vm_webapp.workflows.loader import load_catalog
 
 SILENT = Behaviour(silent=True)
-
-
-@pytest.fixture
-def model() -> Iterator[ModelServer]:
-    """A fake Kimi."""
-    with ModelServer() as server:
-        yield server
-
-
-def kimi(model: ModelServer, **settings: Any) -> dict[str, Any]:
-    """Return the settings of a worker that calls this server."""
-    return {"kimi_api_key": "sk-test-key", "kimi_base_url": model.base_url, **settings}
 
 
 def scheduled_retries() -> list[dict[str, Any]]:
@@ -234,7 +220,7 @@ def test_a_worker_with_a_dead_thread_stops_looking_alive(
     monkeypatch.setattr("os.kill", lambda pid, number: asked.append(number))
     with start_worker() as worker:
         eventually(lambda: read("SELECT 1 AS found FROM worker_heartbeats"), "a first heartbeat")
-        _let_one_thread_die(worker)
+        let_one_thread_die(worker)
         eventually(lambda: asked, "the process asks itself to end")
         before = read("SELECT last_tick_at FROM worker_heartbeats")
         pulse = runtime().pulse
@@ -255,8 +241,3 @@ def test_a_worker_whose_calls_cannot_go_on_stops_looking_alive(
         stop_loop(calls)
         eventually(lambda: asked, "the process asks itself to end")
         assert middleware.deaf
-
-
-def _let_one_thread_die(worker: Worker) -> None:
-    worker.workers[0].stop()
-    worker.workers[0].join(5)

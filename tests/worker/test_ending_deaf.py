@@ -6,7 +6,6 @@ import os
 import time
 
 import pytest
-from dramatiq import Worker
 
 from actors import middleware
 from tests.fakes.behaviours import Behaviour
@@ -14,7 +13,7 @@ from tests.fakes.model_server import ModelServer
 from tests.fakes.providers import stop_loop
 from tests.support.runs import create, types
 from tests.support.waiting import eventually
-from tests.worker.conftest import StartWorker, runtime
+from tests.worker.conftest import StartWorker, let_one_thread_die, runtime
 
 
 @pytest.fixture(autouse=True)
@@ -43,15 +42,10 @@ def test_calls_that_cannot_end_any_more_are_handed_back_without_waiting_for_them
 
 def test_the_stock_command_exits_with_1_when_a_thread_has_died(start_worker: StartWorker, asked: list[int]) -> None:
     with start_worker() as worker:
-        _let_one_thread_die(worker)
+        let_one_thread_die(worker)
         eventually(lambda: asked, "the process asks itself to end")
         middleware.configure(None, poll_seconds=0.5)  # nobody configures the stock command's worker
         with pytest.raises(SystemExit) as ended:
             worker.stop()
     assert ended.value.code == 1
     assert not middleware.booted
-
-
-def _let_one_thread_die(worker: Worker) -> None:
-    worker.workers[0].stop()
-    worker.workers[0].join(5)

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from tests.fakes.behaviours import answer, delayed, dropped, refusal, truncated
 from tests.fakes.model_server import ModelServer
 from tests.support.runs import create, read, types, wait_until_still
 from tests.support.waiting import eventually
-from tests.worker.conftest import StartWorker
+from tests.worker.conftest import StartWorker, kimi
 from vm_webapp.context import brands, projects
 from vm_webapp.runs import queries
-
-
-@pytest.fixture
-def model() -> Iterator[ModelServer]:
-    """A fake Kimi."""
-    with ModelServer() as server:
-        yield server
-
-
-def kimi(model: ModelServer, **settings: Any) -> dict[str, Any]:
-    """Return the settings of a worker that calls this server."""
-    return {"kimi_api_key": "sk-test-key", "kimi_base_url": model.base_url, **settings}
 
 
 def user_message(model: ModelServer, number: int) -> str:
