@@ -115,14 +115,6 @@ class WorkerMiddleware(Middleware):
         """Return stages that this worker could claim now."""
         return self.runtime.find_due(limit, without=without)
 
-    def run_stage(self, stage_id: UUID) -> int:
-        """Claim a stage and carry its run on; return how many stages were carried."""
-        return self.runtime.run_stage(stage_id)
-
-    def count(self, name: str) -> None:
-        """Add one to a counter of the heartbeat."""
-        self.runtime.count(name)
-
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Open the runtime.
 
