@@ -88,7 +88,7 @@ def _help(capsys: pytest.CaptureFixture[str], *command: str) -> str:
     return capsys.readouterr().out
 
 
-def test_help_names_every_command_with_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     told = re.findall(r"^    (\S+)  +\S.*$", _help(capsys), re.MULTILINE)
     assert tuple(told) == COMMANDS
 
