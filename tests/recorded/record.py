@@ -25,4 +25,5 @@ def check(name: str, said: dict[str, Any], *, anew: bool) -> None:
         pytest.skip("recorded anew: look at the diff")
     recorded = json.loads(path.read_text(encoding="utf-8"))
     assert said.keys() == recorded.keys()
-    assert {asked: answer for asked, answer in said.items() if answer != recorded[asked]} == {}
+    different = {asked: (recorded[asked], answer) for asked, answer in said.items() if answer != recorded[asked]}
+    assert not different, "\n".join(f"{asked}\n  was {was}\n  is  {now}" for asked, (was, now) in different.items())
