@@ -23,7 +23,7 @@ import aiohttp
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from actors import broker
+from actors import connected
 from api.app import create_app
 from api.server import serve
 from api.services import Services
@@ -155,8 +155,8 @@ def main() -> None:
     given = parser.parse_args()
     with own_postgres() as postgres, own_redis() as redis:
         open_pool(postgres.url, max_connections=8, application_name="vm-webapp api")
-        broker.bind(redis.url)
-        asyncio.run(measure(Settings(db_url=postgres.url, redis_url=redis.url), given.seconds, given.clients))
+        with connected(redis.url):
+            asyncio.run(measure(Settings(db_url=postgres.url, redis_url=redis.url), given.seconds, given.clients))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 import redis
 
-from actors import broker
+from actors import connected
 from tests.chaos.harness import Fleet, own_postgres, own_redis
 from tests.chaos.ledger import completed_stages, create_many, quantile, wait_for_all
 from tests.support.runs import read
@@ -89,11 +89,10 @@ def workers(count: int, *, with_redis: bool = True) -> Iterator[tuple[Fleet, red
         own_redis() as server,
         redis.Redis.from_url(server.url) as client,
         Fleet(Path(folder), postgres.url, server.url if with_redis else None, None) as fleet,
+        connected(server.url if with_redis else None),
     ):
-        broker.bind(server.url if with_redis else None)
         fleet.start_and_wait(count, threads=THREADS, poll_ms=POLL_MS)
         yield fleet, client if with_redis else None
-        broker.bind(None)
 
 
 def fill_queue(count: int) -> None:
