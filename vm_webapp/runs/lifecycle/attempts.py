@@ -157,26 +157,27 @@ def _own_earlier_finish(claim: Claim, next_token: UUID | None) -> Finished | Non
     if not artifacts.wrote_version(claim.token):
         return None
     run_changed.raise_after_commit(claim.run_id)
-    taken = (
-        None
-        if next_token is None
-        else row(
-            """
-        SELECT s.id, s.key, s.attempt, s.feedback, s.provider, clock_timestamp() AS claimed_at,
-               extract(epoch FROM s.deadline_at - clock_timestamp())::float8 AS seconds_left
-          FROM stages s
-         WHERE s.run_id = %(run_id)s AND s.lease_token = %(token)s
-        """,
-            run_id=claim.run_id,
-            token=next_token,
-        )
-    )
-    if taken and next_token:
-        return Finished(make_claim(_run_of(claim), taken, next_token))
+    following = _claimed_under(next_token, claim) if next_token else None
+    if following:
+        return Finished(following)
     due = row(f"SELECT id FROM stages WHERE run_id = %(id)s AND {admission.due()}", id=claim.run_id)
     if due:
         stage_due.raise_after_commit(due["id"])
     return Finished()
+
+
+def _claimed_under(token: UUID, claim: Claim) -> Claim | None:
+    """Return the claim of the run's next stage that was made under this token, and still holds."""
+    taken = row(
+        """
+        SELECT id, key, attempt, feedback, provider, clock_timestamp() AS claimed_at,
+               extract(epoch FROM deadline_at - clock_timestamp())::float8 AS seconds_left
+          FROM stages WHERE run_id = %(run_id)s AND lease_token = %(token)s
+        """,
+        run_id=claim.run_id,
+        token=token,
+    )
+    return make_claim(_run_of(claim), taken, token) if taken else None
 
 
 def _own_earlier_failure(claim: Claim, failure: Failure) -> Literal["retrying", "failed"] | None:
