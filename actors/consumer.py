@@ -123,20 +123,6 @@ class FeedingConsumer(Consumer):
         if self._hints is not None:
             self._hints.close()
 
-    def _wait_for_slot(self) -> bool:
-        with self._freed:
-            if len(self._held) >= self._slots:
-                self._freed.wait(LONGEST_WAIT_SECONDS)
-            return len(self._held) < self._slots
-
-    def _free_slots(self) -> int:
-        with self._freed:
-            return self._slots - len(self._held)
-
-    def _hold(self, message_id: str, stage_id: UUID | None) -> None:
-        with self._freed:
-            self._held[message_id] = stage_id
-
     def poll_once(self) -> None:
         """Ask PostgreSQL for as many due stages as there are free slots."""
         self._last_poll = time.monotonic()
@@ -152,6 +138,20 @@ class FeedingConsumer(Consumer):
             self._more_are_due = due.more
             if due.more and self._slots - len(self._held) > free:
                 self._next_poll = 0.0  # a call ended while PostgreSQL answered
+
+    def _wait_for_slot(self) -> bool:
+        with self._freed:
+            if len(self._held) >= self._slots:
+                self._freed.wait(LONGEST_WAIT_SECONDS)
+            return len(self._held) < self._slots
+
+    def _free_slots(self) -> int:
+        with self._freed:
+            return self._slots - len(self._held)
+
+    def _hold(self, message_id: str, stage_id: UUID | None) -> None:
+        with self._freed:
+            self._held[message_id] = stage_id
 
     def _in_hand(self) -> list[UUID]:
         """Return what need not be given out again: what a thread has, and what one had a moment ago.
