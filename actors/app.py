@@ -46,8 +46,8 @@ def connected(redis_url: str | None) -> Iterator[None]:
     try:
         with stage_due.connected(_send_hint), run_changed.connected(broker.wake):
             yield
-        broker.sender.flush(LAST_HINTS_SECONDS)
     finally:
+        broker.sender.flush(LAST_HINTS_SECONDS)
         broker.bind(before)
 
 

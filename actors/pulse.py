@@ -12,9 +12,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from actors.duties.beat import Beat
-from actors.duties.purge import Purge
+from actors.duties.purge import PurgeLeftovers, PurgeRuns
 from actors.duties.renew import Renew
 from actors.duties.rescue import Rescue
+from actors.schedule import Periodic
 from actors.status import WorkerStatus
 from actors.watchdog import Watchdog
 from vm_webapp.db.pool import own_connection
@@ -28,18 +29,41 @@ from vm_webapp.text import shortened
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
+RESCUE_EVERY_SECONDS = 2.0
+HOUR, DAY = 3600.0, 86_400.0
+TRY_AGAIN_SECONDS = 60.0
 STATEMENT_TIMEOUT_MS = 3000
 LAST_BEAT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Duties:
-    """What is done at each tick, in this order."""
+    """What the pulse does."""
 
     renew: Renew
     beat: Beat
     rescue: Rescue
-    purge: Purge
+    purge_leftovers: PurgeLeftovers
+    purge_runs: PurgeRuns
+
+
+class Purges:
+    """The deletions with their periods, of which a tick does one at most.
+
+    Args:
+        leftovers: done hourly.
+        runs: done daily.
+    """
+
+    def __init__(self, leftovers: PurgeLeftovers, runs: PurgeRuns) -> None:
+        self._periodic = (
+            Periodic(leftovers.run_once, every_seconds=HOUR, after_error_seconds=TRY_AGAIN_SECONDS),
+            Periodic(runs.run_once, every_seconds=DAY, after_error_seconds=TRY_AGAIN_SECONDS),
+        )
+
+    def run_once(self, now: float) -> None:
+        """Do a piece of the first that is due, by the monotonic time ``now``."""
+        any(each.run_if_due(now) for each in self._periodic)
 
 
 class Pulse:
@@ -67,7 +91,10 @@ class Pulse:
         threads_alive: Callable[[], bool],
         connection: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self._duties = duties
+        self._renew = duties.renew
+        self._beat = duties.beat
+        self._rescue = Periodic(duties.rescue.run_once, every_seconds=RESCUE_EVERY_SECONDS)
+        self._purges = Purges(duties.purge_leftovers, duties.purge_runs)
         self._status = status
         self._activity = activity
         self._prepare = prepare
@@ -111,15 +138,14 @@ class Pulse:
         """
         if not self._status.started and not self._may_begin():
             return
-        self._duties.renew.run_once()
+        self._renew.run_once()
         if self._all_threads_live():
-            steady_seconds = self._duties.beat.run_once().steady_seconds
+            steady_seconds = self._beat.run_once().steady_seconds
             # After an outage every lease looks expired until its worker has had the chance to renew it.
             may_rescue = steady_seconds >= LEASE_SECONDS and self._status.state == "working"
-            if may_rescue and self._duties.rescue.is_due(now):
-                self._duties.rescue.run_once(now)
+            if may_rescue and self._rescue.run_if_due(now):
                 return
-        self._duties.purge.run_once(now)
+        self._purges.run_once(now)
 
     def _may_begin(self) -> bool:
         reason = self._prepare()

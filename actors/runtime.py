@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 
 from actors.broker import HintBroker
 from actors.duties.beat import Beat
-from actors.duties.purge import Purge
+from actors.duties.purge import PurgeLeftovers, PurgeRuns
 from actors.duties.renew import Renew
 from actors.duties.rescue import Rescue
 from actors.pulse import Duties, Pulse, pulse_connection
@@ -160,11 +160,12 @@ def open_runtime(
                     hints_failed=lambda: broker.hints_failed,
                 ),
                 Rescue(runner.activity),
-                Purge(settings.purge_older_than, mirror),
+                PurgeLeftovers(),
+                PurgeRuns(settings.purge_older_than, mirror),
             ),
             status,
             runner.activity,
-            prepare=lambda: prepare_schema(servers.database_url, settings, identity),
+            prepare=lambda: prepare_schema(servers, settings, identity),
             threads_alive=lambda: threads_alive() and calls.alive(),
             connection=lambda: pulse_connection(servers.database_url, settings.build),
         )

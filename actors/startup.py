@@ -11,11 +11,12 @@ from vm_webapp.db import migrate
 from vm_webapp.errors import DatabaseUnavailable, VMError
 from vm_webapp.fleet.alive import ALIVE
 from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
+from vm_webapp.local.by_mode import Servers
 from vm_webapp.settings import Settings
 from vm_webapp.text import shortened
 
 
-def prepare_schema(url: str, settings: Settings, identity: WorkerIdentity) -> str:
+def prepare_schema(servers: Servers, settings: Settings, identity: WorkerIdentity) -> str:
     """Make sure that the database has a schema this build works with, migrating where that is ours to do.
 
     Until it has, the worker's heartbeat says ``starting`` and why.
@@ -24,10 +25,9 @@ def prepare_schema(url: str, settings: Settings, identity: WorkerIdentity) -> st
         Why work cannot begin yet, empty when it can.
     """
     try:
-        schema = migrate.read_status(url)
+        schema = migrate.read_status(servers.database_url)
         if schema.pending and not schema.too_new and not settings.managed:
-            embedded = settings.mode == "local"
-            migrate.apply_pending(url, alive=ALIVE, break_leftover_lock=embedded)
+            migrate.apply_pending(servers.database_url, alive=ALIVE, break_leftover_lock=servers.embedded)
             return ""
         obstacle = schema.obstacle
     except VMError as error:

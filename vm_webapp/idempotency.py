@@ -88,7 +88,7 @@ def do_once(scope: KeyScope, request: bytes, effect: Callable[[], StoredAnswer])
     digest = scope.digest
     sent = hashlib.sha256(request).digest()
     with transaction():
-        locked = row("SELECT pg_try_advisory_xact_lock(%(lock)s) AS got", lock=_lock_number(digest))
+        locked = row("SELECT pg_try_advisory_xact_lock(%(lock)s) AS got", lock=lock_number(digest))
         if locked is None or not locked["got"]:
             raise KeyInUse("a request with this Idempotency-Key is in progress; ask again in a moment")
         kept = row(
@@ -143,5 +143,6 @@ def _keep(digest: bytes, sent: bytes, answer: StoredAnswer) -> None:
     )
 
 
-def _lock_number(digest: bytes) -> int:
+def lock_number(digest: bytes) -> int:
+    """Return the number of the advisory lock that stands for a key."""
     return int.from_bytes(digest[:8], "big", signed=True)

@@ -36,17 +36,23 @@ class Loop:
         self._around = around
         self._thread: threading.Thread | None = None
         self._process: int | None = None
+        self._starting = threading.Lock()
         self._wake = threading.Event()
         self._ending = False
         self._once_more = False
 
     def start(self) -> None:
-        """Start the thread, unless it runs. A process that was forked has this object and not its thread."""
-        if self._process == os.getpid() and self._thread is not None and self._thread.is_alive():
-            return
-        self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        self._process = os.getpid()
-        self._thread.start()
+        """Start the thread, unless it runs. A process that was forked has this object and not its thread.
+
+        A loop that was stopped stays so.
+        """
+        with self._starting:
+            if self._process == os.getpid() and self._thread is not None and self._thread.is_alive():
+                return
+            assert not self._ending, f"the loop {self._name} was stopped"
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._process = os.getpid()
+            self._thread.start()
 
     def wake(self) -> None:
         """Begin the next call now."""
@@ -65,18 +71,21 @@ class Loop:
             self._thread.join(seconds)
 
     def _run(self) -> None:
-        with self._around():
-            while not self._ending:
-                self._call()
-            if self._once_more:
-                self._call(wait=False)
+        try:
+            with self._around():
+                while not self._ending:
+                    began = time.monotonic()
+                    self._call()
+                    self._wake.wait(max(0.0, self._every_seconds - (time.monotonic() - began)))
+                    self._wake.clear()
+                if self._once_more:
+                    self._call()
+        except BaseException:
+            log.exception("loop.ended", extra={"loop": self._name})
+            raise
 
-    def _call(self, *, wait: bool = True) -> None:
-        began = time.monotonic()
+    def _call(self) -> None:
         try:
             self._run_once()
         except Exception:
             log.exception("loop.failed", extra={"loop": self._name})
-        if wait:
-            self._wake.wait(max(0.0, self._every_seconds - (time.monotonic() - began)))
-            self._wake.clear()

@@ -29,7 +29,7 @@ def single_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def first_line(error: BaseException | str) -> str:
+def first_line(error: BaseException) -> str:
     """Return the first line of what an error says, or the name of its type where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__

@@ -30,7 +30,6 @@ class ModelStage:
     feedback: str | None = None
     digests: list[str] = field(default_factory=list)
     completions: int = 0
-    failed_by: UUID | None = None
 
     def move(self, status: str, *, late: bool = False) -> None:
         """Change the status; a lease ends with it."""
@@ -41,7 +40,6 @@ class ModelStage:
         """Begin anew: the budgets are full again."""
         self.move(status)
         self.failures = self.rescues = self.releases = 0
-        self.failed_by = None
 
 
 @dataclass(eq=False)
@@ -105,7 +103,6 @@ class Model:
     provider: ModelProvider = field(default_factory=ModelProvider)
     queue_paused: bool = False
     written: set[UUID] = field(default_factory=set)
-    ends: dict[UUID, tuple[str, ModelStage, Failure | None]] = field(default_factory=dict)
 
     def stages(self, *statuses: str) -> list[tuple[ModelRun, ModelStage]]:
         """Return the stages with one of these statuses, all of them when none is named."""
@@ -157,41 +154,14 @@ class Model:
         excused, waits = self.provider.fail(failure, token) if stage.needs_model else (False, False)
         if excused:
             stage.move("queued", late=waits)
-            return self._end(token, "retrying", stage, failure)
+            return "retrying"
         stage.failures += 1
         if failure.permanent or stage.failures >= self.max_failures:
             stage.move("failed")
             run.status = "failed"
-            return self._end(token, "failed", stage, failure)
+            return "failed"
         stage.move("queued", late=True)
-        return self._end(token, "retrying", stage, failure)
-
-    def failed_before(self, token: UUID, failure: Failure) -> str | None:
-        """Return how the attempt has failed already: whoever lost the answer asks again and is told.
-
-        A stage that failed for good is known again for as long as it stands as it was left.
-        """
-        outcome, stage, earlier = self.ends.get(token, (None, None, None))
-        if outcome == "retrying":
-            return outcome
-        stands = stage is not None and stage.status == "failed" and stage.failed_by == token
-        return outcome if outcome == "failed" and stands and earlier == failure else None
-
-    def release(self, token: UUID) -> bool:
-        """Hand back what this token holds; return whether it was held, or had been handed back under it before."""
-        held = self.holder(token)
-        if held is None:
-            return self.ends.get(token, ("",))[0] == "released"
-        stage = held[1]
-        stage.move("queued")
-        stage.releases += 1
-        self._end(token, "released", stage, None)
-        return True
-
-    def _end(self, token: UUID, how: str, stage: ModelStage, failure: Failure | None) -> str:
-        self.ends[token] = (how, stage, failure)
-        stage.failed_by = token if how == "failed" else None
-        return how
+        return "retrying"
 
     def rescue(self) -> tuple[set[UUID], set[UUID]]:
         """Take back what is overdue; return the stages queued and those given up."""

@@ -126,14 +126,17 @@ class LifecycleMachine(LifecycleComparison):
     def fail(self, pick: int, kind: str, held: bool) -> None:
         claim = self._some_claim(pick, held)
         outcome = lifecycle.fail_attempt_if_held(claim, FAILURES[kind], jitter=0.5)
-        again = self.model.fail if self.model.holder(claim.token) else self.model.failed_before
-        assert outcome == again(claim.token, FAILURES[kind])
+        assert outcome == (self.model.fail(claim.token, FAILURES[kind]) if self.model.holder(claim.token) else None)
 
     @rule(pick=PICK, held=st.booleans())
     @precondition(lambda self: self.claims)
     def release(self, pick: int, held: bool) -> None:
         claim = self._some_claim(pick, held)
-        assert lifecycle.release_stage_if_held(claim) == self.model.release(claim.token)
+        holder = self.model.holder(claim.token)
+        assert lifecycle.release_stage_if_held(claim) == (holder is not None)
+        if holder:
+            holder[1].move("queued")
+            holder[1].releases += 1
 
     @rule(pick=PICK)
     @precondition(lambda self: self.model.stages("running"))

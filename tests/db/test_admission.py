@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from uuid import UUID, uuid4
 
@@ -10,11 +12,13 @@ import pytest
 
 from tests.db.attempts import claim
 from tests.db.stages import create_stages, pause_provider
-from tests.support.runs import read
+from tests.support.runs import CreatedRun, create, read
+from vm_webapp.context import brands
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
 from vm_webapp.ops import queue_control
-from vm_webapp.runs import lifecycle, queries
+from vm_webapp.runs import admission, lifecycle, queries
+from vm_webapp.runs.admission import Rule
 from vm_webapp.runs.due import find_due
 from vm_webapp.runs.lifecycle import Claimant
 
@@ -57,6 +61,12 @@ def call() -> None:
     assert claim(stage)
 
 
+def call_before_a_pause_that_is_over() -> None:
+    """Have one call in flight that began before a pause whose time is over."""
+    call()
+    let_a_pause_end()
+
+
 def call_another() -> None:
     """Have one call of another provider in flight."""
     (stage,) = create_stages(1)
@@ -76,6 +86,7 @@ SITUATIONS: dict[Callable[[], None], str | None] = {
     probe: "provider_paused",
     call: None,
     call_another: None,
+    call_before_a_pause_that_is_over: None,  # the probe is let through whatever the cap says
 }
 CAPPED = {call: "model_limit"}
 
@@ -95,7 +106,17 @@ def test_what_is_said_to_wait_is_neither_handed_out_nor_claimed(
     waiting = queries.get_run(run["run_id"]).waiting_on
     assert waiting is not None
     assert waiting.kind == (held_by or "queue")
-    assert find_due("kimi", 9, cap=cap).ids == (() if held_by else (stage,))
+    handed_out = find_due("kimi", 9, cap=cap)
+    assert handed_out.ids == (() if held_by else (stage,))
+    # Worth asking again when a call ends: the probe may have, or one of those under the cap.
+    door = situation in (
+        pause_until_resumed,
+        pause_for_a_while,
+        let_a_pause_end,
+        probe,
+        call_before_a_pause_that_is_over,
+    )
+    assert handed_out.more == (held_by != "queue_paused" and (door or cap is not None))
     assert (claim(stage, Claimant(uuid4(), "kimi", cap)) is not None) == (held_by is None)
 
 
@@ -154,6 +175,7 @@ def test_what_a_dead_worker_left_is_no_work_while_nothing_is_claimed() -> None:
 
 
 def test_where_nobody_works_a_provider_that_waits_for_a_person_starts_nobody_for_its_calls() -> None:
+    write_heartbeat(WorkerIdentity(uuid4(), "kimi", SLOTS), Heartbeat("stopped", 0))
     create_stages(80)
     pause_until_resumed()
     assert queue_control.read_queue().desired_workers == 1
@@ -166,6 +188,58 @@ def test_a_cap_bounds_calls_and_nothing_else() -> None:
     create_stages(8, "smoke")
     let_work(cap=8)
     assert queue_control.read_queue().desired_workers == 4
+
+
+def test_where_nobody_works_the_last_worker_tells_what_would_be_called() -> None:
+    write_heartbeat(WorkerIdentity(uuid4(), "kimi", SLOTS, 40), Heartbeat("stopped", 0))
+    pause_provider("another", until=None)
+    create_stages(80)
+    assert queue_control.read_queue().desired_workers == 2  # forty calls, and nobody knows of more than 32 slots
+    pause_until_resumed()
+    assert queue_control.read_queue().desired_workers == 1
+
+
+BRANDS = Rule(
+    "brand_limit",
+    "as many stages of this brand are in flight as are allowed",
+    room="""
+    2 - (SELECT count(*) FROM stages others JOIN runs r ON r.id = others.run_id
+          WHERE others.status = 'running' AND r.brand_id = (SELECT brand_id FROM runs WHERE id = stages.run_id))
+    """,
+    of="(SELECT brand_id::text FROM runs WHERE id = stages.run_id)",
+)
+
+
+@pytest.fixture
+def brands_are_capped(monkeypatch: pytest.MonkeyPatch) -> list[CreatedRun]:
+    """Allow two stages of a brand at a time; return five runs of one brand, then one of another and one of none."""
+    monkeypatch.setattr(admission, "RULES", (*admission.RULES, BRANDS))
+    ours, another = (brands.create({"name": name}).id for name in ("Ours", "Another"))
+    return [*(create(brand_id=ours) for _ in range(5)), create(brand_id=another), create()]
+
+
+def test_a_cap_per_brand_is_one_more_rule_that_everybody_asks(brands_are_capped: list[CreatedRun]) -> None:
+    let_work()
+    stages = [created.stage_id for created in brands_are_capped]
+    assert find_due("kimi", 9, cap=None).ids == (*stages[:2], *stages[5:])
+    assert queue_control.read_queue().desired_workers == 1
+    assert [claim(stage) is not None for stage in stages] == [True, True, False, False, False, True, True]
+    assert find_due("kimi", 9, cap=None).ids == ()
+    waiting = queries.get_run(brands_are_capped[2].run.id).waiting_on
+    assert waiting is not None
+    assert (waiting.kind, waiting.detail) == (BRANDS.kind, BRANDS.words)
+
+
+def test_claims_of_one_brand_come_one_after_the_other(brands_are_capped: list[CreatedRun]) -> None:
+    stages = [created.stage_id for created in brands_are_capped[:5]]
+    together = threading.Barrier(5)
+
+    def claim_with_the_others(stage: UUID) -> bool:
+        together.wait(30)
+        return claim(stage) is not None
+
+    with ThreadPoolExecutor(5) as threads:
+        assert sum(threads.map(claim_with_the_others, stages)) == 2
 
 
 def test_a_probe_is_remembered_and_only_where_it_was_claimed() -> None:

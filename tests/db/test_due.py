@@ -8,13 +8,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from tests.db.attempts import claim
 from tests.db.stages import create_stages, end_pauses, make_due, pause_provider
 from tests.support.runs import read
 from vm_webapp.db.pool import execute, rows, transaction
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle
-from vm_webapp.runs.due import FIND_DUE, DueStages, find_due
-from vm_webapp.runs.lifecycle import Claim, Claimant
+from vm_webapp.runs.due import DueStages, find_due, find_due_statement
+from vm_webapp.runs.lifecycle import Claimant
 from vm_webapp.runs.signals import stage_due
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -25,10 +26,6 @@ INDEXES_OF_THE_QUEUE = {"stages_due", "stages_due_without_model", "stages_leased
 
 def due(limit: int = 10, **options: Any) -> DueStages:
     return find_due("kimi", limit, **{"cap": None, **options})
-
-
-def claim(stage_id: UUID, claimant: Claimant = WORKER) -> Claim | None:
-    return lifecycle.claim_stage(stage_id, claimant, token=uuid4())
 
 
 def test_the_oldest_run_comes_first_whatever_its_stage_waited_for() -> None:
@@ -220,7 +217,7 @@ def _check_plan(cap: int | None) -> None:
 def _plan(**options: Any) -> Iterator[dict[str, Any]]:
     parameters = {"provider": "kimi", "without": [], "waited": 0, **options}
     with transaction():
-        (answer,) = rows(f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {FIND_DUE}", **parameters)
+        (answer,) = rows(f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {find_due_statement()}", **parameters)
     waiting = [answer["QUERY PLAN"][0]["Plan"]]
     while waiting:
         node = waiting.pop(0)

@@ -8,18 +8,18 @@ from uuid import UUID, uuid4
 
 import psycopg2
 import pytest
-from peewee import DatabaseError, InternalError
+from peewee import DatabaseError, InternalError, OperationalError
 
 from tests.db.attempts import OVERLOADED, REFUSED, TEXT, claimed
-from tests.db.stages import create_stages, expire_leases, make_due
-from tests.support.runs import create, read
-from vm_webapp.db.pool import database, execute, row, rows, transaction
+from tests.db.stages import create_stages, expire_leases
+from tests.support.runs import create, read, types
+from vm_webapp.db.pool import database, execute, own_connection, row, rows, transaction
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.idempotency import KeyScope, StoredAnswer, do_once
 from vm_webapp.ops import bulk
 from vm_webapp.ops.bulk import BulkFilter
 from vm_webapp.runs import lifecycle
-from vm_webapp.runs.lifecycle import Claim, Claimant, NewRun
+from vm_webapp.runs.lifecycle import Claim, Claimant, Finished, NewRun
 from vm_webapp.runs.signals import Signal, run_changed, stage_due
 from vm_webapp.runs.states import Failure
 from vm_webapp.workflows.loader import load_catalog
@@ -263,66 +263,89 @@ def test_a_batch_of_rescued_stages_tells_each(heard: Heard) -> None:
     assert len(heard.changed) == 3
 
 
-def twice(heard: Heard, act: Callable[[], object]) -> tuple[object, object]:
-    """Do something whose COMMIT is done and whose answer is lost, then repeat it; return both outcomes.
+@pytest.fixture
+def lose_the_answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return what lets the server do the next COMMIT, and its answer get lost with the connection."""
+    commit = database.commit
 
-    What the first one would have told is not told: its unit of work never learned that it was committed.
-    """
-    first = act()
+    def lose() -> None:
+        def commit_and_lose() -> None:
+            monkeypatch.undo()
+            commit()
+            database.connection().close()
+            raise OperationalError("server closed the connection unexpectedly")
+
+        monkeypatch.setattr(database, "commit", commit_and_lose)
+
+    return lose
+
+
+def lost_and_repeated(lose_the_answer: Callable[[], None], heard: Heard, act: Callable[[], object]) -> object:
+    """Do something whose COMMIT is done and whose answer is lost, and repeat it; return what the repetition returns."""
     heard.clear()
-    return first, act()
+    lose_the_answer()
+    with pytest.raises(DatabaseUnavailable):
+        act()
+    assert (heard.due, heard.changed) == ([], [])
+    return act()
 
 
-def test_a_claim_found_to_have_been_ours_tells_that_the_run_has_started(heard: Heard) -> None:
+def test_a_claim_found_to_have_been_ours_tells_that_the_run_has_started(
+    heard: Heard, lose_the_answer: Callable[[], None]
+) -> None:
     created, token = create(), uuid4()
-    first, again = twice(heard, lambda: lifecycle.claim_stage(created.stage_id, WORKER, token=token))
-    assert first is not None
-    assert first == again
+    again = lost_and_repeated(
+        lose_the_answer, heard, lambda: lifecycle.claim_stage(created.stage_id, WORKER, token=token)
+    )
+    assert isinstance(again, Claim)
     assert (heard.due, heard.changed) == ([], [created.run.id])
+    assert types(created.run.id).count("stage.started") == 1
 
 
 @pytest.mark.parametrize("carries_on", [False, True])
-def test_a_finish_found_to_have_been_ours_tells_of_the_next_stage(heard: Heard, carries_on: bool) -> None:
+def test_a_finish_found_to_have_been_ours_tells_of_the_next_stage(
+    heard: Heard, lose_the_answer: Callable[[], None], carries_on: bool
+) -> None:
     held, token = claimed(create().stage_id), uuid4() if carries_on else None
-    first, again = twice(heard, lambda: lifecycle.finish_stage_if_held(held, TEXT, WORKER, next_token=token))
-    assert first is not None
-    assert again is not None
+    again = lost_and_repeated(
+        lose_the_answer, heard, lambda: lifecycle.finish_stage_if_held(held, TEXT, WORKER, next_token=token)
+    )
+    assert isinstance(again, Finished)
+    assert (again.next is not None) == carries_on
     assert heard.changed == [held.run_id]
     assert heard.due == ([] if carries_on else [queued_stage(held.run_id)])
 
 
-def test_a_release_found_to_have_been_ours_tells_that_the_stage_is_due(heard: Heard) -> None:
+def test_a_release_whose_answer_is_lost_tells_that_the_stage_is_due(
+    heard: Heard, lose_the_answer: Callable[[], None]
+) -> None:
     held = claimed(create().stage_id)
-    assert twice(heard, lambda: lifecycle.release_stage_if_held(held)) == (True, True)
+    lost_and_repeated(lose_the_answer, heard, lambda: lifecycle.release_stage_if_held(held))
     assert (heard.due, heard.changed) == ([held.stage_id], [held.run_id])
+    assert types(held.run_id).count("stage.released") == 1
 
 
-@pytest.mark.parametrize(("failure", "outcome"), [(OVERLOADED, "retrying"), (REFUSED, "failed")])
-def test_a_failure_found_to_have_been_ours_says_what_became_of_it(heard: Heard, failure: Failure, outcome: str) -> None:
+@pytest.mark.parametrize("failure", [OVERLOADED, REFUSED])
+def test_a_failure_whose_answer_is_lost_tells_that_the_run_has_changed(
+    heard: Heard, lose_the_answer: Callable[[], None], failure: Failure
+) -> None:
     held = claimed(create().stage_id)
-    assert twice(heard, lambda: lifecycle.fail_attempt_if_held(held, failure, jitter=0)) == (outcome, outcome)
+    lost_and_repeated(lose_the_answer, heard, lambda: lifecycle.fail_attempt_if_held(held, failure, jitter=0))
     assert (heard.due, heard.changed) == ([], [held.run_id])
     assert len(read("SELECT 1 AS found FROM events WHERE type IN ('stage.retry_scheduled', 'stage.failed')")) == 1
 
 
-def lose(held: Claim) -> Claim:
-    """Let somebody else have the stage of an attempt; return that one's attempt."""
-    expire_leases()
-    lifecycle.rescue_expired_leases()
-    return claimed(held.stage_id)
-
-
-def test_an_attempt_that_was_lost_is_not_taken_for_one_that_ended_here(heard: Heard) -> None:
-    held = claimed(create().stage_id)
-    other = lose(held)
-    heard.clear()
-    assert lifecycle.release_stage_if_held(held) is False
-    assert lifecycle.fail_attempt_if_held(held, REFUSED, jitter=0) is None
-    assert lifecycle.fail_attempt_if_held(other, REFUSED, jitter=0) == "failed"
-    assert lifecycle.fail_attempt_if_held(held, REFUSED, jitter=0) is None
-    lifecycle.retry_run_if_failed(held.run_id, from_stage=None, actor="ann")
-    make_due()
-    assert lifecycle.fail_attempt_if_held(other, REFUSED, jitter=0) is None
+def test_a_connection_of_a_threads_own_has_a_unit_of_its_own(heard: Heard, database: str) -> None:
+    with transaction():
+        with (
+            own_connection(database, application_name="tests", statement_timeout_ms=3000),
+            transaction(),
+        ):
+            stage_due.raise_after_commit(ID)
+        assert heard.due == [ID]
+        run_changed.raise_after_commit(ID)
+        assert heard.changed == []
+    assert heard.changed == [ID]
 
 
 def test_events_are_told_with_their_rows_committed(heard: Heard) -> None:

@@ -39,11 +39,17 @@ def test_the_figures_tell_waiting_from_due_and_workers_from_the_rest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("work", "slots_each", "cap", "wanted"),
-    [(0, 4, None, 1), (4, 4, None, 1), (5, 4, None, 2), (100, 4, 8, 2), (3, 4, 100, 1)],
+    ("work", "cap", "wanted"), [(0, None, 1), (4, None, 1), (5, None, 2), (100, None, 25), (100, 8, 2), (3, 100, 1)]
 )
-def test_as_many_workers_are_wanted_as_can_be_of_use(work: int, slots_each: int, cap: int | None, wanted: int) -> None:
-    assert queue_control.desired_workers(work, slots_each, cap=cap) == wanted
+def test_as_many_workers_are_wanted_as_can_be_of_use(work: int, cap: int | None, wanted: int) -> None:
+    beat(cap=cap)
+    for _ in range(work):
+        create()
+    assert queue_control.read_queue().desired_workers == wanted
+    for running in range(min(2, work)):
+        stage = read("SELECT id FROM stages WHERE status = 'queued' ORDER BY run_id LIMIT 1")[0]["id"]
+        assert lifecycle.claim_stage(stage, Claimant(uuid4(), "kimi", cap), token=uuid4()), running
+    assert queue_control.read_queue().desired_workers == wanted
 
 
 def test_a_paused_queue_gives_nothing_until_it_is_resumed() -> None:

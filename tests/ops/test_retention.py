@@ -11,7 +11,8 @@ import psycopg2
 import pytest
 
 from actors.duties import purge
-from actors.duties.purge import DAY, TRY_AGAIN_SECONDS, Purge
+from actors.duties.purge import PurgeLeftovers, PurgeRuns
+from actors.pulse import DAY, TRY_AGAIN_SECONDS, Purges
 from tests.support.fleet import change
 from tests.support.runs import create, read
 from tests.support.waiting import eventually
@@ -80,9 +81,14 @@ def test_a_run_that_somebody_holds_is_left_for_the_next_time(database: str) -> N
     assert free != held
 
 
+def purges(older_than: timedelta | None = None, mirror: ArtifactMirror | None = None) -> Purges:
+    """Return what a worker deletes."""
+    return Purges(PurgeLeftovers(), PurgeRuns(older_than, mirror))
+
+
 def test_a_worker_purges_once_a_day_where_it_is_asked_to() -> None:
     finished(days=100)
-    keeping, purging = Purge(), Purge(AGE)
+    keeping, purging = purges(), purges(AGE)
     for now in (1.0, 2.0, 3.0):
         keeping.run_once(now)
     assert len(left()) == 1
@@ -108,7 +114,7 @@ def test_a_batch_that_takes_too_long_is_tried_again_soon_and_smaller(monkeypatch
         return []
 
     monkeypatch.setattr(purge, "purge_batch", delete)
-    duties = Purge(AGE)
+    duties = purges(AGE)
     duties.run_once(0.0)
     for minute in range(1, 4):
         with suppress(DatabaseUnavailable):
@@ -183,7 +189,7 @@ def test_the_copies_on_this_machine_go_too(tmp_path: Path) -> None:
     assert retention.purge_all(AGE, mirror) == 1
     assert (old.exists(), young.exists()) == (False, True)
     old = written(100)
-    duties = Purge(AGE, mirror)
+    duties = purges(AGE, mirror)
     duties.run_once(1.0)
     duties.run_once(2.0)
     eventually(lambda: not old.exists(), "the copy is gone")
@@ -209,7 +215,7 @@ def test_expired_idempotency_keys_dead_api_keys_and_stopped_workers_always_go() 
             age=age,
             id=worker.worker_id,
         )
-    Purge().run_once(1.0)
+    purges().run_once(1.0)
     assert len(read("SELECT 1 AS found FROM worker_heartbeats")) == 1
     assert len(read("SELECT 1 AS found FROM idempotency_keys")) == 1
     assert {each["name"] for each in read("SELECT name FROM api_keys")} == {"in-force", "revoked-now"}
@@ -223,7 +229,7 @@ def test_a_backlog_of_expired_keys_goes_in_batches(monkeypatch: pytest.MonkeyPat
         " SELECT convert_to(n::text, 'UTF8'), 'x', 200, '{}', 'x', now() - interval '2 days'"
         " FROM generate_series(1, 3) n"
     )
-    duties = Purge()
+    duties = purges()
     duties.run_once(1.0)
     assert len(read("SELECT 1 AS found FROM idempotency_keys")) == 1
     duties.run_once(2.0)

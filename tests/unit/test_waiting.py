@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from vm_webapp.runs.admission import Pause, Pauses
+from vm_webapp.runs.pauses import Pause, Pauses
 from vm_webapp.runs.waiting import QueuedStage, QueueFacts, why_queued
 
 NOW = datetime(2026, 11, 25, 8, 30, tzinfo=UTC)
@@ -33,7 +33,12 @@ PAUSED = Pauses(None, {"kimi": REVOKED})
         (STAGE, replace(BUSY, ahead={}), "queue", "queued behind more than 1000 others"),
         (STAGE, replace(BUSY, working=0, alive=0), "no_worker", "no worker is alive"),
         (STAGE, replace(BUSY, working=0), "no_worker", "every worker is starting or draining"),
-        (STAGE, replace(BUSY, pauses=Pauses(Pause(NOW), {})), "queue_paused", "an operator has paused the queue"),
+        (
+            STAGE,
+            replace(BUSY, pauses=Pauses(Pause(NOW), {}), held={RUN: "queue_paused"}),
+            "queue_paused",
+            "an operator has paused the queue",
+        ),
         (
             STAGE,
             replace(BUSY, pauses=PAUSED, held={RUN: "provider_paused"}),

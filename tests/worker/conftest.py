@@ -13,7 +13,7 @@ from dramatiq import Worker
 
 from actors import broker, middleware
 from actors.duties.beat import Beat
-from actors.duties.purge import Purge
+from actors.duties.purge import PurgeLeftovers, PurgeRuns
 from actors.duties.renew import Renew
 from actors.duties.rescue import Rescue
 from actors.pulse import Duties, Pulse, pulse_connection
@@ -82,7 +82,7 @@ def make_pulse(database: str) -> MakePulse:
         status, activity = WorkerStatus(identity, on_deaf), Activity()
         beat = Beat(status, activity, leases, presence=presence, hints_failed=lambda: 3)
         return TestedPulse(
-            Duties(Renew(leases), beat, Rescue(activity), Purge()),
+            Duties(Renew(leases), beat, Rescue(activity), PurgeLeftovers(), PurgeRuns(None)),
             status,
             activity,
             prepare=prepare,

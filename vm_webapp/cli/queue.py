@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
@@ -68,10 +69,23 @@ def run_queue(settings: Settings, options: QueueOptions) -> int:
     """Do what was asked for and say what was done; return the exit code."""
     if options.base_url is not None:
         return _do(_Remote(options.base_url, settings.api_token), options)
+    with open_database(settings) as redis_url, _telling_workers(options.action, redis_url):
+        return _do(_Direct(settings), options)
+
+
+@contextmanager
+def _telling_workers(action: str, redis_url: str | None) -> Iterator[None]:
+    """Have workers told of stages that become due, where that is to be expected and Redis can be made out."""
+    if action != "retry":
+        yield
+        return
     from actors import connected
 
-    with open_database(settings) as redis_url, connected(redis_url):
-        return _do(_Direct(settings), options)
+    with ExitStack() as stack:
+        # In an incident the database is what counts: workers find the stages by themselves.
+        with suppress(ValueError, TypeError):
+            stack.enter_context(connected(redis_url))
+        yield
 
 
 def _do(queue: Queue, options: QueueOptions) -> int:

@@ -23,11 +23,12 @@ class UnitOfWork:
     @contextmanager
     def collecting(self) -> Iterator[None]:
         """Collect what ``after_commit`` is told on this thread within the block."""
+        around: UnitOfWork | None = getattr(_current, "unit", None)  # of another connection of this thread
         _current.unit = self
         try:
             yield
         finally:
-            _current.unit = None
+            _current.unit = around
 
     def add(self, call: Callable[..., object], *arguments: Any) -> None:
         """Remember a call."""

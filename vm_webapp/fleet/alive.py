@@ -32,6 +32,10 @@ class Crew:
     in_flight: int
 
 
+NOBODY = Crew("", None, 0, 0, 0)
+"""The crew of a database that no worker has used."""
+
+
 def read_crews() -> tuple[Crew, ...]:
     """Return the working fleet, inside the current transaction; as a rule it is one crew."""
     found = rows(
@@ -50,3 +54,9 @@ def count_alive() -> int:
     assert counted is not None
     found: int = counted["workers"]
     return found
+
+
+def last_crew() -> Crew:
+    """Return, where nobody works, the worker that was heard of last, for a crew like it is what may come."""
+    found = row("SELECT provider, llm_cap AS cap FROM worker_heartbeats ORDER BY last_tick_at DESC, worker_id LIMIT 1")
+    return Crew(found["provider"], found["cap"], 0, 0, 0) if found else NOBODY

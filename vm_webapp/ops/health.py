@@ -19,7 +19,7 @@ from vm_webapp.ops.redis_probe import RedisAnswer, RedisProbe
 from vm_webapp.ops.watch import Watch
 from vm_webapp.ops.workforce import Workforce
 from vm_webapp.ops.workspace import look_at_workspace
-from vm_webapp.runs.admission import Pauses, read_pauses
+from vm_webapp.runs.pauses import Pauses, read_pauses
 from vm_webapp.settings import Settings
 
 LOCK_TIMEOUT = "2s"  # before the verdict grows stale, which would blame the server

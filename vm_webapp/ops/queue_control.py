@@ -10,9 +10,10 @@ from uuid import UUID
 
 from vm_webapp.db.pool import execute, row, rows, transaction
 from vm_webapp.errors import NotFound
-from vm_webapp.fleet.alive import ALIVE, read_crews
+from vm_webapp.fleet.alive import ALIVE, last_crew, read_crews
 from vm_webapp.runs import providers
-from vm_webapp.runs.admission import CALL_IN_FLIGHT, due, read_demand, read_pauses
+from vm_webapp.runs.admission import due, read_demand
+from vm_webapp.runs.pauses import read_pauses
 
 ASSUMED_SLOTS = 32  # of a worker, where none lives that could be asked
 
@@ -77,51 +78,41 @@ def read_queue() -> QueueStatus:
             f"""
             SELECT (SELECT count(*) FROM stages WHERE status = 'queued') AS queued,
                    (SELECT count(*) FROM stages WHERE status = 'running') AS running,
-                   (SELECT count(*) FROM stages WHERE {CALL_IN_FLIGHT}) AS calls,
                    due.n AS due, coalesce(due.seconds, 0)::float8 AS oldest_due_seconds
               FROM (SELECT count(*) AS n, extract(epoch FROM clock_timestamp() - min(available_at)) AS seconds
                       FROM stages WHERE {due()}) due
             """
         )
-        pauses = read_pauses()
-        demand = read_demand(crews, pauses)
+        pause = read_pauses().queue
+        demand = read_demand(crews or [last_crew()])
     assert figures is not None
-    running, calls = figures["running"], figures.pop("calls")
-    slots, in_flight = sum(crew.slots for crew in crews), sum(crew.in_flight for crew in crews)
-    workers = sum(crew.workers for crew in crews)
-    caps = [crew.cap for crew in crews if crew.cap is not None]
-    if demand.stopped:
-        # What a dead worker left as running is not claimed again either.
-        calls, running = 0, in_flight
+    workers, slots = sum(crew.workers for crew in crews), sum(crew.slots for crew in crews)
+    in_flight = sum(crew.in_flight for crew in crews)
+    # What a dead worker left as running is not claimed again either, while a person must act.
+    busy = in_flight if demand.stopped else figures["running"]
     return QueueStatus(
         **figures,
         workers=workers,
         slots=slots,
         in_flight=in_flight,
-        paused=pauses.queue is not None,
-        paused_at=pauses.queue.since if pauses.queue else None,
-        paused_by=pauses.queue.by if pauses.queue else None,
-        reason=pauses.queue.reason if pauses.queue else None,
+        paused=pause is not None,
+        paused_at=pause.since if pause else None,
+        paused_by=pause.by if pause else None,
+        reason=pause.reason if pause else None,
         desired_workers=desired_workers(
-            demand.with_model + calls,
-            math.ceil(slots / workers) if workers else ASSUMED_SLOTS,
-            cap=max(caps, default=None),
-            without_model=demand.without_model + running - calls,
+            busy + demand.claimable, slots_each=math.ceil(slots / workers) if workers else ASSUMED_SLOTS
         ),
     )
 
 
-def desired_workers(work: int, slots_each: int, *, cap: int | None, without_model: int = 0) -> int:
+def desired_workers(work: int, *, slots_each: int) -> int:
     """Decide how many workers would carry everything at once; never none.
 
     Args:
-        work: stages that need a model and are due or running.
+        work: stages that are running, and those that more workers could claim.
         slots_each: stages that a worker carries at a time.
-        cap: most model calls in flight across all workers: beyond it further workers only wait.
-        without_model: stages that need none and are due or running.
     """
-    useful = (work if cap is None else min(work, cap)) + without_model
-    return max(1, math.ceil(useful / slots_each))
+    return max(1, math.ceil(work / slots_each))
 
 
 def pause_queue(*, reason: str | None, actor: str) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
 
 from vm_webapp.loops import Loop
-
-log = logging.getLogger(__name__)
 
 INTERVAL_SECONDS = 1.0
 STALE_SECONDS = 3.0

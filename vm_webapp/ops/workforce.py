@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from vm_webapp.db.pool import Row, row, rows
-from vm_webapp.fleet.alive import FRESH, FRESH_SECONDS
-from vm_webapp.runs.admission import Pauses
+from vm_webapp.fleet.alive import ALIVE, FRESH_SECONDS
 from vm_webapp.runs.due import find_due
+from vm_webapp.runs.pauses import Pauses
 
 # What readiness has ten seconds for is looked at once a second, and is shown at the second look.
 # Work that is due this long, with nobody having claimed anything meanwhile, is suspicious …
@@ -39,12 +39,12 @@ class Workforce:
         found = rows(
             f"""
             SELECT worker_id::text, host, pid, build, state, provider, llm_cap, slots, in_flight, last_claim_at::text,
-                   {FRESH} AS fresh
+                   {ALIVE} AS fresh
               FROM worker_heartbeats WHERE last_tick_at > clock_timestamp() - %(known)s * interval '1 second'
             """,
             known=max(FRESH_SECONDS, HANDOVER_SECONDS) + 1,
         )
-        fresh = [worker for worker in found if worker["fresh"] and worker["state"] != "stopped"]
+        fresh = [worker for worker in found if worker["fresh"]]
         working = [worker for worker in fresh if worker["state"] == "working"]
         facts: dict[str, Any] = {"status": "ok", "alive": len(working), "workers": fresh}
         if working:

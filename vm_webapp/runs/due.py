@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from vm_webapp.db.pool import rows, transaction
-from vm_webapp.runs.admission import ADMITTED_BY_ITSELF, room
+from vm_webapp.runs import admission
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,31 +23,36 @@ class DueStages:
     more: bool
 
 
-# The rules decide here and in a claim, so that nothing is handed out only to be refused. What they leave room for is a
-# LIMIT, and one branch for each index: a queue that is held back costs no more than an empty one.
-FIND_DUE = f"""
-WITH room AS (
-    SELECT {room("%(limit)s + 1", "queue")} AS any_stage, {room("%(limit)s + 1", "queue", "model")} AS model
-), due AS (
-    (SELECT id, priority, run_id FROM stages
-      WHERE needs_model AND {ADMITTED_BY_ITSELF}
+def find_due_statement() -> str:
+    """Return the query, with parameters ``provider``, ``cap``, ``limit``, ``waited`` (seconds) and ``without`` (ids).
+
+    The rules decide here and in a claim, so that nothing is handed out only to be refused. What they leave room for is
+    a LIMIT, and there is one branch for each index: a queue that is held back costs no more than an empty one.
+    """
+    candidates = f"""
+        {admission.admitted_by_its_owner()}
         AND available_at <= clock_timestamp() - %(waited)s * interval '1 second'
         AND id <> ALL(%(without)s::uuid[])
-      ORDER BY priority, run_id
-      LIMIT (SELECT model FROM room))
-    UNION ALL
-    (SELECT id, priority, run_id FROM stages
-      WHERE NOT needs_model AND {ADMITTED_BY_ITSELF}
-        AND available_at <= clock_timestamp() - %(waited)s * interval '1 second'
-        AND id <> ALL(%(without)s::uuid[])
-      ORDER BY priority, run_id
-      LIMIT (SELECT any_stage FROM room))
-)
-SELECT room.model AS room, found.id
-  FROM room LEFT JOIN (
-       SELECT id, priority, run_id FROM due ORDER BY priority, run_id LIMIT %(limit)s + 1) found ON true
- ORDER BY found.priority, found.run_id
-"""
+        ORDER BY priority, run_id
+    """
+    return f"""
+        WITH room AS (
+            SELECT {admission.room("%(limit)s + 1", calls=True)} AS calls,
+                   {admission.room("%(limit)s + 1", calls=False)} AS others
+        ), candidates AS (
+            (SELECT * FROM stages WHERE needs_model AND {candidates} LIMIT (SELECT calls FROM room))
+            UNION ALL
+            (SELECT * FROM stages WHERE NOT needs_model AND {candidates} LIMIT (SELECT others FROM room))
+        ), fitting AS (
+            SELECT id, priority, run_id, {admission.within_owners_rooms("priority, run_id")} AS fits
+              FROM candidates AS stages
+        )
+        SELECT room.calls, room.others, found.id
+          FROM room LEFT JOIN (
+               SELECT id, priority, run_id FROM fitting WHERE fits
+                ORDER BY priority, run_id LIMIT %(limit)s + 1) found ON true
+         ORDER BY found.priority, found.run_id
+    """
 
 
 def find_due(
@@ -66,6 +71,15 @@ def find_due(
         DatabaseUnavailable: nothing is known.
     """
     with transaction(durable=False):
-        found = rows(FIND_DUE, provider=provider, limit=limit, cap=cap, without=list(without), waited=waited_seconds)
+        found = rows(
+            find_due_statement(),
+            provider=provider,
+            limit=limit,
+            cap=cap,
+            without=list(without),
+            waited=waited_seconds,
+        )
     ids = tuple(stage["id"] for stage in found if stage["id"] is not None)
-    return DueStages(ids[:limit], more=len(ids) > limit or found[0]["room"] <= limit)
+    # A call that ends may make room for another; no call that ends opens a queue that is paused.
+    calls_are_held_back = found[0]["calls"] <= limit < found[0]["others"]
+    return DueStages(ids[:limit], more=len(ids) > limit or calls_are_held_back)

@@ -9,7 +9,8 @@ from uuid import UUID
 
 from vm_webapp.db.pool import rows
 from vm_webapp.fleet.alive import count_alive, read_crews
-from vm_webapp.runs.admission import WORDS, Pauses, due, read_holds, read_pauses
+from vm_webapp.runs.admission import due, read_holds, words_of
+from vm_webapp.runs.pauses import Pauses, read_pauses
 from vm_webapp.runs.records import WaitingOn
 
 MOST_COUNTED = 1000
@@ -59,14 +60,12 @@ def why_queued(stage: QueuedStage, facts: QueueFacts) -> WaitingOn:
     if not stage.due:
         reason = f": {stage.error}" if stage.error else ""
         return WaitingOn("retry", f"{stage.title} will be tried again{reason}", stage.queued_at, stage.available_at)
-    if facts.pauses.queue is not None:
-        return WaitingOn("queue_paused", "an operator has paused the queue", facts.pauses.queue.since)
-    if not facts.working:
-        detail = "every worker is starting or draining" if facts.alive else "no worker is alive"
-        return WaitingOn("no_worker", detail, stage.available_at)
     held_by = facts.held.get(stage.run_id)
     if held_by is not None:
         return _why_held(held_by, stage, facts)
+    if not facts.working:
+        detail = "every worker is starting or draining" if facts.alive else "no worker is alive"
+        return WaitingOn("no_worker", detail, stage.available_at)
     ahead = facts.ahead.get(stage.run_id)
     place = f"more than {MOST_COUNTED}" if ahead is None else str(ahead)
     return WaitingOn("queue", f"queued behind {place} others", stage.available_at)
@@ -78,7 +77,8 @@ def _why_held(kind: str, stage: QueuedStage, facts: QueueFacts) -> WaitingOn:
         pause = facts.pauses.providers[paused[0]]
         who = "until an operator resumes it" if pause.until is None else "and is tried again by itself"
         return WaitingOn(kind, f"{paused[0]} is paused {who}: {pause.reason or ''}", pause.since, pause.until)
-    return WaitingOn(kind, WORDS[kind], stage.available_at)
+    since = facts.pauses.queue.since if kind == "queue_paused" and facts.pauses.queue else stage.available_at
+    return WaitingOn(kind, words_of(kind), since)
 
 
 def read_queue_facts(run_ids: Iterable[UUID]) -> QueueFacts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vm_webapp.ops.doctor.check import Check, fail, ok, warn
 from vm_webapp.ops.queue_control import read_queue
-from vm_webapp.runs.admission import read_pauses
+from vm_webapp.runs.pauses import read_pauses
 
 LATE_SECONDS = 15
 STUCK_SECONDS = 300

@@ -88,8 +88,6 @@ def finish_stage_if_held(
 def fail_attempt_if_held(claim: Claim, failure: Failure, *, jitter: float) -> Literal["retrying", "failed"] | None:
     """Record a failed attempt, if it still holds its stage.
 
-    Called again after a COMMIT whose outcome is unknown, it recognises its own work.
-
     Args:
         claim: the attempt.
         failure: why it failed.
@@ -102,7 +100,8 @@ def fail_attempt_if_held(claim: Claim, failure: Failure, *, jitter: float) -> Li
         lock_run(claim.run_id)
         stage = _held(claim)
         if stage is None:
-            return _own_earlier_failure(claim, failure)
+            _tell_what_stands(claim)
+            return None
         effect = providers.Effect(excused=False)
         if claim.provider:
             effect = providers.record_failure(claim.provider, failure, token=claim.token)
@@ -122,8 +121,6 @@ def fail_attempt_if_held(claim: Claim, failure: Failure, *, jitter: float) -> Li
 def release_stage_if_held(claim: Claim) -> bool:
     """Hand a stage back because this worker is shutting down; it is due at once and nothing is counted against it.
 
-    Called again after a COMMIT whose outcome is unknown, it recognises its own work.
-
     Returns:
         False when the stage is no longer ours to hand back: nothing was written.
     """
@@ -137,12 +134,10 @@ def release_stage_if_held(claim: Claim) -> bool:
             id=claim.stage_id,
             token=claim.token,
         )
-        if released:
-            append_events(claim.run_id, ACTOR, NewEvent("stage.released", claim.spec.key, {"attempt": claim.attempt}))
-        elif _ended_earlier(claim, "stage.released"):
-            run_changed.raise_after_commit(claim.run_id)
-        else:
+        if not released:
+            _tell_what_stands(claim)
             return False
+        append_events(claim.run_id, ACTOR, NewEvent("stage.released", claim.spec.key, {"attempt": claim.attempt}))
         stage_due.raise_after_commit(claim.stage_id)
         return True
 
@@ -156,14 +151,8 @@ def _own_earlier_finish(claim: Claim, next_token: UUID | None) -> Finished | Non
     """Tell a stage that was lost from one that this very attempt finished in a COMMIT whose answer was lost."""
     if not artifacts.wrote_version(claim.token):
         return None
-    run_changed.raise_after_commit(claim.run_id)
-    following = _claimed_under(next_token, claim) if next_token else None
-    if following:
-        return Finished(following)
-    due = row(f"SELECT id FROM stages WHERE run_id = %(id)s AND {admission.due()}", id=claim.run_id)
-    if due:
-        stage_due.raise_after_commit(due["id"])
-    return Finished()
+    _tell_what_stands(claim)
+    return Finished(_claimed_under(next_token, claim) if next_token else None)
 
 
 def _claimed_under(token: UUID, claim: Claim) -> Claim | None:
@@ -180,38 +169,15 @@ def _claimed_under(token: UUID, claim: Claim) -> Claim | None:
     return make_claim(_run_of(claim), taken, token) if taken else None
 
 
-def _own_earlier_failure(claim: Claim, failure: Failure) -> Literal["retrying", "failed"] | None:
-    """Tell a stage that was lost from one that this very attempt failed in a COMMIT whose answer was lost."""
-    gave_up = row(
-        """
-        SELECT 1 AS found FROM stages
-         WHERE id = %(id)s AND status = 'failed' AND attempt = %(attempt)s AND error = %(error)s
-        """,
-        id=claim.stage_id,
-        attempt=claim.attempt,
-        error=json(error_json(failure)),
-    )
-    if not gave_up and not _ended_earlier(claim, "stage.retry_scheduled"):
-        return None
+def _tell_what_stands(claim: Claim) -> None:
+    """Tell of a run whose stage this attempt no longer holds: perhaps it has ended it itself.
+
+    Where the answer of that COMMIT was lost, nobody was told what it changed. Telling it twice is harmless.
+    """
     run_changed.raise_after_commit(claim.run_id)
-    return "failed" if gave_up else "retrying"
-
-
-def _ended_earlier(claim: Claim, event_type: Literal["stage.retry_scheduled", "stage.released"]) -> bool:
-    """Whether the timeline says that this attempt has ended so: an attempt's number is never used twice."""
-    return (
-        row(
-            """
-            SELECT 1 AS found FROM events
-             WHERE run_id = %(run_id)s AND stage = %(stage)s AND type = %(type)s AND data -> 'attempt' = %(attempt)s
-            """,
-            run_id=claim.run_id,
-            stage=claim.spec.key,
-            type=event_type,
-            attempt=json(claim.attempt),
-        )
-        is not None
-    )
+    found = row(f"SELECT id FROM stages WHERE run_id = %(id)s AND {admission.due()}", id=claim.run_id)
+    if found:
+        stage_due.raise_after_commit(found["id"])
 
 
 def _run_of(claim: Claim) -> ClaimedRun:

@@ -120,7 +120,7 @@ def claim_stage(stage_id: UUID, claimant: Claimant, *, token: UUID) -> Claim | N
 def claim_locked_stage(run: ClaimedRun, stage: Row, claimant: Claimant, token: UUID) -> Claim | None:
     """Claim a stage that this transaction has locked, its run's row before it; the caller appends ``started_event``."""
     provider = claimant.provider if stage["needs_model"] else None
-    paused = provider is not None and admission.lock_provider(provider, cap=claimant.cap)
+    paused = admission.hold_still(stage["id"], provider, cap=claimant.cap)
     spec = run.workflow.stage(stage["key"])
     claimed = row(
         f"""
@@ -130,7 +130,7 @@ def claim_locked_stage(run: ClaimedRun, stage: Row, claimant: Claimant, token: U
                deadline_at = clock_timestamp() + %(timeout)s * interval '1 second',
                started_at = coalesce(started_at, clock_timestamp()), worker_id = %(worker)s, provider = %(called)s,
                error = NULL
-         WHERE id = %(id)s AND {admission.ADMITTED}
+         WHERE id = %(id)s AND {admission.admitted()}
         RETURNING id, key, attempt, feedback, provider, clock_timestamp() AS claimed_at,
                   extract(epoch FROM deadline_at - clock_timestamp())::float8 AS seconds_left
         """,

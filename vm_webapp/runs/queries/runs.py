@@ -14,6 +14,7 @@ from vm_webapp.db.models import Run
 from vm_webapp.db.paging import Page
 from vm_webapp.db.pool import Row, rows
 from vm_webapp.errors import NotFound
+from vm_webapp.runs.admission import due
 from vm_webapp.runs.queries.reading import read_only
 from vm_webapp.runs.records import (
     ArtifactSummary,
@@ -150,9 +151,9 @@ def _stages(run_ids: list[UUID]) -> dict[UUID, list[Row]]:
     """Read the stages of many runs with their newest artifact and what all their versions cost."""
     grouped: dict[UUID, list[Row]] = {}
     found = rows(
-        """
+        f"""
         SELECT s.run_id, s.key, s.title, s.position, s.status, s.attempt, s.requires_approval, s.needs_model,
-               s.available_at, s.available_at <= clock_timestamp() AS due, s.queued_at, s.started_at, s.finished_at,
+               s.available_at, {due("s")} AS due, s.queued_at, s.started_at, s.finished_at,
                s.error, coalesce(a.provider, s.provider) AS provider,
                a.model, a.version, a.name, a.sha256, a.size, a.created_at AS drafted_at,
                coalesce(spent.prompt_tokens, 0) AS prompt_tokens,

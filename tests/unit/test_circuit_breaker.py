@@ -1,0 +1,35 @@
+"""What failed is left alone for a while, then tried, and the change each way is told once."""
+
+from __future__ import annotations
+
+from vm_webapp.circuit_breaker import CircuitBreaker
+
+
+def test_it_opens_after_a_failure_and_is_half_open_when_the_time_is_over() -> None:
+    now = [100.0]
+    breaker = CircuitBreaker(2.0, lambda: now[0])
+    assert (breaker.is_open, breaker.is_half_open) == (False, False)
+    assert breaker.record_failure()
+    assert (breaker.is_open, breaker.is_half_open) == (True, False)
+    now[0] += 1.9
+    assert breaker.is_open
+    now[0] += 0.1
+    assert (breaker.is_open, breaker.is_half_open) == (False, True)
+
+
+def test_a_failure_while_half_open_opens_it_anew_and_is_no_news() -> None:
+    now = [100.0]
+    breaker = CircuitBreaker(2.0, lambda: now[0])
+    breaker.record_failure()
+    now[0] += 2.0
+    assert not breaker.record_failure()
+    assert breaker.is_open
+
+
+def test_a_success_closes_it_and_is_news_after_a_failure_alone() -> None:
+    breaker = CircuitBreaker(2.0)
+    assert not breaker.record_success()
+    breaker.record_failure()
+    assert breaker.record_success()
+    assert (breaker.is_open, breaker.is_half_open) == (False, False)
+    assert breaker.record_failure()
