@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from vm_webapp.errors import ConfigurationError, VMError
-from vm_webapp.llm.sse import event_data
+from vm_webapp.sse import event_data
 
 API = "/api/v2"
 ANSWER_SECONDS = 60.0

@@ -15,7 +15,7 @@ from vm_webapp.llm.answer import Answer
 from vm_webapp.llm.base import Assignment, Completion
 from vm_webapp.llm.errors import LLMConnectionError, LLMError, LLMNotFound, LLMProtocolError
 from vm_webapp.llm.kimi_errors import classify, one_line
-from vm_webapp.llm.sse import event_data
+from vm_webapp.sse import event_data
 
 ERROR_BODY_BYTES = 65_536
 ERROR_BODY_SECONDS = 5.0

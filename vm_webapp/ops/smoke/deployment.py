@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from vm_webapp.llm.sse import event_data
+from vm_webapp.sse import event_data
 
 API = "/api/v2"
 STREAM_SECONDS = 60.0
