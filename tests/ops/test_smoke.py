@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
 import pytest
 from aiohttp import web
 
 from tests.fakes.stranger import answering, hanging
+from vm_webapp.client import open_api
 from vm_webapp.ops.smoke import Smoke, SmokeOptions, Step
 from vm_webapp.ops.smoke.arrival import is_build
 
@@ -19,9 +19,9 @@ LIVE = '{"status":"live"}'
 async def steps_against(address: str, *, wait_seconds: float | None = None) -> list[Step]:
     """Return the steps made; each must have been told as it was made."""
     told: list[Step] = []
-    async with httpx.AsyncClient(base_url=address, trust_env=False) as http:
+    async with open_api(address, trust_env=False, answer_seconds=ANSWER_SECONDS) as api:
         options = SmokeOptions(address, wait_seconds, with_model=False, answer_seconds=ANSWER_SECONDS)
-        steps = await Smoke(options, http, token=lambda: None, on_step=told.append).run()
+        steps = await Smoke(options, api, token=lambda: None, on_step=told.append).run()
     assert told == steps
     return steps
 

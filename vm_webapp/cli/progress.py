@@ -2,50 +2,46 @@
 
 from __future__ import annotations
 
-import asyncio
+from contextlib import aclosing
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from vm_webapp.cli.client import ApiClient
+from vm_webapp.client import ApiClient
+from vm_webapp.client.shapes import Run, Stage, WaitingOn
 
 AT_REST = ("completed", "failed", "canceled", "waiting_approval")
 MARKS = {"completed": "[green]✓[/]", "failed": "[red]✗[/]", "canceled": "[yellow]–[/]"}
-RECONNECT_SECONDS = 1.0
 # A document's length is not known before it is written; most come to about this, and the bar never fills by itself.
 USUAL_CHARACTERS = 12_000
 
 
-async def follow(client: ApiClient, run: dict[str, Any], console: Console) -> dict[str, Any]:
+async def follow(client: ApiClient, run: Run, console: Console) -> Run:
     """Show a run until nothing moves it but a person, and return it as it is then."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         bars = _Bars(progress, run)
-        while True:
-            run = await client.get(f"/runs/{run['id']}")
-            bars.show(run)
-            if run["status"] in AT_REST:
-                return run
-            async for notice in client.events(run["id"]):
-                if "type" not in notice:
-                    bars.show_writing(notice["stage"], notice["offset"] + len(notice["text"]))
+        async with aclosing(client.runs.follow(run["id"])) as seen:
+            async for run_or_writing in seen:
+                if "status" not in run_or_writing:
+                    bars.show_writing(run_or_writing["stage"], run_or_writing["offset"] + len(run_or_writing["text"]))
                     continue
-                run = await client.get(f"/runs/{run['id']}")
+                run = run_or_writing
                 bars.show(run)
                 if run["status"] in AT_REST:
-                    return run
-            await asyncio.sleep(RECONNECT_SECONDS)
+                    break
+    return run
 
 
 class _Bars:
-    def __init__(self, progress: Progress, run: dict[str, Any]) -> None:
+    def __init__(self, progress: Progress, run: Run) -> None:
         self._progress = progress
         self._bars: dict[str, TaskID] = {
             stage["key"]: progress.add_task(stage["title"], total=1.0, start=False) for stage in run["stages"]
         }
 
-    def show(self, run: dict[str, Any]) -> None:
+    def show(self, run: Run) -> None:
         """Show every stage as it stands."""
         for stage in run["stages"]:
             self._show_stage(stage, run["waiting_on"])
@@ -55,7 +51,7 @@ class _Bars:
         written = characters / (characters + USUAL_CHARACTERS)
         self._progress.update(self._bars[key], completed=written)
 
-    def _show_stage(self, stage: dict[str, Any], waiting_on: dict[str, Any] | None) -> None:
+    def _show_stage(self, stage: Stage, waiting_on: WaitingOn | None) -> None:
         bar = self._bars[stage["key"]]
         if stage["started_at"] and not self._task(bar).started:
             self._progress.start_task(bar)
@@ -68,7 +64,7 @@ class _Bars:
         return next(task for task in self._progress.tasks if task.id == bar)
 
 
-def _description(stage: dict[str, Any], waiting_on: dict[str, Any] | None) -> str:
+def _description(stage: Stage, waiting_on: WaitingOn | None) -> str:
     mark = MARKS.get(stage["status"], " ")
     if stage["status"] in MARKS:
         error = f" · {stage['error']['message']}" if stage["error"] else ""

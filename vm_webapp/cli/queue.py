@@ -6,15 +6,15 @@ import asyncio
 import getpass
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol, TypeVar
-from urllib.parse import quote
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from vm_webapp.cli.client import ApiClient, open_client
 from vm_webapp.cli.database import open_database
+from vm_webapp.client import ApiClient, open_api
+from vm_webapp.client.shapes import RunFilter
 from vm_webapp.errors import ConfigurationError
 from vm_webapp.ops import bulk, queue_control
 from vm_webapp.ops.bulk import BulkFilter, BulkResult
@@ -181,28 +181,30 @@ class _Remote:
         self._token = token
 
     def status(self) -> QueueStatus:
-        return self._call(QueueStatus, lambda client: client.get("/queue"))
+        return self._call(QueueStatus, lambda client: client.queue.status())
 
     def pause(self, reason: str | None) -> None:
-        self._post(QueueStatus, "/queue/pause", {"reason": reason})
+        self._call(QueueStatus, lambda client: client.queue.pause(reason))
 
     def resume(self) -> None:
-        self._post(QueueStatus, "/queue/resume", None)
+        self._call(QueueStatus, lambda client: client.queue.resume())
 
     def change(self, action: str, where: BulkFilter, *, after: UUID | None, dry_run: bool) -> BulkResult:
-        body = asdict(where) | {"after": str(after) if after else None, "dry_run": dry_run}
-        return self._post(BulkResult, f"/queue/{action}", body)
+        runs = RunFilter(status=where.status, workflow=where.workflow, older_than_seconds=where.older_than_seconds)
+
+        def change(client: ApiClient) -> Awaitable[object]:
+            changes = {"cancel": client.queue.cancel_matching, "retry": client.queue.retry_matching}
+            return changes[action](runs, after=after, dry_run=dry_run)
+
+        return self._call(BulkResult, change)
 
     def resume_provider(self, name: str) -> bool:
-        return self._post(_Resumed, f"/providers/{quote(name, safe='')}/resume", None).resumed
+        return self._call(_Resumed, lambda client: client.queue.resume_provider(name)).resumed
 
-    def _post(self, shape: type[Shape], path: str, body: dict[str, Any] | None) -> Shape:
-        return self._call(shape, lambda client: client.post(path, body))
-
-    def _call(self, shape: type[Shape], call: Callable[[ApiClient], Awaitable[dict[str, Any]]]) -> Shape:
-        async def once() -> dict[str, Any]:
-            async with open_client(self._base_url, self._token) as http:
-                return await call(ApiClient(http, answer_seconds=REMOTE_SECONDS))
+    def _call(self, shape: type[Shape], call: Callable[[ApiClient], Awaitable[object]]) -> Shape:
+        async def once() -> object:
+            async with open_api(self._base_url, self._token, answer_seconds=REMOTE_SECONDS) as client:
+                return await call(client)
 
         try:
             return TypeAdapter(shape).validate_python(asyncio.run(once()))

@@ -9,21 +9,22 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.rule import Rule
 from rich.text import Text
 
-from vm_webapp.cli.client import ApiClient, Refused
+from vm_webapp.client import ApiClient
+from vm_webapp.client.errors import Refused
+from vm_webapp.client.shapes import Run
 from vm_webapp.errors import ConfigurationError
 
 QUESTION = "[bold]a[/]pprove · [bold]e[/]dit · request [bold]c[/]hanges · [bold]s[/]top and come back later: "
 EDITORS = ("sensible-editor", "nano", "vi")
 
 
-async def review(client: ApiClient, run: dict[str, Any], console: Console) -> bool:
+async def review(client: ApiClient, run: Run, console: Console) -> bool:
     """Ask about the draft that a run waits with, until something is decided.
 
     Args:
@@ -35,23 +36,22 @@ async def review(client: ApiClient, run: dict[str, Any], console: Console) -> bo
         False when the person wants to come back later.
     """
     stage = next(stage for stage in run["stages"] if stage["status"] == "waiting_approval")
-    path, artifact = f"/runs/{run['id']}/stages/{stage['key']}", stage["artifact"]
-    draft = await client.text(f"/runs/{run['id']}/artifacts/{stage['key']}?version={artifact['version']}")
+    artifact, which = stage["artifact"], (run["id"], stage["key"])
+    assert artifact is not None
+    draft = (await client.runs.artifact(*which, version=artifact["version"])).decode(errors="replace")
     title = Text(f"{stage['title']}, version {artifact['version']}")
     console.print(Rule(title), Markdown(draft), Rule())
     while True:
         answer = (await _ask(console, QUESTION)).strip().lower()
         try:
             if answer in ("a", "approve"):
-                await client.post(f"{path}/approve", {"artifact_sha256": artifact["sha256"]})
+                await client.runs.approve(*which, artifact_sha256=artifact["sha256"])
                 return True
             if answer in ("e", "edit") and (edited := await asyncio.to_thread(_edit, draft, console)) is not None:
-                body = {"artifact_sha256": artifact["sha256"], "content": edited}
-                await client.post(f"{path}/approve", body)
+                await client.runs.approve(*which, artifact_sha256=artifact["sha256"], content=edited)
                 return True
             if answer in ("c", "changes") and (feedback := (await _ask(console, "What should change? ")).strip()):
-                body = {"artifact_sha256": artifact["sha256"], "feedback": feedback}
-                await client.post(f"{path}/request-changes", body)
+                await client.runs.request_changes(*which, artifact_sha256=artifact["sha256"], feedback=feedback)
                 return True
             if answer in ("s", "stop"):
                 return False

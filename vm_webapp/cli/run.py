@@ -7,14 +7,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from vm_webapp.cli.client import ApiClient, Refused, open_client
 from vm_webapp.cli.progress import follow
 from vm_webapp.cli.review import review
 from vm_webapp.cli.serve import running_stack
+from vm_webapp.client import ApiClient, open_api
+from vm_webapp.client.errors import Refused
+from vm_webapp.client.shapes import Run
 from vm_webapp.errors import ConfigurationError, VMError
 from vm_webapp.settings import Settings
 
@@ -78,22 +79,22 @@ async def _run(settings: Settings, options: RunOptions) -> int:
                 how = f"Come back with: python -m vm_webapp run --resume {run['id']}"
                 console.print(how, highlight=False, soft_wrap=True)
                 return 0
-            run = await client.get(f"/runs/{run['id']}")
+            run = await client.runs.read(run["id"])
         await _conclude(client, run, options.output, console)
     return 0
 
 
-async def _begin(client: ApiClient, options: RunOptions, *, asks: bool) -> dict[str, Any]:
+async def _begin(client: ApiClient, options: RunOptions, *, asks: bool) -> Run:
     try:
         if options.run_id is not None:
-            return await client.get(f"/runs/{options.run_id}")
-        wanted = {"workflow": options.workflow, "request": options.request, "auto_approve": not asks}
-        return await client.post("/runs", wanted)
+            return await client.runs.read(options.run_id)
+        assert options.request is not None
+        return await client.runs.create(workflow=options.workflow, request=options.request, auto_approve=not asks)
     except Refused as error:
         raise RunFailed(str(error)) from error
 
 
-async def _conclude(client: ApiClient, run: dict[str, Any], output: str | None, console: Console) -> None:
+async def _conclude(client: ApiClient, run: Run, output: str | None, console: Console) -> None:
     if run["status"] != "completed":
         reason = run["error"]["message"] if run["error"] else "somebody canceled it"
         raise RunFailed(f"the run {run['status']}: {reason}")
@@ -106,23 +107,23 @@ async def _conclude(client: ApiClient, run: dict[str, Any], output: str | None, 
 @asynccontextmanager
 async def _api(settings: Settings, base_url: str | None) -> AsyncIterator[ApiClient]:
     if base_url is not None:
-        async with open_client(base_url, settings.api_token) as http:
-            yield ApiClient(http)
+        async with open_api(base_url, settings.api_token) as client:
+            yield client
         return
     said: list[str] = []
     with_worker = not settings.managed
     async with running_stack(settings, "127.0.0.1", 0, with_worker=with_worker, on_lines=said.extend):
         url = said[0].split()[-1]
-        async with open_client(url, settings.api_token, trust_env=False) as http:
-            yield ApiClient(http)
+        async with open_api(url, settings.api_token, trust_env=False) as client:
+            yield client
 
 
-async def _documents(client: ApiClient, run: dict[str, Any]) -> dict[str, str]:
+async def _documents(client: ApiClient, run: Run) -> dict[str, str]:
     """Return the newest document of each stage: file name → text."""
     return {
-        f"{stage['position']:02}-{stage['artifact']['name']}": await client.text(
-            f"/runs/{run['id']}/artifacts/{stage['key']}"
-        )
+        f"{stage['position']:02}-{stage['artifact']['name']}": (
+            await client.runs.artifact(run["id"], stage["key"])
+        ).decode(errors="replace")
         for stage in run["stages"]
         if stage["artifact"]
     }

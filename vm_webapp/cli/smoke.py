@@ -13,8 +13,8 @@ from dataclasses import asdict
 from datetime import timedelta
 
 from vm_webapp.access.keys import create_key, revoke_key
-from vm_webapp.cli.client import open_client
 from vm_webapp.cli.database import open_database
+from vm_webapp.client import open_api
 from vm_webapp.errors import ConfigurationError, VMError
 from vm_webapp.ops.smoke import Smoke, SmokeOptions, Step, StepFailed
 from vm_webapp.settings import Settings
@@ -53,8 +53,8 @@ async def _smoke(
 ) -> list[Step]:
     # Pipelines end what they give up with SIGTERM: like Ctrl-C it cancels the runs and revokes the key.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
-    async with open_client(options.base_url) as http:
-        return await Smoke(options, http, token=lambda: _token(settings, undo), on_step=say).run()
+    async with open_api(options.base_url, answer_seconds=options.answer_seconds) as api:
+        return await Smoke(options, api, token=lambda: _token(settings, undo), on_step=say).run()
 
 
 def _token(settings: Settings, undo: ExitStack) -> str | None:

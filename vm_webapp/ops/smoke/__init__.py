@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx
-
+from vm_webapp.client import ApiClient
+from vm_webapp.client.errors import ApiError
+from vm_webapp.client.shapes import Event, Run, Writing
 from vm_webapp.ops.smoke.arrival import POLL_SECONDS, Arrival
-from vm_webapp.ops.smoke.deployment import Deployment, StepFailed, why
+from vm_webapp.ops.smoke.failures import StepFailed, told_by, why
 from vm_webapp.text import single_line
 
 __all__ = ["Smoke", "SmokeOptions", "Step", "StepFailed"]
@@ -61,7 +63,7 @@ class _Progress:
     """What earlier steps leave to later ones."""
 
     dependencies: dict[str, dict[str, Any]] = field(default_factory=dict)
-    run: dict[str, Any] = field(default_factory=dict)
+    run: Run | None = None
     unfinished: list[str] = field(default_factory=list)
     stream: asyncio.Task[list[str]] | None = None
 
@@ -71,7 +73,7 @@ class Smoke:
 
     Args:
         options: what to check.
-        http: a client whose base URL is the API's address, without credentials.
+        api: a client of the address, without credentials.
         token: returns the token or key to use, None where the door is open; called after the probes.
         on_step: called with each step as soon as it is over.
     """
@@ -79,15 +81,14 @@ class Smoke:
     def __init__(
         self,
         options: SmokeOptions,
-        http: httpx.AsyncClient,
+        api: ApiClient,
         *,
         token: Callable[[], str | None],
         on_step: Callable[[Step], object],
     ) -> None:
         self._options = options
-        self._http = http
-        self._api = Deployment(http, options.base_url, options.answer_seconds)
-        self._arrival = Arrival(self._api, options.wait_seconds)
+        self._api = api
+        self._arrival = Arrival(api, options.base_url, options.wait_seconds)
         self._token = token
         self._on_step = on_step
         self._progress = _Progress()
@@ -111,7 +112,7 @@ class Smoke:
         steps: list[Step] = []
         try:
             for name, check in checks:
-                steps.append(await _timed(name, check))
+                steps.append(await _timed(name, check, self._options.base_url))
                 self._on_step(steps[-1])
                 if not steps[-1].ok:
                     break
@@ -120,14 +121,14 @@ class Smoke:
         return steps
 
     async def _ready(self) -> str:
-        self._progress.dependencies = (await self._arrival.ready())["dependencies"]
+        self._progress.dependencies = await self._arrival.ready()
         return ", ".join(f"{name} {facts['status']}" for name, facts in self._progress.dependencies.items())
 
     async def _credentials(self) -> str:
         token = await asyncio.to_thread(self._token)
         if token is not None:
-            self._http.headers["Authorization"] = f"Bearer {token}"
-        await self._api.call("GET", "/workflows")
+            self._api.use_token(token)
+        await self._api.workflows()
         return "let in" if token else "the door is open"
 
     async def _build(self) -> str:
@@ -135,17 +136,18 @@ class Smoke:
         return await self._arrival.build(self._options.expected_build)
 
     async def _create(self) -> str:
-        run = await self._api.call("POST", "/runs", {"workflow": "smoke", "request": "Smoke test"})
+        run = await self._api.runs.create(workflow="smoke", request="Smoke test")
         self._progress.run = run
         self._progress.unfinished.append(run["id"])
         self._progress.stream = asyncio.create_task(self._follow(run["id"]))
         return f"run {run['id']}"
 
     async def _finish(self) -> str:
+        assert self._progress.run is not None
         run_id = self._progress.run["id"]
         deadline = time.monotonic() + RUN_SECONDS
         while True:
-            run = await self._api.call("GET", f"/runs/{run_id}?wait=2", wait_seconds=2)
+            run = await self._api.runs.read(run_id, wait_seconds=2)
             if run["status"] in FINAL:
                 break
             if time.monotonic() > deadline:
@@ -169,29 +171,33 @@ class Smoke:
         return f"{len(types)} events"
 
     async def _timeline(self) -> str:
-        page = await self._api.call("GET", f"/runs/{self._progress.run['id']}/events?limit=200")
-        types = [event["type"] for event in page["items"]]
+        assert self._progress.run is not None
+        events = [event async for event in self._api.runs.timeline(self._progress.run["id"])]
+        types = [event["type"] for event in events]
         missing = [type for type in TIMELINE if type not in types]
         if missing:
             raise StepFailed(f"the timeline lacks {', '.join(missing)}")
-        ids = [event["id"] for event in page["items"]]
+        ids = [event["id"] for event in events]
         if ids != sorted(ids) or types[-1] != "run.completed":
             raise StepFailed("the timeline is out of order")
         return f"{len(types)} events"
 
     async def _artifact(self) -> str:
+        assert self._progress.run is not None
         stage = self._progress.run["stages"][0]
-        response = await self._api.send("GET", f"/runs/{self._progress.run['id']}/artifacts/{stage['key']}")
-        if response.status_code != 200:
-            raise StepFailed(f"the artifact cannot be read: {why(response)}")
-        if hashlib.sha256(response.content).hexdigest() != stage["artifact"]["sha256"]:
+        try:
+            content = await self._api.runs.artifact(self._progress.run["id"], stage["key"])
+        except ApiError as error:
+            raise _refused(error, "the artifact cannot be read") from None
+        stored = stage["artifact"]
+        if stored is None or hashlib.sha256(content).hexdigest() != stored["sha256"]:
             raise StepFailed("the artifact is not the one that was stored: its digest differs")
-        return f"{len(response.content)} bytes, digest as stored"
+        return f"{len(content)} bytes, digest as stored"
 
     async def _queue(self) -> str:
         deadline = time.monotonic() + QUEUE_SECONDS
         while True:
-            queue = await self._api.call("GET", "/queue")
+            queue = await self._api.queue.status()
             if not queue["due"]:
                 return "nothing is due"
             # Where others use it, it need not be empty in any moment: it must move.
@@ -203,9 +209,9 @@ class Smoke:
         # Nor need a backlog be a fault: whether anybody takes what can be taken is readiness' to say.
         due = f"{queue['due']} stages are due, the oldest for {queue['oldest_due_seconds']:.1f} s"
         try:
-            llm = (await self._api.readiness())["dependencies"].get("llm", {})
-        except StepFailed as error:
-            raise StepFailed(f"{due}: {error}") from None
+            llm = (await self._arrival.dependencies()).get("llm", {})
+        except (StepFailed, ApiError) as error:
+            raise StepFailed(f"{due}: {why(error, self._options.base_url)}") from None
         if llm.get("status") == "paused":
             name = llm.get("provider")
             return f"{due}, while {name} is paused: python -m vm_webapp queue resume-provider {name}"
@@ -213,8 +219,8 @@ class Smoke:
 
     async def _model(self) -> str:
         """Let the model begin with a document, and cancel the run with the first words that come."""
-        body = {"workflow": MODEL_WORKFLOW, "request": "Smoke test: answer with a single short line."}
-        run = await self._api.call("POST", "/runs", body)
+        wanted = "Smoke test: answer with a single short line."
+        run = await self._api.runs.create(workflow=MODEL_WORKFLOW, request=wanted)
         self._progress.unfinished.append(run["id"])
         told = self._progress.dependencies.get("redis", {}).get("status") == "ok"
         seconds = FIRST_WORDS_SECONDS if told else DOCUMENT_SECONDS
@@ -222,20 +228,21 @@ class Smoke:
             async with asyncio.timeout(seconds):
                 await self._first_words(run["id"])
         except TimeoutError:
-            run = await self._api.call("GET", f"/runs/{run['id']}")
+            run = await self._api.runs.read(run["id"])
             waiting = f": {run['waiting_on']['detail']}" if run["waiting_on"] else ""
             raise StepFailed(f"no word from the model within {seconds:g} s{waiting}") from None
-        stage = (await self._api.call("GET", f"/runs/{run['id']}"))["stages"][0]
+        stage = (await self._api.runs.read(run["id"]))["stages"][0]
         if stage["provider"] == OFFLINE:
             raise StepFailed("no model is called, worksheets are written in its place: set KIMI_API_KEY on the worker")
         return f"{stage['provider']} answers"
 
     async def _first_words(self, run_id: str) -> None:
-        async for event in self._api.events(run_id):
-            if "type" not in event or event["type"] == "stage.completed":
-                return
-            if event["type"] in ("stage.failed", "stage.retry_scheduled"):
-                raise StepFailed(f"the model's call failed: {event['data'].get('message', event['data'])}")
+        async with aclosing(self._stream(run_id)) as events:
+            async for event in events:
+                if "type" not in event or event["type"] == "stage.completed":
+                    return
+                if event["type"] in ("stage.failed", "stage.retry_scheduled"):
+                    raise StepFailed(f"the model's call failed: {event['data'].get('message', event['data'])}")
         raise StepFailed("the stream ended before the model had answered")
 
     async def _clean_up(self) -> None:
@@ -244,20 +251,36 @@ class Smoke:
             await asyncio.gather(self._progress.stream, return_exceptions=True)
         for run_id in self._progress.unfinished:
             try:
-                await self._api.send("POST", f"/runs/{run_id}/cancel")
-            except StepFailed as error:
-                self._on_step(Step("clean-up", False, 0.0, f"run {run_id} could not be canceled: {error}"))
+                await self._api.runs.cancel(run_id)
+            except ApiError as error:
+                if error.answer is not None:  # it is not there, or it has ended by itself meanwhile
+                    continue
+                told = why(error, self._options.base_url)
+                self._on_step(Step("clean-up", False, 0.0, f"run {run_id} could not be canceled: {told}"))
 
     async def _follow(self, run_id: str) -> list[str]:
-        return [event["type"] async for event in self._api.events(run_id) if "type" in event]
+        return [event["type"] async for event in self._stream(run_id) if "type" in event]
+
+    async def _stream(self, run_id: str) -> AsyncGenerator[Event | Writing, None]:
+        try:
+            async with aclosing(self._api.runs.stream(run_id).read()) as events:
+                async for event in events:
+                    yield event
+        except ApiError as error:
+            raise _refused(error, "the stream was refused") from None
 
 
-async def _timed(name: str, check: Callable[[], Awaitable[str]]) -> Step:
+def _refused(error: ApiError, said: str) -> Exception:
+    """Return what a step that was refused fails with; one that was not answered fails as every other."""
+    return error if error.answer is None else StepFailed(f"{said}: {told_by(error.answer)}")
+
+
+async def _timed(name: str, check: Callable[[], Awaitable[str]], address: str) -> Step:
     began = time.monotonic()
     try:
         detail, ok = await check(), True
-    except StepFailed as error:
-        detail, ok = str(error), False
+    except (StepFailed, ApiError) as error:
+        detail, ok = why(error, address), False
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         # Whatever answers is JSON of another shape: another API, or another version of this one.
         detail, ok = f"the answer is not one of this API ({type(error).__name__}: {error})", False

@@ -1,0 +1,58 @@
+"""The queue, its workers and the providers, as operators take hold of them."""
+
+from __future__ import annotations
+
+from typing import cast
+from uuid import UUID
+
+from vm_webapp.client.connection import Connection, path_of
+from vm_webapp.client.shapes import BatchFigures, Provider, QueueFigures, RunFilter, Worker
+
+
+class Queue:
+    """The queue of an API. Every call raises as ``Connection.post``.
+
+    Args:
+        connection: the way to the API.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def status(self) -> QueueFigures:
+        """Return its figures."""
+        return cast(QueueFigures, await self._connection.get("/queue"))
+
+    async def pause(self, reason: str | None) -> QueueFigures:
+        """Stop claiming, and return the figures."""
+        return cast(QueueFigures, await self._connection.post("/queue/pause", {"reason": reason}))
+
+    async def resume(self) -> QueueFigures:
+        """Claim again, and return the figures."""
+        return cast(QueueFigures, await self._connection.post("/queue/resume"))
+
+    async def cancel_matching(self, where: RunFilter, *, after: UUID | None, dry_run: bool) -> BatchFigures:
+        """Cancel a batch of the runs that match.
+
+        Args:
+            where: which runs.
+            after: the ``next_after`` of the batch before, None for the first.
+            dry_run: only say which.
+        """
+        return await self._change("cancel", where, after, dry_run=dry_run)
+
+    async def retry_matching(self, where: RunFilter, *, after: UUID | None, dry_run: bool) -> BatchFigures:
+        """Retry a batch of the failed runs that match; arguments as in ``cancel_matching``."""
+        return await self._change("retry", where, after, dry_run=dry_run)
+
+    async def resume_provider(self, name: str) -> Provider:
+        """Open a paused provider."""
+        return cast(Provider, await self._connection.post(path_of("providers", name, "resume")))
+
+    async def workers(self) -> list[Worker]:
+        """Return every worker of the last 24 hours."""
+        return cast(list[Worker], (await self._connection.get("/workers"))["items"])
+
+    async def _change(self, change: str, where: RunFilter, after: UUID | None, *, dry_run: bool) -> BatchFigures:
+        body = {**where, "after": str(after) if after else None, "dry_run": dry_run}
+        return cast(BatchFigures, await self._connection.post(path_of("queue", change), body))

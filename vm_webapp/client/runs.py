@@ -1,0 +1,118 @@
+"""Runs, with their documents, reviews and timelines."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any, cast
+
+from vm_webapp.client.connection import Connection, path_of
+from vm_webapp.client.errors import ApiError
+from vm_webapp.client.event_stream import EventStream
+from vm_webapp.client.shapes import Event, Run, Writing
+
+RECONNECT_SECONDS = 1.0
+MOST_RECONNECT_SECONDS = 30.0
+EVENTS_AT_A_TIME = 200
+
+
+class Runs:
+    """The runs of an API. Every call raises as ``Connection.post``.
+
+    Args:
+        connection: the way to the API.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def create(self, *, workflow: str, request: str, auto_approve: bool = False) -> Run:
+        """Create a run and return it.
+
+        Args:
+            workflow: the workflow's name.
+            request: what is wanted.
+            auto_approve: whether it passes its reviews without anybody.
+        """
+        wanted = {"workflow": workflow, "request": request, "auto_approve": auto_approve}
+        return cast(Run, await self._connection.post("/runs", wanted))
+
+    async def read(self, run_id: str, *, wait_seconds: int = 0) -> Run:
+        """Return a run as it stands.
+
+        Args:
+            run_id: the run.
+            wait_seconds: how long to wait for a change of its status before.
+        """
+        wait = {"wait": wait_seconds or None}
+        return cast(Run, await self._connection.get(path_of("runs", run_id), wait, wait_seconds=wait_seconds))
+
+    async def cancel(self, run_id: str) -> Run:
+        """Cancel a run and return it."""
+        return cast(Run, await self._connection.post(path_of("runs", run_id, "cancel")))
+
+    async def approve(self, run_id: str, stage: str, *, artifact_sha256: str, content: str | None = None) -> Run:
+        """Accept a draft.
+
+        Args:
+            run_id: the run.
+            stage: the stage's key.
+            artifact_sha256: the draft that was read; another one by now is refused.
+            content: what the document is in its place, None to accept it as it is.
+        """
+        edited = {} if content is None else {"content": content}
+        return await self._decide(run_id, stage, "approve", {"artifact_sha256": artifact_sha256, **edited})
+
+    async def request_changes(self, run_id: str, stage: str, *, artifact_sha256: str, feedback: str) -> Run:
+        """Send a draft back; arguments as in ``approve``.
+
+        Args:
+            feedback: what should change.
+        """
+        body = {"artifact_sha256": artifact_sha256, "feedback": feedback}
+        return await self._decide(run_id, stage, "request-changes", body)
+
+    async def artifact(self, run_id: str, stage: str, *, version: int | None = None) -> bytes:
+        """Return a document, in UTF-8; the newest version where none is named."""
+        return await self._connection.content(path_of("runs", run_id, "artifacts", stage), {"version": version})
+
+    async def timeline(self, run_id: str) -> AsyncIterator[Event]:
+        """Yield every event so far, oldest first."""
+        path = path_of("runs", run_id, "events")
+        async for event in self._connection.items(path, limit=EVENTS_AT_A_TIME, position="after"):
+            yield cast(Event, event)
+
+    def stream(self, run_id: str) -> EventStream:
+        """Return the live timeline; nothing is connected yet."""
+        return EventStream(self._connection, run_id)
+
+    async def follow(self, run_id: str) -> AsyncGenerator[Run | Writing, None]:
+        """Yield a run as it stands now and after each of its events, and what is written meanwhile. It never ends.
+
+        A stream that ends, breaks or is refused is taken up again, behind the last event, after a second or what the
+        server asks for.
+
+        Raises:
+            ApiError: the run cannot be read.
+        """
+        stream = self.stream(run_id)
+        while True:
+            yield await self.read(run_id)
+            async with aclosing(_read_while_it_lasts(stream)) as notices:
+                async for notice in notices:
+                    yield await self.read(run_id) if "type" in notice else notice
+            seconds = RECONNECT_SECONDS if stream.retry_seconds is None else stream.retry_seconds
+            await asyncio.sleep(min(seconds, MOST_RECONNECT_SECONDS))
+
+    async def _decide(self, run_id: str, stage: str, decision: str, body: dict[str, Any]) -> Run:
+        return cast(Run, await self._connection.post(path_of("runs", run_id, "stages", stage, decision), body))
+
+
+async def _read_while_it_lasts(stream: EventStream) -> AsyncGenerator[Event | Writing, None]:
+    try:
+        async with aclosing(stream.read()) as notices:
+            async for notice in notices:
+                yield notice
+    except ApiError:
+        return

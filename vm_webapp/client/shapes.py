@@ -1,0 +1,151 @@
+"""The shapes of the API's answers, as far as its client uses them; times are RFC 3339 in text."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict, final
+
+
+class Failure(TypedDict):
+    """Why a run or a stage failed."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+class WaitingOn(TypedDict):
+    """Why a run is not moving."""
+
+    kind: str
+    detail: str
+    since: str
+    until: str | None
+
+
+class ArtifactSummary(TypedDict):
+    """The newest version of a document."""
+
+    version: int
+    name: str
+    sha256: str
+    size: int
+
+
+class Stage(TypedDict):
+    """A stage of a run."""
+
+    key: str
+    title: str
+    position: int
+    status: str
+    started_at: str | None
+    finished_at: str | None
+    error: Failure | None
+    provider: str | None
+    artifact: ArtifactSummary | None
+
+
+@final
+class Run(TypedDict):
+    """A run."""
+
+    id: str
+    workflow: str
+    status: str
+    error: Failure | None
+    waiting_on: WaitingOn | None
+    stages: list[Stage]
+
+
+@final
+class Event(TypedDict):
+    """An event of a run's timeline."""
+
+    id: int
+    run_id: str
+    stage: str | None
+    type: str
+    actor: str
+    data: dict[str, Any]
+    created_at: str
+
+
+@final
+class Writing(TypedDict):
+    """A piece of a document while the model writes it; told by streams alone, and stored nowhere.
+
+    Attributes:
+        stage: the stage's key.
+        offset: how many characters stand before the piece.
+    """
+
+    stage: str
+    attempt: int
+    offset: int
+    text: str
+
+
+class QueueFigures(TypedDict):
+    """The queue in a few figures."""
+
+    queued: int
+    running: int
+    due: int
+    oldest_due_seconds: float
+    workers: int
+    slots: int
+    in_flight: int
+    paused: bool
+    paused_at: str | None
+    paused_by: str | None
+    reason: str | None
+    desired_workers: int
+
+
+class RunFilter(TypedDict):
+    """Which runs: those that match everything that is not None."""
+
+    status: str | None
+    workflow: str | None
+    older_than_seconds: float | None
+
+
+class BatchFigures(TypedDict):
+    """What a batch of a change of many runs did."""
+
+    matched: int
+    changed: int
+    busy: int
+    run_ids: list[str]
+    next_after: str | None
+
+
+class Provider(TypedDict):
+    """A provider that may be called; ``resumed`` tells whether it was paused."""
+
+    name: str
+    resumed: bool
+
+
+class Worker(TypedDict):
+    """A worker, by its heartbeat."""
+
+    worker_id: str
+    build: str
+    state: str
+    fresh: bool
+
+
+class Workflow(TypedDict):
+    """A workflow that can be run."""
+
+    name: str
+    title: str
+    description: str
+
+
+class Workflows(TypedDict):
+    """Every workflow; ``problems`` names the files that could not be loaded."""
+
+    items: list[Workflow]
+    problems: list[str]
