@@ -1,0 +1,93 @@
+"""The sockets that an address is listened on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from vm_webapp.errors import ConfigurationError
+
+Address = tuple[int, tuple[Any, ...]]  # a family, and what its sockets are bound to
+
+BACKLOG = 128
+FINISH_SECONDS = 10.0  # what requests under way get when nothing is listened on any more
+TRIES = 5
+# A name may have addresses of a family that this machine is without.
+LACKING = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
+
+
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Listen on an address; connections wait until somebody accepts them.
+
+    Args:
+        host: the address, or a name of one or more; empty for all of this machine.
+        port: the port, 0 for any free one, which is then the same for all addresses.
+
+    Returns:
+        A socket for each address.
+
+    Raises:
+        ConfigurationError: the address cannot be listened on.
+    """
+    try:
+        return _listen(host, port)
+    except OSError as error:
+        reason = os.strerror(error.errno).lower() if error.errno else str(error)
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port}: {reason}; choose another with --host and --port"
+        ) from error
+
+
+def close_all(sockets: list[socket.socket]) -> None:
+    """Listen no longer, as far as this process goes."""
+    for each in sockets:
+        each.close()
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+    for _ in range(TRIES - 1 if port == 0 and len(addresses) > 1 else 0):
+        # The port that is free for the first address may be taken for another: then a second try finds a better one.
+        with suppress(OSError):
+            return _listen_on_all(addresses)
+    return _listen_on_all(addresses)
+
+
+def _listen_on_all(addresses: Sequence[Address]) -> list[socket.socket]:
+    opened: list[socket.socket] = []
+    lacking: OSError | None = None
+    try:
+        for family, (host, port, *rest) in addresses:
+            try:
+                opened.append(_listen_on(family, (host, opened[0].getsockname()[1] if opened else port, *rest)))
+            except OSError as error:
+                if error.errno not in LACKING:
+                    raise
+                lacking = error
+    except OSError:
+        close_all(opened)
+        raise
+    if lacking is not None and not opened:
+        raise lacking
+    return opened
+
+
+def _listen_on(family: int, address: tuple[Any, ...]) -> socket.socket:
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # As asyncio does it: each family has a socket of its own.
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        opened.bind(address)
+        opened.listen(BACKLOG)
+        opened.setblocking(False)
+    except OSError:
+        opened.close()
+        raise
+    return opened
