@@ -19,7 +19,7 @@ from actors.pulse import Duties, Pulse, pulse_connection
 from actors.startup import prepare_schema
 from actors.status import WorkerStatus
 from vm_webapp.db.pool import close_pool, open_pool
-from vm_webapp.db.sessions import name_session
+from vm_webapp.db.sessions import WORKER_CONNECTIONS, name_session
 from vm_webapp.execution.leases import HeldLeases
 from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.execution.stage_runner import StageRunner
@@ -36,7 +36,7 @@ from vm_webapp.settings import Settings
 
 log = logging.getLogger(__name__)
 
-POOL_CONNECTIONS = 5  # and one more for the pulse: six a worker process
+POOL_CONNECTIONS = WORKER_CONNECTIONS - 1  # the pulse has one of its own
 RELEASE_SECONDS = 10.0
 PRESENCE_TIMEOUT_SECONDS = 0.1
 

@@ -21,9 +21,10 @@ from vm_webapp.db.pool import json
 from vm_webapp.db.sessions import name_session
 from vm_webapp.fleet.presence import Presence
 from vm_webapp.ops import queue_control
-from vm_webapp.ops.doctor import Check
+from vm_webapp.ops.doctor import Check, examine
 from vm_webapp.ops.doctor.server import judge_clock, judge_connections
 from vm_webapp.redis_client import quick_client
+from vm_webapp.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -177,6 +178,27 @@ def test_a_redis_that_evicts_is_named_with_its_policy(redis_url: str) -> None:
 def test_connections_run_short_before_they_run_out(used: int, verdict: str, said: str) -> None:
     check = judge_connections(used, 97)
     assert (check.verdict, said in check.detail) == (verdict, True), check
+
+
+@pytest.mark.parametrize(
+    ("left", "processes", "verdict"),
+    [(14, 1, "ok"), (13, 1, "warn"), (22, 2, "ok"), (21, 2, "warn"), (70, 8, "ok"), (69, 8, "warn")],
+)
+def test_an_api_of_several_processes_needs_more_connections(left: int, processes: int, verdict: str) -> None:
+    check = judge_connections(97 - left, 97, by_apis=5, processes=processes)
+    assert check.verdict == verdict
+    assert "in use, 5 by API processes; " in check.detail
+    needs = f"another API needs {8 * processes} (8 a process, WEB_CONCURRENCY {processes}), another worker 6"
+    assert needs in check.detail
+
+
+def test_sessions_of_apis_are_told_apart(database_url: str) -> None:
+    with (
+        closing(psycopg2.connect(database_url, application_name=name_session("api", __version__))),
+        closing(psycopg2.connect(database_url, application_name=name_session("worker", __version__))),
+    ):
+        found = {check.name: check for check in examine(Settings(web_concurrency=3), None)}
+    assert ", 1 by API processes; another API needs 24 (" in found["connections"].detail
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,9 @@ from vm_webapp.db.pool import Row, rows
 
 Process = Literal["api", "worker", "pulse", "command"]
 
+API_CONNECTIONS = 8  # a process, at most
+WORKER_CONNECTIONS = 6  # a process, at most, its pulse included
+
 
 def name_session(process: Process, build: str) -> str:
     """Return the ``application_name`` of a process; PostgreSQL keeps 63 bytes of it."""

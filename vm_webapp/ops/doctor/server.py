@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from vm_webapp.db.pool import row
+from vm_webapp.db.sessions import API_CONNECTIONS, WORKER_CONNECTIONS, name_session
 from vm_webapp.errors import DatabaseReadOnly
 from vm_webapp.ops.doctor.check import Check, fail, ok, warn
 from vm_webapp.settings import Settings
 
 CLOCK_SECONDS = 2.0
-FEW_CONNECTIONS = 14  # one more worker and one more API process
 
 
 def check_database(settings: Settings) -> Check:
@@ -40,28 +40,41 @@ def judge_clock(difference: float) -> Check:
     return ok("clock", detail)
 
 
-def check_connections() -> Check:
-    """How many more connections the server takes from us."""
+def check_connections(processes: int = 1) -> Check:
+    """How many more connections the server takes from us, where an API is so many processes."""
     # Of other roles' sessions a plain role is shown neither the type nor the state.
     found = row(
         """
         SELECT count(*) AS used,
+               count(*) FILTER (WHERE datname = current_database() AND starts_with(application_name, %(api)s)) AS apis,
                current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
                - coalesce(current_setting('reserved_connections', true)::int, 0) AS most
           FROM pg_stat_activity
          WHERE backend_type = 'client backend' OR (backend_type IS NULL AND usesysid IS NOT NULL AND datid IS NOT NULL)
-        """
+        """,
+        api=name_session("api", ""),
     )
     assert found is not None
-    return judge_connections(found["used"], found["most"])
+    return judge_connections(found["used"], found["most"], by_apis=found["apis"], processes=processes)
 
 
-def judge_connections(used: int, most: int) -> Check:
-    """Say whether there is room for more connections."""
-    left = most - used
-    detail = f"{used} of {most} in use"
+def judge_connections(used: int, most: int, *, by_apis: int = 0, processes: int = 1) -> Check:
+    """Say whether there is room for more connections: those of another worker and of another API.
+
+    Args:
+        used: those in use.
+        most: how many the server takes.
+        by_apis: how many of those in use are those of API processes.
+        processes: how many processes an API is.
+    """
+    left, of_api = most - used, API_CONNECTIONS * processes
+    detail = (
+        f"{used} of {most} in use, {by_apis} by API processes; another API needs {of_api}"
+        f" ({API_CONNECTIONS} a process, WEB_CONCURRENCY {processes}), another worker {WORKER_CONNECTIONS}"
+    )
     if left <= 0:
         return fail("connections", detail, "scale the services down, or take a larger database")
-    if left < FEW_CONNECTIONS:
-        return warn("connections", f"{detail}: no room for another worker", "take a larger database before scaling up")
+    if left < of_api + WORKER_CONNECTIONS:
+        detail += ": no room for another worker and another API"
+        return warn("connections", detail, "take a larger database before scaling up")
     return ok("connections", detail)
