@@ -1,4 +1,4 @@
-"""The worker that ``serve`` keeps as a child process: started again when it dies, drained when we stop."""
+"""Processes that ``serve`` keeps as its children: started again when they die, drained when we stop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import os
 import signal
 import sys
 import time
+from abc import ABC, abstractmethod
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Sequence
 
 from vm_webapp.settings import Settings
 
@@ -23,41 +25,59 @@ EXIT_WRONG_CONFIGURATION = 2
 EXIT_NOT_MADE = 71  # EX_OSERR
 
 
-class WorkerChild:
-    """One worker process, kept running."""
+class Child(ABC):
+    """One process of this program, kept running.
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    It is expected to drain at SIGTERM, and when its standard input ends: that tells it that we were killed.
+
+    Args:
+        name: what it is, for the log.
+        arguments: its command line after ``python -m vm_webapp``.
+        log_level: its ``LOG_LEVEL``.
+        drain_seconds: how long it may need to end, apart from a grace period; then it is killed.
+        inherited: descriptors that it takes along.
+        on_line: called with each line of its standard output, which otherwise goes where ours goes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        log_level: str,
+        drain_seconds: float,
+        inherited: Sequence[int] = (),
+        on_line: Callable[[str], object] | None = None,
+    ) -> None:
+        self._name = name
+        self._arguments = tuple(arguments)
+        self._log_level = log_level
+        self._drain_seconds = drain_seconds
+        self._inherited = tuple(inherited)
+        self._on_line = on_line
         self._process: Process | None = None
         self._stopping = asyncio.Event()
 
     @property
     def pid(self) -> int | None:
-        """The worker's process id, None between two of them."""
+        """Its process id, None between two processes."""
         return self._process.pid if self._process else None
 
     async def keep_running(self) -> None:
-        """Start the worker and start it again whenever it ends, sooner the longer it lived."""
-        pause = FIRST_PAUSE_SECONDS
+        """Start it and start it again whenever it ends, until it is stopped or given up."""
         while not self._stopping.is_set():
             began = time.monotonic()
             code = await self._run_once()
             if self._stopping.is_set():
                 return
-            if code == EXIT_WRONG_CONFIGURATION:
-                log.error("worker.not_started")
+            pause = self._pause_after(code, time.monotonic() - began)
+            if pause is None:
                 return
-            pause = (
-                FIRST_PAUSE_SECONDS
-                if time.monotonic() - began > HEALTHY_SECONDS
-                else min(pause * 2, LONGEST_PAUSE_SECONDS)
-            )
-            log.warning("worker.died", extra={"exit_code": code, "restart_in_seconds": pause})
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
 
     async def stop(self) -> None:
-        """Let the worker drain; kill it when it does not end."""
+        """Let it drain; kill it when it does not end."""
         self._stopping.set()
         process = self._process
         if process is None or process.returncode is not None:
@@ -65,27 +85,65 @@ class WorkerChild:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(process.wait(), self._settings.drain_seconds + STOP_GRACE_SECONDS)
+            await asyncio.wait_for(process.wait(), self._drain_seconds + STOP_GRACE_SECONDS)
         except TimeoutError:
             process.kill()
             await process.wait()
 
+    def kill(self) -> None:
+        """End it at once, and start no other."""
+        self._stopping.set()
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    @abstractmethod
+    def _pause_after(self, code: int, lived_seconds: float) -> float | None:
+        """Return the seconds until the next process after one that ended with this code, None for no other."""
+
     async def _run_once(self) -> int:
-        # The open pipe tells the worker that we live: when we are killed it ends, and the worker drains and goes.
+        # The open pipe tells it that we live: when we are killed it ends, and the child drains and goes.
         # A session of its own keeps the terminal's Ctrl-C away from it, so that we stop it in the right order.
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "vm_webapp", "worker", "--until-stdin-closes"),
+            self._process = process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "vm_webapp", *self._arguments),
                 stdin=PIPE,
+                stdout=PIPE if self._on_line else None,
                 start_new_session=True,
-                env=os.environ | {"LOG_LEVEL": self._settings.log_level},
+                pass_fds=self._inherited,
+                env=os.environ | {"LOG_LEVEL": self._log_level},
             )
         except OSError as error:  # such as no more processes or memory: it may be better in a moment
-            log.error("worker.not_made", extra={"error": str(error)})  # noqa: TRY400 - one line says it
+            log.error(f"{self._name}.not_made", extra={"error": str(error)})  # noqa: TRY400 - one line says it
             return EXIT_NOT_MADE
         if self._stopping.is_set():  # asked to stop while the process was being made, when there was nothing to signal
-            self._process.terminate()
+            process.terminate()
         try:
-            return await self._process.wait()
+            if process.stdout is not None and self._on_line is not None:
+                async for line in process.stdout:
+                    self._on_line(line.decode(errors="replace").rstrip("\n"))
+            return await process.wait()
         finally:
             self._process = None
+
+
+class WorkerChild(Child):
+    """One worker process, kept running: started again sooner the longer it lived."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(
+            "worker",
+            ("worker", "--until-stdin-closes"),
+            log_level=settings.log_level,
+            drain_seconds=settings.drain_seconds,
+        )
+        self._pause = FIRST_PAUSE_SECONDS
+
+    def _pause_after(self, code: int, lived_seconds: float) -> float | None:
+        if code == EXIT_WRONG_CONFIGURATION:
+            log.error("worker.not_started")
+            return None
+        is_healthy = lived_seconds > HEALTHY_SECONDS
+        self._pause = FIRST_PAUSE_SECONDS if is_healthy else min(self._pause * 2, LONGEST_PAUSE_SECONDS)
+        log.warning("worker.died", extra={"exit_code": code, "restart_in_seconds": self._pause})
+        return self._pause
