@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import os
-import re
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import httpx
 import pytest
 
-from tests.support.processes import Program, child_pids, is_running, program
+from tests.support.processes import is_running, program
+from tests.support.serving import served, servers_of
 from tests.support.waiting import eventually
 
 
@@ -26,67 +22,6 @@ def root() -> Iterator[Path]:
     """A new, empty workspace."""
     with TemporaryDirectory(prefix="vm-tests-") as folder:
         yield Path(folder) / "workspace"
-
-
-class Served:
-    """A running ``serve`` and a client of it."""
-
-    def __init__(self, running: Program) -> None:
-        self.program = running
-        running.says("API ", seconds=40)
-        found = re.search(r"API\s+(http://\S+)", running.output())
-        assert found is not None
-        self.client = httpx.Client(base_url=f"{found[1]}/api/v2", timeout=40, trust_env=False)
-
-    def ready(self) -> bool:
-        """Whether the API says that work can progress."""
-        return self.client.get("/health/ready").status_code == 200
-
-    def worker_pid(self) -> int:
-        """Return the process id of the worker that serve keeps."""
-        return eventually(self._worker_pid, "a worker")
-
-    def _worker_pid(self) -> int | None:
-        for pid in child_pids(self.program.pid):
-            with contextlib.suppress(OSError):  # it may just have ended
-                if b"worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    return pid
-        return None
-
-    def run_to_the_end(self, workflow: str = "content_calendar") -> dict[str, Any]:
-        """Create a run and return it when it is finished."""
-        created = self.client.post("/runs", json={"workflow": workflow, "request": "a calendar for a bakery"})
-        assert created.status_code == 201, created.text
-
-        def look() -> dict[str, Any] | None:
-            run: dict[str, Any] = self.client.get(f"/runs/{created.json()['id']}", params={"wait": 5}).json()
-            return run if run["finished_at"] else None
-
-        return eventually(look, "the run finishes", seconds=30)
-
-
-@contextmanager
-def served(root: Path, *arguments: str, **env: str) -> Iterator[Served]:
-    """Run ``serve`` on a free port for the block."""
-    given = {"VM_WORKSPACE_ROOT": str(root), **env}
-    with program("serve", "--port", "0", *arguments, env=given, folder=root.parent / "log") as running:
-        serving = Served(running)
-        with serving.client:
-            yield serving
-        if running.process.poll() is None:
-            running.stop()  # killed, it would leave its servers behind
-
-
-def servers_of(root: Path) -> list[int]:
-    """Return the process ids of the embedded servers of a workspace, which work in its folders."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(root):
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
 
 
 def test_one_command_carries_a_run_to_completed_and_leaves_nothing_running(root: Path) -> None:

@@ -13,7 +13,10 @@ from pathlib import Path
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
-UNSET = ("KIMI_API_KEY", "VM_DB_URL", "VM_REDIS_URL", "VM_API_TOKEN", "VM_ENABLE_MANAGED_MODE", "APP_ENV", "PORT")
+UNSET = (
+    *("KIMI_API_KEY", "VM_DB_URL", "VM_REDIS_URL", "VM_API_TOKEN", "VM_ENABLE_MANAGED_MODE", "APP_ENV", "PORT"),
+    "WEB_CONCURRENCY",
+)
 
 
 class Program:

@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=_port, help="port to listen on (default: PORT, else 8766)")
     serve.add_argument("--no-worker", action="store_true", help="keep no worker as a child process")
+    serve.add_argument("--on-descriptors", type=_descriptors, default=(), help=argparse.SUPPRESS)
     serve.set_defaults(command=_serve)
 
     worker = commands.add_parser("worker", help="a worker, which carries the stages of runs")
@@ -126,10 +127,18 @@ def _end_at_once_when_asked() -> None:
 def _serve(arguments: argparse.Namespace) -> int:
     settings = read_environment()
     _end_at_once_when_asked()
-    from vm_webapp.cli.serve import serve_until_stopped
-
     port = settings.port if arguments.port is None else arguments.port
-    return serve_until_stopped(settings, host=arguments.host, port=port, with_worker=not arguments.no_worker)
+    with_worker = not arguments.no_worker
+    if settings.web_concurrency > 1 and not arguments.on_descriptors:
+        from vm_webapp.cli.processes import keep_serving
+
+        return keep_serving(settings, host=arguments.host, port=port, with_worker=with_worker)
+    from vm_webapp.cli.serve import serve_for_parent, serve_until_stopped
+
+    if arguments.on_descriptors:
+        sockets = arguments.on_descriptors
+        return serve_for_parent(settings, host=arguments.host, port=port, with_worker=with_worker, descriptors=sockets)
+    return serve_until_stopped(settings, host=arguments.host, port=port, with_worker=with_worker)
 
 
 def _worker(arguments: argparse.Namespace) -> int:
@@ -171,6 +180,10 @@ def _migrate(arguments: argparse.Namespace) -> int:
 
 def _port(text: str) -> int:
     return whole_number(text, 0, 65_535)
+
+
+def _descriptors(text: str) -> tuple[int, ...]:
+    return tuple(whole_number(each, 0, 1_000_000) for each in text.split(","))
 
 
 def _positive(text: str) -> int:

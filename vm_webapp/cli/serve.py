@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 
 from actors import connected
@@ -14,16 +16,15 @@ from api.auth import is_loopback
 from api.server import serve
 from api.services import Services
 from vm_webapp.cli.child import WorkerChild
-from vm_webapp.db import migrate
+from vm_webapp.cli.migrated import migrated_servers
 from vm_webapp.db.pool import close_pool, open_pool
-from vm_webapp.db.sessions import name_session
-from vm_webapp.fleet.alive import ALIVE
+from vm_webapp.db.sessions import API_CONNECTIONS, name_session
 from vm_webapp.local.by_mode import Servers, servers_of
 from vm_webapp.ops.health import HealthChecker
 from vm_webapp.settings import Settings
 from vm_webapp.workflows.loader import load_catalog
 
-POOL_CONNECTIONS = 8
+STDIN, STDOUT = 0, 1
 
 
 def serve_until_stopped(settings: Settings, *, host: str, port: int, with_worker: bool) -> int:
@@ -39,23 +40,56 @@ def serve_until_stopped(settings: Settings, *, host: str, port: int, with_worker
     return 0
 
 
-async def _serve(settings: Settings, host: str, port: int, *, with_worker: bool) -> None:
+def serve_for_parent(settings: Settings, *, host: str, port: int, with_worker: bool, descriptors: Sequence[int]) -> int:
+    """Serve on the sockets of a parent until SIGTERM, or until standard input ends because the parent is gone.
+
+    What a person should know goes to standard output once the API answers, with an empty line at its end.
+
+    Args:
+        settings: what the environment says.
+        host: the address that is listened on.
+        port: its port.
+        with_worker: whether the parent keeps a worker.
+        descriptors: the sockets, which listen.
+
+    Returns:
+        The exit code.
+    """
+    sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    for each in sockets:
+        each.set_inheritable(False)
+    asyncio.run(_serve(settings, host, port, with_worker=with_worker and not settings.managed, sockets=sockets))
+    return 0
+
+
+async def _serve(
+    settings: Settings, host: str, port: int, *, with_worker: bool, sockets: Sequence[socket.socket] = ()
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running_stack(settings, host, port, with_worker=with_worker, on_lines=_print) as ended:
+    if sockets:
+        loop.add_reader(STDIN, _read_stdin, stop)
+    say = _tell_parent if sockets else _print
+    async with running_stack(settings, host, port, with_worker=with_worker, on_lines=say, sockets=sockets) as ended:
         waits = [asyncio.create_task(stop.wait()), asyncio.create_task(ended.wait())]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
-        if stop.is_set():
+        if stop.is_set() and not sockets:
             print("stopping …", flush=True)
 
 
 @asynccontextmanager
 async def running_stack(
-    settings: Settings, host: str, port: int, *, with_worker: bool, on_lines: Callable[[list[str]], None]
+    settings: Settings,
+    host: str,
+    port: int,
+    *,
+    with_worker: bool,
+    on_lines: Callable[[list[str]], None],
+    sockets: Sequence[socket.socket] = (),
 ) -> AsyncIterator[asyncio.Event]:
     """Run the API, its servers and its worker for the block; stop them in the reverse order.
 
@@ -65,12 +99,13 @@ async def running_stack(
         port: the port, 0 for any free one.
         with_worker: whether to keep a worker.
         on_lines: called once the API answers, with what a person should know; the first line ends with its URL.
+        sockets: those of a parent, which has migrated and keeps the worker; without them this process does all that.
 
     Raises:
         ConfigurationError: something cannot be started; what was started is stopped again.
     """
     opened = ExitStack()
-    servers = opened.enter_context(servers_of(settings))
+    servers = opened.enter_context(servers_of(settings) if sockets else migrated_servers(settings))
     stop, child = asyncio.Event(), WorkerChild(settings)
     tasks: list[asyncio.Task[None]] = []
     started = asyncio.Event()
@@ -81,13 +116,14 @@ async def running_stack(
 
     try:
         services = _open(settings, servers, host, opened)
-        tasks.append(asyncio.create_task(serve(create_app(services), host, port, stop=stop, on_started=say)))
+        serving = serve(create_app(services), host, port, stop=stop, on_started=say, sockets=sockets)
+        tasks.append(asyncio.create_task(serving))
         waiting = asyncio.create_task(started.wait())
         await asyncio.wait([tasks[0], waiting], return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         if tasks[0].done():
             await tasks[0]
-        if with_worker:
+        if with_worker and not sockets:
             tasks.append(asyncio.create_task(child.keep_running()))
         with services.health.watching():
             yield stop
@@ -102,10 +138,8 @@ async def running_stack(
 
 def _open(settings: Settings, servers: Servers, host: str, opened: ExitStack) -> Services:
     url, redis_url = servers.database_url, servers.redis_url
-    if not settings.managed:
-        migrate.apply_pending(url, alive=ALIVE, break_leftover_lock=servers.embedded)
     opened.callback(close_pool)
-    open_pool(url, max_connections=POOL_CONNECTIONS, application_name=name_session("api", settings.build))
+    open_pool(url, max_connections=API_CONNECTIONS, application_name=name_session("api", settings.build))
     opened.enter_context(connected(redis_url))
     return Services(
         settings=settings,
@@ -140,3 +174,14 @@ def _lines(settings: Settings, services: Services, servers: Servers, url: str, *
 
 def _print(lines: list[str]) -> None:
     print("\n".join(lines), flush=True)
+
+
+def _tell_parent(lines: list[str]) -> None:
+    with contextlib.suppress(BrokenPipeError):  # it was killed a moment ago; the end of standard input says so
+        os.write(STDOUT, "\n".join([*lines, "", ""]).encode())
+
+
+def _read_stdin(stop: asyncio.Event) -> None:
+    if not os.read(STDIN, 1024):
+        asyncio.get_running_loop().remove_reader(STDIN)
+        stop.set()

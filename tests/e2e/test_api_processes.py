@@ -1,0 +1,421 @@
+"""``serve`` with several API processes on one socket: they die, are replaced, drain together and leave nothing."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.ops.disorder import change
+from tests.support.deployment import address_of, managed_environment
+from tests.support.processes import Program, child_pids, is_running, program
+from tests.support.runs import read
+from tests.support.serving import api_pids, served, servers_of
+from tests.support.sockets import server_of
+from tests.support.waiting import eventually
+
+TOKEN = "a-token-of-the-tests"
+HEADERS = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+NEW_RUN = {"workflow": "smoke", "request": "anything"}
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """A new, empty workspace."""
+    with TemporaryDirectory(prefix="vm-tests-") as folder:
+        yield Path(folder) / "workspace"
+
+
+@pytest.fixture
+def env(database: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
+    """The environment of a managed service of two API processes."""
+    return managed_environment(database, redis_url, tmp_path, VM_API_TOKEN=TOKEN, WEB_CONCURRENCY="2")
+
+
+class Service:
+    """A running ``serve`` of several API processes."""
+
+    def __init__(self, running: Program) -> None:
+        self.program = running
+        self.url = f"{address_of(running)}/api/v2"
+        port = urlsplit(self.url).port
+        assert port is not None
+        self.port = port
+
+    def pids(self) -> list[int]:
+        """Return its API processes."""
+        return api_pids(self.program)
+
+    def connect(self) -> http.client.HTTPConnection:
+        """Open a connection, which some process will accept."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=40)
+        connection.connect()
+        return connection
+
+    def server_of(self, connection: http.client.HTTPConnection | int) -> int | None:
+        """Return which process has accepted a connection, or the one from this port."""
+        port = connection if isinstance(connection, int) else port_of(connection)
+        return server_of(self.port, port, self.pids())
+
+    def live(self) -> bool:
+        """Whether it answers on a new connection, which waits for a process to accept it."""
+        return httpx.get(f"{self.url}/health/live", timeout=30, trust_env=False).is_success
+
+    def kill_one(self) -> None:
+        """Kill a process, and wait until another has taken its place."""
+        killed = self.pids()[0]
+        os.kill(killed, signal.SIGKILL)
+        eventually(lambda: self._is_replaced(killed), "the process is replaced")
+
+    def _is_replaced(self, pid: int) -> bool:
+        return self.program.process.poll() is not None or (pid not in self.pids() and len(self.pids()) == 2)
+
+
+@contextmanager
+def service(env: dict[str, str], folder: Path, *arguments: str) -> Iterator[Service]:
+    """Run ``serve`` on a free port for the block."""
+    with program("serve", "--port", "0", *arguments, env=env, folder=folder / "log") as running:
+        yield Service(running)
+
+
+def port_of(connection: http.client.HTTPConnection) -> int:
+    """Return the port of our end of a connection."""
+    assert connection.sock is not None
+    return int(connection.sock.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A request without an answer, and the port from which it was sent."""
+
+    port: int
+    error: str
+
+
+class Client:
+    """Creates runs one after another, each under a key of its own that it repeats until it is answered.
+
+    Attributes:
+        created: key → the id of the run.
+        failed: what was not answered.
+        port: where the request under way was sent from, None between two.
+    """
+
+    def __init__(self, served: Service) -> None:
+        self.created: dict[str, str] = {}
+        self.failed: list[Attempt] = []
+        self.port: int | None = None
+        self._service = served
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            key = str(uuid4())
+            while not self._post(key):
+                pass
+
+    def _post(self, key: str) -> bool:
+        connection = self._service.connect()
+        self.port = port = port_of(connection)
+        try:
+            connection.request("POST", "/api/v2/runs", json.dumps(NEW_RUN), HEADERS | {"Idempotency-Key": key})
+            answer = connection.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            self.failed.append(Attempt(port, repr(error)))
+            return False
+        finally:
+            self.port = None
+            connection.close()
+        if answer.status == 409:  # the database has not yet seen that whoever held the key is gone
+            return False
+        assert answer.status == 201, body
+        self.created[key] = json.loads(body)["id"]
+        return True
+
+
+def freeze_one_that_is_busy(service: Service, clients: list[Client]) -> tuple[int, set[int]]:
+    """Stop a process in the middle of requests; return it, and the ports that these came from."""
+
+    def look() -> tuple[int, set[int]] | None:
+        pid = service.pids()[0]
+        os.kill(pid, signal.SIGSTOP)
+        ports = {port for client in clients if (port := client.port) and service.server_of(port) == pid}
+        if ports:
+            return pid, ports
+        os.kill(pid, signal.SIGCONT)
+        return None
+
+    return eventually(look, "a process is busy")
+
+
+def test_under_load_a_process_that_is_killed_costs_its_own_requests_and_nothing_else(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    with service(env, tmp_path) as serving:
+        clients = [Client(serving) for _ in range(6)]
+        with ExitStack() as running:
+            for client in clients:
+                running.enter_context(client)
+            eventually(lambda: all(client.created for client in clients), "everybody is served")
+            assert not any(client.failed for client in clients)
+            pid, in_flight = freeze_one_that_is_busy(serving, clients)
+            os.kill(pid, signal.SIGKILL)
+            eventually(lambda: pid not in serving.pids() and len(serving.pids()) == 2, "it is replaced")
+            before = [len(client.created) for client in clients]
+            eventually(
+                lambda: all(len(client.created) > count for client, count in zip(clients, before, strict=True)),
+                "everybody is served again",
+            )
+        assert {attempt.port for client in clients for attempt in client.failed} == in_flight
+        created = [run_id for client in clients for run_id in client.created.values()]
+        assert sorted(created) == sorted(str(row["id"]) for row in read("SELECT id FROM runs"))
+        assert len(set(created)) == len(created)
+        said = serving.program.stderr.read_text()
+        (died,) = [json.loads(line) for line in said.splitlines() if "api.died" in line]
+        assert died["exit_code"] == -signal.SIGKILL
+        assert serving.program.stop() == 0
+
+
+def test_five_deaths_within_a_minute_end_all(env: dict[str, str], tmp_path: Path) -> None:
+    with service(env, tmp_path) as serving:
+        for _ in range(4):
+            serving.kill_one()
+        assert serving.live()
+        survivor = serving.pids()
+        serving.kill_one()
+        assert serving.program.wait() == 1
+        assert not any(is_running(pid) for pid in survivor)
+        said = [line for line in serving.program.stderr.read_text().splitlines() if line.startswith("vm_webapp: ")]
+        assert len(said) == 1
+        assert "5 API processes died within a minute" in said[0]
+        assert "Traceback" not in serving.program.output()
+
+
+@pytest.mark.parametrize("ask", ["the parent", "the group"])
+def test_at_the_end_every_process_finishes_its_requests(env: dict[str, str], tmp_path: Path, ask: str) -> None:
+    with service(env, tmp_path) as serving:
+        run = httpx.post(f"{serving.url}/runs", json=NEW_RUN, headers=HEADERS, trust_env=False).json()
+        pids = serving.pids()
+        path = f"/api/v2/runs/{run['id']}"
+        waiting = wait_on_each(serving, f"{path}?wait=30", HEADERS)
+        streams = wait_on_each(serving, f"{path}/events", HEADERS | {"Accept": "text/event-stream"})
+        for stream in streams.values():
+            assert b"run.created" in next(line for line in stream.getresponse() if line.startswith(b"data: "))
+        began = time.monotonic()
+        if ask == "the parent":
+            serving.program.signal(signal.SIGTERM)
+        else:
+            os.killpg(serving.program.pid, signal.SIGINT)
+        for request in waiting.values():
+            answer = request.getresponse()
+            assert (answer.status, b'"queued"' in answer.read()) == (200, True)
+        assert serving.program.wait() == 0
+        assert time.monotonic() - began < 10
+        assert not any(is_running(pid) for pid in pids)
+        assert serving.program.stdout.read_text().endswith("\nstopping …\n")
+        assert "api.died" not in serving.program.output()
+        with pytest.raises(ConnectionRefusedError):
+            serving.connect()
+
+
+def connect_to_each(serving: Service, count: int) -> dict[int, list[http.client.HTTPConnection]]:
+    """Return so many connections to each process, by its id."""
+    found: dict[int, list[http.client.HTTPConnection]] = {pid: [] for pid in serving.pids()}
+
+    def look() -> bool:
+        connection = serving.connect()
+        pid = eventually(lambda: serving.server_of(connection), "it is accepted")
+        found[pid].append(connection)
+        return all(len(connections) >= count for connections in found.values())
+
+    eventually(look, "connections to each process")
+    return found
+
+
+def wait_on_each(serving: Service, path: str, headers: dict[str, str]) -> dict[int, http.client.HTTPConnection]:
+    """Begin a GET on each process; return the connections over which the answers will come."""
+    found = {}
+    for pid, (waiting, other, *_) in connect_to_each(serving, 2).items():
+        waiting.request("GET", path, headers=headers)
+        # Two answers on another connection to the same process: by then the request before them has been read.
+        for _ in range(2):
+            other.request("GET", "/api/v2/health/live")
+            assert json.loads(other.getresponse().read()) == {"status": "live"}
+        found[pid] = waiting
+    return found
+
+
+def test_a_signal_within_two_seconds_is_the_same_and_a_later_one_ends_at_once(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    with service(env, tmp_path) as serving:
+        frozen, *_ = pids = serving.pids()
+        os.kill(frozen, signal.SIGSTOP)  # it cannot drain
+        asked = time.monotonic()
+        serving.program.signal(signal.SIGTERM)
+        serving.program.says("stopping …")
+        serving.program.signal(signal.SIGTERM)
+        eventually(lambda: time.monotonic() - asked > 2.2, "two seconds")
+        assert serving.program.process.poll() is None
+        serving.program.signal(signal.SIGTERM)
+        assert serving.program.wait(seconds=2) == 1
+        eventually(lambda: not any(is_running(pid) for pid in pids), "nothing is left")
+
+
+def test_when_the_parent_is_killed_nothing_is_left(root: Path) -> None:
+    with served(root, WEB_CONCURRENCY="2") as serving:
+        eventually(serving.ready, "ready", seconds=20)
+        pids = [*api_pids(serving.program), serving.worker_pid(), *servers_of(root)]
+        assert len(api_pids(serving.program)) == 2
+        serving.program.kill()
+        eventually(lambda: not any(is_running(pid) for pid in pids), "nothing is left", seconds=20)
+        assert not servers_of(root)
+        assert "Traceback" not in serving.program.output()
+
+
+def test_requests_under_way_are_finished_when_the_parent_is_killed(env: dict[str, str], tmp_path: Path) -> None:
+    with service(env, tmp_path) as serving:
+        run = httpx.post(f"{serving.url}/runs", json=NEW_RUN, headers=HEADERS, trust_env=False).json()
+        waiting = wait_on_each(serving, f"/api/v2/runs/{run['id']}?wait=30", HEADERS)
+        serving.program.kill()
+        for request in waiting.values():
+            assert request.getresponse().status == 200
+        eventually(lambda: not any(map(is_running, waiting)), "the processes see that their parent is gone")
+
+
+def test_one_command_has_everything_and_one_worker(root: Path) -> None:
+    with served(root, WEB_CONCURRENCY="2") as serving:
+        lines = serving.program.stdout.read_text().splitlines()
+        assert [line.split()[0] for line in lines] == ["API", "Model", "Data", "Worker"]
+        assert str(root) in lines[2]
+        assert lines[3] == "Worker    a child process of this one"
+        assert serving.run_to_the_end("smoke")["status"] == "completed"
+        assert len(api_pids(serving.program)) == 2
+        workers = [pid for pid in child_pids(serving.program.pid) if pid not in api_pids(serving.program)]
+        assert workers == [serving.worker_pid()]
+        pids = [*api_pids(serving.program), *workers, *servers_of(root)]
+        assert serving.program.stop() == 0
+        assert not any(is_running(pid) for pid in pids)
+        assert "Traceback" not in serving.program.output()
+
+
+def test_a_worker_that_dies_is_replaced_and_no_api_is(root: Path) -> None:
+    with served(root, WEB_CONCURRENCY="2") as serving:
+        apis, first = api_pids(serving.program), serving.worker_pid()
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: serving.worker_pid() != first, "another worker")
+        assert api_pids(serving.program) == apis
+
+
+def test_ctrl_c_at_a_bad_moment_leaves_nothing_running(root: Path) -> None:
+    given = {"VM_WORKSPACE_ROOT": str(root), "WEB_CONCURRENCY": "2"}
+    for pause in (0.4, 1.2, 2.4):
+        with program("serve", "--port", "0", env=given, folder=root.parent / "log") as running:
+            began = time.monotonic()
+            eventually(lambda began=began, pause=pause: time.monotonic() - began > pause, "a bad moment")  # type: ignore[misc]
+            pids = child_pids(running.pid)
+            running.signal(signal.SIGINT)
+            assert running.wait() in (0, 130, -signal.SIGINT)
+            assert "Traceback" not in running.output()
+        eventually(lambda pids=pids: not any(map(is_running, pids)), "no child is left")  # type: ignore[misc]
+        eventually(lambda: not servers_of(root), "no server is left")
+
+
+def test_in_managed_mode_there_are_the_apis_and_nothing_else(env: dict[str, str], tmp_path: Path) -> None:
+    with service(env, tmp_path) as serving:
+        assert sorted(child_pids(serving.program.pid)) == sorted(serving.pids())
+        assert len(serving.pids()) == 2
+        assert "Worker    none here: python -m vm_webapp worker" in serving.program.stdout.read_text()
+
+
+def test_in_managed_mode_nobody_migrates(env: dict[str, str], tmp_path: Path) -> None:
+    change("DROP SCHEMA public CASCADE")
+    change("CREATE SCHEMA public")
+    with service(env, tmp_path) as serving:
+        answer = httpx.get(f"{serving.url}/health/ready", trust_env=False)
+        assert answer.status_code == 503
+        assert read("SELECT 1 FROM information_schema.tables WHERE table_schema = 'public'") == []
+
+
+@pytest.mark.parametrize("concurrency", ["", "1"])
+def test_one_is_this_process_alone(env: dict[str, str], tmp_path: Path, concurrency: str) -> None:
+    with service(env | {"WEB_CONCURRENCY": concurrency}, tmp_path) as serving:
+        assert serving.live()
+        assert child_pids(serving.program.pid) == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::"])
+def test_the_line_names_the_port_that_all_of_them_listen_on(env: dict[str, str], tmp_path: Path, host: str) -> None:
+    with service(env, tmp_path, "--host", host) as serving:
+        shown = f"[{host}]" if ":" in host else host
+        assert re.search(rf"^API       http://{re.escape(shown)}:{serving.port}$", serving.program.output(), re.M)
+        assert serving.port > 0
+        assert serving.live()
+
+
+def test_a_name_of_several_addresses_is_served_on_each(env: dict[str, str], tmp_path: Path) -> None:
+    found = {address[4][0] for address in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
+    with service(env, tmp_path, "--host", "localhost") as serving:
+        for address in found:
+            connection = http.client.HTTPConnection(str(address), serving.port, timeout=10)
+            connection.request("GET", "/api/v2/health/live")
+            assert connection.getresponse().status == 200
+            connection.close()
+
+
+def test_a_port_that_is_taken_is_one_clear_line(env: dict[str, str], tmp_path: Path) -> None:
+    with service(env, tmp_path) as serving:
+        port = str(serving.port)
+        with program("serve", "--port", port, env=env, folder=tmp_path / "second") as second:
+            assert second.wait() == 2
+            assert second.output().strip().splitlines() == [
+                f"vm_webapp: cannot listen on 127.0.0.1:{port}: address already in use;"
+                " choose another with --host and --port"
+            ]
+        assert serving.live()
+
+
+@pytest.mark.parametrize("value", ["0", "x", "-1", "65", "1.5"])
+def test_a_wrong_number_is_one_line_that_names_the_variable(tmp_path: Path, value: str) -> None:
+    given = {"WEB_CONCURRENCY": value, "VM_WORKSPACE_ROOT": str(tmp_path / "workspace")}
+    with program("serve", env=given, folder=tmp_path / "log") as running:
+        assert running.wait() == 2
+        assert running.output() == "vm_webapp: WEB_CONCURRENCY must be a whole number from 1 to 64\n"
+    assert not (tmp_path / "workspace").exists()
+
+
+def test_what_only_a_process_finds_wrong_is_said_once_and_ends_all(env: dict[str, str], tmp_path: Path) -> None:
+    wrong = env | {"VM_DB_URL": "postgresql://localhost/x?nonsense=1"}
+    with program("serve", "--port", "0", env=wrong, folder=tmp_path / "log") as running:
+        assert running.wait() == 2
+        assert running.output() == "vm_webapp: VM_DB_URL is not a PostgreSQL URL that libpq understands\n"

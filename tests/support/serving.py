@@ -1,0 +1,86 @@
+"""``serve`` with everything that it needs, and what it has running."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support.processes import Program, child_pids, program
+from tests.support.waiting import eventually
+
+
+class Served:
+    """A running ``serve`` and a client of it."""
+
+    def __init__(self, running: Program) -> None:
+        self.program = running
+        running.says("API ", seconds=40)
+        found = re.search(r"API\s+(http://\S+)", running.output())
+        assert found is not None
+        self.client = httpx.Client(base_url=f"{found[1]}/api/v2", timeout=40, trust_env=False)
+
+    def ready(self) -> bool:
+        """Whether the API says that work can progress."""
+        return self.client.get("/health/ready").status_code == 200
+
+    def worker_pid(self) -> int:
+        """Return the process id of the worker that serve keeps."""
+        return eventually(self._worker_pid, "a worker")
+
+    def _worker_pid(self) -> int | None:
+        return next(iter(_children(self.program.pid, "worker")), None)
+
+    def run_to_the_end(self, workflow: str = "content_calendar") -> dict[str, Any]:
+        """Create a run and return it when it is finished."""
+        created = self.client.post("/runs", json={"workflow": workflow, "request": "a calendar for a bakery"})
+        assert created.status_code == 201, created.text
+
+        def look() -> dict[str, Any] | None:
+            run: dict[str, Any] = self.client.get(f"/runs/{created.json()['id']}", params={"wait": 5}).json()
+            return run if run["finished_at"] else None
+
+        return eventually(look, "the run finishes", seconds=30)
+
+
+@contextmanager
+def served(root: Path, *arguments: str, **env: str) -> Iterator[Served]:
+    """Run ``serve`` on a free port for the block."""
+    given = {"VM_WORKSPACE_ROOT": str(root), **env}
+    with program("serve", "--port", "0", *arguments, env=given, folder=root.parent / "log") as running:
+        serving = Served(running)
+        with serving.client:
+            yield serving
+        if running.process.poll() is None:
+            running.stop()  # killed, it would leave its servers behind
+
+
+def servers_of(root: Path) -> list[int]:
+    """Return the process ids of the embedded servers of a workspace, which work in its folders."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and (entry / "cwd").readlink().is_relative_to(root):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def api_pids(running: Program) -> list[int]:
+    """Return the process ids of the API processes that a ``serve`` keeps, none where it is the only one."""
+    return _children(running.pid, "--on-descriptors")
+
+
+def _children(pid: int, argument: str) -> list[int]:
+    found = []
+    for child in child_pids(pid):
+        with contextlib.suppress(OSError):  # it may just have ended
+            if argument.encode() in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
+                found.append(child)
+    return found

@@ -1,0 +1,237 @@
+"""``serve`` with several API processes: this one listens, keeps them and the worker, and answers no request itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+from vm_webapp.cli.child import EXIT_NOT_MADE, EXIT_WRONG_CONFIGURATION, Child, WorkerChild
+from vm_webapp.errors import VMError
+from vm_webapp.listening import FINISH_SECONDS, close_all, listen
+from vm_webapp.settings import Settings
+
+log = logging.getLogger(__name__)
+
+MOST_DEATHS = 5
+WITHIN_SECONDS = 60.0
+NOT_MADE_PAUSE_SECONDS = 1.0
+SAME_SIGNAL_SECONDS = 2.0  # process groups deliver one twice
+
+
+class ApisKeepDying(VMError):
+    """API processes died again and again."""
+
+    code = "apis_keep_dying"
+
+
+def keep_serving(settings: Settings, *, host: str, port: int, with_worker: bool) -> int:
+    """Keep as many API processes as the settings say until SIGTERM or Ctrl-C, which drain them.
+
+    Args:
+        settings: what the environment says.
+        host: the address to listen on.
+        port: the port, 0 for any free one.
+        with_worker: keep a worker as well; never done in managed mode.
+
+    Returns:
+        The exit code: 2 where a process said that the configuration is wrong.
+
+    Raises:
+        ConfigurationError: something cannot be started; what was started is stopped again.
+        ApisKeepDying: five processes died within a minute; all are stopped.
+    """
+    apis = asyncio.run(_keep_serving(settings, host, port, with_worker=with_worker and not settings.managed))
+    if apis.keep_dying:
+        raise ApisKeepDying(
+            f"{MOST_DEATHS} API processes died within a minute: the log above says how (api.died; exit code -9 is often"
+            " a lack of memory: set WEB_CONCURRENCY lower or add memory), mend that and start again"
+        )
+    return EXIT_WRONG_CONFIGURATION if apis.wrong_configuration else 0
+
+
+class ApiProcesses:
+    """API processes on the same sockets, each replaced when it dies.
+
+    Args:
+        settings: what the environment says.
+        arguments: the command line of ``serve``, apart from the sockets.
+        sockets: those that they accept connections from.
+        give_up: called when no more of them should be started.
+
+    Attributes:
+        keep_dying: whether they were given up because too many of them died.
+        wrong_configuration: whether they were given up because one said that the configuration is wrong.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        arguments: Sequence[str],
+        sockets: Sequence[socket.socket],
+        *,
+        give_up: Callable[[], object],
+    ) -> None:
+        descriptors = [each.fileno() for each in sockets]
+        self._children = [
+            _ApiChild(settings, arguments, descriptors, self._pause_after) for _ in range(settings.web_concurrency)
+        ]
+        self._tasks: list[asyncio.Task[None]] = []
+        self._deaths: deque[float] = deque(maxlen=MOST_DEATHS)
+        self._give_up = give_up
+        self.keep_dying = False
+        self.wrong_configuration = False
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether no more of them are started."""
+        return self.keep_dying or self.wrong_configuration
+
+    async def start(self) -> list[str]:
+        """Start them; return what the first one has to say to a person once all are serving."""
+        # What is wrong with the configuration is said once, by the first one.
+        first, *others = self._children
+        self._keep(first)
+        await first.serves.wait()
+        for child in others:
+            self._keep(child)
+        for child in others:
+            await child.serves.wait()
+        return first.lines
+
+    async def stop(self) -> None:
+        """Let all of them drain at the same time; kill those that do not end."""
+        await asyncio.gather(*(child.stop() for child in self._children))
+        await asyncio.gather(*self._tasks)
+
+    def kill(self) -> None:
+        """End them at once."""
+        for child in self._children:
+            child.kill()
+
+    def _keep(self, child: _ApiChild) -> None:
+        self._tasks.append(asyncio.create_task(child.keep_running()))
+
+    def _pause_after(self, code: int) -> float | None:
+        if code == EXIT_NOT_MADE:
+            return NOT_MADE_PAUSE_SECONDS
+        if code == EXIT_WRONG_CONFIGURATION:  # it has said so itself
+            self.wrong_configuration = True
+        elif self._die(code):
+            self.keep_dying = True
+        else:
+            return 0.0
+        self._give_up()
+        return None
+
+    def _die(self, code: int) -> bool:
+        """Note the death of one; return whether there were too many within a minute."""
+        log.warning("api.died", extra={"exit_code": code})
+        now = time.monotonic()
+        self._deaths.append(now)
+        return len(self._deaths) == MOST_DEATHS and now - self._deaths[0] <= WITHIN_SECONDS
+
+
+class _ApiChild(Child):
+    """One of them.
+
+    Attributes:
+        lines: what it has to say to a person.
+        serves: set once it serves.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        arguments: Sequence[str],
+        descriptors: Sequence[int],
+        pause_after: Callable[[int], float | None],
+    ) -> None:
+        super().__init__(
+            "api",
+            ("serve", *arguments, "--on-descriptors", ",".join(map(str, descriptors))),
+            log_level=settings.log_level,
+            drain_seconds=FINISH_SECONDS,
+            inherited=descriptors,
+            on_line=self._hear,
+        )
+        self._decide = pause_after
+        self.lines: list[str] = []
+        self.serves = asyncio.Event()
+
+    def _hear(self, line: str) -> None:
+        if not line:
+            self.serves.set()
+        elif not self.serves.is_set():
+            self.lines.append(line)
+
+    def _pause_after(self, code: int, lived_seconds: float) -> float | None:
+        return self._decide(code)
+
+
+class _StopSignals:
+    """The first signal asks for a drain; one within two seconds is the same signal; a later one exits at once.
+
+    Args:
+        stop: set by the first.
+
+    Attributes:
+        before_exit: what has to be done at the later one.
+    """
+
+    def __init__(self, stop: asyncio.Event) -> None:
+        self.before_exit: Callable[[], object] = stop.set
+        self._stop = stop
+        self._first: float | None = None
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._handle)
+
+    def _handle(self) -> None:
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
+            self._stop.set()
+        elif now - self._first > SAME_SIGNAL_SECONDS:
+            self.before_exit()
+            os._exit(1)
+
+
+async def _keep_serving(settings: Settings, host: str, port: int, *, with_worker: bool) -> ApiProcesses:
+    stop = asyncio.Event()
+    signals = _StopSignals(stop)
+    with ExitStack() as opened:
+        if not settings.managed:
+            # Lazily: a parent that has nothing to migrate needs a third of its children's memory.
+            from vm_webapp.cli.migrated import migrated_servers
+
+            opened.enter_context(migrated_servers(settings))
+        sockets = listen(host, port)
+        bound = str(sockets[0].getsockname()[1])
+        arguments = ("--host", host, "--port", bound, *(() if with_worker else ("--no-worker",)))
+        apis = ApiProcesses(settings, arguments, sockets, give_up=stop.set)
+        signals.before_exit = apis.kill
+        worker = WorkerChild(settings)
+        tasks = [asyncio.create_task(stop.wait()), starting := asyncio.create_task(apis.start())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                print("\n".join(starting.result()), flush=True)
+                if with_worker:
+                    tasks.append(asyncio.create_task(worker.keep_running()))
+            await stop.wait()
+            if not apis.gave_up:
+                print("stopping …", flush=True)
+        finally:
+            stop.set()
+            starting.cancel()
+            close_all(sockets)  # or clients would wait in a line from which nobody takes them
+            await apis.stop()
+            await worker.stop()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    return apis
