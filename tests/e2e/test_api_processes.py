@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,7 +50,7 @@ def env(database: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
 
 
 class Service:
-    """A running ``serve`` of several API processes."""
+    """A running ``serve`` of two API processes."""
 
     def __init__(self, running: Program) -> None:
         self.program = running
@@ -275,12 +275,19 @@ def wait_on_each(serving: Service, path: str, headers: dict[str, str]) -> dict[i
     return found
 
 
+def go_on(pid: int) -> None:
+    """Let a process that was stopped go on, if it is still there."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+
+
 def test_a_signal_within_two_seconds_is_the_same_and_a_later_one_ends_at_once(
     env: dict[str, str], tmp_path: Path
 ) -> None:
-    with service(env, tmp_path) as serving:
+    with service(env, tmp_path) as serving, ExitStack() as stopped:
         frozen, *_ = pids = serving.pids()
         os.kill(frozen, signal.SIGSTOP)  # it cannot drain
+        stopped.callback(go_on, frozen)
         asked = time.monotonic()
         serving.program.signal(signal.SIGTERM)
         serving.program.says("stopping …")
