@@ -23,8 +23,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.ops.disorder import change
 from tests.support.deployment import address_of, managed_environment
+from tests.support.fleet import change
 from tests.support.processes import Program, child_pids, is_running, program
 from tests.support.runs import read
 from tests.support.serving import api_pids, served, servers_of
