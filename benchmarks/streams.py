@@ -1,6 +1,9 @@
-"""What open event streams cost: memory of the API process with many of them, each following a run of its own.
+"""What open event streams and waits cost: memory and transactions of the API process, each following a run of its own.
 
-uv run python -m benchmarks.streams [--streams 500]
+uv run python -m benchmarks.streams [--streams 200] [--waits 200] [--seconds 10] [--without-redis]
+
+Health is judged once a second beside the requests: the transactions of a process that nobody asks for anything are
+measured first.
 """
 
 from __future__ import annotations
@@ -10,12 +13,18 @@ import asyncio
 import re
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import aiohttp
 
+from tests.chaos.harness import own_postgres, own_redis
+from tests.chaos.ledger import quantile
 from tests.support.processes import Program, program
+from vm_webapp.db.pool import row, transaction
 
+SETTLE_SECONDS = 11  # after which an idle connection has told the server's statistics of its transactions
 RUN = {"workflow": "content_calendar", "request": "a calendar for a bakery"}
 
 
@@ -27,8 +36,26 @@ def resident_mb(pid: int) -> float:
     return int(found[1]) / 1024
 
 
-async def measure(api: Program, base: str, streams: int) -> None:
-    """Open the streams, let every run move once, and say what it took."""
+def transactions() -> int:
+    """Return how many transactions this database has seen."""
+    with transaction():
+        found = row(
+            "SELECT xact_commit + xact_rollback AS seen FROM pg_stat_database WHERE datname = current_database()"
+        )
+    assert found is not None
+    return int(found["seen"])
+
+
+async def transactions_a_second(seconds: float) -> float:
+    """Return how many transactions a second there are while nothing more is asked."""
+    await asyncio.sleep(SETTLE_SECONDS)
+    before, began = transactions(), time.monotonic()
+    await asyncio.sleep(seconds)
+    return (transactions() - before) / (time.monotonic() - began)
+
+
+async def measure(api: Program, base: str, streams: int, waits: int, seconds: float) -> None:
+    """Open streams and waits, let every run move once, and say what it took."""
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(f"{base}/", connector=connector) as session:
 
@@ -36,45 +63,66 @@ async def measure(api: Program, base: str, streams: int) -> None:
             async with session.post("runs", json=RUN) as response:
                 return str((await response.json())["id"])
 
-        runs = [await create() for _ in range(streams)]
+        async def wait(run: str) -> str:
+            async with session.get(f"runs/{run}", params={"wait": 30}) as response:
+                return str((await response.json())["status"])
+
+        runs = [await create() for _ in range(streams + waits)]
+        followed, awaited = runs[:streams], runs[streams:]
+        idle = await transactions_a_second(seconds)
         before = resident_mb(api.pid)
-        opened = [await session.get(f"runs/{run}/events", headers={"Accept": "text/event-stream"}) for run in runs]
+        opened = [await session.get(f"runs/{run}/events", headers={"Accept": "text/event-stream"}) for run in followed]
         for response in opened:
             await response.content.readuntil(b"stage.queued")
+        waiting = [asyncio.create_task(wait(run)) for run in awaited]
+        busy = await transactions_a_second(seconds)
         during = resident_mb(api.pid)
-        print(f"{streams} streams: {before:.0f} MB before, {during:.0f} MB with them: {during - before:.0f} MB")
-        began = time.monotonic()
-        arrivals: list[float] = []
+        print(f"{streams} streams and {waits} waits: {before:.0f} MB before, {during:.0f} MB with them")
+        print(f"transactions a second: {idle:.1f} before, {busy:.1f} with them")
 
-        async def end(run: str, response: aiohttp.ClientResponse) -> None:
-            sent = time.monotonic()
-            async with session.post(f"runs/{run}/cancel", json={}) as canceled:
-                assert canceled.status == 200
-            await response.content.readuntil(b"run.canceled")
-            arrivals.append(time.monotonic() - sent)
+        async def told_by_stream(number: int) -> None:
+            await opened[number].content.readuntil(b"run.canceled")
 
-        for run, response in zip(runs, opened, strict=True):
-            await end(run, response)
-        arrivals.sort()
-        took = time.monotonic() - began
-        print(
-            f"canceled one after another in {took:.1f} s; the event came {1000 * arrivals[len(arrivals) // 2]:.0f} ms"
-            f" after the request at the median, {1000 * arrivals[int(len(arrivals) * 0.99)]:.0f} ms at p99"
-        )
+        async def told_by_wait(number: int) -> None:
+            assert await waiting[number] == "canceled"
+
+        async def cancel_all(name: str, of: list[str], told: Callable[[int], Awaitable[None]]) -> None:
+            arrivals = []
+            for number, run in enumerate(of):
+                sent = time.monotonic()
+                async with session.post(f"runs/{run}/cancel", json={}) as canceled:
+                    assert canceled.status == 200
+                await told(number)
+                arrivals.append(time.monotonic() - sent)
+            if arrivals:
+                p50, p99 = (1000 * quantile(sorted(arrivals), share) for share in (0.5, 0.99))
+                print(f"{name}: told {p50:.0f} ms after the request at the median, {p99:.0f} ms at p99")
+
+        # Waits first, and only as many as can be told of before they end by themselves.
+        await cancel_all("waits", awaited[:10], told_by_wait)
+        await cancel_all("streams", followed, told_by_stream)
+        for task in waiting:
+            task.cancel()
 
 
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--streams", type=int, default=500)
-    streams = parser.parse_args().streams
-    with tempfile.TemporaryDirectory(prefix="vm-bench-") as folder:
-        env = {"VM_WORKSPACE_ROOT": f"{folder}/workspace"}
-        with program("serve", "--no-worker", "--port", "0", env=env, folder=Path(folder) / "log") as api:
-            api.says("API ", seconds=60)
-            found = re.search(r"API\s+(http://\S+)", api.output())
-            assert found is not None
-            asyncio.run(measure(api, f"{found[1]}/api/v2", streams))
+    parser.add_argument("--streams", type=int, default=200)
+    parser.add_argument("--waits", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--without-redis", action="store_true")
+    given = parser.parse_args()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vm-bench-")))
+        env = {"VM_WORKSPACE_ROOT": f"{folder}/workspace", "VM_DB_URL": stack.enter_context(own_postgres()).url}
+        if not given.without_redis:
+            env["VM_REDIS_URL"] = stack.enter_context(own_redis()).url
+        api = stack.enter_context(program("serve", "--no-worker", "--port", "0", env=env, folder=folder / "log"))
+        api.says("API ", seconds=60)
+        found = re.search(r"API\s+(http://\S+)", api.output())
+        assert found is not None
+        asyncio.run(measure(api, f"{found[1]}/api/v2", given.streams, given.waits, given.seconds))
 
 
 if __name__ == "__main__":
