@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from api.follow import Followers
-from api.threads import Threads
-from api.watch import RunWatcher
+from api.http.threads import Threads
+from api.streams.followers import Followers
+from api.streams.watch import RunWatcher
 from vm_webapp.ops.health import HealthChecker
 from vm_webapp.runs import queries
 from vm_webapp.settings import Settings

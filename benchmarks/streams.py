@@ -100,7 +100,7 @@ async def measure(api: Program, base: str, streams: int, waits: int, seconds: fl
 
         # Waits first, and only as many as can be told of before they end by themselves.
         await cancel_all("waits", awaited[:10], told_by_wait)
-        await cancel_all("streams", followed, told_by_stream)
+        await cancel_all("streams", followed[:20], told_by_stream)
         for task in waiting:
             task.cancel()
 

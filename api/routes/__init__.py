@@ -1,1 +1,1 @@
-"""One file a noun; ``api.app`` lists every route on one page."""
+"""What can be asked under ``/api/v2``: a file for each noun, and ``table``, which lists every route on one page."""

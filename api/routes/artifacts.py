@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from api.schemas import ArtifactOut, ArtifactPath, ArtifactsOut, RunPath, VersionQuery
+from api.operations.operation import Answer, operation
+from api.schemas.artifacts import ArtifactOut, ArtifactPath, ArtifactsOut, VersionQuery
+from api.schemas.runs import RunPath
 from api.services import services
-from api.typed import Answer, operation
 from vm_webapp.runs import queries
 
 

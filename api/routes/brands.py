@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from api.commands import Call, command
-from api.context_schemas import BrandChangeIn, BrandIn, BrandOut, BrandPath, BrandsOut, ShelfQuery
-from api.cursors import Cursor
-from api.openapi import PREFIX
+from api.http.cursors import Cursor
+from api.http.etags import etag, required_version
+from api.operations.command import Call, command
+from api.operations.operation import PREFIX, Answer, operation
+from api.schemas.brands import BrandChangeIn, BrandIn, BrandOut, BrandPath, BrandsOut, ShelfQuery
 from api.services import services
-from api.typed import Answer, operation
-from api.versions import etag, required_version
 from vm_webapp.context import Brand, brands
 
 

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
-from api.commands import Call, command
-from api.openapi import PREFIX
-from api.review_schemas import ForkIn, RetryIn
-from api.schemas import RunOut, RunPath
+from api.operations.command import Call, command
+from api.operations.operation import PREFIX, Answer, operation
+from api.schemas.control import ForkIn, RetryIn
+from api.schemas.runs import RunOut, RunPath
 from api.services import services
-from api.typed import Answer, operation
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.archive import write_archive
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from api.typed import operation
+from api.operations.operation import operation
 
 DESCRIPTION = web.AppKey("description", str)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from api.auth import showed_credentials
-from api.schemas import LiveOut, ReadyOut
+from api.auth.actors import showed_credentials
+from api.operations.operation import Answer, operation
+from api.schemas.health import LiveOut, ReadyOut
 from api.services import services
-from api.typed import Answer, operation
 from vm_webapp.errors import Unavailable
 from vm_webapp.ops.health import unanswered
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from api.commands import Call, command
-from api.queue_schemas import ProviderOut, ProviderPath
-from api.typed import Answer
+from api.operations.command import Call, command
+from api.operations.operation import Answer
+from api.schemas.providers import ProviderOut, ProviderPath
 from vm_webapp.ops import queue_control
 
 

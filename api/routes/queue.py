@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from api.commands import Call, command
-from api.queue_schemas import BulkCancelIn, BulkOut, BulkRetryIn, PauseIn, QueueOut
+from api.operations.command import Call, command
+from api.operations.operation import Answer, operation
+from api.schemas.queue import BulkCancelIn, BulkOut, BulkRetryIn, PauseIn, QueueOut
 from api.services import services
-from api.typed import Answer, operation
 from vm_webapp.ops import bulk, queue_control
 from vm_webapp.ops.bulk import BulkFilter, BulkResult
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from api.commands import Call, command
-from api.cursors import Cursor
-from api.review_schemas import ApprovalOut, ApprovalsOut, ApproveIn, RequestChangesIn, StagePath
-from api.schemas import PageQuery, RunOut
+from api.http.cursors import Cursor
+from api.operations.command import Call, command
+from api.operations.operation import Answer, operation
+from api.schemas.pages import PageQuery
+from api.schemas.reviews import ApprovalOut, ApprovalsOut, ApproveIn, RequestChangesIn, StagePath
+from api.schemas.runs import RunOut
 from api.services import services
-from api.typed import Answer, operation
 from vm_webapp.runs import lifecycle, queries
 
 

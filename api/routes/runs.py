@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from api.commands import Call, command
-from api.cursors import Cursor
-from api.openapi import PREFIX
-from api.schemas import NewRunIn, RunOut, RunPath, RunsOut, RunsQuery, WaitQuery
+from api.http.cursors import Cursor
+from api.operations.command import Call, command
+from api.operations.operation import PREFIX, Answer, operation
+from api.schemas.runs import NewRunIn, RunOut, RunPath, RunsOut, RunsQuery, WaitQuery
 from api.services import services
-from api.typed import Answer, operation
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.states import FINAL_RUN_STATUSES
 

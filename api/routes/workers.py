@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from api.queue_schemas import WorkersOut
+from api.operations.operation import Answer, operation
+from api.schemas.workers import WorkersOut
 from api.services import services
-from api.typed import Answer, operation
 from vm_webapp.ops import queue_control
 
 

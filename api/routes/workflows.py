@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from api.schemas import WorkflowOut, WorkflowPath, WorkflowsOut
+from api.operations.operation import Answer, operation
+from api.schemas.workflows import WorkflowOut, WorkflowPath, WorkflowsOut
 from api.services import services
-from api.typed import Answer, operation
 from vm_webapp.errors import NotFound
 
 

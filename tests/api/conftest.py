@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from actors import connected
 from api.app import create_app
+from api.http.threads import Threads
 from api.server import serve
 from api.services import Services
-from api.threads import Threads
 from tests.api.client import Api, written
 from tests.fakes.tcp_proxy import Proxy
 from tests.support.databases import Databases
@@ -37,15 +39,20 @@ def serving(redis_url: str) -> Iterator[Serving]:
 
     @asynccontextmanager
     async def serve_for_a_block(
-        settings: Settings | None = None, *, require_token: bool = False, **parts: Any
+        settings: Settings | None = None,
+        *,
+        require_token: bool = False,
+        rooms: Mapping[str, web.Application] = MappingProxyType({}),
+        **parts: Any,
     ) -> AsyncIterator[Api]:
         settings = settings or Settings()
         given = {"redis_url": redis_url} | parts
         services = Services(settings, CATALOG, HealthChecker(settings, redis_url), require_token, **given)
         stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(
-            serve(create_app(services), "127.0.0.1", 0, stop=stop, on_started=started.set_result)
-        )
+        app = create_app(services)
+        for prefix, room in rooms.items():
+            app.add_subapp(prefix, room)
+        task = asyncio.create_task(serve(app, "127.0.0.1", 0, stop=stop, on_started=started.set_result))
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
             yield Api(await started, services, session)

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from actors import broker
-from api import event_stream
+from api.streams import event_stream
 from tests.api.client import Api, Reply, until
 from tests.api.conftest import Serving
 from tests.api.streams import Message, open_stream
@@ -73,7 +73,7 @@ async def test_history_comes_first_then_live_events_until_the_final_one(api: Api
 async def test_a_live_event_is_woken_by_redis_and_not_by_the_look_once_a_second(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.follow.LOOK_SECONDS", 60)
+    monkeypatch.setattr("api.streams.followers.LOOK_SECONDS", 60)
     run_id = (await api.create_run())["id"]
     async with open_stream(api, run_id) as stream:
         assert await stream.next()
@@ -104,7 +104,7 @@ async def test_many_followed_runs_cost_one_query_a_second(
         return newest_ids(ids)
 
     monkeypatch.setattr(queries, "newest_event_ids", counted)
-    monkeypatch.setattr("api.follow.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("api.streams.followers.LOOK_SECONDS", 0.1)
     async with serving() as api:
         runs = [(await api.create_run())["id"] for _ in range(10)]
         async with asyncio.TaskGroup() as group:

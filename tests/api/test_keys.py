@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from api import keyring
-from api.keyring import KeyRing
+from api.auth import key_ring
+from api.auth.key_ring import KeyRing
 from tests.api.client import NEW_RUN, Api
 from tests.api.conftest import TOKEN, Serving
 from tests.fakes.tcp_proxy import Proxy
@@ -46,7 +46,7 @@ async def test_only_a_digest_is_kept_and_nothing_shows_the_secret(database: str)
 
 
 async def test_a_revoked_key_opens_nothing_after_a_few_seconds(managed: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keyring, "REMEMBER_SECONDS", 0.0)
+    monkeypatch.setattr(key_ring, "REMEMBER_SECONDS", 0.0)
     key = create_key("ci")
     assert (await managed.get("/runs", headers=bearer(key.secret))).status == 200
     revoke_key("ci")
@@ -79,14 +79,14 @@ async def test_a_refusal_says_how_to_make_a_key(serving: Serving, untouched: Non
 async def test_a_key_is_looked_up_once_in_a_while_and_few_are_remembered(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keyring, "MOST_REMEMBERED", 2)
+    monkeypatch.setattr(key_ring, "MOST_REMEMBERED", 2)
     asked: list[str] = []
 
     def find(secret: str) -> str | None:
         asked.append(secret)
         return find_name_of_key(secret)
 
-    monkeypatch.setattr(keyring, "find_name_of_key", find)
+    monkeypatch.setattr(key_ring, "find_name_of_key", find)
     ring = KeyRing(api.services.threads)
     key = create_key("ci").secret
     assert [await ring.holder(key), await ring.holder(key)] == ["ci", "ci"]
@@ -98,7 +98,7 @@ async def test_a_key_is_looked_up_once_in_a_while_and_few_are_remembered(
 
 async def test_a_probe_never_looks_for_a_key(managed: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     key = create_key("ci")
-    monkeypatch.setattr(keyring, "find_name_of_key", lambda secret: pytest.fail("it asked the database"))
+    monkeypatch.setattr(key_ring, "find_name_of_key", lambda secret: pytest.fail("it asked the database"))
     assert (await managed.get("/health/live", headers=bearer(key.secret))).status == 200
 
 

@@ -9,7 +9,8 @@ import pytest
 from aiohttp import web
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from api.app import ROUTES, create_app
+from api.app import create_app
+from api.routes.table import ROUTES
 from tests.api.client import NEW_RUN, Api
 
 PREFIX = "/api/v2"

@@ -106,7 +106,7 @@ async def test_a_caller_that_waits_for_100_continue_is_answered(api: Api) -> Non
 async def test_a_body_that_does_not_come_is_waited_for_no_longer_than_the_limit(
     refusing: Api, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr("api.reading.BODY_SECONDS", 0.1)
+    monkeypatch.setattr("api.operations.inputs.BODY_SECONDS", 0.1)
     _, _, port = refusing.base_url.rpartition(":")
     reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
     writer.write(b"POST /api/v2/runs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" + sent)

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from api.watch import POLL_SECONDS
+from api.streams.watch import POLL_SECONDS
 from tests.api.client import Api, until
 from vm_webapp.runs import lifecycle
 

@@ -17,7 +17,7 @@ from uuid import UUID
 import redis
 from redis.asyncio.client import PubSub
 
-from api.threads import Threads
+from api.http.threads import Threads
 from vm_webapp.errors import Unavailable
 from vm_webapp.redis_client import listening_client
 from vm_webapp.runs.channels import CHANNEL, channel_of

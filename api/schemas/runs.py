@@ -1,15 +1,16 @@
-"""The shapes of the contract."""
+"""The shapes of runs and their stages."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
+from api.http.values import Instant, Moment, Seconds, refusal
+from api.operations.models import Input, Output
+from api.schemas.pages import PageQuery
 from api.services import SERVICES
-from api.typed import Input, Output
-from api.values import Instant, Moment, Seconds, Whole, refusal
 from vm_webapp.errors import InvalidInput
 from vm_webapp.runs.records import Priority, RunStatus, StageStatus
 
@@ -38,13 +39,6 @@ class NewRunIn(Input):
         return name
 
 
-class PageQuery(Input):
-    """Which page of a listing."""
-
-    limit: Whole = Field(default=50, ge=1, le=200)
-    cursor: str | None = None
-
-
 class RunsQuery(PageQuery):
     """Which runs."""
 
@@ -62,35 +56,10 @@ class RunPath(Input):
     run_id: UUID
 
 
-class ArtifactPath(RunPath):
-    """A stage's document."""
-
-    stage: str
-
-
-class WorkflowPath(Input):
-    """A workflow."""
-
-    name: str
-
-
 class WaitQuery(Input):
     """How long to wait for a change of the run's status, in seconds."""
 
     wait: Seconds = Field(default=0, ge=0, le=30)
-
-
-class EventsQuery(Input):
-    """Which events: those with ids above ``after``."""
-
-    after: Whole = Field(default=0, ge=0, lt=2**63)
-    limit: Whole = Field(default=50, ge=1, le=200)
-
-
-class VersionQuery(Input):
-    """Which version; the newest by default."""
-
-    version: Whole | None = Field(default=None, ge=1, lt=2**31)
 
 
 class UsageOut(Output):
@@ -179,86 +148,3 @@ class RunsOut(Output):
 
     items: list[RunOut]
     next_cursor: str | None
-
-
-class EventOut(Output):
-    """An event of a timeline."""
-
-    id: int
-    run_id: UUID
-    stage: str | None
-    type: str
-    actor: str
-    data: dict[str, Any]
-    created_at: Moment
-
-
-class EventsOut(Output):
-    """A page of a timeline; ``next_cursor`` is the next page's ``after``."""
-
-    items: list[EventOut]
-    next_cursor: str | None
-
-
-class ArtifactOut(Output):
-    """One version of a document."""
-
-    stage: str
-    version: int
-    name: str
-    media_type: str
-    sha256: str
-    size: int
-    provider: str
-    model: str | None
-    usage: UsageOut
-    truncated: bool
-    created_at: Moment
-
-
-class ArtifactsOut(Output):
-    """Every version of every document of a run."""
-
-    items: list[ArtifactOut]
-    next_cursor: None = None
-
-
-class WorkflowStageOut(Output):
-    """A stage of a workflow."""
-
-    key: str
-    title: str
-    requires_approval: bool
-    needs_model: bool
-
-
-class WorkflowOut(Output):
-    """A workflow that can be run."""
-
-    name: str
-    title: str
-    description: str
-    stages: list[WorkflowStageOut]
-
-
-class WorkflowsOut(Output):
-    """Every workflow; ``problems`` names the files that could not be loaded."""
-
-    items: list[WorkflowOut]
-    next_cursor: None = None
-    problems: list[str]
-
-
-class LiveOut(Output):
-    """The process answers."""
-
-    status: Literal["live"] = "live"
-
-
-class ReadyOut(Output):
-    """Whether work can progress; ``reasons`` only where it cannot, ``build`` only for those who may see it."""
-
-    status: Literal["ready", "not_ready"]
-    build: str | None = Field(default=None, exclude_if=lambda build: build is None)
-    dependencies: dict[str, dict[str, Any]]
-    reasons: list[str] | None = Field(default=None, exclude_if=lambda reasons: reasons is None)

@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections import OrderedDict
 
-from api.threads import Threads
+from api.http.threads import Threads
 from vm_webapp.access.keys import could_be_key, find_name_of_key
 
 REMEMBER_SECONDS = 5.0  # how long a revoked key may still be taken

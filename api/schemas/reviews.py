@@ -1,21 +1,20 @@
-"""The shapes of reviews and of control over a run."""
+"""The shapes of reviews."""
 
 from __future__ import annotations
 
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field, StringConstraints
+from pydantic import StringConstraints
 
-from api.schemas import MAX_REQUEST_CHARACTERS, RunPath
-from api.typed import Input, Output
-from api.values import Moment
+from api.http.values import Moment
+from api.operations.models import Input, Output
+from api.schemas.runs import RunPath
 
 MAX_CONTENT_CHARACTERS = 400_000
 MAX_FEEDBACK_CHARACTERS = 20_000
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-StageKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
 class StagePath(RunPath):
@@ -40,21 +39,6 @@ class RequestChangesIn(Input):
 
     artifact_sha256: Sha256
     feedback: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_FEEDBACK_CHARACTERS)]
-
-
-class RetryIn(Input):
-    """Where a failed run goes on; the stage that failed by default."""
-
-    from_stage: StageKey | None = None
-
-
-class ForkIn(Input):
-    """The first stage that is written anew, and what is wanted instead."""
-
-    from_stage: StageKey
-    request: (
-        Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_REQUEST_CHARACTERS)] | None
-    ) = Field(default=None)
 
 
 class ApprovalOut(Output):

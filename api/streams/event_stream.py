@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from uuid import UUID
 
 from aiohttp import web
 
-from api.follow import Followers, Reader
-from api.problems import FieldProblem, RequestError
-from api.schemas import EventOut
-from api.threads import Threads
+from api.http.problems import FieldProblem, RequestError
+from api.http.threads import Threads
+from api.streams.followers import Followers, Reader
 from vm_webapp.errors import Unavailable
 from vm_webapp.runs import queries
 from vm_webapp.runs.records import EventRecord
@@ -34,7 +34,13 @@ def wants_stream(request: web.Request) -> bool:
 
 
 async def stream_events(
-    request: web.Request, run_id: UUID, *, after: int, followers: Followers, threads: Threads
+    request: web.Request,
+    run_id: UUID,
+    *,
+    after: int,
+    followers: Followers,
+    threads: Threads,
+    as_json: Callable[[EventRecord], str],
 ) -> web.StreamResponse:
     """Answer with the run's events after a position, as they come, until its final one.
 
@@ -44,6 +50,7 @@ async def stream_events(
         after: the position to begin behind.
         followers: who is woken when there is something new.
         threads: where events are read.
+        as_json: returns an event as it is told.
 
     Returns:
         The stream, ended; or 204 where the run has ended and nothing is left to tell: browsers then stop asking.
@@ -62,7 +69,7 @@ async def stream_events(
         response = web.StreamResponse(headers=HEADERS)
         await response.prepare(request)
         if request.method != "HEAD":
-            await _Stream(request, response, run_id, reader, threads).carry(position)
+            await _Stream(request, response, run_id, reader, threads, as_json).carry(position)
         return response
 
 
@@ -84,13 +91,20 @@ class _Stream:
     """One reader's stream."""
 
     def __init__(
-        self, request: web.Request, response: web.StreamResponse, run_id: UUID, reader: Reader, threads: Threads
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        run_id: UUID,
+        reader: Reader,
+        threads: Threads,
+        as_json: Callable[[EventRecord], str],
     ) -> None:
         self._request = request
         self._response = response
         self._run_id = run_id
         self._reader = reader
         self._threads = threads
+        self._as_json = as_json
 
     async def carry(self, position: int) -> None:
         """Send events from a position on, until the final one, the end of this process, or the reader's."""
@@ -124,7 +138,7 @@ class _Stream:
             except Unavailable:
                 return after, False  # the next wake-up tries again
             for event in events:
-                await self._write(_written(event))
+                await self._write(f"id: {event.id}\nevent: {event.type}\ndata: {self._as_json(event)}\n\n".encode())
                 last = event
             if len(events) < EVENTS_AT_A_TIME:
                 break
@@ -134,8 +148,3 @@ class _Stream:
     async def _write(self, data: bytes) -> None:
         async with asyncio.timeout(WRITE_SECONDS):
             await self._response.write(data)
-
-
-def _written(event: EventRecord) -> bytes:
-    data = EventOut.model_validate(event).model_dump_json()
-    return f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n".encode()

@@ -8,9 +8,9 @@ from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from api.schemas import PageQuery
-from api.typed import Input, Output
-from api.values import Flag, Moment
+from api.http.values import Flag, Moment
+from api.operations.models import Input, Output
+from api.schemas.pages import PageQuery
 
 MOST_ITEMS = 100
 

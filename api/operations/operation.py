@@ -14,23 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
-from api.reading import read_body, read_path, read_query
+from api.operations.inputs import read_body, read_path, read_query
+
+PREFIX = "/api/v2"
 
 Out = TypeVar("Out", bound=BaseModel)
-
-
-class Input(BaseModel):
-    """Base of everything that a caller sends: unknown fields are refused."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class Output(BaseModel):
-    """Base of everything that is answered; reads the core's records."""
-
-    model_config = ConfigDict(from_attributes=True)
 
 
 @dataclass(frozen=True, slots=True)

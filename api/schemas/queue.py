@@ -1,14 +1,14 @@
-"""The shapes of what operators see of the queue and change in it."""
+"""The shapes of the queue, and of what operators change in it."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
-from api.typed import Input, Output
-from api.values import Moment
+from api.http.values import Moment
+from api.operations.models import Input, Output
 
 WorkflowName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Age = Annotated[float, Field(ge=0, le=3_155_760_000)]
@@ -65,45 +65,3 @@ class BulkOut(Output):
     busy: int
     run_ids: list[UUID]
     next_after: UUID | None
-
-
-class ProviderPath(Input):
-    """A provider."""
-
-    name: str
-
-
-class ProviderOut(Output):
-    """A provider that may be called; ``resumed`` tells whether it was paused."""
-
-    name: str
-    resumed: bool
-
-
-class WorkerOut(Output):
-    """A worker, by its heartbeat."""
-
-    worker_id: UUID
-    host: str
-    pid: int
-    build: str
-    newest_migration: str
-    provider: str
-    state: Literal["starting", "working", "draining", "stopped"]
-    fresh: bool
-    slots: int
-    in_flight: int
-    started_at: Moment
-    last_tick_at: Moment
-    last_claim_at: Moment | None
-    last_model_outcome: dict[str, Any] | None
-    last_error: dict[str, Any] | None
-    counters: dict[str, int]
-    stopped_at: Moment | None
-
-
-class WorkersOut(Output):
-    """Every worker of the last 24 hours, those that are alive first."""
-
-    items: list[WorkerOut]
-    next_cursor: None = None

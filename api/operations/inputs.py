@@ -8,8 +8,8 @@ from typing import TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from api.documents import MalformedDocument, parse_document, pointer_of
-from api.problems import FieldProblem, RequestError
+from api.http.bodies import MalformedDocument, parse_document, pointer_of
+from api.http.problems import FieldProblem, RequestError
 from vm_webapp.text import UNSTORABLE, is_storable
 
 BODY_SECONDS = 30.0

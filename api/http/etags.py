@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from api.problems import FieldProblem, RequestError
+from api.http.problems import FieldProblem, RequestError
 
 WRITTEN = re.compile(r'"(\d{1,9})"')
 

@@ -16,10 +16,10 @@ from typing import Any
 from aiohttp import web
 from pydantic import BaseModel
 
-from api.auth import ACTOR
-from api.problems import FieldProblem, RequestError
+from api.auth.actors import ACTOR
+from api.http.problems import FieldProblem, RequestError
+from api.operations.operation import Answer, Operation, operation
 from api.services import Services, services
-from api.typed import Answer, Operation, operation
 from vm_webapp.db.pool import transaction
 from vm_webapp.idempotency import KeyScope, StoredAnswer, do_once
 

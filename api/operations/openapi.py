@@ -9,11 +9,10 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api.problems import PROBLEM_TYPE, Problem
-from api.typed import Operation
+from api.http.problems import PROBLEM_TYPE, Problem
+from api.operations.operation import PREFIX, Operation
 from vm_webapp import __version__
 
-PREFIX = "/api/v2"
 REFERENCE = "#/components/schemas/{model}"
 EVERYWHERE = frozenset({403, 422, 500, 503})
 WITH_PATH = frozenset({404})

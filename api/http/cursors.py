@@ -6,13 +6,16 @@ import base64
 from datetime import datetime
 from uuid import UUID
 
-from api.problems import FieldProblem, RequestError
-from api.typed import Input
-from api.values import Instant
+from pydantic import BaseModel, ConfigDict
+
+from api.http.problems import FieldProblem, RequestError
+from api.http.values import Instant
 
 
-class Cursor(Input):
+class Cursor(BaseModel):
     """The last item of the page before: when it was created, and its id."""
+
+    model_config = ConfigDict(extra="forbid")
 
     at: Instant
     id: UUID

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from uuid import UUID
 
-from api.threads import Threads
+from api.http.threads import Threads
 from vm_webapp.errors import Unavailable
 
 Statuses = Callable[[Collection[UUID]], dict[UUID, str]]

@@ -11,7 +11,7 @@ from typing import Annotated
 from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from api.request_ids import request_id
+from api.http.request_ids import request_id
 from vm_webapp.errors import InvalidInput, VMError
 from vm_webapp.text import without_surrogates
 

@@ -1,0 +1,58 @@
+"""Every route under ``/api/v2`` on one page."""
+
+from __future__ import annotations
+
+from api.operations.operation import Operation
+from api.routes import (
+    artifacts,
+    brands,
+    control,
+    description,
+    events,
+    health,
+    projects,
+    providers,
+    queue,
+    reviews,
+    runs,
+    workers,
+    workflows,
+)
+
+ROUTES: tuple[Operation, ...] = (
+    health.live,
+    health.ready,
+    workflows.list_workflows,
+    workflows.read_workflow,
+    runs.create_run,
+    runs.list_runs,
+    runs.read_run,
+    control.cancel_run,
+    control.retry_run,
+    control.fork_run,
+    control.read_archive,
+    reviews.list_approvals,
+    reviews.approve_stage,
+    reviews.request_changes,
+    events.list_events,
+    artifacts.list_artifacts,
+    artifacts.read_artifact,
+    brands.create_brand,
+    brands.list_brands,
+    brands.read_brand,
+    brands.change_brand,
+    brands.archive_brand,
+    projects.create_project,
+    projects.list_projects,
+    projects.read_project,
+    projects.change_project,
+    projects.archive_project,
+    queue.read_queue,
+    queue.pause_queue,
+    queue.resume_queue,
+    queue.cancel_runs,
+    queue.retry_runs,
+    providers.resume_provider,
+    workers.list_workers,
+    description.read_description,
+)

@@ -1,0 +1,1 @@
+"""The shapes of the contract, a file for each noun."""

@@ -1,0 +1,37 @@
+"""The shapes of a run's timeline."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from pydantic import Field
+
+from api.http.values import Moment, Whole
+from api.operations.models import Input, Output
+
+
+class EventsQuery(Input):
+    """Which events: those with ids above ``after``."""
+
+    after: Whole = Field(default=0, ge=0, lt=2**63)
+    limit: Whole = Field(default=50, ge=1, le=200)
+
+
+class EventOut(Output):
+    """An event of a timeline."""
+
+    id: int
+    run_id: UUID
+    stage: str | None
+    type: str
+    actor: str
+    data: dict[str, Any]
+    created_at: Moment
+
+
+class EventsOut(Output):
+    """A page of a timeline; ``next_cursor`` is the next page's ``after``."""
+
+    items: list[EventOut]
+    next_cursor: str | None

@@ -1,0 +1,37 @@
+"""The shapes of what can be run."""
+
+from __future__ import annotations
+
+from api.operations.models import Input, Output
+
+
+class WorkflowPath(Input):
+    """A workflow."""
+
+    name: str
+
+
+class WorkflowStageOut(Output):
+    """A stage of a workflow."""
+
+    key: str
+    title: str
+    requires_approval: bool
+    needs_model: bool
+
+
+class WorkflowOut(Output):
+    """A workflow that can be run."""
+
+    name: str
+    title: str
+    description: str
+    stages: list[WorkflowStageOut]
+
+
+class WorkflowsOut(Output):
+    """Every workflow; ``problems`` names the files that could not be loaded."""
+
+    items: list[WorkflowOut]
+    next_cursor: None = None
+    problems: list[str]
