@@ -66,7 +66,6 @@ def _outside(check: Middleware) -> Middleware:
 
 
 async def _release(root: web.Application) -> None:
-    await root[SERVICES].watcher.close()
     await root[SERVICES].followers.close()
 
 

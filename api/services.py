@@ -8,7 +8,6 @@ from aiohttp import web
 
 from api.http.threads import Threads
 from api.streams.followers import Followers
-from api.streams.watch import RunWatcher
 from vm_webapp.ops.health import HealthChecker
 from vm_webapp.runs import queries
 from vm_webapp.settings import Settings
@@ -41,12 +40,10 @@ class Services:
     )
     health_threads: Threads = field(default_factory=lambda: Threads(1, 32, "health", limit_seconds=PROBE_LIMIT_SECONDS))
     redis_url: str | None = None
-    watcher: RunWatcher = field(init=False)
     followers: Followers = field(init=False)
 
     def __post_init__(self) -> None:
-        self.watcher = RunWatcher(self.threads, queries.run_statuses)
-        self.followers = Followers(self.threads, queries.newest_event_ids, self.redis_url)
+        self.followers = Followers(self.threads, queries.run_heads, self.redis_url)
 
 
 SERVICES = web.AppKey("services", Services)

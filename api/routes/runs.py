@@ -49,8 +49,11 @@ async def list_runs(request: web.Request, query: RunsQuery) -> Answer[RunsOut]:
 async def read_run(request: web.Request, path: RunPath, query: WaitQuery) -> Answer[RunOut]:
     """Read it, after waiting for a change where that is asked for and still possible."""
     own = services(request)
-    run = await own.threads.run(lambda: queries.get_run(path.run_id))
-    if query.wait and run.status not in FINAL_RUN_STATUSES:
-        await own.watcher.wait_for_change(path.run_id, run.status, query.wait)
+    if not query.wait:
+        return Answer(RunOut.model_validate(await own.threads.run(lambda: queries.get_run(path.run_id))))
+    async with own.followers.await_change(path.run_id) as change:
         run = await own.threads.run(lambda: queries.get_run(path.run_id))
+        if run.status not in FINAL_RUN_STATUSES:
+            await change.wait(run.status, query.wait)
+            run = await own.threads.run(lambda: queries.get_run(path.run_id))
     return Answer(RunOut.model_validate(run))

@@ -10,7 +10,8 @@ from aiohttp import web
 
 from api.http.problems import FieldProblem, RequestError
 from api.http.threads import Threads
-from api.streams.followers import Followers, Reader
+from api.streams.followers import Followers
+from api.streams.readers import Reader
 from vm_webapp.errors import Unavailable
 from vm_webapp.runs import queries
 from vm_webapp.runs.records import EventRecord
@@ -69,7 +70,8 @@ async def stream_events(
         response = web.StreamResponse(headers=HEADERS)
         await response.prepare(request)
         if request.method != "HEAD":
-            await _Stream(request, response, run_id, reader, threads, as_json).carry(position)
+            reader.position = position
+            await _Stream(request, response, run_id, reader, threads, as_json).carry()
         return response
 
 
@@ -106,44 +108,40 @@ class _Stream:
         self._threads = threads
         self._as_json = as_json
 
-    async def carry(self, position: int) -> None:
-        """Send events from a position on, until the final one, the end of this process, or the reader's."""
+    async def carry(self) -> None:
+        """Send events from the reader's position on, until the final one, the end of this process, or the reader's."""
         try:
-            ended = False
+            ended = await self._send_new()
             while not (ended or self._reader.closed):
-                position, ended = await self._send_new(position)
-                if ended:
-                    break
                 if not await self._reader.wait(HEARTBEAT_SECONDS):
                     await self._write(b": still here\n\n")
                 for notice in self._reader.take_notices():
                     await self._write(b"event: stage.progress\ndata: " + notice.encode() + b"\n\n")
+                if self._reader.take_change() and not self._reader.closed:
+                    ended = await self._send_new()
             await self._response.write_eof()
         except (TimeoutError, ConnectionError):
             # It left, or it does not read: what waits for it must not pile up here.
             if self._request.transport is not None:
                 self._request.transport.abort()
 
-    async def _send_new(self, position: int) -> tuple[int, bool]:
-        """Send every event behind a position; return the new one, and whether the run has ended there."""
+    async def _send_new(self) -> bool:
+        """Send every event behind the reader's position; return whether the run has ended there."""
         last: EventRecord | None = None
         while True:
-            after = last.id if last else position
             try:
                 events = await self._threads.run(
-                    lambda after=after: queries.list_events(  # type: ignore[misc]
-                        self._run_id, after=after, limit=EVENTS_AT_A_TIME
-                    )
+                    lambda: queries.list_events(self._run_id, after=self._reader.position, limit=EVENTS_AT_A_TIME)
                 )
             except Unavailable:
-                return after, False  # the next wake-up tries again
+                return False  # the next look finds the reader behind, and wakes it
             for event in events:
                 await self._write(f"id: {event.id}\nevent: {event.type}\ndata: {self._as_json(event)}\n\n".encode())
-                last = event
+                self._reader.position, last = event.id, event
             if len(events) < EVENTS_AT_A_TIME:
                 break
         # A failed run may have been retried: only what stands last is final.
-        return (last.id, last.type in FINAL_TYPES) if last else (position, False)
+        return last is not None and last.type in FINAL_TYPES
 
     async def _write(self, data: bytes) -> None:
         async with asyncio.timeout(WRITE_SECONDS):

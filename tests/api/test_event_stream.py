@@ -22,6 +22,7 @@ from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.events import NewEvent, append_events
 from vm_webapp.runs.lifecycle import Claim, Claimant
 from vm_webapp.runs.lifecycle.steps import lock_run
+from vm_webapp.runs.records import RunHead
 from vm_webapp.runs.states import Failure
 
 WORKER = Claimant(uuid4(), "kimi")
@@ -97,13 +98,13 @@ async def test_many_followed_runs_cost_one_query_a_second(
     serving: Serving, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
-    newest_ids = queries.newest_event_ids
+    heads = queries.run_heads
 
-    def counted(ids: Collection[UUID]) -> dict[UUID, int]:
+    def counted(ids: Collection[UUID]) -> dict[UUID, RunHead]:
         asked.append(len(ids))
-        return newest_ids(ids)
+        return heads(ids)
 
-    monkeypatch.setattr(queries, "newest_event_ids", counted)
+    monkeypatch.setattr(queries, "run_heads", counted)
     monkeypatch.setattr("api.streams.followers.LOOK_SECONDS", 0.1)
     async with serving() as api:
         runs = [(await api.create_run())["id"] for _ in range(10)]

@@ -111,7 +111,7 @@ async def test_a_slow_database_is_only_slow(behind_proxy: Api, proxy: Proxy) -> 
 async def test_whoever_waits_sees_the_outage_through(behind_proxy: Api, proxy: Proxy) -> None:
     run = await behind_proxy.create_run()
     waiting = asyncio.create_task(behind_proxy.get(f"/runs/{run['id']}?wait=2"))
-    await until(lambda: behind_proxy.services.watcher.waiting == 1)
+    await until(lambda: behind_proxy.services.followers.waiting == 1)
     proxy.cut()
     (await behind_proxy.get("/runs")).problem(503, "database_unavailable")
     proxy.restore()

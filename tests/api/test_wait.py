@@ -9,9 +9,16 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from api.streams.watch import POLL_SECONDS
+from actors import broker
+from api.streams import followers
+from api.streams.followers import LOOK_WITHOUT_REDIS_SECONDS as POLL_SECONDS
 from tests.api.client import Api, until
+from tests.api.conftest import Serving
+from tests.api.streams import open_stream
+from vm_webapp.db.pool import transaction
 from vm_webapp.runs import lifecycle
+from vm_webapp.runs.events import NewEvent, append_events
+from vm_webapp.runs.lifecycle.steps import lock_run
 
 LONG = 30
 SOON = 5.0  # far below LONG, far above what an answer takes
@@ -22,13 +29,13 @@ def cancel(run_id: str) -> None:
 
 
 def polls(caplog: pytest.LogCaptureFixture) -> int:
-    return sum('"t1"."status" FROM "runs"' in record.getMessage() for record in caplog.records)
+    return sum("AS wanted(id)" in record.getMessage() for record in caplog.records)
 
 
 async def test_the_answer_comes_as_soon_as_the_status_changes(api: Api) -> None:
     run = await api.create_run()
     waiting = asyncio.create_task(api.get(f"/runs/{run['id']}?wait={LONG}"))
-    await until(lambda: api.services.watcher.waiting == 1)
+    await until(lambda: api.services.followers.waiting == 1)
     cancel(run["id"])
     reply = await asyncio.wait_for(waiting, SOON)
     assert (reply.status, reply.json()["status"]) == (200, "canceled")
@@ -54,10 +61,19 @@ async def test_a_run_that_does_not_exist_is_answered_at_once(refusing: Api) -> N
     (await asyncio.wait_for(refusing.get(f"/runs/{uuid4()}?wait={LONG}"), SOON)).problem(404, "not_found")
 
 
-async def test_fifty_who_wait_cost_one_query_a_poll(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("with_redis", [True, False])
+async def test_fifty_who_wait_cost_one_query_a_poll(
+    serving: Serving, database: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, with_redis: bool
+) -> None:
+    monkeypatch.setattr(followers, "LOOK_SECONDS", POLL_SECONDS)
+    async with serving(**({} if with_redis else {"redis_url": None})) as api:
+        await _let_fifty_wait(api, caplog)
+
+
+async def _let_fifty_wait(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     runs = [await api.create_run() for _ in range(5)]
     waiting = [asyncio.create_task(api.get(f"/runs/{runs[n % 5]['id']}?wait={LONG}")) for n in range(50)]
-    await until(lambda: api.services.watcher.waiting == 50)
+    await until(lambda: api.services.followers.waiting == 50)
     with caplog.at_level(logging.DEBUG, logger="peewee"):
         began = time.monotonic()
         await until(lambda: polls(caplog) >= 3)
@@ -68,28 +84,88 @@ async def test_fifty_who_wait_cost_one_query_a_poll(api: Api, caplog: pytest.Log
     assert {reply.json()["status"] for reply in replies} == {"canceled"}
 
 
-async def test_nobody_waiting_costs_no_query(api: Api, caplog: pytest.LogCaptureFixture) -> None:
-    run = await api.create_run()
-    with caplog.at_level(logging.DEBUG, logger="peewee"):
-        await api.get(f"/runs/{run['id']}?wait={POLL_SECONDS / 5}")
-        await until(lambda: not any("RunWatcher" in repr(task) for task in asyncio.all_tasks()))
+async def test_nobody_waiting_costs_no_query(serving: Serving, database: str, caplog: pytest.LogCaptureFixture) -> None:
+    # Without Redis, which would tell of the run's creation while somebody waits.
+    async with serving(redis_url=None) as api:
+        run = await api.create_run()
+        with caplog.at_level(logging.DEBUG, logger="peewee"):
+            await api.get(f"/runs/{run['id']}?wait={POLL_SECONDS / 5}")
+            await until(lambda: not any(task.get_name() == "followers.look" for task in asyncio.all_tasks()))
     assert polls(caplog) == 0
 
 
 async def test_a_caller_who_goes_away_is_waited_for_no_longer(api: Api) -> None:
     run = await api.create_run()
     waiting = asyncio.create_task(api.get(f"/runs/{run['id']}?wait={LONG}"))
-    await until(lambda: api.services.watcher.waiting == 1)
+    await until(lambda: api.services.followers.waiting == 1)
     waiting.cancel()
-    await until(lambda: api.services.watcher.waiting == 0)
+    await until(lambda: api.services.followers.waiting == 0)
 
 
 async def test_whoever_waits_is_answered_when_the_service_stops(api: Api) -> None:
     run = await api.create_run()
     waiting = asyncio.create_task(api.get(f"/runs/{run['id']}?wait={LONG}"))
-    await until(lambda: api.services.watcher.waiting == 1)
-    await api.services.watcher.close()
+    await until(lambda: api.services.followers.waiting == 1)
+    await api.services.followers.close()
     assert (await asyncio.wait_for(waiting, SOON)).json()["status"] == "queued"
+
+
+async def test_a_change_is_told_by_redis_and_not_by_the_look_once_a_second(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(followers, "LOOK_SECONDS", 60)
+    run = await api.create_run()
+    first = asyncio.create_task(api.get(f"/runs/{(await api.create_run())['id']}?wait=1"))
+    await until(lambda: api.services.followers.listening)
+    await first  # and with it the last look from before Redis was listened to
+    waiting = asyncio.create_task(api.get(f"/runs/{run['id']}?wait={LONG}"))
+    await until(lambda: api.services.followers.waiting == 1)
+    cancel(run["id"])
+    assert (await asyncio.wait_for(waiting, SOON)).json()["status"] == "canceled"
+
+
+async def test_a_change_that_redis_does_not_tell_of_is_found_by_the_look_once_a_second(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.streams.wake_ups.channel_of", lambda run_id: "where nobody tells anything")
+    run = await api.create_run()
+    waiting = asyncio.create_task(api.get(f"/runs/{run['id']}?wait={LONG}"))
+    await until(lambda: api.services.followers.listening and api.services.followers.waiting == 1)
+    cancel(run["id"])
+    assert (await asyncio.wait_for(waiting, SOON)).json()["status"] == "canceled"
+
+
+async def test_what_changes_besides_the_status_ends_no_wait(api: Api) -> None:
+    run = await api.create_run()
+    waiting = asyncio.create_task(api.get(f"/runs/{run['id']}?wait=1.5"))
+    await until(lambda: api.services.followers.waiting == 1)
+    began = time.monotonic()
+    for _ in range(3):
+        with transaction():
+            lock_run(UUID(run["id"]))
+            append_events(UUID(run["id"]), "ann", NewEvent("stage.queued", "topic_map", {}))
+        broker.wake(UUID(run["id"]))
+    assert (await asyncio.wait_for(waiting, SOON)).json() == run
+    assert time.monotonic() - began > 1
+
+
+async def test_streams_and_waits_are_looked_after_by_one_query(
+    serving: Serving, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(redis_url=None) as api:
+        runs = [await api.create_run() for _ in range(4)]
+        waiting = [asyncio.create_task(api.get(f"/runs/{run['id']}?wait={LONG}")) for run in runs[:2]]
+        async with open_stream(api, runs[2]["id"]) as first, open_stream(api, runs[3]["id"]) as second:
+            await until(lambda: len(api.services.followers) == 4)
+            with caplog.at_level(logging.DEBUG, logger="peewee"):
+                began = time.monotonic()
+                await until(lambda: polls(caplog) >= 3)
+                assert polls(caplog) <= (time.monotonic() - began) / POLL_SECONDS + 1
+            for run in runs:
+                cancel(run["id"])
+            replies = await asyncio.wait_for(asyncio.gather(*waiting), SOON)
+            assert {reply.json()["status"] for reply in replies} == {"canceled"}
+            assert [(await stream.rest())[-1].event for stream in (first, second)] == ["run.canceled"] * 2
 
 
 @pytest.mark.parametrize("wait", ["31", "-1", "x", "", "nan", "inf", "1e3", "5&wait=5", "-0.1"])

@@ -102,6 +102,14 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class RunHead:
+    """Where a run stands: its newest event, which each change of it brings along, and its status."""
+
+    event_id: int
+    status: RunStatus
+
+
+@dataclass(frozen=True, slots=True)
 class EventRecord:
     """One entry of a run's timeline. Within a run, the order of ids is the order of commits."""
 

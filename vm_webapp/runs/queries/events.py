@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from uuid import UUID
 
 from vm_webapp.db.models import Event
-from vm_webapp.db.pool import rows
 from vm_webapp.errors import NotFound
 from vm_webapp.runs.queries.reading import read_only, require_run
 from vm_webapp.runs.records import EventRecord
@@ -40,16 +38,3 @@ def newest_event(run_id: UUID) -> EventRecord:
     if event is None:
         raise NotFound(f"there is no run {run_id}")
     return EventRecord(event.id, run_id, event.stage, event.type, event.actor, event.data, event.created_at)
-
-
-@read_only
-def newest_event_ids(run_ids: Collection[UUID]) -> dict[UUID, int]:
-    """Return the id of the newest event of each run that has any, for any number of runs at once."""
-    found = rows(
-        """
-        SELECT run_id, newest.id FROM unnest(%(run_ids)s::uuid[]) AS wanted(run_id),
-               LATERAL (SELECT id FROM events WHERE events.run_id = wanted.run_id ORDER BY id DESC LIMIT 1) newest
-        """,
-        run_ids=list(run_ids),
-    )
-    return {each["run_id"]: each["id"] for each in found}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -72,13 +72,6 @@ def list_runs(where: RunFilter, *, limit: int, after: tuple[datetime, UUID] | No
     page = found[:limit]
     more = len(found) > limit
     return Page(tuple(page), (page[-1].created_at, page[-1].id) if more else None)
-
-
-@read_only
-def run_statuses(run_ids: Collection[UUID]) -> dict[UUID, str]:
-    """Return the status of each run that exists, for any number of runs at once."""
-    query = Run.select(Run.id, Run.status).where(Run.id.in_(list(run_ids))).tuples()
-    return dict(cast(Iterable[tuple[UUID, str]], query))
 
 
 def _conditions(where: RunFilter) -> Iterable[Expression]:
