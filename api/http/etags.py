@@ -1,8 +1,10 @@
-"""Versions of things that people change, as ``ETag`` and ``If-Match`` (RFC 9110, sections 8.8.3 and 13.1.1)."""
+"""Versions as ``ETag``, ``If-Match`` and ``If-None-Match`` (RFC 9110, sections 8.8.3 and 13.1)."""
 
 from __future__ import annotations
 
 import re
+
+from aiohttp import web
 
 from api.http.problems import FieldProblem, RequestError
 
@@ -12,6 +14,12 @@ WRITTEN = re.compile(r'"(\d{1,9})"')
 def etag(version: int) -> dict[str, str]:
     """Return the header that names a version."""
     return {"ETag": f'"{version}"'}
+
+
+def is_known(request: web.Request, etag: str) -> bool:
+    """Tell whether the caller has what this tag names (``If-None-Match``, section 13.1.2)."""
+    given = {tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")}
+    return etag in given or "*" in given
 
 
 def required_version(if_match: str | None) -> int:

@@ -9,7 +9,6 @@ The function runs on a database thread. What it does and the answer that is kept
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
@@ -18,8 +17,9 @@ from pydantic import BaseModel
 
 from api.auth.actors import ACTOR
 from api.http.problems import FieldProblem, RequestError
-from api.operations.operation import Answer, Operation, operation
-from api.services import Services, services
+from api.operations.call import Call
+from api.operations.operation import Answer, Models, Operation, operation
+from api.services import services
 from vm_webapp.db.pool import transaction
 from vm_webapp.idempotency import KeyScope, StoredAnswer, do_once
 
@@ -28,44 +28,45 @@ REPLAYED_HEADER = "Idempotency-Replayed"
 LONGEST_KEY = 255
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What a command knows of its call.
-
-    Attributes:
-        services: the parts of this process.
-        actor: who calls.
-        if_match: the ``If-Match`` header, None where there is none.
-    """
-
-    services: Services
-    actor: str
-    if_match: str | None
-
-
 Command = Callable[..., Answer[Any]]
 
 
 def command(
-    method: str, path: str, *, summary: str, status: int = 200, errors: tuple[int, ...] = ()
+    method: str,
+    path: str,
+    *,
+    summary: str,
+    name: str | None = None,
+    models: Models | None = None,
+    answer: type[BaseModel] | None = None,
+    status: int = 200,
+    errors: tuple[int, ...] = (),
 ) -> Callable[[Command], Operation]:
     """Declare an operation that changes something. The arguments are those of ``operation``."""
 
     def declare(function: Command) -> Operation:
         @wraps(function)
         async def run(request: web.Request, **arguments: BaseModel) -> web.Response:
-            call = Call(services(request), request[ACTOR], request.headers.get("If-Match"))
+            call = Call.of(request)
 
             def effect() -> StoredAnswer:
-                answer = function(call, **arguments)
-                body = answer.body.model_dump_json().encode()
-                return StoredAnswer(answer.status or status, answer.headers, body)
+                done = function(call, **arguments)
+                body = done.body.model_dump_json().encode()
+                return StoredAnswer(done.status or status, done.headers, body)
 
             return await _answer_once(request, effect)
 
         keyed = method == "POST"
         return operation(
-            method, path, summary=summary, status=status, errors=(*errors, 409) if keyed else errors, keyed=keyed
+            method,
+            path,
+            summary=summary,
+            name=name,
+            models=models,
+            answer=answer,
+            status=status,
+            errors=(*errors, 409) if keyed else errors,
+            keyed=keyed,
         )(run)
 
     return declare

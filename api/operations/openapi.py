@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from api.http.problems import PROBLEM_TYPE, Problem
 from api.operations.operation import PREFIX, Operation
+from api.operations.pages import PageOut, plural_of
 from vm_webapp import __version__
 
 REFERENCE = "#/components/schemas/{model}"
@@ -20,14 +22,23 @@ WITH_BODY = frozenset({400, 408, 413, 415})
 WITHOUT_CONTENT = frozenset({304})
 
 
+class _Schemas(GenerateJsonSchema):
+    """Schemas in which a page of runs is called by its class's name, RunsOut, rather than PageOut_RunOut_."""
+
+    def normalize_name(self, name: str) -> str:
+        """Return the name by which a model is referred to."""
+        generic = re.fullmatch(rf"{PageOut.__name__}\[(\w+)\]", name)
+        return plural_of(generic[1]) if generic else super().normalize_name(name)
+
+
 def describe(operations: Iterable[Operation]) -> dict[str, Any]:
     """Return the document for these operations."""
     listed = list(operations)
-    bodies = {each.body_model for each in listed if each.body_model}
+    bodies = {each.models.body for each in listed if each.models.body}
     answers = {each.answer for each in listed if each.answer} | {Problem}
     wanted: list[Any] = [(model, "validation") for model in sorted(bodies, key=_name)]
     wanted += [(model, "serialization") for model in sorted(answers, key=_name)]
-    refs, schemas = models_json_schema(wanted, ref_template=REFERENCE)
+    refs, schemas = models_json_schema(wanted, ref_template=REFERENCE, schema_generator=_Schemas)
     by_model = {model: ref for (model, _), ref in refs.items()}
     paths: dict[str, dict[str, Any]] = {}
     for each in listed:
@@ -46,13 +57,13 @@ def describe(operations: Iterable[Operation]) -> dict[str, Any]:
 
 def _operation(each: Operation, refs: dict[Any, Any]) -> dict[str, Any]:
     entry: dict[str, Any] = {
-        "operationId": each.function.__name__,
+        "operationId": each.name,
         "summary": each.summary,
-        "parameters": [*_parameters("path", each.path_model), *_parameters("query", each.query_model)],
+        "parameters": [*_parameters("path", each.models.path), *_parameters("query", each.models.query)],
         "responses": _responses(each, refs),
     }
-    if each.body_model is not None:
-        body = {"application/json": {"schema": refs[each.body_model]}}
+    if each.models.body is not None:
+        body = {"application/json": {"schema": refs[each.models.body]}}
         entry["requestBody"] = {"required": True, "content": body}
     if each.public:
         entry["security"] = []
@@ -62,8 +73,8 @@ def _operation(each: Operation, refs: dict[Any, Any]) -> dict[str, Any]:
 def _responses(each: Operation, refs: dict[Any, Any]) -> dict[str, Any]:
     problems = EVERYWHERE | set(each.errors)
     problems |= set() if each.public else {401}
-    problems |= WITH_PATH if each.path_model else set()
-    problems |= WITH_BODY if each.body_model else set()
+    problems |= WITH_PATH if each.models.path else set()
+    problems |= WITH_BODY if each.models.body else set()
     found: dict[str, Any] = {
         str(status): {"description": HTTPStatus(status).phrase, "content": {PROBLEM_TYPE: {"schema": refs[Problem]}}}
         for status in sorted(problems)

@@ -36,10 +36,20 @@ Function = Callable[..., Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
+class Models:
+    """What a request is read into; None where there is nothing to read."""
+
+    path: type[BaseModel] | None = None
+    query: type[BaseModel] | None = None
+    body: type[BaseModel] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One declared operation.
 
     Attributes:
+        name: what the documentation calls it.
         also: further statuses that carry the declared answer; 304 carries nothing.
         errors: statuses of its problems, beside those that its path, its body and every operation bring along.
         answer: the model answered, None where the handler makes its own response.
@@ -47,6 +57,7 @@ class Operation:
         keyed: whether it is done once under an ``Idempotency-Key``.
     """
 
+    name: str
     method: str
     path: str
     summary: str
@@ -57,21 +68,19 @@ class Operation:
     keyed: bool
     media_type: str
     function: Function
-    path_model: type[BaseModel] | None
-    query_model: type[BaseModel] | None
-    body_model: type[BaseModel] | None
+    models: Models
     answer: type[BaseModel] | None
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Validate the request, call the function and write its answer."""
         arguments: dict[str, BaseModel] = {}
-        if self.path_model is not None:
-            arguments["path"] = read_path(self.path_model, request)
-        query = read_query(self.query_model, request)
+        if self.models.path is not None:
+            arguments["path"] = read_path(self.models.path, request)
+        query = read_query(self.models.query, request)
         if query is not None:
             arguments["query"] = query
-        if self.body_model is not None:
-            arguments["body"] = await read_body(self.body_model, request)
+        if self.models.body is not None:
+            arguments["body"] = await read_body(self.models.body, request)
         result = await self.function(request, **arguments)
         if isinstance(result, web.StreamResponse):
             return result
@@ -89,6 +98,9 @@ def operation(
     path: str,
     *,
     summary: str,
+    name: str | None = None,
+    models: Models | None = None,
+    answer: type[BaseModel] | None = None,
     status: int = 200,
     also: tuple[int, ...] = (),
     errors: tuple[int, ...] = (),
@@ -102,6 +114,9 @@ def operation(
         method: the HTTP method.
         path: below ``/api/v2``, with ``{names}`` of the path model.
         summary: one line for the documentation.
+        name: what the documentation calls it; the function's by default.
+        models: what the request is read into; what the function's annotations say by default.
+        answer: the model answered; what the function's annotations say by default.
         status: the status of success.
         also: further statuses with the same answer.
         errors: statuses of problems that only this operation has.
@@ -111,8 +126,9 @@ def operation(
     """
 
     def declare(function: Function) -> Operation:
-        hints = get_type_hints(function)
+        hints = {} if models and answer else get_type_hints(function)
         return Operation(
+            name=name or function.__name__,
             method=method,
             path=path,
             summary=summary,
@@ -123,10 +139,8 @@ def operation(
             keyed=keyed,
             media_type=media_type,
             function=function,
-            path_model=hints.get("path"),
-            query_model=hints.get("query"),
-            body_model=hints.get("body"),
-            answer=_answer_model(hints.get("return")),
+            models=models or Models(hints.get("path"), hints.get("query"), hints.get("body")),
+            answer=answer or _answer_model(hints.get("return")),
         )
 
     return declare

@@ -4,32 +4,24 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from api.operations.operation import Answer, operation
-from api.schemas.artifacts import ArtifactOut, ArtifactPath, ArtifactsOut, VersionQuery
+from api.http.etags import is_known
+from api.operations.call import Call
+from api.operations.pages import PageOut
+from api.operations.query import query
+from api.schemas.artifacts import ArtifactOut, ArtifactPath, VersionQuery
 from api.schemas.runs import RunPath
-from api.services import services
 from vm_webapp.runs import queries
+from vm_webapp.runs.records import ArtifactContent, ArtifactRecord
 
 
-@operation("GET", "/runs/{run_id}/artifacts", summary="Every version of every document of a run")
-async def list_artifacts(request: web.Request, path: RunPath) -> Answer[ArtifactsOut]:
+@query("/runs/{run_id}/artifacts", PageOut[ArtifactOut], summary="Every version of every document of a run")
+def list_artifacts(call: Call, path: RunPath) -> list[ArtifactRecord]:
     """List them without their content."""
-    found = await services(request).threads.run(lambda: queries.list_artifacts(path.run_id))
-    return Answer(ArtifactsOut(items=[ArtifactOut.model_validate(artifact) for artifact in found]))
+    return queries.list_artifacts(path.run_id)
 
 
-@operation(
-    "GET",
-    "/runs/{run_id}/artifacts/{stage}",
-    summary="A document's content; the newest version by default",
-    also=(304,),
-    media_type="text/markdown",
-)
-async def read_artifact(request: web.Request, path: ArtifactPath, query: VersionQuery) -> web.Response:
+def _content(request: web.Request, found: ArtifactContent) -> web.Response:
     """Answer the content, or 304 where the caller has it. A version never changes."""
-    found = await services(request).threads.run(
-        lambda: queries.read_artifact(path.run_id, path.stage, version=query.version)
-    )
     artifact = found.artifact
     etag = f'"{artifact.sha256}"'
     headers = {
@@ -38,7 +30,19 @@ async def read_artifact(request: web.Request, path: ArtifactPath, query: Version
         "Cache-Control": "private, no-cache",
         "X-Content-Type-Options": "nosniff",  # a model wrote it: no browser may take it for a page
     }
-    given = {tag.strip().removeprefix("W/") for tag in request.headers.get("If-None-Match", "").split(",")}
-    if etag in given or "*" in given:
+    if is_known(request, etag):
         return web.Response(status=304, headers=headers)
     return web.Response(text=found.content, content_type=artifact.media_type, charset="utf-8", headers=headers)
+
+
+@query(
+    "/runs/{run_id}/artifacts/{stage}",
+    None,
+    summary="A document's content; the newest version by default",
+    also=(304,),
+    media_type="text/markdown",
+    respond=_content,
+)
+def read_artifact(call: Call, path: ArtifactPath, query: VersionQuery) -> ArtifactContent:
+    """Read it with its content."""
+    return queries.read_artifact(path.run_id, path.stage, version=query.version)

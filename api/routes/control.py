@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator
+from functools import partial
 
 from aiohttp import web
 
-from api.operations.command import Call, command
+from api.http.downloads import download
+from api.operations.call import Call
+from api.operations.command import command
 from api.operations.operation import PREFIX, Answer, operation
 from api.schemas.control import ForkIn, RetryIn
 from api.schemas.runs import RunOut, RunPath
 from api.services import services
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.archive import write_archive
-
-WRITE_SECONDS = 60.0
 
 
 @command("POST", "/runs/{run_id}/cancel", summary="Cancel a run; 200 means that it is canceled")
@@ -46,32 +45,9 @@ def fork_run(call: Call, path: RunPath, body: ForkIn) -> Answer[RunOut]:
     media_type="application/zip",
 )
 async def read_archive(request: web.Request, path: RunPath) -> web.StreamResponse:
-    """Stream it; no more than one document is in memory."""
-    threads = services(request).threads
-    pieces = await threads.run(lambda: write_archive(path.run_id))
-    response = web.StreamResponse(
-        headers={
-            "Content-Type": "application/zip",
-            "Content-Disposition": f'attachment; filename="run-{path.run_id}.zip"',
-        }
-    )
-    if request.method == "HEAD":
-        await response.prepare(request)
-        return response
-    first = await threads.run(lambda: next(pieces))
-    await response.prepare(request)
-    await _write(response, first)
-    while (piece := await threads.run(lambda: _next(pieces))) is not None:
-        await _write(response, piece)
-    await response.write_eof()
-    return response
-
-
-def _next(pieces: Iterator[bytes]) -> bytes | None:
-    return next(pieces, None)
-
-
-async def _write(response: web.StreamResponse, piece: bytes) -> None:
-    # Whoever stops reading would keep a thread's worth of memory for ever.
-    async with asyncio.timeout(WRITE_SECONDS):
-        await response.write(piece)
+    """Stream it."""
+    headers = {
+        "Content-Type": "application/zip",
+        "Content-Disposition": f'attachment; filename="run-{path.run_id}.zip"',
+    }
+    return await download(request, services(request).threads, partial(write_archive, path.run_id), headers)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from api.operations.command import Call, command
+from api.operations.call import Call
+from api.operations.command import command
 from api.operations.operation import Answer
 from api.schemas.providers import ProviderOut, ProviderPath
 from vm_webapp.ops import queue_control

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from aiohttp import web
-
-from api.operations.command import Call, command
-from api.operations.operation import Answer, operation
+from api.operations.call import Call
+from api.operations.command import command
+from api.operations.operation import Answer
+from api.operations.query import query
 from api.schemas.queue import BulkCancelIn, BulkOut, BulkRetryIn, PauseIn, QueueOut
-from api.services import services
 from vm_webapp.ops import bulk, queue_control
 from vm_webapp.ops.bulk import BulkFilter, BulkResult
+from vm_webapp.ops.queue_control import QueueStatus
 
 
-@operation("GET", "/queue", summary="How full the queue is, and who works on it")
-async def read_queue(request: web.Request) -> Answer[QueueOut]:
+@query("/queue", QueueOut, summary="How full the queue is, and who works on it")
+def read_queue(call: Call) -> QueueStatus:
     """Read the figures."""
-    return Answer(QueueOut.model_validate(await services(request).threads.run(queue_control.read_queue)))
+    return queue_control.read_queue()
 
 
 @command("POST", "/queue/pause", summary="Stop claiming; stages in flight go on")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
 from api.http.cursors import Cursor
-from api.operations.command import Call, command
-from api.operations.operation import Answer, operation
-from api.schemas.pages import PageQuery
-from api.schemas.reviews import ApprovalOut, ApprovalsOut, ApproveIn, RequestChangesIn, StagePath
+from api.operations.call import Call
+from api.operations.command import command
+from api.operations.operation import Answer
+from api.operations.pages import PageOut, PageQuery
+from api.operations.query import query
+from api.schemas.reviews import ApprovalOut, ApproveIn, RequestChangesIn, StagePath
 from api.schemas.runs import RunOut
-from api.services import services
+from vm_webapp.db.paging import Page
 from vm_webapp.runs import lifecycle, queries
+from vm_webapp.runs.queries import Approval
 
 
 @command("POST", "/runs/{run_id}/stages/{key}/approve", summary="Accept a draft, as it is or as edited")
@@ -37,14 +38,7 @@ def request_changes(call: Call, path: StagePath, body: RequestChangesIn) -> Answ
     return Answer(RunOut.model_validate(queries.read_run(path.run_id)))
 
 
-@operation("GET", "/approvals", summary="Every draft that waits for a person, oldest first")
-async def list_approvals(request: web.Request, query: PageQuery) -> Answer[ApprovalsOut]:
+@query("/approvals", PageOut[ApprovalOut], summary="Every draft that waits for a person, oldest first")
+def list_approvals(call: Call, query: PageQuery) -> Page[Approval]:
     """List a page."""
-    after = Cursor.position(query.cursor)
-    page = await services(request).threads.run(lambda: queries.list_approvals(limit=query.limit, after=after))
-    return Answer(
-        ApprovalsOut(
-            items=[ApprovalOut.model_validate(item) for item in page.items],
-            next_cursor=Cursor.of(page.next_position),
-        )
-    )
+    return queries.list_approvals(limit=query.limit, after=Cursor.position(query.cursor))

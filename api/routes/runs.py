@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from aiohttp import web
 
 from api.http.cursors import Cursor
-from api.operations.command import Call, command
-from api.operations.operation import PREFIX, Answer, operation
-from api.schemas.runs import NewRunIn, RunOut, RunPath, RunsOut, RunsQuery, WaitQuery
+from api.operations.call import Call
+from api.operations.command import command
+from api.operations.operation import PREFIX, Answer
+from api.operations.pages import PageOut
+from api.operations.query import Found, query
+from api.schemas.runs import NewRunIn, RunOut, RunPath, RunsQuery, WaitQuery
 from api.services import services
+from vm_webapp.db.paging import Page
 from vm_webapp.runs import lifecycle, queries
+from vm_webapp.runs.records import RunRecord
 from vm_webapp.runs.states import FINAL_RUN_STATUSES
 
 
@@ -28,10 +35,9 @@ def create_run(call: Call, body: NewRunIn) -> Answer[RunOut]:
     return Answer(RunOut.model_validate(run), headers={"Location": f"{PREFIX}/runs/{run.id}"})
 
 
-@operation("GET", "/runs", summary="Runs, newest first")
-async def list_runs(request: web.Request, query: RunsQuery) -> Answer[RunsOut]:
+@query("/runs", PageOut[RunOut], summary="Runs, newest first")
+def list_runs(call: Call, query: RunsQuery) -> Page[RunRecord]:
     """List a page."""
-    after = Cursor.position(query.cursor)
     where = queries.RunFilter(
         query.status,
         query.workflow,
@@ -40,20 +46,24 @@ async def list_runs(request: web.Request, query: RunsQuery) -> Answer[RunsOut]:
         query.finished_after,
         query.finished_before,
     )
-    page = await services(request).threads.run(lambda: queries.list_runs(where, limit=query.limit, after=after))
-    items = [RunOut.model_validate(run) for run in page.items]
-    return Answer(RunsOut(items=items, next_cursor=Cursor.of(page.next_position)))
+    return queries.list_runs(where, limit=query.limit, after=Cursor.position(query.cursor))
 
 
-@operation("GET", "/runs/{run_id}", summary="One run; with wait, as soon as its status changes")
-async def read_run(request: web.Request, path: RunPath, query: WaitQuery) -> Answer[RunOut]:
-    """Read it, after waiting for a change where that is asked for and still possible."""
-    own = services(request)
+async def _wait_for_change(
+    request: web.Request, read: Callable[[], Awaitable[Found]], *, path: RunPath, query: WaitQuery
+) -> Found:
+    """Wait for a change of the run's status, where that is asked for and still possible."""
     if not query.wait:
-        return Answer(RunOut.model_validate(await own.threads.run(lambda: queries.get_run(path.run_id))))
-    async with own.followers.await_change(path.run_id) as change:
-        run = await own.threads.run(lambda: queries.get_run(path.run_id))
-        if run.status not in FINAL_RUN_STATUSES:
-            await change.wait(run.status, query.wait)
-            run = await own.threads.run(lambda: queries.get_run(path.run_id))
-    return Answer(RunOut.model_validate(run))
+        return await read()
+    async with services(request).followers.await_change(path.run_id) as change:
+        found = await read()
+        if found.records.status in FINAL_RUN_STATUSES:
+            return found
+        await change.wait(found.records.status, query.wait)
+    return await read()
+
+
+@query("/runs/{run_id}", RunOut, summary="One run; with wait, as soon as its status changes", around=_wait_for_change)
+def read_run(call: Call, path: RunPath, query: WaitQuery) -> RunRecord:
+    """Read it."""
+    return queries.get_run(path.run_id)

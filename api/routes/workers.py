@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
-from api.operations.operation import Answer, operation
-from api.schemas.workers import WorkersOut
-from api.services import services
+from api.operations.call import Call
+from api.operations.pages import PageOut
+from api.operations.query import query
+from api.schemas.workers import WorkerOut
 from vm_webapp.ops import queue_control
+from vm_webapp.ops.queue_control import WorkerRecord
 
 
-@operation("GET", "/workers", summary="Every worker of the last 24 hours, those that are alive first")
-async def list_workers(request: web.Request) -> Answer[WorkersOut]:
+@query("/workers", PageOut[WorkerOut], summary="Every worker of the last 24 hours, those that are alive first")
+def list_workers(call: Call) -> tuple[WorkerRecord, ...]:
     """List them."""
-    found = await services(request).threads.run(queue_control.list_workers)
-    return Answer(WorkersOut.model_validate({"items": found}))
+    return queue_control.list_workers()

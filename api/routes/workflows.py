@@ -15,7 +15,7 @@ async def list_workflows(request: web.Request) -> Answer[WorkflowsOut]:
     """List them."""
     catalog = services(request).catalog
     items = [WorkflowOut.model_validate(workflow) for workflow in catalog.workflows.values()]
-    return Answer(WorkflowsOut(items=items, problems=list(catalog.problems)))
+    return Answer(WorkflowsOut(items=items, next_cursor=None, problems=list(catalog.problems)))
 
 
 @operation("GET", "/workflows/{name}", summary="One workflow")

@@ -35,10 +35,3 @@ class ArtifactOut(Output):
     usage: UsageOut
     truncated: bool
     created_at: Moment
-
-
-class ArtifactsOut(Output):
-    """Every version of every document of a run."""
-
-    items: list[ArtifactOut]
-    next_cursor: None = None

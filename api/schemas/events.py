@@ -14,7 +14,7 @@ from api.operations.models import Input, Output
 class EventsQuery(Input):
     """Which events: those with ids above ``after``."""
 
-    after: Whole = Field(default=0, ge=0, lt=2**63)
+    after: Whole = Field(default=0, ge=0, lt=2**63, description="the next_cursor of the page before")
     limit: Whole = Field(default=50, ge=1, le=200)
 
 
@@ -28,10 +28,3 @@ class EventOut(Output):
     actor: str
     data: dict[str, Any]
     created_at: Moment
-
-
-class EventsOut(Output):
-    """A page of a timeline; ``next_cursor`` is the next page's ``after``."""
-
-    items: list[EventOut]
-    next_cursor: str | None

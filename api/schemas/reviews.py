@@ -57,10 +57,3 @@ class ApprovalOut(Output):
     size: int
     waiting_since: Moment
     age_seconds: int
-
-
-class ApprovalsOut(Output):
-    """A page of drafts that wait."""
-
-    items: list[ApprovalOut]
-    next_cursor: str | None

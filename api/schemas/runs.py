@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
 from api.http.values import Instant, Moment, Seconds, refusal
 from api.operations.models import Input, Output
-from api.schemas.pages import PageQuery
+from api.operations.pages import PageQuery
 from api.services import SERVICES
 from vm_webapp.errors import InvalidInput
 from vm_webapp.runs.records import Priority, RunStatus, StageStatus
@@ -141,10 +141,3 @@ class RunOut(Output):
     usage: UsageOut
     waiting_on: WaitingOnOut | None
     stages: list[StageOut]
-
-
-class RunsOut(Output):
-    """A page of runs."""
-
-    items: list[RunOut]
-    next_cursor: str | None

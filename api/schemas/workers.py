@@ -29,10 +29,3 @@ class WorkerOut(Output):
     last_error: dict[str, Any] | None
     counters: dict[str, int]
     stopped_at: Moment | None
-
-
-class WorkersOut(Output):
-    """Every worker of the last 24 hours, those that are alive first."""
-
-    items: list[WorkerOut]
-    next_cursor: None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from api.operations.models import Input, Output
+from api.operations.pages import PageOut
 
 
 class WorkflowPath(Input):
@@ -29,9 +30,7 @@ class WorkflowOut(Output):
     stages: list[WorkflowStageOut]
 
 
-class WorkflowsOut(Output):
+class WorkflowsOut(PageOut[WorkflowOut]):
     """Every workflow; ``problems`` names the files that could not be loaded."""
 
-    items: list[WorkflowOut]
-    next_cursor: None = None
     problems: list[str]

@@ -49,14 +49,15 @@ class WakeUps:
                     # Subscribing to something that nobody uses opens the connection.
                     await pubsub.subscribe(CHANNEL, *map(channel_of, self._wanted()))
                     self._pubsub = pubsub
-                    async for message in pubsub.listen():
-                        self._take(message)
+                    try:
+                        async for message in pubsub.listen():
+                            self._take(message)
+                    finally:
+                        self._pubsub = None
             except (redis.RedisError, OSError) as error:
                 log.info("followers.redis_unavailable", extra={"error": type(error).__name__})
             except Exception:
                 log.exception("followers.crashed")
-            finally:
-                self._pubsub = None
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def subscribe(self, run_id: UUID) -> None:
@@ -75,6 +76,7 @@ class WakeUps:
     async def _tell(self, tell: Callable[[PubSub], Any]) -> None:
         pubsub = self._pubsub
         if pubsub is not None:
-            # The listener notices by itself that the connection is gone, and subscribes anew.
-            with contextlib.suppress(redis.RedisError, OSError):
+            # The listener notices by itself that the connection is gone, and subscribes anew. When it closes the
+            # connection while redis-py is about to write, redis-py stumbles over a writer that is None.
+            with contextlib.suppress(redis.RedisError, OSError, AttributeError):
                 await tell(pubsub)

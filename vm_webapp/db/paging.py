@@ -8,11 +8,17 @@ from typing import Generic, TypeVar
 from uuid import UUID
 
 Item = TypeVar("Item")
+Position = tuple[datetime, UUID] | int
 
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Item]):
-    """One page of a listing. ``next_position`` is where the next one starts, None on the last."""
+    """One page of a listing.
+
+    Attributes:
+        next_position: behind what the next page starts, as the listing is sorted: by time and id, or by a number that
+            is both. None on the last page.
+    """
 
     items: tuple[Item, ...]
-    next_position: tuple[datetime, UUID] | None
+    next_position: Position | None

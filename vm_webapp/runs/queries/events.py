@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from vm_webapp.db.models import Event
+from vm_webapp.db.paging import Page
 from vm_webapp.errors import NotFound
 from vm_webapp.runs.queries.reading import read_only, require_run
 from vm_webapp.runs.records import EventRecord
@@ -25,6 +26,22 @@ def list_events(run_id: UUID, *, after: int, limit: int) -> list[EventRecord]:
     if not events:
         require_run(run_id)
     return events
+
+
+def page_of_events(run_id: UUID, *, after: int, limit: int) -> Page[EventRecord]:
+    """Return one page of the run's timeline, oldest first.
+
+    Args:
+        run_id: the run.
+        after: the id of the last event of the page before, 0 for the first page.
+        limit: most events of the page.
+
+    Raises:
+        NotFound: there is no such run.
+    """
+    found = list_events(run_id, after=after, limit=limit + 1)
+    page = tuple(found[:limit])
+    return Page(page, page[-1].id if len(found) > limit else None)
 
 
 @read_only

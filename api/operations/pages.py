@@ -1,0 +1,61 @@
+"""Pages of listings: which one is asked for, and how one is answered."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from api.http.cursors import Cursor
+from api.http.values import Whole
+from api.operations.models import Input, Output
+from vm_webapp.db.paging import Page
+
+Item = TypeVar("Item", bound=BaseModel)
+
+
+def plural_of(name: str) -> str:
+    """Return the name of a page of these models: RunsOut for RunOut."""
+    return f"{name.removesuffix('Out')}sOut"
+
+
+def _describe(schema: dict[str, Any]) -> None:
+    schema.setdefault("description", "A page of a listing; next_cursor leads to the next one, null on the last.")
+
+
+class PageQuery(Input):
+    """Which page of a listing."""
+
+    limit: Whole = Field(default=50, ge=1, le=200)
+    cursor: str | None = None
+
+
+class PageOut(Output, Generic[Item]):
+    """A page, made of one of the core, or of a sequence that is a whole listing."""
+
+    model_config = ConfigDict(json_schema_extra=_describe)
+
+    items: list[Item]
+    next_cursor: str | None
+
+    @classmethod
+    def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
+        """Return the name of the class for this kind of items."""
+        return plural_of(params[0].__name__)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_records(cls, found: Any) -> Any:
+        if isinstance(found, Page):
+            return {"items": found.items, "next_cursor": _written(found.next_position)}
+        return {"items": found, "next_cursor": None} if isinstance(found, list | tuple) else found
+
+
+def page_of(model: type[Item]) -> type[PageOut[Item]]:
+    """Return the model of a page of these, where they are known only when the program runs."""
+    return PageOut[model]  # type: ignore[valid-type]
+
+
+def _written(position: Any) -> str | None:
+    # Ids of events are a position that callers may know.
+    return str(position) if isinstance(position, int) else Cursor.of(position)

@@ -1,0 +1,26 @@
+"""The shapes of projects."""
+
+from __future__ import annotations
+
+from datetime import date
+from uuid import UUID
+
+from api.operations.models import Input
+from api.schemas.shelves import Lines, Name, Prose, declare
+from vm_webapp.context import Project, projects
+
+
+class ProjectIn(Input):
+    """A new project."""
+
+    name: Name
+    brand_id: UUID | None = None
+    objective: Prose = ""
+    channels: Lines
+    starts_on: date | None = None
+    ends_on: date | None = None
+
+
+PROJECTS = declare(
+    "project", projects, Project, ProjectIn, change="What to change; what is left out stays as it is, null empties it."
+)
