@@ -36,16 +36,15 @@ def create_app(services: Services) -> web.Application:
     )
     root = web.Application(middlewares=[_outside(check)], client_max_size=MAX_BODY_BYTES)
     root[SERVICES] = services
-    root.add_subapp(PREFIX, _api(services, check))
+    root.add_subapp(PREFIX, _api(check))
     root.on_response_prepare.append(stamp)
     root.on_shutdown.append(_release)
     root.on_cleanup.append(_close)
     return root
 
 
-def _api(services: Services, check: Middleware) -> web.Application:
+def _api(check: Middleware) -> web.Application:
     api = web.Application(middlewares=[answer_problems, check])
-    api[SERVICES] = services
     api[description.DESCRIPTION] = json.dumps(describe(ROUTES))
     for route in ROUTES:
         for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):

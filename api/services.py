@@ -1,4 +1,4 @@
-"""What handlers need, found under one key of the application."""
+"""What handlers need, found under one key of the root application."""
 
 from __future__ import annotations
 
@@ -50,5 +50,5 @@ SERVICES = web.AppKey("services", Services)
 
 
 def services(request: web.Request) -> Services:
-    """Return the services of the application that a request reached."""
-    return request.app[SERVICES]
+    """Return the services of the root application, in whichever of its rooms a request is."""
+    return request.config_dict[SERVICES]

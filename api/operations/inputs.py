@@ -62,7 +62,7 @@ def _parameter_complaint(request: web.Request, name: str, known: bool) -> str | 
 
 
 async def read_body(model: type[In], request: web.Request) -> In:
-    """Return the JSON body. Validators find the application in their context.
+    """Return the JSON body. Validators find in their context what the applications hold.
 
     Raises:
         RequestError: 400 for what is not JSON, 408 for what does not come, 415 for what does not claim to be JSON, 422
@@ -84,7 +84,7 @@ async def read_body(model: type[In], request: web.Request) -> In:
     errors = [FieldProblem(pointer=pointer_of(place), message=what) for place, what in document.complaints]
     if not errors:
         try:
-            return model.model_validate_json(raw, strict=True, context=request.app)
+            return model.model_validate_json(raw, strict=True, context=request.config_dict)
         except ValidationError as error:
             errors = [FieldProblem(pointer=pointer_of(each["loc"]), message=each["msg"]) for each in error.errors()]
     raise RequestError(422, "invalid_input", _summary(errors), errors=errors)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial, wraps
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from aiohttp import web
 from pydantic import BaseModel
@@ -32,20 +32,8 @@ class Found(NamedTuple):
     text: str
 
 
-class Around(Protocol):
-    """What may stand around the reading of a query, on the event loop: it waits, or answers otherwise."""
-
-    async def __call__(
-        self, request: web.Request, read: Callable[[], Awaitable[Found]], *, path: Any, query: Any
-    ) -> Found | web.StreamResponse:
-        """Return what was read, or an answer of its own.
-
-        Args:
-            request: the request.
-            read: reads; may be called more than once.
-            path: the path.
-            query: the query's parameters.
-        """
+# Called with the request, a function that reads and may be called more than once, and the query's own arguments.
+Around = Callable[..., Awaitable[Found | web.StreamResponse]]
 
 
 def query(
@@ -70,7 +58,7 @@ def query(
         name: as for ``operation``.
         models: as for ``operation``.
         headers: returns headers of the answer for what was read.
-        around: stands around the reading.
+        around: stands around the reading, on the event loop: it waits, or returns an answer of its own.
         respond: makes the answer of what was read, where it is not the model's JSON.
         also: as for ``operation``.
         media_type: as for ``operation``.

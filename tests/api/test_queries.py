@@ -1,0 +1,151 @@
+"""``@query``: a synchronous function, run on a database thread, whose records the declared model makes an answer of."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from aiohttp import web
+
+from api.auth.actors import ACTOR
+from api.http.cursors import Cursor
+from api.http.problems import Handler, answer_problems
+from api.operations.call import Call
+from api.operations.models import Output
+from api.operations.operation import Operation
+from api.operations.pages import PageOut, PageQuery
+from api.operations.query import Found, query
+from tests.api.client import Reply
+from tests.api.conftest import Serving
+from vm_webapp.db.paging import Page
+
+POSITION = (datetime(2026, 11, 25, tzinfo=UTC), UUID(int=7))
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A record of a core."""
+
+    name: str
+    secret: str = "not told"
+
+
+class ThingOut(Output):
+    """A thing."""
+
+    name: str
+
+
+class OtherOut(Output):
+    """What no thing is."""
+
+    size: int
+
+
+async def twice_or_not_at_all(
+    request: web.Request, read: Callable[[], Awaitable[Found]], *, query: PageQuery
+) -> Found | web.StreamResponse:
+    """Read twice, or answer by itself."""
+    if query.limit == 1:
+        return web.Response(text="by itself")
+    await read()
+    return await read()
+
+
+@query("/thread", ThingOut, summary="x", headers=lambda thing: {"X-Length": str(len(thing.name))})
+def name_thread(call: Call) -> Thing:
+    """Tell which thread this is."""
+    return Thing(threading.current_thread().name)
+
+
+@query("/page", PageOut[ThingOut], summary="x")
+def list_page(call: Call, query: PageQuery) -> Page[Thing]:
+    """List a page that has a next one."""
+    return Page((Thing("a"), Thing("b")), POSITION)
+
+
+@query("/numbered", PageOut[ThingOut], summary="x")
+def list_numbered(call: Call) -> Page[Thing]:
+    """List a page whose position is a number."""
+    return Page((Thing("a"),), 12)
+
+
+@query("/all", PageOut[ThingOut], summary="x")
+def list_all(call: Call) -> list[Thing]:
+    """List everything."""
+    return [Thing("a")]
+
+
+@query("/other", OtherOut, summary="x")
+def read_other(call: Call) -> Thing:
+    """Return what the model does not know."""
+    return Thing("a")
+
+
+read: list[str] = []
+
+
+@query("/around", PageOut[ThingOut], summary="x", around=twice_or_not_at_all)
+def list_around(call: Call, query: PageQuery) -> list[Thing]:
+    """List everything, and note it."""
+    read.append(call.actor)
+    return []
+
+
+@web.middleware
+async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let everybody in."""
+    request[ACTOR] = "ann"
+    return await handler(request)
+
+
+@pytest.fixture
+async def ask(serving: Serving, untouched: None) -> AsyncIterator[Callable[[str], Awaitable[Reply]]]:
+    """Ask a room of these queries."""
+    room = web.Application(middlewares=[answer_problems, admit])
+    routes: list[Operation] = [name_thread, list_page, list_numbered, list_all, read_other, list_around]
+    for route in routes:
+        room.router.add_get(route.path, route.__call__)
+
+    async with serving(rooms={"/room": room}) as api:
+
+        async def get(path: str) -> Reply:
+            async with api.session.get(f"{api.base_url}/room{path}") as response:
+                return Reply(response.status, response.headers, await response.read())
+
+        yield get
+
+
+Ask = Callable[[str], Awaitable[Reply]]
+
+
+async def test_it_runs_on_a_database_thread_and_tells_what_the_model_knows(ask: Ask) -> None:
+    reply = await ask("/thread")
+    told = reply.json()
+    assert told["name"].startswith("api_")
+    assert told.keys() == {"name"}
+    assert reply.headers["X-Length"] == str(len(told["name"]))
+
+
+@pytest.mark.parametrize(
+    ("path", "names", "cursor"),
+    [("/page", ["a", "b"], Cursor.of(POSITION)), ("/numbered", ["a"], "12"), ("/all", ["a"], None)],
+)
+async def test_a_page_is_made_of_the_cores(ask: Ask, path: str, names: list[str], cursor: str | None) -> None:
+    assert (await ask(path)).json() == {"items": [{"name": name} for name in names], "next_cursor": cursor}
+
+
+async def test_what_the_model_does_not_know_is_our_fault(ask: Ask) -> None:
+    (await ask("/other")).problem(500, "internal_error")
+
+
+async def test_what_stands_around_it_reads_as_often_as_it_likes(ask: Ask) -> None:
+    read.clear()
+    assert (await ask("/around?limit=1")).body == b"by itself"
+    assert read == []
+    assert (await ask("/around")).json() == {"items": [], "next_cursor": None}
+    assert read == ["ann", "ann"]
