@@ -11,27 +11,12 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.api.client import Api, written
-from tests.support.runs import read
+from tests.support.work import WORKER, claim_next, finish_next
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle, queries
-from vm_webapp.runs.lifecycle import Claim, Claimant
 from vm_webapp.runs.states import Failure
 
-WORKER = Claimant(uuid4(), "kimi")
 BROKEN = Failure("llm_bad_request", "HTTP 400", permanent=True)
-
-
-def claim(run_id: str) -> Claim:
-    """Let a worker take the run's due stage."""
-    (stage,) = read("SELECT id FROM stages WHERE run_id = %(id)s AND status = 'queued'", id=run_id)
-    claimed = lifecycle.claim_stage(stage["id"], WORKER, token=uuid4())
-    assert claimed is not None
-    return claimed
-
-
-def finish_next(run_id: str, text: str) -> None:
-    """Let a worker write the document of the run's due stage."""
-    assert lifecycle.finish_stage_if_held(claim(run_id), Completion(text, "kimi"), WORKER, next_token=None)
 
 
 async def failed_run(api: Api) -> str:
@@ -40,7 +25,7 @@ async def failed_run(api: Api) -> str:
 
     def work() -> None:
         finish_next(run_id, "# Topics")
-        lifecycle.fail_attempt_if_held(claim(run_id), BROKEN, jitter=0)
+        lifecycle.fail_attempt_if_held(claim_next(run_id), BROKEN, jitter=0)
 
     await asyncio.to_thread(work)
     return run_id
@@ -48,7 +33,7 @@ async def failed_run(api: Api) -> str:
 
 async def test_canceled_means_canceled_and_stays_so(api: Api) -> None:
     run_id = (await api.create_run())["id"]
-    held = await asyncio.to_thread(claim, run_id)
+    held = await asyncio.to_thread(claim_next, run_id)
     first = await api.post(f"/runs/{run_id}/cancel", {})
     assert (first.status, first.json()["status"]) == (200, "canceled")
     assert not await asyncio.to_thread(

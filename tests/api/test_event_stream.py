@@ -14,32 +14,16 @@ from api.streams import event_stream
 from tests.api.client import Api, Reply, until
 from tests.api.conftest import Serving
 from tests.api.streams import Message, open_stream
-from tests.support.runs import read
+from tests.support.work import claim_next, finish_next
 from vm_webapp.db.pool import transaction
 from vm_webapp.execution.progress import StageProgress
-from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.events import NewEvent, append_events
-from vm_webapp.runs.lifecycle import Claim, Claimant
 from vm_webapp.runs.lifecycle.steps import lock_run
 from vm_webapp.runs.records import RunHead
 from vm_webapp.runs.states import Failure
 
-WORKER = Claimant(uuid4(), "kimi")
 STREAM = {"Accept": "text/event-stream"}
-
-
-def claim(run_id: str) -> Claim:
-    """Let a worker take the run's due stage."""
-    (stage,) = read("SELECT id FROM stages WHERE run_id = %(id)s AND status = 'queued'", id=run_id)
-    claimed = lifecycle.claim_stage(stage["id"], WORKER, token=uuid4())
-    assert claimed is not None
-    return claimed
-
-
-def finish_next(run_id: str) -> None:
-    """Let a worker write the document of the run's due stage."""
-    assert lifecycle.finish_stage_if_held(claim(run_id), Completion("# Text", "kimi"), WORKER, next_token=None)
 
 
 def stored(run_id: str) -> list[tuple[int | None, str]]:
@@ -149,7 +133,7 @@ async def test_after_the_end_a_reconnect_gets_204(api: Api) -> None:
 async def test_the_failure_of_a_run_that_was_retried_is_not_its_end(api: Api) -> None:
     run_id = (await api.create_run())["id"]
     failure = Failure("llm_bad_request", "HTTP 400", permanent=True)
-    await in_thread(lambda: lifecycle.fail_attempt_if_held(claim(run_id), failure, jitter=0))
+    await in_thread(lambda: lifecycle.fail_attempt_if_held(claim_next(run_id), failure, jitter=0))
     async with open_stream(api, run_id) as stream:
         assert (await stream.rest())[-1].event == "run.failed"
     await api.post(f"/runs/{run_id}/retry", {})

@@ -6,21 +6,17 @@ import io
 import json
 import re
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from tests.api.client import NEW_RUN, Api, Reply
 from tests.recorded.record import check
-from tests.support.runs import create
-from vm_webapp.db.pool import row, transaction
-from vm_webapp.llm.base import Completion
-from vm_webapp.runs import lifecycle
-from vm_webapp.runs.lifecycle import Claimant
+from tests.support.runs import create, read
+from tests.support.work import finish_next
 
 NOBODY = "01a20c66-c2a9-70b2-9d9f-0558575aa31b"
 DIGEST = "0" * 64
 TOLD = ("Allow", "Content-Type", "Retry-After", "WWW-Authenticate", "ETag")
 JSON = {"Content-Type": "application/json"}
-WORKER = Claimant(UUID(int=7), "kimi")
 
 
 class TooLarge(io.BytesIO):
@@ -204,16 +200,8 @@ async def _prepare(api: Api) -> dict[str, str]:
 
 def _carry_on(run_id: UUID) -> None:
     """Finish stage after stage until none is due."""
-    while due := _due(run_id):
-        claim = lifecycle.claim_stage(due, WORKER, token=uuid4())
-        assert claim is not None
-        assert lifecycle.finish_stage_if_held(claim, Completion("# T", "kimi"), WORKER, next_token=None)
-
-
-def _due(run_id: UUID) -> UUID | None:
-    with transaction():
-        found = row("SELECT id FROM stages WHERE run_id = %(id)s AND status = 'queued'", id=run_id)
-    return found["id"] if found else None
+    while read("SELECT 1 AS found FROM stages WHERE run_id = %(id)s AND status = 'queued'", id=run_id):
+        finish_next(run_id, "# T")
 
 
 async def _ask(api: Api, asked: list[Request], ids: dict[str, str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID, uuid4
 
+from tests.support.runs import CreatedRun, create, read
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.lifecycle import Claim, Claimant
@@ -50,3 +51,11 @@ def release(held: Claim) -> None:
 def be_refused(held: Claim) -> None:
     """Fail an attempt for a reason that is its own."""
     assert fail(held, REFUSED) == "failed"
+
+
+def wait_for_approval() -> tuple[CreatedRun, str]:
+    """Return a run whose first draft waits for a person, and the draft's digest."""
+    created = create("landing_page")
+    assert lifecycle.finish_stage_if_held(claimed(created.stage_id), TEXT, WORKER, next_token=uuid4())
+    (draft,) = read("SELECT sha256 FROM artifacts WHERE run_id = %(id)s", id=created.run.id)
+    return created, draft["sha256"]

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from tests.db.attempts import wait_for_approval
 from tests.db.stages import end_pauses, expire_leases, make_due
 from tests.support.runs import CreatedRun, create, types
 from vm_webapp.db.pool import execute, row, rows, transaction
@@ -187,14 +188,6 @@ def test_a_completed_run_cannot_be_canceled() -> None:
     lifecycle.finish_stage_if_held(claim(created), TEXT, WORKER, next_token=None)
     with pytest.raises(Conflict):
         lifecycle.cancel_run_if_open(created.run.id, actor="ann")
-
-
-def wait_for_approval() -> tuple[CreatedRun, str]:
-    created = create("landing_page")
-    lifecycle.finish_stage_if_held(claim(created), TEXT, WORKER, next_token=uuid4())
-    draft = run_of(created).stages[0].artifact
-    assert draft is not None
-    return created, draft.sha256
 
 
 def approve(run_id: UUID, stage: str, digest: str) -> UUID | None:

@@ -10,7 +10,7 @@ import psycopg2
 import pytest
 from peewee import DatabaseError, InternalError, OperationalError
 
-from tests.db.attempts import OVERLOADED, REFUSED, TEXT, claimed
+from tests.db.attempts import OVERLOADED, REFUSED, TEXT, claimed, wait_for_approval
 from tests.db.stages import create_stages, expire_leases
 from tests.support.runs import create, read, types
 from vm_webapp.db.pool import database, execute, own_connection, row, rows, transaction
@@ -161,14 +161,6 @@ def test_an_idempotent_replay_tells_nothing(heard: Heard) -> None:
     assert (heard.due, heard.changed) == ([], [])
 
 
-def wait_for_approval() -> tuple[UUID, str]:
-    """Return a run that waits, and the digest of its draft."""
-    created = create("landing_page")
-    assert lifecycle.finish_stage_if_held(claimed(created.stage_id), TEXT, WORKER, next_token=None)
-    (draft,) = read("SELECT sha256 FROM artifacts WHERE run_id = %(id)s", id=created.run.id)
-    return created.run.id, draft["sha256"]
-
-
 def create_it() -> UUID:
     return lifecycle.create_run(NewRun(load_catalog().get("smoke"), "x"), actor="tests").id
 
@@ -193,13 +185,15 @@ def rescue() -> UUID:
 
 
 def approve() -> UUID:
-    run_id, digest = wait_for_approval()
+    created, digest = wait_for_approval()
+    run_id = created.run.id
     lifecycle.approve_stage_if_waiting(run_id, "message", artifact_sha256=digest, content=None, note=None, actor="ann")
     return run_id
 
 
 def request_changes() -> UUID:
-    run_id, digest = wait_for_approval()
+    created, digest = wait_for_approval()
+    run_id = created.run.id
     lifecycle.request_changes_if_waiting(run_id, "message", artifact_sha256=digest, feedback="shorter", actor="ann")
     return run_id
 
