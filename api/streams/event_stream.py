@@ -19,6 +19,7 @@ from vm_webapp.runs.states import FINAL_RUN_STATUSES
 
 HEARTBEAT_SECONDS = 15.0
 WRITE_SECONDS = 30.0
+RETRY_SECONDS = 1.0
 EVENTS_AT_A_TIME = 200
 LAST_ID_HEADER = "Last-Event-ID"
 FINAL_TYPES = frozenset(f"run.{status}" for status in FINAL_RUN_STATUSES)
@@ -107,17 +108,20 @@ class _Stream:
         self._reader = reader
         self._threads = threads
         self._as_json = as_json
+        self._last: EventRecord | None = None
+        self._unread = False  # whether the database did not answer when events were to be read
 
     async def carry(self) -> None:
         """Send events from the reader's position on, until the final one, the end of this process, or the reader's."""
         try:
             ended = await self._send_new()
             while not (ended or self._reader.closed):
-                if not await self._reader.wait(HEARTBEAT_SECONDS):
+                came = await self._reader.wait(RETRY_SECONDS if self._unread else HEARTBEAT_SECONDS)
+                if not came and not self._unread:
                     await self._write(b": still here\n\n")
                 for notice in self._reader.take_notices():
                     await self._write(b"event: stage.progress\ndata: " + notice.encode() + b"\n\n")
-                if self._reader.take_change() and not self._reader.closed:
+                if (self._reader.take_change() or self._unread) and not self._reader.closed:
                     ended = await self._send_new()
             await self._response.write_eof()
         except (TimeoutError, ConnectionError):
@@ -127,21 +131,22 @@ class _Stream:
 
     async def _send_new(self) -> bool:
         """Send every event behind the reader's position; return whether the run has ended there."""
-        last: EventRecord | None = None
+        self._unread = False
         while True:
             try:
                 events = await self._threads.run(
                     lambda: queries.list_events(self._run_id, after=self._reader.position, limit=EVENTS_AT_A_TIME)
                 )
             except Unavailable:
-                return False  # the next look finds the reader behind, and wakes it
+                self._unread = True
+                return False
             for event in events:
                 await self._write(f"id: {event.id}\nevent: {event.type}\ndata: {self._as_json(event)}\n\n".encode())
-                self._reader.position, last = event.id, event
+                self._reader.position, self._last = event.id, event
             if len(events) < EVENTS_AT_A_TIME:
                 break
         # A failed run may have been retried: only what stands last is final.
-        return last is not None and last.type in FINAL_TYPES
+        return self._last is not None and self._last.type in FINAL_TYPES
 
     async def _write(self, data: bytes) -> None:
         async with asyncio.timeout(WRITE_SECONDS):

@@ -93,22 +93,20 @@ class Followers:
     async def _registered(self, run_id: UUID, follower: Follower) -> AsyncIterator[Follower]:
         if self._closed:
             follower.close()
-        first = run_id not in self._followed
         self._followed.setdefault(run_id, set()).add(follower)
         self._start("look", self._look_at_all)
         if self._wake_ups is not None:
             self._start("listen", self._wake_ups.listen)
+            self._wake_ups.note_change()
         try:
-            if first and self._wake_ups is not None:
-                await self._wake_ups.subscribe(run_id)
             yield follower
         finally:
             remaining = self._followed[run_id]
             remaining.discard(follower)
             if not remaining:
                 del self._followed[run_id]
-                if self._wake_ups is not None:
-                    await self._wake_ups.unsubscribe(run_id)
+            if self._wake_ups is not None:
+                self._wake_ups.note_change()
 
     def _start(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         running = self._tasks.get(name)

@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+import redis
 
 from actors import broker
+from api.http.threads import Threads
 from api.streams import followers
 from api.streams.followers import LOOK_WITHOUT_REDIS_SECONDS as POLL_SECONDS
+from api.streams.followers import Followers
 from tests.api.client import Api, until
 from tests.api.conftest import Serving
 from tests.api.streams import open_stream
 from vm_webapp.db.pool import transaction
 from vm_webapp.runs import lifecycle
+from vm_webapp.runs.channels import channel_of
 from vm_webapp.runs.events import NewEvent, append_events
 from vm_webapp.runs.lifecycle.steps import lock_run
+from vm_webapp.runs.records import RunHead
 
 LONG = 30
 SOON = 5.0  # far below LONG, far above what an answer takes
@@ -172,3 +178,38 @@ async def test_streams_and_waits_are_looked_after_by_one_query(
 async def test_a_time_that_cannot_be_waited_is_named(refusing: Api, wait: str) -> None:
     reply = await refusing.get(f"/runs/{uuid4()}?wait={wait}")
     assert reply.wrong(422, "invalid_parameter") == {"wait"}
+
+
+async def test_a_broken_subscription_costs_nobody_anything(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis ends the connection again and again, and a new one takes its time, while followers come and go."""
+    connect = asyncio.open_unix_connection
+
+    async def connect_slowly(*arguments: Any, **options: Any) -> Any:
+        await asyncio.sleep(0.03)
+        return await connect(*arguments, **options)
+
+    monkeypatch.setattr(asyncio, "open_unix_connection", connect_slowly)
+    threads = Threads(1, 1000, "tests", limit_seconds=5)
+    followers = Followers(threads, lambda ids: {id: RunHead(0, "queued") for id in ids}, redis_url)
+    ended = asyncio.Event()
+
+    async def follow_again_and_again() -> None:
+        while not ended.is_set():
+            async with followers.await_change(uuid4()) as waiter:
+                await waiter.wait("queued", 0.02)
+
+    with redis.Redis.from_url(redis_url) as client:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(20):
+                group.create_task(follow_again_and_again())
+            for _ in range(3):
+                await asyncio.sleep(1.2)
+                client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            ended.set()
+        async with followers.follow(run_id := uuid4()) as reader:
+            await until(lambda: followers.listening)
+            client.publish(channel_of(run_id), "a piece")
+            assert await reader.wait(SOON)
+            assert reader.take_notices() == ["a piece"]
+    await followers.close()
+    threads.close()

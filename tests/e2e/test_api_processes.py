@@ -229,8 +229,9 @@ def test_at_the_end_every_process_finishes_its_requests(env: dict[str, str], tmp
         path = f"/api/v2/runs/{run['id']}"
         waiting = wait_on_each(serving, f"{path}?wait=30", HEADERS)
         streams = wait_on_each(serving, f"{path}/events", HEADERS | {"Accept": "text/event-stream"})
-        for stream in streams.values():
-            assert b"run.created" in next(line for line in stream.getresponse() if line.startswith(b"data: "))
+        told = [stream.getresponse() for stream in streams.values()]
+        for answer in told:
+            assert b"run.created" in next(line for line in answer if line.startswith(b"data: "))
         began = time.monotonic()
         if ask == "the parent":
             serving.program.signal(signal.SIGTERM)
@@ -239,11 +240,14 @@ def test_at_the_end_every_process_finishes_its_requests(env: dict[str, str], tmp
         for request in waiting.values():
             answer = request.getresponse()
             assert (answer.status, b'"queued"' in answer.read()) == (200, True)
+        for stream in told:
+            assert b"run.created" not in stream.read()  # to its end: it is not cut off
         assert serving.program.wait() == 0
         assert time.monotonic() - began < 10
         assert not any(is_running(pid) for pid in pids)
         assert serving.program.stdout.read_text().endswith("\nstopping …\n")
-        assert "api.died" not in serving.program.output()
+        for trouble in ("api.died", "request.failed", "Traceback"):
+            assert trouble not in serving.program.output()
         with pytest.raises(ConnectionRefusedError):
             serving.connect()
 

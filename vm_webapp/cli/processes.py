@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -13,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from vm_webapp.cli.child import EXIT_NOT_MADE, EXIT_WRONG_CONFIGURATION, Child, WorkerChild
-from vm_webapp.errors import VMError
+from vm_webapp.errors import ConfigurationError, VMError
 from vm_webapp.listening import FINISH_SECONDS, close_all, listen
 from vm_webapp.settings import Settings
 
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 MOST_DEATHS = 5
 WITHIN_SECONDS = 60.0
 NOT_MADE_PAUSE_SECONDS = 1.0
+ADDRESS_SECONDS, ADDRESS_LOOK_SECONDS = 2.0, 0.1
 SAME_SIGNAL_SECONDS = 2.0  # process groups deliver one twice
 
 
@@ -94,15 +96,13 @@ class ApiProcesses:
         return self.keep_dying or self.wrong_configuration
 
     async def start(self) -> list[str]:
-        """Start them; return what the first one has to say to a person once all are serving."""
+        """Start them; return what the first one has to say to a person, once it serves."""
         # What is wrong with the configuration is said once, by the first one.
         first, *others = self._children
         self._keep(first)
         await first.serves.wait()
         for child in others:
             self._keep(child)
-        for child in others:
-            await child.serves.wait()
         return first.lines
 
     async def stop(self) -> None:
@@ -121,7 +121,8 @@ class ApiProcesses:
     def _pause_after(self, code: int) -> float | None:
         if code == EXIT_NOT_MADE:
             return NOT_MADE_PAUSE_SECONDS
-        if code == EXIT_WRONG_CONFIGURATION:  # it has said so itself
+        # It has said so itself. Once one serves this is a death like any other: the configuration cannot be wrong.
+        if code == EXIT_WRONG_CONFIGURATION and not self._children[0].serves.is_set():
             self.wrong_configuration = True
         elif self._die(code):
             self.keep_dying = True
@@ -202,6 +203,19 @@ class _StopSignals:
             os._exit(1)
 
 
+async def _listen(host: str, port: int) -> list[socket.socket]:
+    """Listen, with a moment's patience: the children of a parent that was killed have the address until they notice."""
+    until = time.monotonic() + ADDRESS_SECONDS
+    while True:
+        try:
+            return listen(host, port)
+        except ConfigurationError as error:
+            in_use = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
+            if not in_use or time.monotonic() >= until:
+                raise
+        await asyncio.sleep(ADDRESS_LOOK_SECONDS)
+
+
 async def _keep_serving(settings: Settings, host: str, port: int, *, with_worker: bool) -> ApiProcesses:
     stop = asyncio.Event()
     signals = _StopSignals(stop)
@@ -211,7 +225,7 @@ async def _keep_serving(settings: Settings, host: str, port: int, *, with_worker
             from vm_webapp.cli.migrated import migrated_servers
 
             opened.enter_context(migrated_servers(settings))
-        sockets = listen(host, port)
+        sockets = await _listen(host, port)
         bound = str(sockets[0].getsockname()[1])
         arguments = ("--host", host, "--port", bound, *(() if with_worker else ("--no-worker",)))
         apis = ApiProcesses(settings, arguments, sockets, give_up=stop.set)

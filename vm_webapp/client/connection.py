@@ -18,6 +18,7 @@ from vm_webapp.sse import EventReader, ServerEvent
 API = "/api/v2"
 ANSWER_SECONDS = 60.0
 CONNECT_SECONDS = 10.0
+DOTS = {".": "%2E", "..": "%2E%2E"}  # which would otherwise lead elsewhere
 SILENCE_SECONDS = 60.0  # of a stream, which breaks its silence every 15 s
 
 
@@ -44,7 +45,7 @@ def open_http(base_url: str, *, trust_env: bool) -> httpx.AsyncClient:
 
 def path_of(*segments: str) -> str:
     """Return the path below ``/api/v2`` with these segments, in which a name is a name and never a way elsewhere."""
-    return "".join(f"/{quote(segment, safe='')}" for segment in segments)
+    return "".join(f"/{DOTS.get(segment) or quote(segment, safe='')}" for segment in segments)
 
 
 class Connection:
