@@ -1,34 +1,61 @@
-"""Which process has the other end of a connection."""
+"""Which process has the other end of a connection over IPv4."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
+
+ESTABLISHED = "01"
+
+
+class Connection(NamedTuple):
+    """One end of a connection, as the kernel lists it."""
+
+    local_port: int
+    remote_port: int
+    state: str
+    inode: str
 
 
 def server_of(server_port: int, client_port: int, pids: Iterable[int]) -> int | None:
-    """Return the process that has accepted a connection over IPv4, None while it waits or where it is gone.
+    """Return the process that has accepted a connection, None while it waits or where it is gone.
 
     Args:
         server_port: the port that is listened on.
         client_port: the port of the end that connected.
         pids: the processes that it may be.
     """
-    inode = _inode(server_port, client_port)
-    for pid in pids if inode else ():
-        with contextlib.suppress(OSError):  # it may just have ended
-            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-                with contextlib.suppress(OSError):
-                    if str(descriptor.readlink()) == f"socket:[{inode}]":
-                        return pid
-    return None
+    wanted = (server_port, client_port)
+    inodes = {each.inode for each in _connections() if (each.local_port, each.remote_port) == wanted}
+    return next((pid for pid in pids if inodes & _sockets_of(pid)), None)
 
 
-def _inode(local_port: int, remote_port: int) -> str | None:
+def clients_of(server_port: int, pid: int) -> set[int]:
+    """Return the ports of the clients whose connections a process has accepted, and which have not hung up."""
+    own = _sockets_of(pid)
+    return {
+        each.remote_port
+        for each in _connections()
+        if each.inode in own and each.local_port == server_port and each.state == ESTABLISHED
+    }
+
+
+def _sockets_of(pid: int) -> set[str]:
+    """Return the inodes of the sockets that a process has open; none where it has ended."""
+    found: set[str] = set()
+    with contextlib.suppress(OSError):
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                target = str(descriptor.readlink())
+                if target.startswith("socket:["):
+                    found.add(target.removeprefix("socket:[").removesuffix("]"))
+    return found
+
+
+def _connections() -> Iterator[Connection]:
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
-        ports = [int(address.rsplit(":", 1)[1], 16) for address in fields[1:3]]
-        if ports == [local_port, remote_port] and fields[9] != "0":
-            return fields[9]
-    return None
+        local, remote = (int(address.rsplit(":", 1)[1], 16) for address in fields[1:3])
+        yield Connection(local, remote, state=fields[3], inode=fields[9])

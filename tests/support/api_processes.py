@@ -1,0 +1,171 @@
+"""A ``serve`` of two API processes, and clients that keep asking it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import httpx
+
+from tests.support.deployment import address_of
+from tests.support.processes import Program, program
+from tests.support.serving import api_pids
+from tests.support.sockets import clients_of, server_of
+from tests.support.waiting import eventually
+
+TOKEN = "a-token-of-the-tests"
+HEADERS = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+NEW_RUN = {"workflow": "smoke", "request": "anything"}
+
+
+class Service:
+    """A running ``serve`` of two API processes."""
+
+    def __init__(self, running: Program) -> None:
+        self.program = running
+        self.url = f"{address_of(running)}/api/v2"
+        port = urlsplit(self.url).port
+        assert port is not None
+        self.port = port
+
+    def pids(self) -> list[int]:
+        """Return its API processes."""
+        return api_pids(self.program)
+
+    def connect(self) -> http.client.HTTPConnection:
+        """Open a connection, which some process will accept."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=40)
+        connection.connect()
+        return connection
+
+    def server_of(self, connection: http.client.HTTPConnection | int) -> int | None:
+        """Return which process has accepted a connection, or the one from this port."""
+        port = connection if isinstance(connection, int) else port_of(connection)
+        return server_of(self.port, port, self.pids())
+
+    def clients_of(self, pid: int) -> set[int]:
+        """Return the ports of those who wait for an answer of a process."""
+        return clients_of(self.port, pid)
+
+    def live(self) -> bool:
+        """Whether it answers on a new connection, which waits for a process to accept it."""
+        return httpx.get(f"{self.url}/health/live", timeout=30, trust_env=False).is_success
+
+    def kill_one(self) -> None:
+        """Kill a process, and wait until another has taken its place."""
+        killed = self.pids()[0]
+        os.kill(killed, signal.SIGKILL)
+        eventually(lambda: self._is_replaced(killed), "the process is replaced")
+
+    def _is_replaced(self, pid: int) -> bool:
+        return self.program.process.poll() is not None or (pid not in self.pids() and len(self.pids()) == 2)
+
+
+@contextmanager
+def service(env: dict[str, str], folder: Path, *arguments: str) -> Iterator[Service]:
+    """Run ``serve`` on a free port for the block."""
+    with program("serve", "--port", "0", *arguments, env=env, folder=folder / "log") as running:
+        serving, processes = Service(running), int(env["WEB_CONCURRENCY"] or "1")
+        eventually(lambda: processes == 1 or len(serving.pids()) == processes, "every process")
+        yield serving
+
+
+def port_of(connection: http.client.HTTPConnection) -> int:
+    """Return the port of our end of a connection."""
+    assert connection.sock is not None
+    return int(connection.sock.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A request without an answer, and the port from which it was sent."""
+
+    port: int
+    error: str
+
+
+class Client:
+    """Creates runs one after another, each under a key of its own that it repeats until it is answered.
+
+    Attributes:
+        created: key → the id of the run.
+        failed: what was not answered.
+        port: where the request under way was sent from, None between two.
+    """
+
+    def __init__(self, served: Service) -> None:
+        self.created: dict[str, str] = {}
+        self.failed: list[Attempt] = []
+        self.port: int | None = None
+        self._service = served
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            key = str(uuid4())
+            while not self._post(key):
+                pass
+
+    def _post(self, key: str) -> bool:
+        connection = self._service.connect()
+        self.port = port = port_of(connection)
+        try:
+            connection.request("POST", "/api/v2/runs", json.dumps(NEW_RUN), HEADERS | {"Idempotency-Key": key})
+            answer = connection.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            self.failed.append(Attempt(port, repr(error)))
+            return False
+        finally:
+            self.port = None
+            connection.close()
+        if answer.status == 409:  # the database has not yet seen that whoever held the key is gone
+            return False
+        assert answer.status == 201, body
+        self.created[key] = json.loads(body)["id"]
+        return True
+
+
+def freeze_one_that_is_busy(service: Service) -> tuple[int, set[int]]:
+    """Stop a process in the middle of requests; return it, and the ports that these came from."""
+
+    def look() -> tuple[int, set[int]] | None:
+        pid = service.pids()[0]
+        os.kill(pid, signal.SIGSTOP)
+        # Whoever has been answered hangs up in a moment, and who has not stays.
+        seen = [service.clients_of(pid)]
+
+        def settled() -> bool:
+            seen.append(service.clients_of(pid))
+            return seen[-1] == seen[-2]
+
+        eventually(settled, "whoever was answered has left", every=0.1)
+        if seen[-1]:
+            return pid, seen[-1]
+        os.kill(pid, signal.SIGCONT)
+        return None
+
+    return eventually(look, "a process is busy")
