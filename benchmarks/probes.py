@@ -135,7 +135,7 @@ async def measure(settings: Settings, seconds: float, clients: int) -> None:
     stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(serve(app, "127.0.0.1", 0, stop=stop, on_started=started.set_result))
     base = f"{await started}/api/v2"
-    with health.watching():
+    with health.monitored():
         for with_clients in (0, clients):
             for times in (*own.values(), *cpu.values()):
                 times.clear()

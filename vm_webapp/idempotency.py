@@ -1,7 +1,7 @@
-"""Doing a thing once, however often it is asked for under one key.
+"""Idempotency keys: a request that is repeated under one key takes effect once, and gets the first response again.
 
-Key, effect and stored answer are one transaction: after a crash there is either all of it or nothing, and a key that
-nobody holds any more is free again.
+Key, effect and stored response are one transaction: after a crash there is either all of it or nothing. The key's lock
+lasts as long as that transaction, so a process that dies leaves no lock behind.
 """
 
 from __future__ import annotations
@@ -9,17 +9,57 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from vm_webapp.db.pool import execute, json, row, transaction
+from peewee import Select, fn
+
+from vm_webapp.db.compiled import HOUR, compiled, param
+from vm_webapp.db.models import IdempotencyKey
+from vm_webapp.db.pool import database, execute, jsonb, row, transaction
 from vm_webapp.errors import VMError
 
 KEEP_HOURS = 24
 PURGE_BATCH = 1000
 
+_EXPIRES = fn.now() - KEEP_HOURS * HOUR
+_TRY_LOCK = compiled(Select(columns=[fn.pg_try_advisory_xact_lock(param("lock")).alias("got")]).bind(database))
+_FIND = compiled(
+    IdempotencyKey.select(
+        IdempotencyKey.request_sha256, IdempotencyKey.status, IdempotencyKey.headers, IdempotencyKey.body
+    ).where(IdempotencyKey.scope_sha256 == param("scope"), IdempotencyKey.created_at > _EXPIRES)
+)
+# An expired row of the same key is replaced: the purge may not have come to it yet.
+_STORE = compiled(
+    IdempotencyKey.insert(
+        {
+            IdempotencyKey.scope_sha256: param("scope"),
+            IdempotencyKey.request_sha256: param("sent"),
+            IdempotencyKey.status: param("status"),
+            IdempotencyKey.headers: param("headers"),
+            IdempotencyKey.body: param("body"),
+        }
+    ).on_conflict(
+        conflict_target=[IdempotencyKey.scope_sha256],
+        preserve=[IdempotencyKey.request_sha256, IdempotencyKey.status, IdempotencyKey.headers, IdempotencyKey.body],
+        update={IdempotencyKey.created_at: fn.now()},
+    )
+)
+# Materialized, because PostgreSQL may run a subquery with LIMIT and SKIP LOCKED once per outer row, which would delete
+# more than a batch.
+_OLD = (
+    IdempotencyKey.select(IdempotencyKey.scope_sha256)
+    .where(IdempotencyKey.created_at < _EXPIRES)
+    .order_by(IdempotencyKey.created_at)
+    .limit(param("batch"))
+    .for_update(skip_locked=True)
+    .cte("old", materialized=True)
+)
+_PURGE = compiled(
+    IdempotencyKey.delete().where(IdempotencyKey.scope_sha256.in_(_OLD.select(_OLD.c.scope_sha256))).with_cte(_OLD)
+)
+
 
 class KeyInUse(VMError):
-    """A call with the same key is in progress."""
+    """A request with the same key is in progress."""
 
     code = "idempotency_in_progress"
     http_status = 409
@@ -28,15 +68,15 @@ class KeyInUse(VMError):
 
 
 class KeyReused(VMError):
-    """The key was used for something else."""
+    """The key was used with another request."""
 
     code = "idempotency_key_reused"
     http_status = 422
 
 
 @dataclass(frozen=True, slots=True)
-class StoredAnswer:
-    """An answer as it was given: the same bytes each time."""
+class StoredResponse:
+    """A response as it was sent: the same bytes each time."""
 
     status: int
     headers: dict[str, str]
@@ -45,13 +85,13 @@ class StoredAnswer:
 
 @dataclass(frozen=True, slots=True)
 class KeyScope:
-    """Where a key holds: the same key of another caller, or of another operation, is another key.
+    """Where a key is valid: the same key of another caller, or of another operation, is another key.
 
     Attributes:
-        caller: who asks.
+        caller: who sends the request.
         method: HTTP method.
         path: the full path.
-        key: what the caller chose.
+        key: the value of ``Idempotency-Key``.
     """
 
     caller: str
@@ -61,85 +101,60 @@ class KeyScope:
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 of the parts, each with its length, so that no two scopes have one."""
+        """SHA-256 of the parts, each with its length, so that no two scopes share a digest."""
         parts = (self.caller, self.method, self.path, self.key)
         return hashlib.sha256("".join(f"{len(part)}:{part}" for part in parts).encode()).digest()
 
 
-def do_once(scope: KeyScope, request: bytes, effect: Callable[[], StoredAnswer]) -> tuple[StoredAnswer, bool]:
-    """Do something at most once for a key within 24 hours.
+def do_once(scope: KeyScope, request: bytes, effect: Callable[[], StoredResponse]) -> tuple[StoredResponse, bool]:
+    """Run an effect at most once for a key within 24 hours.
 
-    1. Take the key's lock, which lasts until the transaction ends, however it ends.
-    2. Where the key has an answer, return that.
-    3. Else run the effect in the same transaction, and keep its answer.
+    1. Take the key's advisory lock, which PostgreSQL releases when the transaction ends, however it ends.
+    2. Where a response is stored for the key, return that.
+    3. Otherwise run the effect in the same transaction, and store its response.
 
     Args:
         scope: the key.
-        request: the bytes that were sent; the same key may only repeat the same bytes.
-        effect: does it and returns the answer. What it raises is not kept: the next call tries again.
+        request: the body that was sent; the same key may only repeat the same bytes.
+        effect: does what is asked and returns the response. An error is not stored: the next request tries again.
 
     Returns:
-        The answer, and whether it is that of an earlier call.
+        The response, and whether it is that of an earlier request.
 
     Raises:
-        KeyInUse: another call with this key is in progress.
-        KeyReused: the key belongs to other bytes.
+        KeyInUse: another request with this key is in progress.
+        KeyReused: the key was used with another body.
     """
     digest = scope.digest
     sent = hashlib.sha256(request).digest()
     with transaction():
-        locked = row("SELECT pg_try_advisory_xact_lock(%(lock)s) AS got", lock=lock_number(digest))
+        locked = row(_TRY_LOCK, lock=lock_number(digest))
         if locked is None or not locked["got"]:
             raise KeyInUse("a request with this Idempotency-Key is in progress; ask again in a moment")
-        kept = row(
-            """
-            SELECT request_sha256, status, headers, body FROM idempotency_keys
-             WHERE scope_sha256 = %(scope)s AND created_at > now() - %(hours)s * interval '1 hour'
-            """,
-            scope=digest,
-            hours=KEEP_HOURS,
-        )
-        if kept is not None:
-            if bytes(kept["request_sha256"]) != sent:
+        stored = row(_FIND, scope=digest)
+        if stored is not None:
+            if bytes(stored["request_sha256"]) != sent:
                 raise KeyReused("this Idempotency-Key was used with another body; use a new key")
-            return StoredAnswer(kept["status"], kept["headers"], bytes(kept["body"])), True
-        answer = effect()
-        _keep(digest, sent, answer)
-        return answer, False
+            return StoredResponse(stored["status"], stored["headers"], bytes(stored["body"])), True
+        response = effect()
+        _store(digest, sent, response)
+        return response, False
 
 
 def purge_expired_keys() -> int:
     """Delete up to ``PURGE_BATCH`` keys older than 24 hours; return how many."""
     with transaction(durable=False):
-        return execute(
-            """
-            WITH old AS MATERIALIZED (
-                SELECT scope_sha256 FROM idempotency_keys WHERE created_at < now() - %(hours)s * interval '1 hour'
-                 ORDER BY created_at LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
-            DELETE FROM idempotency_keys k USING old WHERE k.scope_sha256 = old.scope_sha256
-            """,
-            hours=KEEP_HOURS,
-            batch=PURGE_BATCH,
-        )
+        return execute(_PURGE, batch=PURGE_BATCH)
 
 
-def _keep(digest: bytes, sent: bytes, answer: StoredAnswer) -> None:
-    values: dict[str, Any] = {
-        "scope": digest,
-        "sent": sent,
-        "status": answer.status,
-        "headers": json(answer.headers),
-        "body": answer.body,
-    }
+def _store(digest: bytes, sent: bytes, response: StoredResponse) -> None:
     execute(
-        """
-        INSERT INTO idempotency_keys (scope_sha256, request_sha256, status, headers, body)
-        VALUES (%(scope)s, %(sent)s, %(status)s, %(headers)s, %(body)s)
-        ON CONFLICT (scope_sha256) DO UPDATE
-           SET request_sha256 = excluded.request_sha256, status = excluded.status, headers = excluded.headers,
-               body = excluded.body, created_at = now()
-        """,
-        **values,
+        _STORE,
+        scope=digest,
+        sent=sent,
+        status=response.status,
+        headers=jsonb(response.headers),
+        body=response.body,
     )
 
 

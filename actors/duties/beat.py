@@ -7,7 +7,7 @@ from collections.abc import Callable
 from actors.status import WorkerStatus
 from vm_webapp.execution.activity import Activity
 from vm_webapp.execution.leases import HeldLeases
-from vm_webapp.fleet.heartbeats import Heard, Heartbeat, write_heartbeat
+from vm_webapp.fleet.heartbeats import Heartbeat, WrittenHeartbeat, write_heartbeat
 from vm_webapp.fleet.presence import Presence
 
 
@@ -37,7 +37,7 @@ class Beat:
         self._presence = presence
         self._hints_failed = hints_failed
 
-    def run_once(self) -> Heard:
+    def run_once(self) -> WrittenHeartbeat:
         """Write it.
 
         Returns:

@@ -21,7 +21,7 @@ from api.operations.call import Call
 from api.operations.operation import Answer, Models, Operation, operation
 from api.services import services
 from vm_webapp.db.pool import transaction
-from vm_webapp.idempotency import KeyScope, StoredAnswer, do_once
+from vm_webapp.idempotency import KeyScope, StoredResponse, do_once
 
 KEY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotency-Replayed"
@@ -49,10 +49,10 @@ def command(
         async def run(request: web.Request, **arguments: BaseModel) -> web.Response:
             call = Call.of(request)
 
-            def effect() -> StoredAnswer:
+            def effect() -> StoredResponse:
                 done = function(call, **arguments)
                 body = done.body.model_dump_json().encode()
-                return StoredAnswer(done.status or status, done.headers, body)
+                return StoredResponse(done.status or status, done.headers, body)
 
             return await _answer_once(request, effect)
 
@@ -72,7 +72,7 @@ def command(
     return declare
 
 
-async def _answer_once(request: web.Request, effect: Callable[[], StoredAnswer]) -> web.Response:
+async def _answer_once(request: web.Request, effect: Callable[[], StoredResponse]) -> web.Response:
     key = _read_key(request)
     threads = services(request).threads
     if key is None:
@@ -85,7 +85,7 @@ async def _answer_once(request: web.Request, effect: Callable[[], StoredAnswer])
     return web.Response(body=answer.body, status=answer.status, content_type="application/json", headers=headers)
 
 
-def _commit(effect: Callable[[], StoredAnswer]) -> StoredAnswer:
+def _commit(effect: Callable[[], StoredResponse]) -> StoredResponse:
     with transaction():
         return effect()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.routes.shelves import routes_of
+from api.routes.resources import routes_of
 from api.schemas.brands import BRANDS
 
 create_brand, list_brands, read_brand, change_brand, archive_brand = routes_of(BRANDS)

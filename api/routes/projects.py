@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.routes.shelves import routes_of
+from api.routes.resources import routes_of
 from api.schemas.projects import PROJECTS
 
 create_project, list_projects, read_project, change_project, archive_project = routes_of(PROJECTS)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from api.operations.models import Input
-from api.schemas.shelves import Lines, Name, Prose, declare
-from vm_webapp.context import Brand, brands
+from api.schemas.resources import Lines, Name, Prose, declare
+from vm_webapp.context import brands
 
 
 class BrandIn(Input):
@@ -18,4 +18,4 @@ class BrandIn(Input):
     forbidden_words: Lines
 
 
-BRANDS = declare("brand", brands, Brand, BrandIn, change="What to change; what is left out stays as it is.")
+BRANDS = declare("brand", brands, BrandIn, change="What to change; what is left out stays as it is.")

@@ -6,8 +6,8 @@ from datetime import date
 from uuid import UUID
 
 from api.operations.models import Input
-from api.schemas.shelves import Lines, Name, Prose, declare
-from vm_webapp.context import Project, projects
+from api.schemas.resources import Lines, Name, Prose, declare
+from vm_webapp.context import projects
 
 
 class ProjectIn(Input):
@@ -22,5 +22,5 @@ class ProjectIn(Input):
 
 
 PROJECTS = declare(
-    "project", projects, Project, ProjectIn, change="What to change; what is left out stays as it is, null empties it."
+    "project", projects, ProjectIn, change="What to change; what is left out stays as it is, null empties it."
 )

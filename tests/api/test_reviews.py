@@ -65,7 +65,7 @@ async def test_an_edit_is_what_later_stages_read(api: Api) -> None:
     run_id = await waiting_run(api)
     body = {"artifact_sha256": digest("# A draft"), "content": "# Edited"}
     assert (await api.post(f"/runs/{run_id}/stages/message/approve", body)).status == 200
-    assert queries.newest_documents(UUID(run_id)) == {"message": "# Edited"}
+    assert queries.newest_artifacts(UUID(run_id)) == {"message": "# Edited"}
     listed = (await api.get(f"/runs/{run_id}/artifacts")).json()["items"]
     assert [(each["version"], each["provider"]) for each in listed] == [(1, "kimi"), (2, "human")]
     assert (await api.get(f"/runs/{run_id}/artifacts/message?version=1")).body == b"# A draft"

@@ -35,7 +35,7 @@ def cancel(run_id: str) -> None:
 
 
 def polls(caplog: pytest.LogCaptureFixture) -> int:
-    return sum("AS wanted(id)" in record.getMessage() for record in caplog.records)
+    return sum('AS "event_id"' in record.getMessage() for record in caplog.records)
 
 
 async def test_the_answer_comes_as_soon_as_the_status_changes(api: Api) -> None:

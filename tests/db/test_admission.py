@@ -202,11 +202,11 @@ def test_where_nobody_works_the_last_worker_tells_what_would_be_called() -> None
 BRANDS = Rule(
     "brand_limit",
     "as many stages of this brand are in flight as are allowed",
-    room="""
+    capacity="""
     2 - (SELECT count(*) FROM stages others JOIN runs r ON r.id = others.run_id
           WHERE others.status = 'running' AND r.brand_id = (SELECT brand_id FROM runs WHERE id = stages.run_id))
     """,
-    of="(SELECT brand_id::text FROM runs WHERE id = stages.run_id)",
+    owner="(SELECT brand_id::text FROM runs WHERE id = stages.run_id)",
 )
 
 
@@ -227,7 +227,7 @@ def test_a_cap_per_brand_is_one_more_rule_that_everybody_asks(brands_are_capped:
     assert find_due("kimi", 9, cap=None).ids == ()
     waiting = queries.get_run(brands_are_capped[2].run.id).waiting_on
     assert waiting is not None
-    assert (waiting.kind, waiting.detail) == (BRANDS.kind, BRANDS.words)
+    assert (waiting.kind, waiting.detail) == (BRANDS.kind, BRANDS.explanation)
 
 
 def test_claims_of_one_brand_come_one_after_the_other(brands_are_capped: list[CreatedRun]) -> None:

@@ -14,9 +14,10 @@ from tests.support.runs import read
 from vm_webapp.db.pool import execute, rows, transaction
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle
-from vm_webapp.runs.due import DueStages, find_due, find_due_statement
+from vm_webapp.runs.due import DueStages, find_due
 from vm_webapp.runs.lifecycle import Claimant
 from vm_webapp.runs.signals import stage_due
+from vm_webapp.runs.statements import find_due_stages
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -217,7 +218,7 @@ def _check_plan(cap: int | None) -> None:
 def _plan(**options: Any) -> Iterator[dict[str, Any]]:
     parameters = {"provider": "kimi", "without": [], "waited": 0, **options}
     with transaction():
-        (answer,) = rows(f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {find_due_statement()}", **parameters)
+        (answer,) = rows(f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {find_due_stages()}", **parameters)
     waiting = [answer["QUERY PLAN"][0]["Plan"]]
     while waiting:
         node = waiting.pop(0)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.db.timeline import KEEP_SNAPSHOTS, OUT_OF_ORDER, replay_run
 from tests.support.runs import read
 from tests.support.waiting import eventually
-from vm_webapp.db.pool import close_pool, execute, json, transaction
+from vm_webapp.db.pool import close_pool, execute, jsonb, transaction
 from vm_webapp.errors import Conflict
 from vm_webapp.execution.leases import renew_leases
 from vm_webapp.llm.base import Completion
@@ -194,7 +194,7 @@ def test_the_proof_of_order_notices_an_event_written_without_the_runs_lock(snaps
     run_id = create_runs(1).runs[0]
     with outside(snapshots) as cursor:
         cursor.execute(
-            "INSERT INTO events (run_id, type, actor, data) VALUES (%s, 'note', 'tests', %s)", (str(run_id), json({}))
+            "INSERT INTO events (run_id, type, actor, data) VALUES (%s, 'note', 'tests', %s)", (str(run_id), jsonb({}))
         )
         with transaction():
             append_events(run_id, "tests", NewEvent("note"))

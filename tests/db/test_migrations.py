@@ -16,8 +16,6 @@ from tests.support.databases import url_of
 from tests.support.waiting import eventually
 from vm_webapp.db import migrate
 from vm_webapp.db.migrate.session import advisory_lock, name_the_user
-from vm_webapp.db.models import TABLES
-from vm_webapp.db.pool import rows, transaction
 from vm_webapp.errors import Conflict, DatabaseUnavailable
 from vm_webapp.local import LocalServers
 
@@ -139,17 +137,3 @@ def test_a_user_without_a_name_can_migrate(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("LOGNAME", "")
     name_the_user()
     assert os.environ["LOGNAME"] == "vm-webapp"
-
-
-@pytest.mark.usefixtures("database")
-@pytest.mark.parametrize("model", TABLES, ids=lambda model: model.__name__)
-def test_models_name_exactly_the_columns_that_there_are(model: Any) -> None:
-    with transaction():
-        found = rows(
-            "SELECT column_name, is_nullable FROM information_schema.columns WHERE table_name = %(table)s",
-            table=model._meta.table_name,
-        )
-    assert {column["column_name"] for column in found} == {field.column_name for field in model._meta.sorted_fields}
-    assert {column["column_name"] for column in found if column["is_nullable"] == "YES"} == {
-        field.column_name for field in model._meta.sorted_fields if field.null
-    }

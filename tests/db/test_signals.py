@@ -15,7 +15,7 @@ from tests.db.stages import create_stages, expire_leases
 from tests.support.runs import create, read, types
 from vm_webapp.db.pool import database, execute, own_connection, row, rows, transaction
 from vm_webapp.errors import DatabaseUnavailable
-from vm_webapp.idempotency import KeyScope, StoredAnswer, do_once
+from vm_webapp.idempotency import KeyScope, StoredResponse, do_once
 from vm_webapp.ops import bulk
 from vm_webapp.ops.bulk import BulkFilter
 from vm_webapp.runs import lifecycle
@@ -149,9 +149,9 @@ def test_a_handler_hears_nothing_after_its_block() -> None:
 
 
 def test_an_idempotent_replay_tells_nothing(heard: Heard) -> None:
-    def effect() -> StoredAnswer:
+    def effect() -> StoredResponse:
         lifecycle.create_run(NewRun(load_catalog().get("smoke"), "x"), actor="tests")
-        return StoredAnswer(201, {}, b"{}")
+        return StoredResponse(201, {}, b"{}")
 
     scope = KeyScope("tests", "POST", "/runs", "key")
     assert do_once(scope, b"{}", effect)[1] is False

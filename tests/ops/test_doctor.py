@@ -17,7 +17,7 @@ from tests.support.fleet import beat, change
 from tests.support.runs import read
 from vm_webapp import __version__
 from vm_webapp.db.bundle import bundled_ids
-from vm_webapp.db.pool import json
+from vm_webapp.db.pool import jsonb
 from vm_webapp.db.sessions import name_session
 from vm_webapp.fleet.presence import Presence
 from vm_webapp.ops import queue_control
@@ -46,7 +46,7 @@ def pause_provider(until: str) -> None:
     """Pause Kimi until a time in SQL."""
     change(
         f"INSERT INTO providers (name, paused_at, paused_until, reason) VALUES ('kimi', now(), {until}, %(reason)s)",
-        reason=json({"code": "llm_unauthorized", "message": "Invalid Authentication"}),
+        reason=jsonb({"code": "llm_unauthorized", "message": "Invalid Authentication"}),
     )
 
 

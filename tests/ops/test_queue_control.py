@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.fleet import beat
 from tests.support.runs import create, read
-from vm_webapp.db.pool import execute, json, transaction
+from vm_webapp.db.pool import execute, jsonb, transaction
 from vm_webapp.errors import NotFound
 from vm_webapp.ops import queue_control
 from vm_webapp.runs import lifecycle
@@ -83,7 +83,7 @@ def test_a_provider_is_resumed_once_and_an_unknown_one_is_named_beside_those_the
     with transaction():
         execute(
             "INSERT INTO providers (name, paused_at, reason) VALUES ('kimi', now(), %(reason)s)",
-            reason=json({"code": "llm_unauthorized", "message": "revoked"}),
+            reason=jsonb({"code": "llm_unauthorized", "message": "revoked"}),
         )
     assert queue_control.resume_provider("kimi")
     assert not queue_control.resume_provider("kimi")

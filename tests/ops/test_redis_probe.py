@@ -12,8 +12,8 @@ from tests.ops.readiness import Clock, checker
 from tests.support.fleet import beat
 from tests.support.resolver import hanging_resolver
 from vm_webapp.fleet.presence import Presence
+from vm_webapp.ops.monitor import STALE_SECONDS
 from vm_webapp.ops.redis_probe import WAIT_SECONDS, RedisProbe
-from vm_webapp.ops.watch import STALE_SECONDS
 from vm_webapp.redis_client import quick_client
 
 

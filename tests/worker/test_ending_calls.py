@@ -62,7 +62,7 @@ def test_a_call_past_its_deadline_is_ended_and_counted(start_worker: StartWorker
 def test_a_call_that_begins_late_gets_what_is_left_of_its_time(
     start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_documents, given = queries.newest_documents, list[float]()
+    read_documents, given = queries.newest_artifacts, list[float]()
     until = time.monotonic() + 1.5
 
     def be_away_for_a_moment(run_id: UUID) -> dict[str, str]:
@@ -70,7 +70,7 @@ def test_a_call_that_begins_late_gets_what_is_left_of_its_time(
             raise DatabaseUnavailable("away")
         return read_documents(run_id)
 
-    monkeypatch.setattr(queries, "newest_documents", be_away_for_a_moment)
+    monkeypatch.setattr(queries, "newest_artifacts", be_away_for_a_moment)
     with start_worker():
         calls = runtime().calls
         submit = calls.submit

@@ -27,7 +27,7 @@ def test_three_stages_go_through_the_model_to_completed(start_worker: StartWorke
     assert run.progress.completed == 3
     assert [stage.provider for stage in run.stages] == ["kimi"] * 3
     assert run.usage.completion_tokens > 0
-    assert queries.newest_documents(run_id) == {
+    assert queries.newest_artifacts(run_id) == {
         "research": "# What we found",
         "strategy": "# What we chose",
         "plan": "# What we do",
@@ -101,7 +101,7 @@ def test_the_offline_provider_says_that_no_model_was_called(start_worker: StartW
         run_id = create("content_calendar", "A calendar for a bakery").run.id
         run = wait_until_still(run_id)
     assert run.status == "completed"
-    for document in queries.newest_documents(run_id).values():
+    for document in queries.newest_artifacts(run_id).values():
         assert "no model was called" in document.splitlines()[0]
 
 
@@ -120,7 +120,7 @@ def test_documents_are_mirrored_where_a_person_can_read_them(start_worker: Start
         run_id = create("content_calendar").run.id
         wait_until_still(run_id)
     mirrored = tmp_path / "runs" / str(run_id) / "02-calendar" / "v1.md"
-    assert mirrored.read_text() == queries.newest_documents(run_id)["calendar"]
+    assert mirrored.read_text() == queries.newest_artifacts(run_id)["calendar"]
 
 
 def test_an_unwritable_workspace_is_no_failure(start_worker: StartWorker, tmp_path: Any) -> None:

@@ -1,6 +1,6 @@
 """API keys: a secret that is shown once, and of which only the SHA-256 is kept.
 
-The secret is 256 random bits, so a plain digest is as good as a slow one: there is nothing to guess.
+The secret is 256 random bits, so a plain digest protects it as well as a slow one would: it cannot be guessed.
 """
 
 from __future__ import annotations
@@ -12,16 +12,59 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from peewee import IntegrityError, ProgrammingError
+from peewee import Case, IntegrityError, ProgrammingError, fn
 from uuid_utils.compat import uuid7
 
+from vm_webapp.db import models
+from vm_webapp.db.compiled import DAY, MINUTE, NOW, compiled, param
 from vm_webapp.db.pool import execute, row, rows, transaction
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
 
 SHAPE = re.compile(r"vmk_[A-Za-z0-9_-]{43}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 KEEP_DEAD_DAYS = 30
-IN_FORCE = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())"
+
+_KEY = models.ApiKey
+_NOT_REVOKED = _KEY.revoked_at.is_null()
+_EXPIRED = _KEY.expires_at <= NOW
+IN_FORCE = _NOT_REVOKED & (_KEY.expires_at.is_null() | (_KEY.expires_at > NOW))
+
+_REVOKE_EXPIRED = compiled(
+    _KEY.update({_KEY.revoked_at: NOW}).where(_KEY.name == param("name"), _NOT_REVOKED, _EXPIRED)
+)
+_ADD = compiled(
+    _KEY.insert(
+        {
+            _KEY.id: param("id"),
+            _KEY.name: param("name"),
+            _KEY.secret_sha256: param("digest"),
+            _KEY.expires_at: fn.now() + param("lasts").cast("interval"),
+        }
+    ).returning(_KEY.id, _KEY.name, _KEY.expires_at)
+)
+_LIST = compiled(
+    _KEY.select(
+        _KEY.id,
+        _KEY.name,
+        _KEY.created_at,
+        _KEY.expires_at,
+        _KEY.last_used_at,
+        Case(None, [(IN_FORCE, "active"), (_NOT_REVOKED, "expired")], "revoked").alias("state"),
+    ).order_by(_KEY.id.desc())
+)
+_REVOKE = compiled(
+    _KEY.update({_KEY.revoked_at: NOW}).where(
+        _NOT_REVOKED, (_KEY.name == param("name")) | (_KEY.id.cast("text") == param("name"))
+    )
+)
+_FIND = compiled(_KEY.select(_KEY.name).where(_KEY.secret_sha256 == param("digest"), IN_FORCE))
+# Once a minute is enough to tell a key that is used from one that is not, and spares a write per request.
+_RECORD_USE = compiled(
+    _KEY.update({_KEY.last_used_at: NOW}).where(
+        _KEY.secret_sha256 == param("digest"), _KEY.last_used_at.is_null() | (_KEY.last_used_at < NOW - MINUTE)
+    )
+)
+_PURGE = compiled(_KEY.delete().where(fn.least(_KEY.revoked_at, _KEY.expires_at) < NOW - KEEP_DEAD_DAYS * DAY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +102,7 @@ def create_key(name: str, *, lasts: timedelta | None = None) -> NewKey:
 
     Args:
         name: who will use it; shown as the actor of what it does.
-        lasts: for how long it opens anything, None for ever.
+        lasts: for how long it is valid, None for ever.
 
     Raises:
         InvalidInput: that cannot be a name.
@@ -70,23 +113,9 @@ def create_key(name: str, *, lasts: timedelta | None = None) -> NewKey:
     secret = f"vmk_{secrets.token_urlsafe(32)}"
     try:
         with transaction():
-            # An expired key of that name opens nothing; it makes room.
-            execute(
-                f"UPDATE api_keys SET revoked_at = clock_timestamp() WHERE name = %(name)s AND NOT ({IN_FORCE})"
-                " AND revoked_at IS NULL",
-                name=name,
-            )
-            made = row(
-                """
-                INSERT INTO api_keys (id, name, secret_sha256, expires_at)
-                VALUES (%(id)s, %(name)s, %(digest)s, now() + %(lasts)s::interval)
-                RETURNING id, name, expires_at
-                """,
-                id=uuid7(),
-                name=name,
-                digest=_digest(secret),
-                lasts=lasts,
-            )
+            # The unique index on names cannot know the time, so an expired key would keep its name taken.
+            execute(_REVOKE_EXPIRED, name=name)
+            made = row(_ADD, id=uuid7(), name=name, digest=_digest(secret), lasts=lasts)
     except IntegrityError as error:
         raise Conflict(f"there is a key named {name} already: revoke it, or choose another name") from error
     assert made is not None
@@ -96,18 +125,12 @@ def create_key(name: str, *, lasts: timedelta | None = None) -> NewKey:
 def list_keys() -> tuple[ApiKey, ...]:
     """Return every key, newest first."""
     with transaction():
-        found = rows(
-            f"""
-            SELECT id, name, created_at, expires_at, last_used_at,
-                   CASE WHEN {IN_FORCE} THEN 'active' WHEN revoked_at IS NULL THEN 'expired' ELSE 'revoked' END AS state
-              FROM api_keys ORDER BY id DESC
-            """
-        )
+        found = rows(_LIST)
     return tuple(ApiKey(**each) for each in found)
 
 
 def revoke_key(name: str) -> None:
-    """Make a key open nothing any more; an API that has just seen it may take it for some seconds yet.
+    """Revoke a key. An API process that has just accepted it may go on accepting it for some seconds.
 
     Args:
         name: its name, or its id.
@@ -116,13 +139,7 @@ def revoke_key(name: str) -> None:
         NotFound: no key that is not revoked has that name or id.
     """
     with transaction():
-        revoked = execute(
-            """
-            UPDATE api_keys SET revoked_at = clock_timestamp()
-             WHERE revoked_at IS NULL AND (name = %(name)s OR id::text = %(name)s)
-            """,
-            name=name,
-        )
+        revoked = execute(_REVOKE, name=name)
     if not revoked:
         raise NotFound(f"there is no key {name} that could be revoked; keys list shows those there are")
 
@@ -138,38 +155,24 @@ def find_name_of_key(secret: str) -> str | None:
     digest = _digest(secret)
     try:
         with transaction(durable=False):
-            found = row(f"SELECT name FROM api_keys WHERE secret_sha256 = %(digest)s AND {IN_FORCE}", digest=digest)
+            found = row(_FIND, digest=digest)
             if found is None:
                 return None
-            # Once a minute is enough to tell a key that is used from one that is not, and spares a write per request.
-            execute(
-                """
-                UPDATE api_keys SET last_used_at = clock_timestamp()
-                 WHERE secret_sha256 = %(digest)s
-                   AND (last_used_at IS NULL OR last_used_at < clock_timestamp() - interval '1 minute')
-                """,
-                digest=digest,
-            )
+            execute(_RECORD_USE, digest=digest)
     except ProgrammingError:
         return None  # a database that is not migrated yet has no keys
     return str(found["name"])
 
 
 def could_be_key(secret: str) -> bool:
-    """Tell whether a text has the shape of a key: no other is worth a look into the database."""
+    """Return whether a text has the shape of a key: no other needs a query."""
     return SHAPE.fullmatch(secret) is not None
 
 
 def purge_dead_keys() -> int:
-    """Delete keys that were revoked, or ran out, more than 30 days ago; return how many."""
+    """Delete keys that were revoked, or expired, more than 30 days ago; return how many."""
     with transaction(durable=False):
-        return execute(
-            """
-            DELETE FROM api_keys
-             WHERE least(revoked_at, expires_at) < clock_timestamp() - %(days)s * interval '1 day'
-            """,
-            days=KEEP_DEAD_DAYS,
-        )
+        return execute(_PURGE)
 
 
 def _digest(secret: str) -> bytes:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from peewee import Expression
+
 from vm_webapp.db import migrate
 from vm_webapp.errors import ConfigurationError, Conflict
 from vm_webapp.fleet.alive import ALIVE
@@ -37,7 +39,7 @@ class MigrateOptions:
     folder: str = ""
 
     @property
-    def alive(self) -> str | None:
+    def alive(self) -> Expression | None:
         """Which workers stand in the way, as a condition on their rows; None when none may."""
         return None if self.force else ALIVE
 

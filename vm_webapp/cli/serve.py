@@ -125,7 +125,7 @@ async def running_stack(
             await tasks[0]
         if with_worker and not sockets:
             tasks.append(asyncio.create_task(child.keep_running()))
-        with services.health.watching():
+        with services.health.monitored():
             yield stop
     finally:
         stop.set()

@@ -1,8 +1,13 @@
-"""Peewee's view of the tables that queries read; the migrations are what creates them."""
+"""The tables, column by column: what every query of the core is built from.
+
+The migrations create the tables; ``tests/db/test_models.py`` compares each column here with the migrated schema. What
+PostgreSQL fills in by itself (an identity, ``DEFAULT now()``) has no default here, so that one clock sets all times.
+"""
 
 from __future__ import annotations
 
 from peewee import (
+    BlobField,
     BooleanField,
     DateField,
     ForeignKeyField,
@@ -17,6 +22,13 @@ from playhouse.postgres_ext import BigIntegerField, BinaryJSONField, DateTimeTZF
 from vm_webapp.db.pool import database
 
 
+class JSONBField(BinaryJSONField):
+    """A ``jsonb`` column without the GIN index that Peewee would declare for it."""
+
+    def __init__(self, *, null: bool = False) -> None:
+        super().__init__(index=False, null=null)  # type: ignore[no-untyped-call]
+
+
 class Table(Model):
     """A table of this program's database."""
 
@@ -25,46 +37,59 @@ class Table(Model):
         legacy_table_names = False
 
 
-class Brand(Table):
-    """Whose voice, products and facts the documents use."""
+class Installation(Table):
+    """The one row that tells this database from a copy of another one."""
 
     id = UUIDField(primary_key=True)
-    name = TextField()
-    voice = TextField()
-    audience = TextField()
-    products = BinaryJSONField(index=False)
-    facts = BinaryJSONField(index=False)
-    forbidden_words = BinaryJSONField(index=False)
+
+    class Meta:
+        table_name = "installation"
+
+
+class Resource(Table):
+    """What people create, change and archive through the API.
+
+    The fields that a subclass adds, foreign keys apart, are its content: ``vm_webapp.context.fields`` takes them into
+    snapshots and prompts.
+    """
+
+    id = UUIDField(primary_key=True)
     version = IntegerField()
     created_at = DateTimeTZField()
     updated_at = DateTimeTZField()
     archived_at = DateTimeTZField(null=True)
+
+
+class Brand(Resource):
+    """Whose voice, products and facts the artifacts use."""
+
+    name = TextField()
+    voice = TextField()
+    audience = TextField()
+    products = JSONBField()
+    facts = JSONBField()
+    forbidden_words = JSONBField()
 
     class Meta:
         table_name = "brands"
 
 
-class Project(Table):
+class Project(Resource):
     """What a set of runs works toward."""
 
-    id = UUIDField(primary_key=True)
     brand = ForeignKeyField(Brand, null=True, lazy_load=False)
     name = TextField()
     objective = TextField()
-    channels = BinaryJSONField(index=False)
+    channels = JSONBField()
     starts_on = DateField(null=True)
     ends_on = DateField(null=True)
-    version = IntegerField()
-    created_at = DateTimeTZField()
-    updated_at = DateTimeTZField()
-    archived_at = DateTimeTZField(null=True)
 
     class Meta:
         table_name = "projects"
 
 
 class Run(Table):
-    """One request carried through one workflow."""
+    """One request and the workflow that is run for it."""
 
     id = UUIDField(primary_key=True)
     workflow = TextField()
@@ -74,9 +99,9 @@ class Run(Table):
     auto_approve = BooleanField()
     brand = ForeignKeyField(Brand, null=True, lazy_load=False)
     project = ForeignKeyField(Project, null=True, lazy_load=False)
-    parent_run = ForeignKeyField("self", null=True, lazy_load=False)
-    snapshot = BinaryJSONField(index=False)
-    error = BinaryJSONField(index=False, null=True)
+    parent_run = ForeignKeyField("self", null=True, lazy_load=False, on_delete="SET NULL")
+    snapshot = JSONBField()
+    error = JSONBField(null=True)
     created_at = DateTimeTZField()
     started_at = DateTimeTZField(null=True)
     finished_at = DateTimeTZField(null=True)
@@ -89,7 +114,7 @@ class Stage(Table):
     """One step of a run; the queued ones are the queue."""
 
     id = UUIDField(primary_key=True)
-    run = ForeignKeyField(Run, lazy_load=False)
+    run = ForeignKeyField(Run, lazy_load=False, on_delete="CASCADE")
     position = SmallIntegerField()
     key = TextField()
     title = TextField()
@@ -111,18 +136,18 @@ class Stage(Table):
     worker_id = UUIDField(null=True)
     provider = TextField(null=True)
     feedback = TextField(null=True)
-    error = BinaryJSONField(index=False, null=True)
+    error = JSONBField(null=True)
 
     class Meta:
         table_name = "stages"
 
 
 class Artifact(Table):
-    """One immutable version of a stage's document."""
+    """One immutable version of what a stage produced."""
 
     id = UUIDField(primary_key=True)
-    run = ForeignKeyField(Run, lazy_load=False)
-    stage = ForeignKeyField(Stage, lazy_load=False)
+    run = ForeignKeyField(Run, lazy_load=False, on_delete="CASCADE")
+    stage = ForeignKeyField(Stage, lazy_load=False, on_delete="CASCADE")
     version = IntegerField()
     attempt_token = UUIDField(null=True)
     name = TextField()
@@ -146,15 +171,95 @@ class Event(Table):
     """One entry of a run's timeline."""
 
     id = BigIntegerField(primary_key=True)
-    run = ForeignKeyField(Run, lazy_load=False)
+    run = ForeignKeyField(Run, lazy_load=False, on_delete="CASCADE")
     stage = TextField(null=True)
     type = TextField()
     actor = TextField()
-    data = BinaryJSONField(index=False)
+    data = JSONBField()
     created_at = DateTimeTZField()
 
     class Meta:
         table_name = "events"
 
 
-TABLES: list[type[Table]] = [Brand, Project, Run, Stage, Artifact, Event]
+class Queue(Table):
+    """A queue and the operator's pause of it; ``stages`` is the only one."""
+
+    name = TextField(primary_key=True)
+    paused_at = DateTimeTZField(null=True)
+    paused_by = TextField(null=True)
+    reason = TextField(null=True)
+
+    class Meta:
+        table_name = "queues"
+
+
+class Provider(Table):
+    """A model provider, its recent failures and its pause."""
+
+    name = TextField(primary_key=True)
+    paused_at = DateTimeTZField(null=True)
+    paused_until = DateTimeTZField(null=True)
+    reason = JSONBField(null=True)
+    consecutive_failures = IntegerField()
+    pauses = IntegerField()
+    probe_token = UUIDField(null=True)
+
+    class Meta:
+        table_name = "providers"
+
+
+class WorkerHeartbeat(Table):
+    """What a worker last said of itself."""
+
+    worker_id = UUIDField(primary_key=True)
+    host = TextField()
+    pid = IntegerField()
+    build = TextField()
+    newest_migration = TextField()
+    fingerprint = TextField()
+    provider = TextField()
+    llm_cap = IntegerField(null=True)
+    state = TextField()
+    slots = IntegerField()
+    in_flight = IntegerField()
+    started_at = DateTimeTZField()
+    last_tick_at = DateTimeTZField()
+    steady_since = DateTimeTZField()
+    last_claim_at = DateTimeTZField(null=True)
+    last_model_outcome = JSONBField(null=True)
+    last_error = JSONBField(null=True)
+    counters = JSONBField()
+    stopped_at = DateTimeTZField(null=True)
+
+    class Meta:
+        table_name = "worker_heartbeats"
+
+
+class IdempotencyKey(Table):
+    """The response that a request with an ``Idempotency-Key`` got, to be repeated."""
+
+    scope_sha256 = BlobField(primary_key=True)
+    request_sha256 = BlobField()
+    status = SmallIntegerField()
+    headers = JSONBField()
+    body = BlobField()
+    created_at = DateTimeTZField()
+
+    class Meta:
+        table_name = "idempotency_keys"
+
+
+class ApiKey(Table):
+    """A key of an API client; only the digest of its secret is stored."""
+
+    id = UUIDField(primary_key=True)
+    name = TextField()
+    secret_sha256 = BlobField(unique=True)
+    created_at = DateTimeTZField()
+    expires_at = DateTimeTZField(null=True)
+    revoked_at = DateTimeTZField(null=True)
+    last_used_at = DateTimeTZField(null=True)
+
+    class Meta:
+        table_name = "api_keys"

@@ -18,6 +18,7 @@ from playhouse.pool import MaxConnectionsExceeded
 from psycopg2.extensions import TRANSACTION_STATUS_INERROR
 from psycopg2.extras import Json, register_uuid
 
+from vm_webapp.db.compiled import Compiled
 from vm_webapp.db.connections import Pool, watch
 from vm_webapp.db.unit_of_work import UnitOfWork
 from vm_webapp.errors import (
@@ -32,6 +33,7 @@ from vm_webapp.errors import (
 from vm_webapp.text import first_line
 
 Row = dict[str, Any]
+Statement = Compiled | str
 
 READ_ONLY_SQL_TRANSACTION = "25006"  # what a demoted primary answers during a failover
 INSUFFICIENT_PRIVILEGE = "42501"
@@ -134,27 +136,38 @@ def refusal(error: DatabaseError) -> DatabaseRefused:
     )
 
 
-def rows(sql: str, **params: Any) -> list[Row]:
-    """Run a statement inside the current transaction and return its rows as dictionaries."""
-    cursor = _database().execute_sql(sql, params)
+def rows(statement: Statement, **values: Any) -> list[Row]:
+    """Run a statement inside the current transaction and return its rows as dictionaries: column name → value.
+
+    Args:
+        statement: a compiled Peewee query; SQL text with ``%(name)s`` where Peewee cannot express it.
+        values: the statement's parameters by name.
+    """
+    cursor = _run(statement, values)
     names = [column.name for column in cursor.description]
-    return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+    return [dict(zip(names, found, strict=True)) for found in cursor.fetchall()]
 
 
-def row(sql: str, **params: Any) -> Row | None:
+def row(statement: Statement, **values: Any) -> Row | None:
     """Like ``rows``, for a statement that returns one row or none."""
-    found = rows(sql, **params)
+    found = rows(statement, **values)
     return found[0] if found else None
 
 
-def execute(sql: str, **params: Any) -> int:
-    """Run a statement inside the current transaction and return how many rows it touched."""
-    return int(_database().execute_sql(sql, params).rowcount)
+def execute(statement: Statement, **values: Any) -> int:
+    """Run a statement inside the current transaction and return how many rows it affected."""
+    return int(_run(statement, values).rowcount)
 
 
-def json(value: Any) -> Json:
+def jsonb(value: Any) -> Json:
     """Wrap a value for a ``jsonb`` column."""
     return Json(value)
+
+
+def _run(statement: Statement, values: dict[str, Any]) -> Any:
+    if isinstance(statement, str):
+        return _database().execute_sql(statement, values)
+    return _database().execute_sql(statement.text, statement.values(values))
 
 
 def _database() -> Pool:

@@ -11,6 +11,7 @@ from typing import Literal
 from uuid import UUID
 
 from vm_webapp.db.pool import rows, transaction
+from vm_webapp.runs.statements import RENEW_LEASES
 from vm_webapp.runs.states import LEASE_GRACE_SECONDS, LEASE_SECONDS
 
 WhyAbandoned = Literal["lost", "overran", "draining"]
@@ -138,17 +139,7 @@ def renew_leases(tokens: Collection[UUID]) -> frozenset[UUID]:
     """
     with transaction(durable=False):
         holding = rows(
-            """
-            WITH free AS (
-                SELECT id FROM stages WHERE status = 'running' AND lease_token = ANY(%(tokens)s::uuid[])
-                   FOR NO KEY UPDATE SKIP LOCKED),
-            renewed AS (
-                UPDATE stages
-                   SET lease_expires_at = least(clock_timestamp() + %(lease)s * interval '1 second',
-                                                deadline_at + %(grace)s * interval '1 second')
-                  FROM free WHERE stages.id = free.id)
-            SELECT lease_token FROM stages WHERE status = 'running' AND lease_token = ANY(%(tokens)s::uuid[])
-            """,
+            RENEW_LEASES,
             lease=LEASE_SECONDS,
             grace=LEASE_GRACE_SECONDS,
             tokens=list(tokens),

@@ -247,7 +247,7 @@ class StageRunner:
 
 
 def _context(claim: Claim) -> StageContext:
-    documents = queries.newest_documents(claim.run_id)
+    documents = queries.newest_artifacts(claim.run_id)
     earlier = tuple(
         EarlierArtifact(stage.key, stage.title, documents[stage.key])
         for stage in claim.workflow.stages[: _position(claim.workflow, claim.spec.key) - 1]

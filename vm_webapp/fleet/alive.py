@@ -1,26 +1,50 @@
-"""Which workers are alive, as conditions on rows of ``worker_heartbeats`` by the database's clock."""
+"""Which workers are alive, as conditions on the rows of ``worker_heartbeats`` by the database's clock."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from peewee import fn
+
+from vm_webapp.db.compiled import COUNT, NOW, SECOND, compiled
+from vm_webapp.db.models import WorkerHeartbeat
 from vm_webapp.db.pool import row, rows
 
+# Six ticks of one second: a worker that misses a few while the machine is busy is not taken for dead.
 FRESH_SECONDS = 6
 
-FRESH = f"last_tick_at > clock_timestamp() - interval '{FRESH_SECONDS} seconds'"
-ALIVE = f"(state <> 'stopped' AND {FRESH})"
-WORKING = f"(state = 'working' AND {FRESH})"
+FRESH = WorkerHeartbeat.last_tick_at > NOW - FRESH_SECONDS * SECOND
+ALIVE = (WorkerHeartbeat.state != "stopped") & FRESH
+WORKING = (WorkerHeartbeat.state == "working") & FRESH
+
+_GROUPS = compiled(
+    WorkerHeartbeat.select(
+        WorkerHeartbeat.provider,
+        WorkerHeartbeat.llm_cap.alias("cap"),
+        COUNT.alias("workers"),
+        fn.sum(WorkerHeartbeat.slots).alias("slots"),
+        fn.sum(WorkerHeartbeat.in_flight).alias("in_flight"),
+    )
+    .where(WORKING)
+    .group_by(WorkerHeartbeat.provider, WorkerHeartbeat.llm_cap)
+    .order_by(WorkerHeartbeat.provider, WorkerHeartbeat.llm_cap)
+)
+_ALIVE_COUNT = compiled(WorkerHeartbeat.select(COUNT.alias("workers")).where(ALIVE))
+_LAST = compiled(
+    WorkerHeartbeat.select(WorkerHeartbeat.provider, WorkerHeartbeat.llm_cap.alias("cap"))
+    .order_by(WorkerHeartbeat.last_tick_at.desc(), WorkerHeartbeat.worker_id)
+    .limit(1)
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Crew:
+class WorkerGroup:
     """The workers that are alive, take work, and call the same provider under the same cap.
 
     Attributes:
         provider: name of the provider that they call.
         cap: most calls of that provider in flight across all workers, None for no limit.
-        workers: how many they are.
+        workers: number of workers.
         slots: stages that they run at a time, together.
         in_flight: stages that they run now.
     """
@@ -32,31 +56,21 @@ class Crew:
     in_flight: int
 
 
-NOBODY = Crew("", None, 0, 0, 0)
-"""The crew of a database that no worker has used."""
+NO_WORKERS = WorkerGroup("", None, 0, 0, 0)
+"""The group of a database that no worker has used."""
 
 
-def read_crews() -> tuple[Crew, ...]:
-    """Return the working fleet, inside the current transaction; as a rule it is one crew."""
-    found = rows(
-        f"""
-        SELECT provider, llm_cap AS cap, count(*)::int AS workers, sum(slots)::int AS slots,
-               sum(in_flight)::int AS in_flight
-          FROM worker_heartbeats WHERE {WORKING} GROUP BY provider, llm_cap ORDER BY provider, llm_cap
-        """
-    )
-    return tuple(Crew(**each) for each in found)
+def read_worker_groups() -> tuple[WorkerGroup, ...]:
+    """Return the working fleet, inside the current transaction; as a rule it is one group."""
+    return tuple(WorkerGroup(**found) for found in rows(_GROUPS))
 
 
 def count_alive() -> int:
     """Return how many workers are alive in any state, inside the current transaction."""
-    counted = row(f"SELECT count(*)::int AS workers FROM worker_heartbeats WHERE {ALIVE}")
-    assert counted is not None
-    found: int = counted["workers"]
-    return found
+    return int(rows(_ALIVE_COUNT)[0]["workers"])
 
 
-def last_crew() -> Crew:
-    """Return, where nobody works, the worker that was heard of last, for a crew like it is what may come."""
-    found = row("SELECT provider, llm_cap AS cap FROM worker_heartbeats ORDER BY last_tick_at DESC, worker_id LIMIT 1")
-    return Crew(found["provider"], found["cap"], 0, 0, 0) if found else NOBODY
+def read_last_group() -> WorkerGroup:
+    """Return a group like the worker whose heartbeat is the newest: where no worker works, the next may be like it."""
+    found = row(_LAST)
+    return WorkerGroup(found["provider"], found["cap"], 0, 0, 0) if found else NO_WORKERS

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
+from peewee import EXCLUDED, SQL, Case, fn
+
 from vm_webapp import __version__
 from vm_webapp.db.bundle import newest_bundled_id
-from vm_webapp.db.pool import execute, json, row, transaction
+from vm_webapp.db.compiled import HOUR, NOW, SECOND, Compiled, compiled, param
+from vm_webapp.db.models import Installation, WorkerHeartbeat
+from vm_webapp.db.pool import execute, jsonb, row, rows, transaction
 
-LONGEST_GAP_SECONDS = 5  # between ticks of the fleet; after a longer one the database counts as having been away
+LONGEST_GAP_SECONDS = 5  # between heartbeats of the fleet; after a longer one the database counts as having been away
+KEEP_HOURS = 24
 WorkerState = Literal["starting", "working", "draining", "stopped"]
 
 
@@ -44,79 +49,95 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What the database answers to a heartbeat.
+class WrittenHeartbeat:
+    """What the database says when a heartbeat has been written.
 
     Attributes:
         fingerprint: tells the database from any other.
-        steady_seconds: for how long ticks of any worker have reached it without a gap, by its clock. While that is
-            short, a lease that ran out says nothing about its worker, who may not have been able to renew it.
+        steady_seconds: for how long heartbeats of any worker have reached it without a gap, by its clock. While that
+            is short, an expired lease says nothing about its worker, which may not have been able to renew it.
     """
 
     fingerprint: str
     steady_seconds: float
 
 
-def write_heartbeat(worker: WorkerIdentity, heartbeat: Heartbeat) -> Heard:
+def _write() -> Compiled:
+    row = WorkerHeartbeat
+    # One clock and one statement for all workers: a worker that could write while others could not proves that the
+    # database was there. ``min`` carries the oldest uninterrupted beginning on; no fresh row at all begins anew.
+    steady_since = fn.coalesce(
+        row.select(fn.min(row.steady_since)).where(row.last_tick_at > NOW - LONGEST_GAP_SECONDS * SECOND), NOW
+    )
+    identity = [field.name for field in fields(WorkerIdentity)]
+    return compiled(
+        row.insert(
+            {
+                **{getattr(row, name): param(name) for name in identity},
+                row.fingerprint: param("fingerprint"),
+                row.state: param("state"),
+                row.in_flight: param("in_flight"),
+                row.last_claim_at: param("last_claim_at"),
+                row.last_model_outcome: param("last_model_outcome"),
+                row.last_error: param("last_error"),
+                row.counters: param("counters"),
+                row.last_tick_at: NOW,
+                row.steady_since: steady_since,
+                row.stopped_at: Case(None, [(param("state") == "stopped", NOW)]),
+            }
+        )
+        .on_conflict(
+            conflict_target=[row.worker_id],
+            preserve=[row.state, row.in_flight, row.steady_since, row.counters, row.stopped_at],
+            update={
+                row.last_tick_at: NOW,
+                # A heartbeat tells only what has happened since the one before.
+                row.last_claim_at: fn.coalesce(EXCLUDED.last_claim_at, row.last_claim_at),
+                row.last_model_outcome: fn.coalesce(EXCLUDED.last_model_outcome, row.last_model_outcome),
+                row.last_error: fn.coalesce(EXCLUDED.last_error, row.last_error),
+            },
+        )
+        .returning(fn.date_part("epoch", NOW - row.steady_since).alias("steady_seconds"))
+    )
+
+
+_WRITE = _write()
+_PURGE = compiled(WorkerHeartbeat.delete().where(WorkerHeartbeat.last_tick_at < NOW - KEEP_HOURS * HOUR))
+# The installation's id survives a restore from a dump, the database's oid does not: together they tell a copy from its
+# original as well as one database of a server from another.
+_FINGERPRINT = compiled(
+    Installation.select(fn.CONCAT(Installation.id, ":", SQL("pg_database.oid")).alias("fingerprint"))
+    .from_(Installation, SQL("pg_database"))
+    .where(SQL("pg_database.datname = current_database()"))
+)
+
+
+def write_heartbeat(worker: WorkerIdentity, heartbeat: Heartbeat) -> WrittenHeartbeat:
     """Write the worker's row."""
+    outcome, error = heartbeat.last_model_outcome, heartbeat.last_error
     with transaction(durable=False):
         fingerprint = read_fingerprint()
         written = row(
-            """
-            WITH steady AS (
-                SELECT coalesce(min(steady_since), clock_timestamp()) AS since FROM worker_heartbeats
-                 WHERE last_tick_at > clock_timestamp() - %(gap)s * interval '1 second'
-            )
-            INSERT INTO worker_heartbeats AS w (worker_id, host, pid, build, newest_migration, fingerprint, provider,
-                   llm_cap, state, slots, in_flight, last_claim_at, last_model_outcome, last_error, counters,
-                   last_tick_at, steady_since, stopped_at)
-            VALUES (%(worker_id)s, %(host)s, %(pid)s, %(build)s, %(newest_migration)s, %(fingerprint)s, %(provider)s,
-                   %(llm_cap)s, %(state)s, %(slots)s, %(in_flight)s, %(last_claim_at)s, %(outcome)s, %(error)s,
-                   %(counters)s, clock_timestamp(), (SELECT since FROM steady),
-                   CASE WHEN %(state)s = 'stopped' THEN clock_timestamp() END)
-            ON CONFLICT (worker_id) DO UPDATE
-               SET state = excluded.state, in_flight = excluded.in_flight, last_tick_at = clock_timestamp(),
-                   steady_since = excluded.steady_since,
-                   last_claim_at = coalesce(excluded.last_claim_at, w.last_claim_at),
-                   last_model_outcome = coalesce(excluded.last_model_outcome, w.last_model_outcome),
-                   last_error = coalesce(excluded.last_error, w.last_error),
-                   counters = excluded.counters, stopped_at = excluded.stopped_at
-            RETURNING extract(epoch FROM clock_timestamp() - steady_since)::float8 AS steady_seconds
-            """,
-            gap=LONGEST_GAP_SECONDS,
-            worker_id=worker.worker_id,
-            host=worker.host,
-            pid=worker.pid,
-            build=worker.build,
-            newest_migration=worker.newest_migration,
+            _WRITE,
+            **{field.name: getattr(worker, field.name) for field in fields(worker)},
             fingerprint=fingerprint,
-            provider=worker.provider,
-            llm_cap=worker.llm_cap,
-            slots=worker.slots,
             state=heartbeat.state,
             in_flight=heartbeat.in_flight,
             last_claim_at=heartbeat.last_claim_at,
-            outcome=json(heartbeat.last_model_outcome) if heartbeat.last_model_outcome else None,
-            error=json(heartbeat.last_error) if heartbeat.last_error else None,
-            counters=json(heartbeat.counters),
+            last_model_outcome=jsonb(outcome) if outcome else None,
+            last_error=jsonb(error) if error else None,
+            counters=jsonb(heartbeat.counters),
         )
         assert written is not None
-        return Heard(fingerprint, written["steady_seconds"])
+        return WrittenHeartbeat(fingerprint, written["steady_seconds"])
 
 
 def purge_stopped_workers() -> int:
-    """Delete the rows of workers that stopped, or fell silent, more than 24 hours ago; return how many."""
+    """Delete the rows of workers whose last heartbeat is more than 24 hours old; return how many."""
     with transaction(durable=False):
-        return execute("DELETE FROM worker_heartbeats WHERE last_tick_at < clock_timestamp() - interval '24 hours'")
+        return execute(_PURGE)
 
 
 def read_fingerprint() -> str:
     """Return what tells this database from any other, inside the current transaction."""
-    found = row(
-        """
-        SELECT i.id::text || ':' || d.oid::text AS fingerprint
-          FROM installation i, pg_database d WHERE d.datname = current_database()
-        """
-    )
-    assert found is not None
-    return str(found["fingerprint"])
+    return str(rows(_FINGERPRINT)[0]["fingerprint"])

@@ -32,10 +32,8 @@ class Assignment:
         stage_key: the stage's key, such as ``research``.
         stage_title: the stage's title, for people.
         request: what the person asked for.
-        brand: the brand's fields (``name``, ``voice``, ``audience``, ``products``, ``facts``,
-            ``forbidden_words``), or None.
-        project: the project's fields (``name``, ``objective``, ``channels``, ``starts_on``, ``ends_on``),
-            or None.
+        brand: the brand's fields by name, in the order in which people read them, or None.
+        project: the project's fields likewise, or None.
         sections: the outline of the document.
         feedback: what a reviewer asked to change, or None.
         earlier: keys and titles of the stages whose documents this one builds on.

@@ -42,12 +42,8 @@ def _given(assignment: Assignment) -> Iterator[str]:
 
 
 def _facts(brand: Mapping[str, Any] | None, project: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
-    for label, source, fields in (
-        ("Brand", brand, ("name", "voice", "audience", "products", "facts", "forbidden_words")),
-        ("Project", project, ("name", "objective", "channels", "starts_on", "ends_on")),
-    ):
-        for field in fields:
-            value = (source or {}).get(field)
+    for label, source in (("Brand", brand), ("Project", project)):
+        for field, value in (source or {}).items():
             if value:
                 yield f"{label}: {field.replace('_', ' ')}", _joined(value)
 

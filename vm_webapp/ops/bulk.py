@@ -1,16 +1,20 @@
 """Many runs at once: cancel or retry whatever matches a filter.
 
-A batch is one transaction that never waits for a lock: what somebody else holds in that moment is left out and
-counted. So it cannot close a circle with somebody who waits for one of its runs and holds what it wants next.
+A batch is one transaction that locks many runs and never waits for a lock: a run that another transaction has locked is
+left out and counted as busy. So a batch cannot deadlock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
-from vm_webapp.db.pool import row, rows, transaction
+from peewee import Expression, ModelSelect, Select, fn
+
+from vm_webapp.db.compiled import COUNT, NO_KEY_UPDATE, SECOND, compiled, param
+from vm_webapp.db.models import Run, Stage
+from vm_webapp.db.pool import database, row, rows, transaction
 from vm_webapp.errors import InvalidInput
 from vm_webapp.runs.lifecycle import cancel_run_if_open, retry_run_if_failed
 from vm_webapp.runs.records import RunStatus
@@ -18,6 +22,14 @@ from vm_webapp.runs.records import RunStatus
 BATCH = 100  # what it holds it holds for some tenths of a second: renewals pass those stages by meanwhile
 OPEN: tuple[RunStatus, ...] = ("queued", "running", "waiting_approval")
 CANCELABLE: tuple[RunStatus, ...] = (*OPEN, "failed")
+
+
+_OF_WORKFLOW = compiled(Run.select(Run.id).where(Run.workflow == param("workflow")).limit(1))
+_OF_THESE = Stage.run == fn.ANY(param("ids").cast("uuid[]"))
+_COUNTED = COUNT.alias("n")
+_COUNT_STAGES = compiled(Stage.select(Stage.run, _COUNTED).where(_OF_THESE).group_by(Stage.run))
+_FREE = Stage.select(Stage.id, Stage.run).where(_OF_THESE).for_update(skip_locked=True).alias("free")
+_LOCK_STAGES = compiled(Select([_FREE], [_FREE.c.run_id, COUNT.alias("n")]).group_by(_FREE.c.run_id).bind(database))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +121,7 @@ def _check(where: BulkFilter, workflows: Collection[str]) -> None:
     if where.workflow is None or where.workflow in workflows:
         return
     with transaction():
-        if row("SELECT 1 AS found FROM runs WHERE workflow = %(workflow)s LIMIT 1", workflow=where.workflow) is None:
+        if row(_OF_WORKFLOW, workflow=where.workflow) is None:
             known = f"; known: {', '.join(workflows)}" if workflows else ""
             raise InvalidInput(f"there is no workflow {where.workflow!r}, nor a run of one{known}", pointer="/workflow")
 
@@ -122,20 +134,19 @@ def _change(
     after: UUID | None,
     dry_run: bool,
 ) -> BulkResult:
-    condition, values = _condition(where, statuses, after)
+    matching = Run.select().where(*_conditions(where, statuses, after))
     with transaction():
-        counted = row(f"SELECT count(*) AS n FROM runs WHERE {condition}", **values)
-        assert counted is not None
-        found = rows(f"SELECT id FROM runs WHERE {condition} ORDER BY id LIMIT %(most)s", most=BATCH + 1, **values)
+        matched = rows(compiled(matching.select(COUNT.alias("n"))))[0]["n"]
+        found = rows(compiled(matching.select(Run.id).order_by(Run.id).limit(BATCH + 1)))
         first = [each["id"] for each in found[:BATCH]]
         next_after = first[-1] if len(found) > BATCH else None
         if dry_run:
-            return BulkResult(counted["n"], 0, 0, tuple(first), next_after)
-        free = _lock_what_is_free(first, condition, values)
+            return BulkResult(matched, 0, 0, tuple(first), next_after)
+        free = _lock_what_is_free(first, matching)
         for run_id in free:
             change(run_id)
     return BulkResult(
-        matched=counted["n"],
+        matched=matched,
         changed=len(free),
         busy=len(first) - len(free),
         run_ids=tuple(free),
@@ -143,39 +154,25 @@ def _change(
     )
 
 
-def _condition(where: BulkFilter, statuses: tuple[RunStatus, ...], after: UUID | None) -> tuple[str, dict[str, object]]:
-    parts = ["status = ANY(%(statuses)s)"]
+def _conditions(where: BulkFilter, statuses: tuple[RunStatus, ...], after: UUID | None) -> Iterator[Expression]:
+    yield Run.status.in_((where.status,) if where.status else statuses)
     if after is not None:
-        parts.append("id > %(after)s")  # keys sort by age
+        yield Run.id > after  # UUIDv7: keys sort by age
     if where.workflow is not None:
-        parts.append("workflow = %(workflow)s")
+        yield Run.workflow == where.workflow
     if where.older_than_seconds is not None:
-        parts.append("created_at < now() - %(age)s * interval '1 second'")
-    values: dict[str, object] = {
-        "statuses": [where.status] if where.status else list(statuses),
-        "workflow": where.workflow,
-        "age": where.older_than_seconds,
-        "after": after,
-    }
-    return " AND ".join(parts), values
+        yield Run.created_at < fn.now() - where.older_than_seconds * SECOND
 
 
-def _lock_what_is_free(run_ids: list[UUID], condition: str, values: dict[str, object]) -> list[UUID]:
-    """Lock the runs and then their stages, leaving out every run of which something is locked already."""
-    locked = rows(
-        f"SELECT id FROM runs WHERE id = ANY(%(ids)s::uuid[]) AND {condition} FOR NO KEY UPDATE SKIP LOCKED",
-        ids=run_ids,
-        **values,
-    )
-    mine = {found["id"] for found in locked}
-    stages = rows(
-        "SELECT run_id, count(*) AS n FROM (SELECT run_id FROM stages WHERE run_id = ANY(%(ids)s::uuid[])"
-        " FOR UPDATE SKIP LOCKED) free GROUP BY run_id",
-        ids=list(mine),
-    )
-    all_stages = rows(
-        "SELECT run_id, count(*) AS n FROM stages WHERE run_id = ANY(%(ids)s::uuid[]) GROUP BY run_id", ids=list(mine)
-    )
-    whole = {found["run_id"]: found["n"] for found in all_stages}
-    free = {found["run_id"] for found in stages if found["n"] == whole[found["run_id"]]}
-    return [run_id for run_id in run_ids if run_id in free]
+def _lock_what_is_free(run_ids: list[UUID], matching: ModelSelect[Run]) -> list[UUID]:
+    """Lock the runs and then their stages, without every run of which something is locked already.
+
+    The filter is applied again: a run may have changed since its id was read.
+    """
+    still = matching.select(Run.id).where(Run.id.in_(run_ids))
+    locked = rows(compiled(still.for_update(NO_KEY_UPDATE, skip_locked=True)))
+    mine = [found["id"] for found in locked]
+    # A renewal locks stages without their runs, so a run that could be locked may have a stage that could not.
+    free = {found["run_id"]: found["n"] for found in rows(_LOCK_STAGES, ids=mine)}
+    whole = {found["run_id"]: found["n"] for found in rows(_COUNT_STAGES, ids=mine)}
+    return [run_id for run_id in run_ids if run_id in free and free[run_id] == whole[run_id]]

@@ -15,9 +15,9 @@ from vm_webapp.db.migrate.status import compare, read_applied
 from vm_webapp.db.pool import execute, refusal, row, rows, transaction
 from vm_webapp.errors import DatabaseBusy, DatabaseUnavailable, VMError
 from vm_webapp.fleet.heartbeats import read_fingerprint
+from vm_webapp.ops.monitor import Monitor
 from vm_webapp.ops.redis_probe import RedisAnswer, RedisProbe
-from vm_webapp.ops.watch import Watch
-from vm_webapp.ops.workforce import Workforce
+from vm_webapp.ops.worker_health import WorkerHealth
 from vm_webapp.ops.workspace import look_at_workspace
 from vm_webapp.runs.pauses import Pauses, read_pauses
 from vm_webapp.settings import Settings
@@ -91,23 +91,23 @@ class HealthChecker:
         self._redis_answer: RedisAnswer | None = None
         self._clock = clock
         self._wall_clock = wall_clock
-        self._workforce = Workforce(clock, self._is_elsewhere)
+        self._workers = WorkerHealth(clock, self._is_elsewhere)
         self._workspace: tuple[float, dict[str, Any]] | None = None
-        self._watch: Watch[Health] | None = None
+        self._monitor: Monitor[Health] | None = None
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def monitored(self) -> Iterator[None]:
         """Check once a second on a thread of its own for as long as the block lasts: ``latest`` tells of it."""
-        self._watch = Watch(self.check, unanswered, self._clock)
+        self._monitor = Monitor(self.check, unanswered, self._clock)
         try:
-            with self._watch.running():
+            with self._monitor.running():
                 yield
         finally:
-            self._watch = None
+            self._monitor = None
 
     def latest(self) -> Health | None:
         """Return the verdict of the last seconds without waiting for anything; None when nobody is watching."""
-        return self._watch.latest() if self._watch else None
+        return self._monitor.latest() if self._monitor else None
 
     def check(self) -> Health:
         """Look at everything once."""
@@ -123,7 +123,7 @@ class HealthChecker:
                 if not reasons:
                     pauses = read_pauses()
                     dependencies["llm"] = self._llm(pauses)
-                    dependencies["worker"] = self._workforce.check(reasons, pauses)
+                    dependencies["worker"] = self._workers.check(reasons, pauses)
         except DatabaseUnavailable as error:
             reasons[:] = [f"{error.gist}: {error.todo}"]
             status = "busy" if isinstance(error, DatabaseBusy) else "down"

@@ -8,14 +8,73 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from vm_webapp.db.pool import execute, row, rows, transaction
+from peewee import SQL, Case, Select, fn
+
+from vm_webapp.db.compiled import COUNT, NOW, compiled, param
+from vm_webapp.db.models import Provider, Queue, Stage, WorkerHeartbeat
+from vm_webapp.db.pool import database, execute, row, rows, transaction
 from vm_webapp.errors import NotFound
-from vm_webapp.fleet.alive import ALIVE, last_crew, read_crews
+from vm_webapp.fleet.alive import ALIVE, read_last_group, read_worker_groups
 from vm_webapp.runs import providers
 from vm_webapp.runs.admission import due, read_demand
 from vm_webapp.runs.pauses import read_pauses
 
-ASSUMED_SLOTS = 32  # of a worker, where none lives that could be asked
+ASSUMED_SLOTS = 32  # of a worker, where none is alive whose heartbeat would say it
+
+# Each count is a scan of its own partial index; one pass with FILTER would read every stage of every finished run.
+_S = Stage.alias("s")
+_DUE = _S.select(COUNT.alias("n"), fn.min(_S.available_at).alias("oldest")).where(SQL(due("s"))).alias("due")
+_FIGURES = compiled(
+    Select(
+        [_DUE],
+        [
+            Stage.select(COUNT).where(Stage.status == "queued").alias("queued"),
+            Stage.select(COUNT).where(Stage.status == "running").alias("running"),
+            _DUE.c.n.alias("due"),
+            fn.coalesce(fn.date_part("epoch", NOW - _DUE.c.oldest), 0.0).alias("oldest_due_seconds"),
+        ],
+    ).bind(database)
+)
+_THE_QUEUE = Queue.name == "stages"
+# A queue that is paused already stays paused since then; a new reason replaces the old one, and with it who gave it.
+_IS_NEWS = Queue.paused_at.is_null() | param("reason").is_null(False)
+_PAUSE = compiled(
+    Queue.update(
+        {
+            Queue.paused_at: fn.coalesce(Queue.paused_at, NOW),
+            Queue.paused_by: Case(None, [(_IS_NEWS, param("actor"))], Queue.paused_by),
+            Queue.reason: fn.coalesce(param("reason"), Queue.reason),
+        }
+    ).where(_THE_QUEUE)
+)
+_RESUME = compiled(
+    Queue.update({Queue.paused_at: None, Queue.paused_by: None, Queue.reason: None}).where(
+        _THE_QUEUE, Queue.paused_at.is_null(False)
+    )
+)
+_PROVIDER_NAMES = compiled(Provider.select(Provider.name).order_by(Provider.name))
+_W = WorkerHeartbeat
+_WORKERS = compiled(
+    _W.select(
+        _W.worker_id,
+        _W.host,
+        _W.pid,
+        _W.build,
+        _W.newest_migration,
+        _W.provider,
+        _W.state,
+        _W.slots,
+        _W.in_flight,
+        _W.started_at,
+        _W.last_tick_at,
+        _W.last_claim_at,
+        _W.last_model_outcome,
+        _W.last_error,
+        _W.counters,
+        _W.stopped_at,
+        ALIVE.alias("fresh"),
+    ).order_by(SQL("fresh DESC"), _W.last_tick_at.desc(), _W.worker_id)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +83,13 @@ class QueueStatus:
 
     Attributes:
         queued: stages that wait, those whose time has not come included.
-        due: stages that could be taken now, pauses and caps aside.
+        due: stages that could be claimed now, pauses and caps aside.
         oldest_due_seconds: for how long the oldest of them has been due; 0 where none is.
         workers: workers that are alive and take work.
-        slots: stages that they carry at a time.
-        in_flight: stages that they carry now.
+        slots: stages that they can run at a time.
+        in_flight: stages that they run now.
         paused: whether nothing is claimed.
-        desired_workers: how many workers would carry everything at once; what waits for a person counts for nothing.
+        desired_workers: number of workers that would run everything at once; what waits for a person does not count.
     """
 
     queued: int
@@ -49,7 +108,7 @@ class QueueStatus:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRecord:
-    """A worker's heartbeat row. ``fresh`` tells whether it was heard of within the last seconds."""
+    """A worker's heartbeat row. ``fresh`` says whether the worker is alive: its last heartbeat is seconds old."""
 
     worker_id: UUID
     host: str
@@ -73,22 +132,14 @@ class WorkerRecord:
 def read_queue() -> QueueStatus:
     """Return the figures, from the partial indexes of the queue: history costs nothing."""
     with transaction(durable=False):
-        crews = read_crews()
-        figures = row(
-            f"""
-            SELECT (SELECT count(*) FROM stages WHERE status = 'queued') AS queued,
-                   (SELECT count(*) FROM stages WHERE status = 'running') AS running,
-                   due.n AS due, coalesce(due.seconds, 0)::float8 AS oldest_due_seconds
-              FROM (SELECT count(*) AS n, extract(epoch FROM clock_timestamp() - min(available_at)) AS seconds
-                      FROM stages WHERE {due()}) due
-            """
-        )
+        groups = read_worker_groups()
+        figures = row(_FIGURES)
         pause = read_pauses().queue
-        demand = read_demand(crews or [last_crew()])
+        demand = read_demand(groups or [read_last_group()])
     assert figures is not None
-    workers, slots = sum(crew.workers for crew in crews), sum(crew.slots for crew in crews)
-    in_flight = sum(crew.in_flight for crew in crews)
-    # What a dead worker left as running is not claimed again either, while a person must act.
+    workers, slots = sum(group.workers for group in groups), sum(group.slots for group in groups)
+    in_flight = sum(group.in_flight for group in groups)
+    # While a person must act, a stage that a dead worker left running is not claimed again either, so it is no work.
     busy = in_flight if demand.stopped else figures["running"]
     return QueueStatus(
         **figures,
@@ -106,50 +157,35 @@ def read_queue() -> QueueStatus:
 
 
 def desired_workers(work: int, *, slots_each: int) -> int:
-    """Decide how many workers would carry everything at once; never none.
+    """Decide how many workers would run everything at once; at least one.
 
     Args:
         work: stages that are running, and those that more workers could claim.
-        slots_each: stages that a worker carries at a time.
+        slots_each: stages that a worker runs at a time.
     """
     return max(1, math.ceil(work / slots_each))
 
 
 def pause_queue(*, reason: str | None, actor: str) -> None:
-    """Stop claiming. Stages in flight go on; a queue that is paused stays so, but for a new reason and whose it is."""
+    """Pause the queue: no stage is claimed, those in flight go on. A paused queue only takes the new reason."""
     with transaction():
-        execute(
-            """
-            UPDATE queues SET paused_at = coalesce(paused_at, clock_timestamp()),
-                              paused_by = CASE WHEN paused_at IS NULL OR %(reason)s IS NOT NULL
-                                               THEN %(actor)s ELSE paused_by END,
-                              reason = coalesce(%(reason)s, reason)
-             WHERE name = 'stages'
-            """,
-            actor=actor,
-            reason=reason,
-        )
+        execute(_PAUSE, actor=actor, reason=reason)
 
 
 def resume_queue() -> bool:
-    """Claim again; return whether the queue was paused. Idle workers find the work when they next poll."""
+    """Resume the queue; return whether it was paused. Idle workers find the work when they next poll."""
     with transaction():
-        return bool(
-            execute(
-                "UPDATE queues SET paused_at = NULL, paused_by = NULL, reason = NULL"
-                " WHERE name = 'stages' AND paused_at IS NOT NULL"
-            )
-        )
+        return bool(execute(_RESUME))
 
 
 def resume_provider(name: str) -> bool:
-    """Open a paused provider; return whether it was paused.
+    """Resume a paused provider; return whether it was paused.
 
     Raises:
         NotFound: no worker has ever used a provider of that name.
     """
     with transaction():
-        known = [each["name"] for each in rows("SELECT name FROM providers ORDER BY name")]
+        known = [each["name"] for each in rows(_PROVIDER_NAMES)]
         if name not in known:
             raise NotFound(f"there is no provider {name}; there are: {', '.join(known) or 'none yet'}")
         return providers.resume(name)
@@ -158,11 +194,5 @@ def resume_provider(name: str) -> bool:
 def list_workers() -> tuple[WorkerRecord, ...]:
     """Return every worker of the last 24 hours, those that are alive first."""
     with transaction(durable=False):
-        found = rows(
-            f"""
-            SELECT worker_id, host, pid, build, newest_migration, provider, state, slots, in_flight, started_at,
-                   last_tick_at, last_claim_at, last_model_outcome, last_error, counters, stopped_at, {ALIVE} AS fresh
-              FROM worker_heartbeats ORDER BY fresh DESC, last_tick_at DESC, worker_id
-            """
-        )
+        found = rows(_WORKERS)
     return tuple(WorkerRecord(**each) for each in found)

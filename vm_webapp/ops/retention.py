@@ -5,45 +5,44 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
+from peewee import fn
+
+from vm_webapp.db.compiled import COUNT, compiled, param
+from vm_webapp.db.models import Run
 from vm_webapp.db.pool import row, rows, transaction
 from vm_webapp.execution.mirror import ArtifactMirror
 
 BATCH = 50
 
 
-_OLD = """
-    finished_at < now() - %(age)s
-    AND NOT EXISTS (SELECT 1 FROM runs fork WHERE fork.parent_run_id = runs.id AND fork.finished_at IS NULL)
-"""
+# A run that has an unfinished fork stays, so that nothing in flight is touched.
+_FORK = Run.alias("fork")
+_UNFINISHED_FORK = _FORK.select(_FORK.id).where(_FORK.parent_run == Run.id, _FORK.finished_at.is_null())
+_OLD = Run.select(Run.id).where(Run.finished_at < fn.now() - param("age"), ~fn.EXISTS(_UNFINISHED_FORK))
+# Materialized, because PostgreSQL may run a subquery with LIMIT and SKIP LOCKED once per outer row, which would delete
+# more than a batch. A locked run stays: somebody may be putting it back to work.
+_BATCH = _OLD.order_by(Run.finished_at).limit(param("limit")).for_update(skip_locked=True).cte("old", materialized=True)
+_DELETE = compiled(Run.delete().where(Run.id.in_(_BATCH.select(_BATCH.c.id))).with_cte(_BATCH).returning(Run.id))
+_COUNT = compiled(_OLD.select(COUNT.alias("n")))
 
 
 def purge_batch(older_than: timedelta, *, limit: int = BATCH) -> list[UUID]:
-    """Delete up to ``limit`` runs that finished longer ago than this, with their documents and timelines.
+    """Delete up to ``limit`` runs that finished longer ago than this, with their artifacts and timelines.
 
-    A run that has an unfinished fork stays, so that nothing in flight is touched; so does one that somebody is just
-    putting back to work.
+    A run that has an unfinished fork, or that another transaction has locked, stays.
 
     Returns:
         Which were deleted; fewer than ``limit`` when no more are left.
     """
     with transaction(durable=False):
-        deleted = rows(
-            f"""
-            WITH old AS MATERIALIZED (
-                SELECT id FROM runs WHERE {_OLD} ORDER BY finished_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-            DELETE FROM runs USING old WHERE runs.id = old.id
-            RETURNING runs.id
-            """,
-            age=older_than,
-            limit=limit,
-        )
+        deleted = rows(_DELETE, age=older_than, limit=limit)
     return [each["id"] for each in deleted]
 
 
 def count_purgeable(older_than: timedelta) -> int:
     """Return how many runs ``purge_all`` would delete."""
     with transaction(durable=False):
-        counted = row(f"SELECT count(*) AS n FROM runs WHERE {_OLD}", age=older_than)
+        counted = row(_COUNT, age=older_than)
     assert counted is not None
     return int(counted["n"])
 

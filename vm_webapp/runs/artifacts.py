@@ -1,13 +1,16 @@
-"""Documents as they are stored: versioned, immutable, identified by the SHA-256 of their UTF-8 bytes."""
+"""Artifacts as they are stored: versioned, immutable, identified by the SHA-256 of their UTF-8 bytes."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from uuid import UUID
 
+from peewee import fn
 from uuid_utils.compat import uuid7
 
+from vm_webapp.db.compiled import compiled, param
+from vm_webapp.db.models import Artifact
 from vm_webapp.db.pool import row
 
 MEDIA_TYPE = "text/markdown"
@@ -15,7 +18,7 @@ MEDIA_TYPE = "text/markdown"
 
 @dataclass(frozen=True, slots=True)
 class NewArtifact:
-    """A document to be stored as the next version of a stage's artifact.
+    """An artifact to be stored as the stage's next version.
 
     Attributes:
         attempt_token: lease token of the attempt that wrote it, None when a person did.
@@ -35,7 +38,7 @@ class NewArtifact:
 
 @dataclass(frozen=True, slots=True)
 class StoredArtifact:
-    """What is said of a stored version on the timeline. ``size`` is in bytes of UTF-8."""
+    """What the timeline shows of a stored version. ``size`` is in bytes of UTF-8."""
 
     version: int
     name: str
@@ -43,37 +46,41 @@ class StoredArtifact:
     size: int
 
 
+_GIVEN = (
+    *("id", "run_id", "stage_id", "attempt_token", "name", "media_type", "sha256", "size", "content", "provider"),
+    *("model", "prompt_tokens", "completion_tokens", "truncated", "author"),
+)
+_STORED = (Artifact.version, Artifact.name, Artifact.sha256, Artifact.size)
+# The next number is counted in the statement that uses it. An aggregate without GROUP BY returns a row for no rows too.
+_ADD = compiled(
+    Artifact.insert_from(
+        Artifact.select(fn.coalesce(fn.max(Artifact.version), 0) + 1, *(param(name) for name in _GIVEN)).where(
+            Artifact.stage == param("stage_id")
+        ),
+        [Artifact.version, *(getattr(Artifact, name.removesuffix("_id")) for name in _GIVEN)],
+    ).returning(*_STORED)
+)
+_NEWEST = compiled(
+    Artifact.select(*_STORED).where(Artifact.stage == param("stage_id")).order_by(Artifact.version.desc()).limit(1)
+)
+_BY_TOKEN = compiled(Artifact.select(Artifact.id).where(Artifact.attempt_token == param("token")))
+
+
 def add_version(run_id: UUID, stage_id: UUID, new: NewArtifact) -> StoredArtifact:
-    """Store a document as the stage's next version, inside the current transaction.
+    """Store an artifact as the stage's next version, inside the current transaction.
 
     The caller holds the lock of the run's row, so no two versions get one number.
     """
     raw = new.content.encode()
     stored = row(
-        """
-        INSERT INTO artifacts (id, run_id, stage_id, version, attempt_token, name, media_type, sha256, size, content,
-                               provider, model, prompt_tokens, completion_tokens, truncated, author)
-        SELECT %(id)s, %(run_id)s, %(stage_id)s, coalesce(max(version), 0) + 1, %(attempt_token)s, %(name)s,
-               %(media_type)s, %(sha256)s, %(size)s, %(content)s, %(provider)s, %(model)s, %(prompt_tokens)s,
-               %(completion_tokens)s, %(truncated)s, %(author)s
-          FROM artifacts WHERE stage_id = %(stage_id)s
-        RETURNING version, name, sha256, size
-        """,
+        _ADD,
+        **asdict(new),
         id=uuid7(),
         run_id=run_id,
         stage_id=stage_id,
-        attempt_token=new.attempt_token,
-        name=new.name,
         media_type=MEDIA_TYPE,
         sha256=hashlib.sha256(raw).hexdigest(),
         size=len(raw),
-        content=new.content,
-        provider=new.provider,
-        model=new.model,
-        prompt_tokens=new.prompt_tokens,
-        completion_tokens=new.completion_tokens,
-        truncated=new.truncated,
-        author=new.author,
     )
     assert stored is not None
     return StoredArtifact(**stored)
@@ -81,13 +88,10 @@ def add_version(run_id: UUID, stage_id: UUID, new: NewArtifact) -> StoredArtifac
 
 def newest_version(stage_id: UUID) -> StoredArtifact | None:
     """Return the stage's newest version, inside the current transaction, or None where there is none yet."""
-    found = row(
-        "SELECT version, name, sha256, size FROM artifacts WHERE stage_id = %(id)s ORDER BY version DESC LIMIT 1",
-        id=stage_id,
-    )
+    found = row(_NEWEST, stage_id=stage_id)
     return StoredArtifact(**found) if found else None
 
 
 def wrote_version(token: UUID) -> bool:
-    """Tell, inside the current transaction, whether the attempt with this lease token stored its document."""
-    return row("SELECT 1 AS found FROM artifacts WHERE attempt_token = %(token)s", token=token) is not None
+    """Return, inside the current transaction, whether the attempt with this lease token stored its artifact."""
+    return row(_BY_TOKEN, token=token) is not None

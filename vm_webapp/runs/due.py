@@ -1,4 +1,4 @@
-"""Which stages an idle worker should take: due, oldest run of the best priority first, and no more than it may."""
+"""Which stages an idle worker should claim: due, and no more than the rules of ``admission`` allow."""
 
 from __future__ import annotations
 
@@ -7,52 +7,20 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from vm_webapp.db.pool import rows, transaction
-from vm_webapp.runs import admission
+from vm_webapp.runs.statements import find_due_stages
 
 
 @dataclass(frozen=True, slots=True)
 class DueStages:
-    """An answer of the queue.
+    """Stages that a worker could claim now.
 
     Attributes:
-        ids: the stages, in the order in which they should be taken.
-        more: whether others are due, or could become so when a call ends: worth asking again at once then.
+        ids: the stages, in the order in which they should be claimed.
+        more: whether others are due, or could become so when a call ends: the worker should then ask again at once.
     """
 
     ids: tuple[UUID, ...]
     more: bool
-
-
-def find_due_statement() -> str:
-    """Return the query, with parameters ``provider``, ``cap``, ``limit``, ``waited`` (seconds) and ``without`` (ids).
-
-    The rules decide here and in a claim, so that nothing is handed out only to be refused. What they leave room for is
-    a LIMIT, and there is one branch for each index: a queue that is held back costs no more than an empty one.
-    """
-    candidates = f"""
-        {admission.admitted_by_its_owner()}
-        AND available_at <= clock_timestamp() - %(waited)s * interval '1 second'
-        AND id <> ALL(%(without)s::uuid[])
-        ORDER BY priority, run_id
-    """
-    return f"""
-        WITH room AS (
-            SELECT {admission.room("%(limit)s + 1", calls=True)} AS calls,
-                   {admission.room("%(limit)s + 1", calls=False)} AS others
-        ), candidates AS (
-            (SELECT * FROM stages WHERE needs_model AND {candidates} LIMIT (SELECT calls FROM room))
-            UNION ALL
-            (SELECT * FROM stages WHERE NOT needs_model AND {candidates} LIMIT (SELECT others FROM room))
-        ), fitting AS (
-            SELECT id, priority, run_id, {admission.within_owners_rooms("priority, run_id")} AS fits
-              FROM candidates AS stages
-        )
-        SELECT room.calls, room.others, found.id
-          FROM room LEFT JOIN (
-               SELECT id, priority, run_id FROM fitting WHERE fits
-                ORDER BY priority, run_id LIMIT %(limit)s + 1) found ON true
-         ORDER BY found.priority, found.run_id
-    """
 
 
 def find_due(
@@ -64,7 +32,7 @@ def find_due(
         provider: the provider that the worker calls.
         limit: how many at most; at least 1.
         cap: most calls of that provider in flight across all workers, None for no limit.
-        without: stages to leave out, because the asker has them in hand.
+        without: stages to leave out, because the worker has claimed or queued them itself.
         waited_seconds: only stages that have been due for this long.
 
     Raises:
@@ -72,7 +40,7 @@ def find_due(
     """
     with transaction(durable=False):
         found = rows(
-            find_due_statement(),
+            find_due_stages(),
             provider=provider,
             limit=limit,
             cap=cap,

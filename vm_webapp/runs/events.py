@@ -1,19 +1,22 @@
-"""The timeline: events are appended in the transaction of the change they tell of, after its row locks."""
+"""The timeline: events are appended in the transaction of the change that they record, after its row locks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from vm_webapp.db.pool import execute, json
+from vm_webapp.db.compiled import Compiled, compiled, param
+from vm_webapp.db.models import Event
+from vm_webapp.db.pool import execute, jsonb
 from vm_webapp.runs.signals import run_changed
 
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """An event to be; ``data`` holds JSON values."""
+    """An event to append; ``data`` holds JSON values."""
 
     type: str
     stage: str | None = None
@@ -35,17 +38,34 @@ def append_events(run_id: UUID, actor: str, *events: NewEvent) -> None:
 
 
 def append_events_of_runs(actor: str, events: Sequence[tuple[UUID, NewEvent]]) -> None:
-    """Like ``append_events``, for several runs in one statement: each event comes with its run, whose lock is held."""
-    parameters: dict[str, Any] = {"actor": actor}
-    values = []
+    """Like ``append_events``, for several runs in one statement: the caller holds the lock of each."""
+    values: dict[str, Any] = {"actor": actor}
     for number, (run_id, event) in enumerate(events):
-        values.append(f"(%(run{number})s, %(stage{number})s, %(type{number})s, %(actor)s, %(data{number})s)")
-        parameters |= {
+        values |= {
             f"run{number}": run_id,
             f"stage{number}": event.stage,
             f"type{number}": event.type,
-            f"data{number}": json(event.data),
+            f"data{number}": jsonb(event.data),
         }
-    execute(f"INSERT INTO events (run_id, stage, type, actor, data) VALUES {', '.join(values)}", **parameters)
+    execute(_insert(len(events)), **values)
     for run_id in {run_id for run_id, _ in events}:
         run_changed.raise_after_commit(run_id)
+
+
+@lru_cache(maxsize=32)  # most transitions append one to four events; a rescue appends one for each of up to 100 stages
+def _insert(count: int) -> Compiled:
+    """Return the statement that appends so many events, in order: PostgreSQL numbers the rows of VALUES as listed."""
+    return compiled(
+        Event.insert_many(
+            [
+                {
+                    Event.run: param(f"run{number}"),
+                    Event.stage: param(f"stage{number}"),
+                    Event.type: param(f"type{number}"),
+                    Event.actor: param("actor"),
+                    Event.data: param(f"data{number}"),
+                }
+                for number in range(count)
+            ]
+        ).returning()
+    )

@@ -1,10 +1,14 @@
-"""The pauses that there are: of the queue, by an operator; of a provider, by its troubles."""
+"""The pauses in force: of the queue, by an operator; of a provider, by its failures."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
 
+from peewee import SQL
+
+from vm_webapp.db.compiled import compiled
+from vm_webapp.db.models import Provider, Queue
 from vm_webapp.db.pool import rows
 
 
@@ -16,7 +20,7 @@ class Pause:
         since: when it began.
         until: when it ends by itself; None where a person must end it.
         by: who paused the queue.
-        code: stable identifier of a provider's trouble.
+        code: stable identifier of the failure that paused a provider.
         reason: why, in words; None where nobody said so.
     """
 
@@ -29,29 +33,37 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """Every pause there is: the queue's, and those of providers by name."""
+    """Every pause in force: the queue's, and those of providers by name."""
 
     queue: Pause | None
     providers: dict[str, Pause]
 
 
+_READ = compiled(
+    Provider.select(
+        Provider.name.alias("provider"),
+        Provider.paused_at,
+        Provider.paused_until,
+        SQL("NULL AS paused_by"),
+        Provider.reason["code"].alias("code"),
+        Provider.reason["message"].alias("reason"),
+    )
+    .where(Provider.paused_at.is_null(False))
+    .union_all(
+        Queue.select(SQL("NULL"), Queue.paused_at, SQL("NULL"), Queue.paused_by, SQL("NULL"), Queue.reason).where(
+            Queue.name == "stages", Queue.paused_at.is_null(False)
+        )
+    )
+    .order_by(SQL("provider"))
+)
+
+
 def read_pauses() -> Pauses:
     """Return every pause, inside the current transaction. What it means for a claim is said by ``admission``."""
-    found = rows(
-        """
-        SELECT name AS provider, paused_at, paused_until, NULL AS paused_by,
-               reason ->> 'code' AS code, reason ->> 'message' AS reason
-          FROM providers WHERE paused_at IS NOT NULL
-        UNION ALL
-        SELECT NULL, paused_at, NULL, paused_by, NULL, reason
-          FROM queues WHERE name = 'stages' AND paused_at IS NOT NULL
-         ORDER BY provider
-        """
-    )
     pauses = {
-        each["provider"]: Pause(
-            each["paused_at"], each["paused_until"], each["paused_by"], each["code"], each["reason"]
+        found["provider"]: Pause(
+            found["paused_at"], found["paused_until"], found["paused_by"], found["code"], found["reason"]
         )
-        for each in found
+        for found in rows(_READ)
     }
     return Pauses(pauses.pop(None, None), pauses)

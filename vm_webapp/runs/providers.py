@@ -1,16 +1,22 @@
-"""The troubles of a model provider: what pauses it, and what opens it again. ``admission`` says what a pause means.
+"""The failures of a model provider: what pauses it, and what resumes it. ``admission`` says what a pause means.
 
-A provider that a person must mend (a revoked key, an empty account) stays paused until an operator resumes it. One in
-trouble (overloaded, unreachable) is paused for a while, longer each time; then one attempt, the probe, may call it,
-and its success opens it again. Everything here runs inside the transaction of a claim or of an attempt's end.
+A provider that needs a person (a revoked key, an empty account) stays paused until an operator resumes it. One that is
+overloaded or unreachable is paused for a while, longer each time; then one attempt, the probe, may call it, and its
+success resumes the provider. Everything here runs inside the transaction that claims a stage or ends an attempt.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from vm_webapp.db.pool import Row, execute, json, row
+from peewee import Field, fn
+from psycopg2.extras import Json
+
+from vm_webapp.db.compiled import NOW, SECOND, compiled, param
+from vm_webapp.db.models import Provider
+from vm_webapp.db.pool import Row, execute, jsonb, row
 from vm_webapp.runs.states import Failure
 
 OVERLOADS_BEFORE_PAUSE = 5
@@ -32,44 +38,83 @@ class Effect:
     delay_seconds: float = 0.0
 
 
+_NOT_PAUSED: dict[Field, Any] = {
+    Provider.paused_at: None,
+    Provider.paused_until: None,
+    Provider.reason: None,
+    Provider.probe_token: None,
+}
+_THIS = Provider.name == param("name")
+
+_READ = Provider.select(
+    Provider.paused_at, Provider.paused_until, Provider.probe_token, Provider.consecutive_failures, Provider.pauses
+).where(_THIS)
+_READ_UNLOCKED = compiled(_READ)
+_READ_LOCKED = compiled(_READ.for_update())
+_ADD = compiled(Provider.insert({Provider.name: param("name")}).on_conflict_ignore())
+_BEGIN_PROBE = compiled(Provider.update({Provider.probe_token: param("token")}).where(_THIS))
+_END_PROBE = compiled(
+    Provider.update({Provider.probe_token: None}).where(_THIS, Provider.probe_token == param("token"))
+)
+_COUNT_FAILURE = compiled(
+    Provider.update({Provider.consecutive_failures: Provider.consecutive_failures + 1}).where(_THIS)
+)
+# Nothing is written where there is nothing to forget: otherwise every successful call of a healthy provider would lock
+# its one row, and all workers would finish their stages one after the other. A pause that only an operator ends is not
+# touched, because a call that began before it may still succeed.
+_RECORD_SUCCESS = compiled(
+    Provider.update({**_NOT_PAUSED, Provider.consecutive_failures: 0, Provider.pauses: 0}).where(
+        _THIS,
+        (Provider.consecutive_failures > 0) | (Provider.pauses > 0) | Provider.paused_at.is_null(False),
+        Provider.paused_at.is_null() | Provider.paused_until.is_null(False),
+    )
+)
+_RESUME = compiled(
+    Provider.update({**_NOT_PAUSED, Provider.consecutive_failures: 0, Provider.pauses: 0}).where(
+        _THIS, Provider.paused_at.is_null(False)
+    )
+)
+_PAUSE_UNTIL_RESUMED = compiled(
+    Provider.update({**_NOT_PAUSED, Provider.paused_at: NOW, Provider.reason: param("reason")}).where(_THIS)
+)
+_PAUSE_FOR_A_WHILE = compiled(
+    Provider.update(
+        {
+            Provider.paused_at: fn.coalesce(Provider.paused_at, NOW),
+            Provider.paused_until: NOW + param("seconds") * SECOND,
+            Provider.pauses: Provider.pauses + 1,
+            Provider.consecutive_failures: 0,
+            Provider.probe_token: None,
+            Provider.reason: param("reason"),
+        }
+    ).where(_THIS)
+)
+
+
 def read_provider(name: str, *, lock: bool = False) -> Row:
-    """Return the provider's row, inside the current transaction; it is made where there is none.
+    """Return the provider's row, inside the current transaction; it is added where there is none.
 
     Args:
         name: the provider.
-        lock: hold the row until the transaction ends.
+        lock: lock the row until the transaction ends.
     """
-    statement = f"""
-        SELECT paused_at, paused_until, probe_token, consecutive_failures, pauses
-          FROM providers WHERE name = %(name)s {"FOR UPDATE" if lock else ""}
-    """
-    while (found := row(statement, name=name)) is None:
-        execute("INSERT INTO providers (name) VALUES (%(name)s) ON CONFLICT DO NOTHING", name=name)
+    while (found := row(_READ_LOCKED if lock else _READ_UNLOCKED, name=name)) is None:
+        execute(_ADD, name=name)
     return found
 
 
 def begin_probe(name: str, token: UUID) -> None:
-    """Note which attempt may call a paused provider: nobody else may for as long as it holds its lease."""
-    execute("UPDATE providers SET probe_token = %(token)s WHERE name = %(name)s", name=name, token=token)
+    """Record which attempt may call a paused provider: no other may for as long as that one holds its lease."""
+    execute(_BEGIN_PROBE, name=name, token=token)
 
 
 def record_success(name: str) -> None:
-    """Forget the provider's troubles after a call that worked, and open it if it was paused for overload."""
-    execute(
-        """
-        UPDATE providers
-           SET consecutive_failures = 0, pauses = 0,
-               paused_at = NULL, paused_until = NULL, reason = NULL, probe_token = NULL
-         WHERE name = %(name)s
-           AND (consecutive_failures > 0 OR pauses > 0 OR paused_at IS NOT NULL)
-           AND (paused_at IS NULL OR paused_until IS NOT NULL)
-        """,
-        name=name,
-    )
+    """Forget the provider's failures after a call that succeeded, and resume it if it was paused for overload."""
+    execute(_RECORD_SUCCESS, name=name)
 
 
 def record_failure(name: str, failure: Failure, *, token: UUID) -> Effect:
-    """Note a failed call, pausing the provider where that is due.
+    """Record a failed call, and pause the provider where that is due.
 
     Args:
         name: the provider.
@@ -77,7 +122,8 @@ def record_failure(name: str, failure: Failure, *, token: UUID) -> Effect:
         token: the attempt's lease token.
     """
     if not (failure.pauses_provider or failure.overload):
-        _give_probe_back(name, token)
+        # The provider responded, and the request was at fault: that says nothing about the provider's health.
+        execute(_END_PROBE, name=name, token=token)
         return Effect(excused=False)
     provider = read_provider(name, lock=True)
     was_probe = provider["probe_token"] == token
@@ -86,53 +132,24 @@ def record_failure(name: str, failure: Failure, *, token: UUID) -> Effect:
     if provider["paused_at"] is not None and not was_probe:
         return Effect(excused=True)
     if was_probe or provider["consecutive_failures"] + 1 >= OVERLOADS_BEFORE_PAUSE:
-        # Whoever brought the door down comes later than others that wait: were it to blame itself, as the oldest it
-        # would be every probe, and keep a healthy provider shut.
+        # The stage whose failure pauses the provider becomes due after the others that wait. If that stage were itself
+        # the cause, it would as the oldest be every probe, and keep a healthy provider paused for ever.
         pause = _pause_for_a_while(name, provider, failure)
         return Effect(excused=True, delay_seconds=pause + BEHIND_OTHERS_SECONDS)
-    execute(
-        "UPDATE providers SET consecutive_failures = consecutive_failures + 1 WHERE name = %(name)s",
-        name=name,
-    )
+    execute(_COUNT_FAILURE, name=name)
     return Effect(excused=False)
 
 
 def resume(name: str) -> bool:
-    """Open a paused provider; return whether it was paused."""
-    return bool(
-        execute(
-            """
-            UPDATE providers
-               SET paused_at = NULL, paused_until = NULL, reason = NULL, probe_token = NULL,
-                   consecutive_failures = 0, pauses = 0
-             WHERE name = %(name)s AND paused_at IS NOT NULL
-            """,
-            name=name,
-        )
-    )
-
-
-def _give_probe_back(name: str, token: UUID) -> None:
-    execute(
-        "UPDATE providers SET probe_token = NULL WHERE name = %(name)s AND probe_token = %(token)s",
-        name=name,
-        token=token,
-    )
+    """Resume a paused provider; return whether it was paused."""
+    return bool(execute(_RESUME, name=name))
 
 
 def _pause_until_resumed(name: str, provider: Row, failure: Failure) -> Effect:
-    # Calls that were under way when the key was revoked fail alike; one stage that failed for it is enough to say so.
+    # Calls that were in flight when the key was revoked fail alike; one stage that failed for it is enough to show it.
     if provider["paused_at"] is not None and provider["paused_until"] is None:
         return Effect(excused=True)
-    execute(
-        """
-        UPDATE providers SET paused_at = clock_timestamp(), paused_until = NULL, probe_token = NULL,
-                             reason = %(reason)s
-         WHERE name = %(name)s
-        """,
-        name=name,
-        reason=json({"code": failure.code, "message": failure.message}),
-    )
+    execute(_PAUSE_UNTIL_RESUMED, name=name, reason=_reason(failure))
     return Effect(excused=False)
 
 
@@ -141,16 +158,9 @@ def _pause_for_a_while(name: str, provider: Row, failure: Failure) -> float:
         min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(provider["pauses"], 16)),
         min(failure.retry_after or 0.0, LONGEST_PAUSE_SECONDS),
     )
-    execute(
-        """
-        UPDATE providers
-           SET paused_at = coalesce(paused_at, clock_timestamp()),
-               paused_until = clock_timestamp() + %(seconds)s * interval '1 second',
-               pauses = pauses + 1, consecutive_failures = 0, probe_token = NULL, reason = %(reason)s
-         WHERE name = %(name)s
-        """,
-        name=name,
-        seconds=seconds,
-        reason=json({"code": failure.code, "message": failure.message}),
-    )
+    execute(_PAUSE_FOR_A_WHILE, name=name, seconds=seconds, reason=_reason(failure))
     return seconds
+
+
+def _reason(failure: Failure) -> Json:
+    return jsonb({"code": failure.code, "message": failure.message})

@@ -7,13 +7,37 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from vm_webapp.db.pool import rows
-from vm_webapp.fleet.alive import count_alive, read_crews
-from vm_webapp.runs.admission import due, read_holds, words_of
+from peewee import SQL, Select, fn
+
+from vm_webapp.db.compiled import compiled, param
+from vm_webapp.db.models import Stage
+from vm_webapp.db.pool import database, rows
+from vm_webapp.fleet.alive import count_alive, read_worker_groups
+from vm_webapp.runs.admission import due, explanation_of, read_holds
 from vm_webapp.runs.pauses import Pauses, read_pauses
 from vm_webapp.runs.records import WaitingOn
 
 MOST_COUNTED = 1000
+
+# Counted from the head of the queue by its index, and no further than people care: the cost of a listing stays the same
+# however long the queue is.
+_S = Stage.alias("s")
+_HEAD = (
+    _S.select(_S.run, _S.priority)
+    .where(SQL(due("s")))
+    .order_by(_S.priority, _S.run)
+    .limit(MOST_COUNTED + 1)
+    .alias("head")
+)
+_ORDER = [_HEAD.c.priority, _HEAD.c.run_id]
+_NUMBERED = Select([_HEAD], [_HEAD.c.run_id, (fn.row_number().over(order_by=_ORDER) - 1).alias("place")]).alias(
+    "numbered"
+)
+_PLACES = compiled(
+    Select([_NUMBERED], [_NUMBERED.c.run_id, _NUMBERED.c.place])
+    .where(_NUMBERED.c.run_id == fn.ANY(param("run_ids").cast("uuid[]")))
+    .bind(database)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,34 +102,23 @@ def _why_held(kind: str, stage: QueuedStage, facts: QueueFacts) -> WaitingOn:
         who = "until an operator resumes it" if pause.until is None else "and is tried again by itself"
         return WaitingOn(kind, f"{paused[0]} is paused {who}: {pause.reason or ''}", pause.since, pause.until)
     since = facts.pauses.queue.since if kind == "queue_paused" and facts.pauses.queue else stage.available_at
-    return WaitingOn(kind, words_of(kind), since)
+    return WaitingOn(kind, explanation_of(kind), since)
 
 
 def read_queue_facts(run_ids: Iterable[UUID]) -> QueueFacts:
     """Read the facts inside the current transaction, in the same few statements for one run or for a page of them."""
     asked = list(run_ids)
-    crews = read_crews()
+    groups = read_worker_groups()
     return QueueFacts(
-        working=sum(crew.workers for crew in crews),
+        working=sum(group.workers for group in groups),
         alive=count_alive(),
         pauses=read_pauses(),
-        providers=frozenset(crew.provider for crew in crews),
-        held=read_holds(asked, crews),
+        providers=frozenset(group.provider for group in groups),
+        held=read_holds(asked, groups),
         ahead=_places(asked),
     )
 
 
 def _places(run_ids: list[UUID]) -> dict[UUID, int]:
-    found = rows(
-        f"""
-        SELECT run_id, place FROM (
-               SELECT run_id, row_number() OVER (ORDER BY priority, run_id) - 1 AS place FROM (
-                      SELECT run_id, priority FROM stages
-                       WHERE {due()}
-                       ORDER BY priority, run_id LIMIT %(most)s + 1) first) numbered
-         WHERE run_id = ANY(%(run_ids)s::uuid[])
-        """,
-        most=MOST_COUNTED,
-        run_ids=run_ids,
-    )
+    found = rows(_PLACES, run_ids=run_ids)
     return {each["run_id"]: each["place"] for each in found}

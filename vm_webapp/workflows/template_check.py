@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Template, TemplateSyntaxError, meta, nodes
 
+from vm_webapp.context.fields import BRAND_FIELDS, PROJECT_FIELDS, samples
 from vm_webapp.workflows.model import StageSpec, Workflow
 from vm_webapp.workflows.render import EarlierArtifact, StageContext, template_variables
 from vm_webapp.workflows.sources import broken
@@ -16,21 +17,8 @@ from vm_webapp.workflows.templates import BLANK_BRAND, BLANK_PROJECT, VARIABLES,
 
 OTHER_FILES = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
 
-SAMPLE_BRAND: Mapping[str, Any] = {
-    "name": "text",
-    "voice": "text",
-    "audience": "text",
-    "products": ["text"],
-    "facts": ["text"],
-    "forbidden_words": ["text"],
-}
-SAMPLE_PROJECT: Mapping[str, Any] = {
-    "name": "text",
-    "objective": "text",
-    "channels": ["text"],
-    "starts_on": "2026-01-05",
-    "ends_on": "2026-04-05",
-}
+SAMPLE_BRAND = samples(BRAND_FIELDS)
+SAMPLE_PROJECT = samples(PROJECT_FIELDS)
 
 
 def check_template(source: str, where: str, workflow: Workflow, stage: StageSpec) -> None:

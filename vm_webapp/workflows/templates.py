@@ -12,15 +12,10 @@ from typing import Any
 from jinja2 import StrictUndefined, Template
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-BLANK_BRAND: Mapping[str, Any] = {
-    "name": "",
-    "voice": "",
-    "audience": "",
-    "products": (),
-    "facts": (),
-    "forbidden_words": (),
-}
-BLANK_PROJECT: Mapping[str, Any] = {"name": "", "objective": "", "channels": (), "starts_on": None, "ends_on": None}
+from vm_webapp.context.fields import BRAND_FIELDS, PROJECT_FIELDS, blanks
+
+BLANK_BRAND = blanks(BRAND_FIELDS)
+BLANK_PROJECT = blanks(PROJECT_FIELDS)
 VARIABLES = frozenset(
     {
         "request",

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from peewee import Expression
+
 from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
 from vm_webapp.db.migrate.archive import read_archive
 from vm_webapp.db.migrate.live_workers import refuse_to_roll_back
@@ -69,7 +71,7 @@ def roll_back(
     url: str,
     plan: DownPlan,
     *,
-    alive: str | None,
+    alive: Expression | None,
     break_leftover_lock: bool = False,
     on_done: Callable[[str], None] = lambda id: None,
 ) -> None:
@@ -78,7 +80,7 @@ def roll_back(
     Args:
         url: the database.
         plan: what ``plan_down`` returned.
-        alive: SQL, the condition on a row of ``worker_heartbeats`` that a worker is alive; None rolls back although
+        alive: the condition on ``WorkerHeartbeat`` that a worker is alive; None rolls back although
             live workers need what goes.
         break_leftover_lock: see ``apply_pending``.
         on_done: called with the id of each migration once it is rolled back.

@@ -5,26 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from peewee import Expression
+
 from vm_webapp.db.bundle import MigrationFiles
+from vm_webapp.db.compiled import COUNT, compiled
 from vm_webapp.db.migrate.session import query
+from vm_webapp.db.models import WorkerHeartbeat
 from vm_webapp.errors import Conflict
 
+NEWEST_MIGRATION = WorkerHeartbeat.newest_migration.collate('"C"')  # ids are compared byte by byte, as Python does
 
-def refuse_to_apply(session: Any, pending: Iterable[MigrationFiles], alive: str) -> None:
+
+def refuse_to_apply(session: Any, pending: Iterable[MigrationFiles], alive: Expression) -> None:
     """Raise Conflict while a live worker is of a build that cannot run on these migrations.
 
     Args:
         session: a direct session.
         pending: the migrations to apply.
-        alive: SQL, the condition on a row of ``worker_heartbeats`` that a worker is alive.
+        alive: the condition on ``WorkerHeartbeat`` that a worker is alive.
     """
     demanding = max(pending, key=lambda files: files.oldest_build)
-    stopped = _count(
-        session,
-        "newest_migration COLLATE \"C\" < %(limit)s AND state <> 'starting'",
-        demanding.oldest_build,
-        alive,
-    )
+    too_old = (demanding.oldest_build > NEWEST_MIGRATION) & (WorkerHeartbeat.state != "starting")
+    stopped = _count(session, alive & too_old)
     if stopped:
         raise Conflict(
             f"{stopped} live worker(s) are of a build that cannot run on {demanding.id}:"
@@ -32,32 +34,26 @@ def refuse_to_apply(session: Any, pending: Iterable[MigrationFiles], alive: str)
         )
 
 
-def refuse_to_roll_back(session: Any, steps: Iterable[MigrationFiles], alive: str) -> None:
+def refuse_to_roll_back(session: Any, steps: Iterable[MigrationFiles], alive: Expression) -> None:
     """Raise Conflict while a live worker is of a build that needs one of these migrations.
 
     Args:
         session: a direct session.
         steps: the migrations to roll back.
-        alive: SQL, the condition on a row of ``worker_heartbeats`` that a worker is alive.
+        alive: the condition on ``WorkerHeartbeat`` that a worker is alive.
     """
     needed = [files.id for files in steps if not files.deferrable]
     if not needed:
         return
-    stopped = _count(session, 'newest_migration COLLATE "C" >= %(limit)s', min(needed), alive)
+    stopped = _count(session, alive & (min(needed) <= NEWEST_MIGRATION))
     if stopped:
         raise Conflict(
             f"{stopped} live worker(s) need {min(needed)}: stop them or deploy an older build, or say --force"
         )
 
 
-def _count(session: Any, condition: str, limit: str, alive: str) -> int:
+def _count(session: Any, condition: Expression) -> int:
     if not query(session, "SELECT to_regclass('worker_heartbeats') IS NOT NULL AS found")[0]["found"]:
         return 0
-    counted = query(
-        session,
-        f"""
-        SELECT count(*) AS workers FROM worker_heartbeats WHERE {alive} AND {condition}
-        """,
-        limit=limit,
-    )
+    counted = query(session, compiled(WorkerHeartbeat.select(COUNT.alias("workers")).where(condition)))
     return int(counted[0]["workers"])

@@ -19,7 +19,7 @@ from yoyo.exceptions import BadMigration, LockTimeout
 from yoyo.topologicalsort import CycleError
 
 from vm_webapp.db.bundle import MigrationFiles
-from vm_webapp.db.pool import Row
+from vm_webapp.db.pool import Row, Statement
 from vm_webapp.errors import (
     ConfigurationError,
     Conflict,
@@ -70,12 +70,15 @@ def lock_holder(session: Any) -> int | None:
     return int(found[0]["pid"]) if found else None
 
 
-def query(session: Any, sql: str, **params: Any) -> list[Row]:
+def query(session: Any, statement: Statement, **values: Any) -> list[Row]:
     """Run a statement on a direct session and return its rows as dictionaries."""
     with session.cursor() as cursor:
-        cursor.execute(sql, params)
+        if isinstance(statement, str):
+            cursor.execute(statement, values)
+        else:
+            cursor.execute(statement.text, statement.values(values))
         names = [column.name for column in cursor.description]
-        return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+        return [dict(zip(names, found, strict=True)) for found in cursor.fetchall()]
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
+from peewee import Expression
+
 from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
 from vm_webapp.db.migrate.archive import archive_applied, archived
 from vm_webapp.db.migrate.live_workers import refuse_to_apply
@@ -31,7 +33,7 @@ def apply_pending(
     url: str,
     *,
     bundle: Bundle | None = None,
-    alive: str | None = None,
+    alive: Expression | None = None,
     break_leftover_lock: bool = False,
     on_done: Callable[[str], None] = lambda id: None,
 ) -> tuple[str, ...]:
@@ -42,7 +44,7 @@ def apply_pending(
     Args:
         url: the database.
         bundle: the build's migrations, by default this one's.
-        alive: SQL, the condition on a row of ``worker_heartbeats`` that a worker is alive; None applies although
+        alive: the condition on ``WorkerHeartbeat`` that a worker is alive; None applies although
             live workers cannot run on what comes.
         break_leftover_lock: remove a lock row that a killed yoyo left. Right only where nobody else can be running
             plain ``yoyo``: on a database that this program embeds.

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import redis
+from peewee import SQL, NodeList, fn
 
-from vm_webapp.db.pool import Row, row, rows
+from vm_webapp.db.compiled import COUNT, MINUTE, NOW, compiled
+from vm_webapp.db.models import WorkerHeartbeat
+from vm_webapp.db.pool import row, rows
 from vm_webapp.db.sessions import read_builds
 from vm_webapp.fleet.alive import ALIVE
 from vm_webapp.fleet.heartbeats import read_fingerprint
@@ -15,6 +18,36 @@ from vm_webapp.redis_client import quick_client
 RECENT_MINUTES = 10
 REDIS_TIMEOUT_SECONDS = 1.0
 STARTS_PER_WORKER = 3  # within ten minutes: more than a deploy and a second one
+
+_W = WorkerHeartbeat
+_RECENTLY = NOW - RECENT_MINUTES * MINUTE
+_LOOP_ERRORS = compiled(
+    _W.select(
+        _W.host,
+        _W.pid,
+        _W.last_error["error"].alias("error"),
+        _W.counters["loop_errors"].cast("int").alias("times"),
+    )
+    .where(_W.last_error["at"].cast("timestamptz") > _RECENTLY)
+    .order_by(_W.last_error["at"].desc())
+)
+_BUILDS_ALIVE = compiled(_W.select(_W.build).where(ALIVE).distinct())
+# For each host, where a large fleet would hide it, and for all together.
+_STARTS = compiled(
+    _W.select(
+        fn.coalesce(_W.host, "all hosts").alias("place"),
+        COUNT.filter(ALIVE).alias("alive"),
+        COUNT.filter(_W.started_at > _RECENTLY).alias("starts"),
+    )
+    .group_by(NodeList((SQL("GROUPING SETS ((), ("), _W.host, SQL("))"))))
+    .order_by(fn.grouping(_W.host), SQL("starts DESC"), _W.host)
+)
+_LAST_OUTCOME = compiled(
+    _W.select(_W.last_model_outcome.alias("outcome"))
+    .where(_W.last_model_outcome.is_null(False))
+    .order_by(_W.last_model_outcome["at"].desc())
+    .limit(1)
+)
 
 
 def check_one_database(redis_url: str | None) -> Check:
@@ -39,15 +72,7 @@ def check_one_database(redis_url: str | None) -> Check:
 
 def check_loop_errors() -> Check:
     """Whether a worker's loop has had errors lately."""
-    found = rows(
-        """
-        SELECT host, pid, last_error ->> 'error' AS error, (counters ->> 'loop_errors')::int AS times
-          FROM worker_heartbeats
-         WHERE (last_error ->> 'at')::timestamptz > clock_timestamp() - %(minutes)s * interval '1 minute'
-         ORDER BY last_error ->> 'at' DESC
-        """,
-        minutes=RECENT_MINUTES,
-    )
+    found = rows(_LOOP_ERRORS)
     if not found:
         return ok("loop errors", f"none within {RECENT_MINUTES} minutes")
     first = found[0]
@@ -60,7 +85,7 @@ def check_loop_errors() -> Check:
 
 def check_versions(build: str) -> Check:
     """Whether the APIs and workers that are alive all run one build, be it this command's or not."""
-    apis, workers = read_builds("api"), sorted({each["build"] for each in _alive()})
+    apis, workers = read_builds("api"), sorted(found["build"] for found in rows(_BUILDS_ALIVE))
     builds = {*apis, *workers}
     if len(builds) > 1:
         return warn(
@@ -74,14 +99,7 @@ def check_versions(build: str) -> Check:
 
 def check_starts() -> Check:
     """Whether workers start again and again: on one host, where a large fleet would hide it, or all together."""
-    found = rows(
-        f"""
-        SELECT coalesce(host, 'all hosts') AS place, count(*) FILTER (WHERE {ALIVE}) AS alive,
-               count(*) FILTER (WHERE started_at > clock_timestamp() - %(minutes)s * interval '1 minute') AS starts
-          FROM worker_heartbeats GROUP BY GROUPING SETS ((), (host)) ORDER BY GROUPING(host), starts DESC, host
-        """,
-        minutes=RECENT_MINUTES,
-    )
+    found = rows(_STARTS)
     often = [each for each in found if each["starts"] > STARTS_PER_WORKER * max(1, each["alive"])]
     told = (often or found[-1:])[0]
     detail = f"{told['starts']} within {RECENT_MINUTES} minutes on {told['place']}, {told['alive']} alive now"
@@ -92,12 +110,7 @@ def check_starts() -> Check:
 
 def check_last_model_call() -> Check:
     """How the last model call ended."""
-    last = row(
-        """
-        SELECT last_model_outcome AS outcome FROM worker_heartbeats WHERE last_model_outcome IS NOT NULL
-         ORDER BY last_model_outcome ->> 'at' DESC LIMIT 1
-        """
-    )
+    last = row(_LAST_OUTCOME)
     if last is None:
         return ok("last model call", "none within 24 hours")
     outcome = last["outcome"]
@@ -108,7 +121,3 @@ def check_last_model_call() -> Check:
         f"{outcome.get('code')}: {outcome.get('message')}, at {outcome.get('at')}",
         "python -m vm_webapp smoke --with-model --base-url URL",
     )
-
-
-def _alive() -> list[Row]:
-    return rows(f"SELECT build FROM worker_heartbeats WHERE {ALIVE}")

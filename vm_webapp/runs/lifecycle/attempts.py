@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
-from vm_webapp.db.pool import Row, execute, json, row, transaction
+from peewee import SQL, fn
+
+from vm_webapp.db.compiled import NOW, SECOND, compiled, param
+from vm_webapp.db.models import Run, Stage
+from vm_webapp.db.pool import Row, execute, jsonb, row, transaction
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import admission, artifacts, providers
 from vm_webapp.runs.artifacts import NewArtifact
@@ -23,6 +27,53 @@ from vm_webapp.runs.lifecycle.claims import (
 from vm_webapp.runs.lifecycle.steps import FENCED, LEASE_CLEARED, REQUEUED, advance_run, error_json, fail_run, lock_run
 from vm_webapp.runs.signals import run_changed, stage_due
 from vm_webapp.runs.states import Failure, RetryAt, decide_failure
+
+_ENDED = {Stage.feedback: None, Stage.error: None, **LEASE_CLEARED}
+_COMPLETE = compiled(Stage.update({Stage.status: "completed", Stage.finished_at: NOW, **_ENDED}).where(FENCED))
+_WAIT_FOR_APPROVAL = compiled(
+    Stage.update({Stage.status: "waiting_approval", Stage.finished_at: None, **_ENDED}).where(FENCED)
+)
+_RUN_WAITS = compiled(Run.update({Run.status: "waiting_approval"}).where(Run.id == param("id")))
+_RELEASE = compiled(
+    Stage.update({**REQUEUED, Stage.available_at: NOW, Stage.releases: Stage.releases + 1}).where(FENCED)
+)
+_LOCK_HELD = compiled(Stage.select(Stage.failures).where(FENCED).for_update())
+_REQUEUE = compiled(
+    Stage.update(
+        {
+            **REQUEUED,
+            Stage.failures: Stage.failures + param("counted"),
+            Stage.error: param("error"),
+            Stage.available_at: NOW + param("delay") * SECOND,
+        }
+    )
+    .where(FENCED)
+    .returning(Stage.available_at)
+)
+_GIVE_UP = compiled(
+    Stage.update(
+        {
+            Stage.status: "failed",
+            Stage.failures: Stage.failures + 1,
+            Stage.error: param("error"),
+            Stage.finished_at: NOW,
+            **LEASE_CLEARED,
+        }
+    ).where(FENCED)
+)
+_CLAIMED_UNDER = compiled(
+    Stage.select(
+        Stage.id,
+        Stage.key,
+        Stage.attempt,
+        Stage.feedback,
+        Stage.provider,
+        NOW.alias("claimed_at"),
+        fn.date_part("epoch", Stage.deadline_at - NOW).alias("seconds_left"),
+    ).where(Stage.run == param("run_id"), Stage.lease_token == param("token"))
+)
+_S = Stage.alias("s")
+_DUE_STAGE = compiled(_S.select(_S.id).where(_S.run == param("run_id"), SQL(admission.due("s"))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +117,7 @@ def finish_stage_if_held(
         stored = artifacts.add_version(claim.run_id, claim.stage_id, _new_artifact(claim, completion))
         described = {"version": stored.version, "sha256": stored.sha256, "truncated": completion.truncated}
         if waits:
-            execute("UPDATE runs SET status = 'waiting_approval' WHERE id = %(id)s", id=claim.run_id)
+            execute(_RUN_WAITS, id=claim.run_id)
             append_events(claim.run_id, ACTOR, NewEvent("approval.requested", claim.spec.key, described))
             _record_success(claim)
             return Finished(version=stored.version)
@@ -126,15 +177,7 @@ def release_stage_if_held(claim: Claim) -> bool:
     """
     with transaction():
         lock_run(claim.run_id)
-        released = execute(
-            f"""
-            UPDATE stages SET {REQUEUED}, available_at = clock_timestamp(), releases = releases + 1
-             WHERE {FENCED}
-            """,
-            id=claim.stage_id,
-            token=claim.token,
-        )
-        if not released:
+        if not execute(_RELEASE, id=claim.stage_id, token=claim.token):
             _tell_what_stands(claim)
             return False
         append_events(claim.run_id, ACTOR, NewEvent("stage.released", claim.spec.key, {"attempt": claim.attempt}))
@@ -157,15 +200,7 @@ def _own_earlier_finish(claim: Claim, next_token: UUID | None) -> Finished | Non
 
 def _claimed_under(token: UUID, claim: Claim) -> Claim | None:
     """Return the claim of the run's next stage that was made under this token, and still holds."""
-    taken = row(
-        """
-        SELECT id, key, attempt, feedback, provider, clock_timestamp() AS claimed_at,
-               extract(epoch FROM deadline_at - clock_timestamp())::float8 AS seconds_left
-          FROM stages WHERE run_id = %(run_id)s AND lease_token = %(token)s
-        """,
-        run_id=claim.run_id,
-        token=token,
-    )
+    taken = row(_CLAIMED_UNDER, run_id=claim.run_id, token=token)
     return make_claim(_run_of(claim), taken, token) if taken else None
 
 
@@ -175,7 +210,7 @@ def _tell_what_stands(claim: Claim) -> None:
     Where the answer of that COMMIT was lost, nobody was told what it changed. Telling it twice is harmless.
     """
     run_changed.raise_after_commit(claim.run_id)
-    found = row(f"SELECT id FROM stages WHERE run_id = %(id)s AND {admission.due()}", id=claim.run_id)
+    found = row(_DUE_STAGE, run_id=claim.run_id)
     if found:
         stage_due.raise_after_commit(found["id"])
 
@@ -185,43 +220,21 @@ def _run_of(claim: Claim) -> ClaimedRun:
 
 
 def _end_attempt(claim: Claim, status: Literal["completed", "waiting_approval"]) -> bool:
-    return bool(
-        execute(
-            f"""
-            UPDATE stages
-               SET status = %(status)s, feedback = NULL, error = NULL,
-                   finished_at = CASE WHEN %(status)s = 'completed' THEN clock_timestamp() END,
-                   {LEASE_CLEARED}
-             WHERE {FENCED}
-            """,
-            id=claim.stage_id,
-            token=claim.token,
-            status=status,
-        )
-    )
+    statement = _COMPLETE if status == "completed" else _WAIT_FOR_APPROVAL
+    return bool(execute(statement, id=claim.stage_id, token=claim.token))
 
 
 def _held(claim: Claim) -> Row | None:
-    return row(
-        f"SELECT failures FROM stages WHERE {FENCED} FOR UPDATE",
-        id=claim.stage_id,
-        token=claim.token,
-    )
+    return row(_LOCK_HELD, id=claim.stage_id, token=claim.token)
 
 
 def _requeue(claim: Claim, failure: Failure, delay_seconds: float, *, counted: bool) -> None:
     queued = row(
-        f"""
-        UPDATE stages
-           SET {REQUEUED}, failures = failures + %(counted)s, error = %(error)s,
-               available_at = clock_timestamp() + %(delay)s * interval '1 second'
-         WHERE {FENCED}
-        RETURNING available_at
-        """,
+        _REQUEUE,
         id=claim.stage_id,
         token=claim.token,
         counted=int(counted),
-        error=json(error_json(failure)),
+        error=jsonb(error_json(failure)),
         delay=delay_seconds,
     )
     assert queued is not None
@@ -235,17 +248,7 @@ def _requeue(claim: Claim, failure: Failure, delay_seconds: float, *, counted: b
 
 
 def _give_up(claim: Claim, failure: Failure) -> None:
-    execute(
-        f"""
-        UPDATE stages
-           SET status = 'failed', failures = failures + 1, error = %(error)s, finished_at = clock_timestamp(),
-               {LEASE_CLEARED}
-         WHERE {FENCED}
-        """,
-        id=claim.stage_id,
-        token=claim.token,
-        error=json(error_json(failure)),
-    )
+    execute(_GIVE_UP, id=claim.stage_id, token=claim.token, error=jsonb(error_json(failure)))
     append_events(claim.run_id, ACTOR, *fail_run(claim.run_id, claim.spec.key, failure))
 
 

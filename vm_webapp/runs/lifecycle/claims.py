@@ -8,14 +8,25 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from peewee import fn
+
+from vm_webapp.db.compiled import NOW, compiled, param
+from vm_webapp.db.models import Run
 from vm_webapp.db.pool import Row, execute, row, transaction
-from vm_webapp.runs import admission, providers
+from vm_webapp.runs import admission, providers, statements
 from vm_webapp.runs.events import NewEvent, append_events
 from vm_webapp.runs.signals import run_changed
 from vm_webapp.runs.states import LEASE_SECONDS
 from vm_webapp.workflows.model import StageSpec, Workflow
 
 ACTOR = "worker"
+
+# A run that was retried keeps the time of its first start.
+_START_RUN = compiled(
+    Run.update({Run.status: "running", Run.started_at: fn.coalesce(Run.started_at, NOW)}).where(
+        Run.id == param("id"), Run.status == "queued"
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +95,7 @@ def claim_stage(stage_id: UUID, claimant: Claimant, *, token: UUID) -> Claim | N
         the cap reached.
     """
     with transaction(durable=False):
-        # The run first, then the stage: rows are locked in the order in which they are named.
-        found = row(
-            f"""
-            SELECT r.id AS run_id, r.status, r.request, r.snapshot, s.id, s.key, s.needs_model, s.attempt, s.feedback,
-                   s.provider, s.lease_token, clock_timestamp() AS claimed_at,
-                   extract(epoch FROM s.deadline_at - clock_timestamp())::float8 AS seconds_left
-              FROM runs r JOIN stages s ON s.run_id = r.id
-             WHERE s.id = %(stage_id)s
-               AND ({admission.due("s")} OR s.lease_token = %(token)s)
-               FOR NO KEY UPDATE OF r, s
-            """,
-            stage_id=stage_id,
-            token=token,
-        )
+        found = row(statements.LOCK_CLAIMABLE_STAGE, stage_id=stage_id, token=token)
         if found is None:
             return None
         run = ClaimedRun(
@@ -120,20 +118,10 @@ def claim_stage(stage_id: UUID, claimant: Claimant, *, token: UUID) -> Claim | N
 def claim_locked_stage(run: ClaimedRun, stage: Row, claimant: Claimant, token: UUID) -> Claim | None:
     """Claim a stage that this transaction has locked, its run's row before it; the caller appends ``started_event``."""
     provider = claimant.provider if stage["needs_model"] else None
-    paused = admission.hold_still(stage["id"], provider, cap=claimant.cap)
+    paused = serialize_claims(stage["id"], provider, cap=claimant.cap)
     spec = run.workflow.stage(stage["key"])
     claimed = row(
-        f"""
-        UPDATE stages
-           SET status = 'running', attempt = attempt + 1, lease_token = %(token)s,
-               lease_expires_at = clock_timestamp() + %(lease)s * interval '1 second',
-               deadline_at = clock_timestamp() + %(timeout)s * interval '1 second',
-               started_at = coalesce(started_at, clock_timestamp()), worker_id = %(worker)s, provider = %(called)s,
-               error = NULL
-         WHERE id = %(id)s AND {admission.admitted()}
-        RETURNING id, key, attempt, feedback, provider, clock_timestamp() AS claimed_at,
-                  extract(epoch FROM deadline_at - clock_timestamp())::float8 AS seconds_left
-        """,
+        statements.claim_stage(),
         id=stage["id"],
         token=token,
         lease=LEASE_SECONDS,
@@ -148,6 +136,32 @@ def claim_locked_stage(run: ClaimedRun, stage: Row, claimant: Claimant, token: U
     if provider and paused:
         providers.begin_probe(provider, token)
     return make_claim(run, claimed, token)
+
+
+def serialize_claims(stage_id: UUID, provider: str | None, *, cap: int | None) -> bool:
+    """Keep other claims from changing what the rules depend on until this claim's transaction ends.
+
+    Args:
+        stage_id: the stage to be claimed, which is locked.
+        provider: the provider that the attempt calls, whose row is added where there is none; None for a stage that
+            needs no model.
+        cap: most calls of the provider in flight across all workers, None for no limit.
+
+    Returns:
+        Whether the provider is paused: a claim that is admitted all the same is its probe.
+    """
+    for rule in admission.RULES:
+        if rule.owner is not None:
+            execute(statements.lock_owner(rule), id=stage_id, provider=provider, cap=cap)
+    if provider is None:
+        return False
+    # Two claims that count the calls in flight at the same time would both find the last place under the cap free, so
+    # with a cap each claim locks the provider's row before it counts. Without one, the row is locked only while the
+    # provider is paused, so that one claim becomes the probe and not two; a healthy provider delays nobody.
+    found = providers.read_provider(provider, lock=cap is not None)
+    if found["paused_at"] is not None and cap is None:
+        found = providers.read_provider(provider, lock=True)
+    return found["paused_at"] is not None
 
 
 def make_claim(run: ClaimedRun, stage: Row, token: UUID) -> Claim:
@@ -174,10 +188,4 @@ def started_event(claim: Claim) -> NewEvent:
 
 
 def _start_run(run_id: UUID) -> None:
-    execute(
-        """
-        UPDATE runs SET status = 'running', started_at = coalesce(started_at, clock_timestamp())
-         WHERE id = %(id)s AND status = 'queued'
-        """,
-        id=run_id,
-    )
+    execute(_START_RUN, id=run_id)

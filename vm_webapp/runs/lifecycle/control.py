@@ -4,11 +4,52 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from peewee import Case
+
+from vm_webapp.db.compiled import NOW, compiled, param
+from vm_webapp.db.models import Run, Stage
 from vm_webapp.db.pool import Row, execute, row, transaction
 from vm_webapp.errors import Conflict, NotFound
 from vm_webapp.runs.events import NewEvent, append_events
 from vm_webapp.runs.lifecycle.steps import LEASE_CLEARED, lock_run
 from vm_webapp.runs.signals import stage_due
+
+_OF_RUN = Stage.run == param("run_id")
+_FINAL = ("completed", "canceled")
+_CANCEL_STAGES = compiled(
+    Stage.update({Stage.status: "canceled", Stage.finished_at: NOW, **LEASE_CLEARED}).where(
+        _OF_RUN, Stage.status.not_in(_FINAL)
+    )
+)
+_CANCEL_RUN = compiled(
+    Run.update({Run.status: "canceled", Run.finished_at: NOW}).where(Run.id == param("id"), Run.status.not_in(_FINAL))
+)
+_IS_FIRST = Stage.position == param("position")
+_RESTART_STAGES = compiled(
+    Stage.update(
+        {
+            Stage.status: Case(None, [(_IS_FIRST, "queued")], "pending"),
+            Stage.queued_at: Case(None, [(_IS_FIRST, NOW)]),
+            Stage.available_at: Case(None, [(_IS_FIRST, NOW)]),
+            Stage.started_at: None,
+            Stage.finished_at: None,
+            Stage.error: None,
+            Stage.feedback: None,
+            Stage.provider: None,
+            Stage.failures: 0,
+            Stage.rescues: 0,
+            Stage.releases: 0,
+        }
+    ).where(_OF_RUN, Stage.position >= param("position"))
+)
+_RESTART_RUN = compiled(
+    Run.update({Run.status: "queued", Run.error: None, Run.finished_at: None}).where(
+        Run.id == param("id"), Run.status == "failed"
+    )
+)
+_STAGE = Stage.select(Stage.id, Stage.key, Stage.position).where(_OF_RUN)
+_FAILED_STAGE = compiled(_STAGE.where(Stage.status == "failed").order_by(Stage.position).limit(1))
+_STAGE_BY_KEY = compiled(_STAGE.where(Stage.key == param("key")))
 
 
 def cancel_run_if_open(run_id: UUID, *, actor: str) -> bool:
@@ -27,21 +68,8 @@ def cancel_run_if_open(run_id: UUID, *, actor: str) -> bool:
             raise Conflict("the run is completed; there is nothing left to cancel")
         if run["status"] == "canceled":
             return False
-        execute(
-            f"""
-            UPDATE stages SET status = 'canceled', finished_at = clock_timestamp(),
-                              {LEASE_CLEARED}
-             WHERE run_id = %(id)s AND status NOT IN ('completed', 'canceled')
-            """,
-            id=run_id,
-        )
-        execute(
-            """
-            UPDATE runs SET status = 'canceled', finished_at = clock_timestamp()
-             WHERE id = %(id)s AND status NOT IN ('completed', 'canceled')
-            """,
-            id=run_id,
-        )
+        execute(_CANCEL_STAGES, run_id=run_id)
+        execute(_CANCEL_RUN, id=run_id)
         append_events(run_id, actor, NewEvent("run.canceled"))
         return True
 
@@ -63,26 +91,8 @@ def retry_run_if_failed(run_id: UUID, *, from_stage: str | None, actor: str) -> 
         if run["status"] != "failed":
             raise Conflict(f"the run is {run['status']}; only a failed run can be retried")
         first = _stage_to_start_from(run_id, from_stage)
-        execute(
-            """
-            UPDATE stages
-               SET status = CASE WHEN position = %(position)s THEN 'queued' ELSE 'pending' END,
-                   queued_at = CASE WHEN position = %(position)s THEN clock_timestamp() END,
-                   available_at = CASE WHEN position = %(position)s THEN clock_timestamp() END,
-                   started_at = NULL, finished_at = NULL, error = NULL, feedback = NULL, provider = NULL,
-                   failures = 0, rescues = 0, releases = 0
-             WHERE run_id = %(run_id)s AND position >= %(position)s
-            """,
-            run_id=run_id,
-            position=first["position"],
-        )
-        execute(
-            """
-            UPDATE runs SET status = 'queued', error = NULL, finished_at = NULL
-             WHERE id = %(id)s AND status = 'failed'
-            """,
-            id=run_id,
-        )
+        execute(_RESTART_STAGES, run_id=run_id, position=first["position"])
+        execute(_RESTART_RUN, id=run_id)
         append_events(
             run_id,
             actor,
@@ -93,14 +103,11 @@ def retry_run_if_failed(run_id: UUID, *, from_stage: str | None, actor: str) -> 
 
 
 def _stage_to_start_from(run_id: UUID, key: str | None) -> Row:
-    failed = row(
-        "SELECT id, key, position FROM stages WHERE run_id = %(id)s AND status = 'failed' ORDER BY position LIMIT 1",
-        id=run_id,
-    )
+    failed = row(_FAILED_STAGE, run_id=run_id)
     assert failed is not None, "a failed run has a failed stage"
     if key is None:
         return failed
-    wanted = row("SELECT id, key, position FROM stages WHERE run_id = %(id)s AND key = %(key)s", id=run_id, key=key)
+    wanted = row(_STAGE_BY_KEY, run_id=run_id, key=key)
     if wanted is None:
         raise NotFound(f"run {run_id} has no stage {key}")
     if wanted["position"] > failed["position"]:

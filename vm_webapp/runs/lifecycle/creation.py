@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeVar
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from vm_webapp.db.pool import execute, json, row, transaction
-from vm_webapp.errors import InvalidInput
+from vm_webapp.context import Repository, brands, projects
+from vm_webapp.context.fields import content_of
+from vm_webapp.db.compiled import NOW, Compiled, compiled, param
+from vm_webapp.db.models import Resource, Run, Stage
+from vm_webapp.db.pool import execute, jsonb, transaction
+from vm_webapp.errors import InvalidInput, NotFound
 from vm_webapp.runs import queries
 from vm_webapp.runs.events import NewEvent, append_events
 from vm_webapp.runs.records import Priority, RunRecord
@@ -17,6 +22,22 @@ from vm_webapp.runs.signals import stage_due
 from vm_webapp.workflows.model import Workflow
 
 PRIORITIES: dict[Priority, int] = {"normal": 0, "low": 1}
+
+_INSERT_RUN = compiled(
+    Run.insert(
+        {
+            Run.id: param("id"),
+            Run.workflow: param("workflow"),
+            Run.status: "queued",
+            Run.priority: param("priority"),
+            Run.request: param("request"),
+            Run.auto_approve: param("auto_approve"),
+            Run.brand: param("brand_id"),
+            Run.project: param("project_id"),
+            Run.snapshot: param("snapshot"),
+        }
+    ).returning()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +65,11 @@ def create_run(new: NewRun, *, actor: str) -> RunRecord:
     """
     run_id = uuid7()
     with transaction():
-        brand = _context("brands", new.brand_id, "/brand_id")
-        project = _context("projects", new.project_id, "/project_id")
+        brand = _content(brands, new.brand_id, "brand")
+        project = _content(projects, new.project_id, "project")
         snapshot = {"workflow": new.workflow.snapshot(), "brand": brand, "project": project}
         execute(
-            """
-            INSERT INTO runs (id, workflow, status, priority, request, auto_approve, brand_id, project_id, snapshot)
-            VALUES (%(id)s, %(workflow)s, 'queued', %(priority)s, %(request)s, %(auto_approve)s, %(brand_id)s,
-                    %(project_id)s, %(snapshot)s)
-            """,
+            _INSERT_RUN,
             id=run_id,
             workflow=new.workflow.name,
             priority=PRIORITIES[new.priority],
@@ -60,7 +77,7 @@ def create_run(new: NewRun, *, actor: str) -> RunRecord:
             auto_approve=new.auto_approve,
             brand_id=new.brand_id,
             project_id=new.project_id,
-            snapshot=json(snapshot),
+            snapshot=jsonb(snapshot),
         )
         stage_due.raise_after_commit(_insert_stages(run_id, new))
         append_events(
@@ -74,41 +91,59 @@ def create_run(new: NewRun, *, actor: str) -> RunRecord:
 
 def _insert_stages(run_id: UUID, new: NewRun) -> UUID:
     """Insert every stage, the first of them queued; return the first one's id."""
-    values, parameters = [], dict[str, Any](run_id=run_id, priority=PRIORITIES[new.priority])
-    for position, stage in enumerate(new.workflow.stages, start=1):
-        status, time = ("'queued'", "clock_timestamp()") if position == 1 else ("'pending'", "NULL")
-        values.append(
-            f"(%(id{position})s, %(run_id)s, {position}, %(key{position})s, %(title{position})s, {status},"
-            f" %(priority)s, {stage.requires_approval}, {stage.needs_model}, {time}, {time})"
-        )
-        parameters |= {
-            f"id{position}": uuid7(),
+    ids = [uuid7() for _ in new.workflow.stages]
+    values: dict[str, Any] = {"run_id": run_id, "priority": PRIORITIES[new.priority]}
+    for position, (id, stage) in enumerate(zip(ids, new.workflow.stages, strict=True), start=1):
+        values |= {
+            f"id{position}": id,
             f"key{position}": stage.key,
             f"title{position}": stage.title,
+            f"requires_approval{position}": stage.requires_approval,
+            f"needs_model{position}": stage.needs_model,
         }
-    execute(
-        "INSERT INTO stages (id, run_id, position, key, title, status, priority, requires_approval, needs_model,"
-        f" queued_at, available_at) VALUES {', '.join(values)}",
-        **parameters,
+    execute(_insert_statement(len(ids)), **values)
+    return ids[0]
+
+
+@lru_cache(maxsize=32)
+def _insert_statement(count: int) -> Compiled:
+    """Return the statement that inserts so many stages of one run."""
+    return compiled(
+        Stage.insert_many(
+            [
+                {
+                    Stage.id: param(f"id{position}"),
+                    Stage.run: param("run_id"),
+                    Stage.position: position,
+                    Stage.key: param(f"key{position}"),
+                    Stage.title: param(f"title{position}"),
+                    Stage.status: "queued" if position == 1 else "pending",
+                    Stage.priority: param("priority"),
+                    Stage.requires_approval: param(f"requires_approval{position}"),
+                    Stage.needs_model: param(f"needs_model{position}"),
+                    Stage.queued_at: NOW if position == 1 else None,
+                    Stage.available_at: NOW if position == 1 else None,
+                }
+                for position in range(1, count + 1)
+            ]
+        ).returning()
     )
-    first: UUID = parameters["id1"]
-    return first
 
 
-_CONTEXT_COLUMNS = {
-    "brands": "name, voice, audience, products, facts, forbidden_words",
-    "projects": "name, objective, channels, starts_on::text, ends_on::text",
-}
+Record = TypeVar("Record", bound=Resource)
 
 
-def _context(table: str, id: UUID | None, pointer: str) -> dict[str, Any] | None:
+def _content(repository: Repository[Record], id: UUID | None, noun: str) -> dict[str, Any] | None:
+    """Return what the run's snapshot holds of a brand or a project.
+
+    Its row is locked until the run is committed, so that the foreign key's own check cannot fail.
+    """
     if id is None:
         return None
-    columns = _CONTEXT_COLUMNS[table]
-    found = row(f"SELECT archived_at, {columns} FROM {table} WHERE id = %(id)s FOR KEY SHARE", id=id)
-    noun = table.removesuffix("s")
-    if found is None:
-        raise InvalidInput(f"there is no {noun} {id}", pointer=pointer)
-    if found.pop("archived_at") is not None:
-        raise InvalidInput(f"the {noun} {id} is archived and takes no new runs", pointer=pointer)
-    return found
+    try:
+        record = repository.lock(id, "FOR KEY SHARE")
+    except NotFound as error:
+        raise InvalidInput(str(error), pointer=f"/{noun}_id") from None
+    if record.archived_at is not None:
+        raise InvalidInput(f"the {noun} {id} is archived and takes no new runs", pointer=f"/{noun}_id")
+    return content_of(record)

@@ -4,14 +4,72 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from peewee import Case, Value, fn
 from uuid_utils.compat import uuid7
 
+from vm_webapp.db.compiled import NO_KEY_UPDATE, NOW, compiled, param
+from vm_webapp.db.models import Artifact, Run, Stage
 from vm_webapp.db.pool import Row, execute, row, rows, transaction
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
 from vm_webapp.runs import queries
 from vm_webapp.runs.events import NewEvent, append_events
 from vm_webapp.runs.records import RunRecord
 from vm_webapp.runs.signals import stage_due
+
+# Locked until the commit, so that no retry changes the stages between reading and copying them.
+_LOCK_PARENT = compiled(Run.select(Run.workflow).where(Run.id == param("id")).for_update(NO_KEY_UPDATE))
+_STAGES = compiled(
+    Stage.select(Stage.id, Stage.position, Stage.key, Stage.status)
+    .where(Stage.run == param("run_id"))
+    .order_by(Stage.position)
+)
+_SAME_RUN = (Run.workflow, Run.priority, Run.auto_approve, Run.brand, Run.project, Run.snapshot)
+_COPY_RUN = compiled(
+    Run.insert_from(
+        Run.select(param("id"), Value("queued"), fn.coalesce(param("request"), Run.request), Run.id, *_SAME_RUN).where(
+            Run.id == param("parent_id")
+        ),
+        [Run.id, Run.status, Run.request, Run.parent_run, *_SAME_RUN],
+    ).returning()
+)
+_SAME_STAGE = (Stage.position, Stage.key, Stage.title, Stage.priority, Stage.requires_approval, Stage.needs_model)
+_OF_SOURCE = Stage.id == param("source")
+_COPY_COMPLETED = compiled(
+    Stage.insert_from(
+        Stage.select(
+            *(param("id"), param("run_id"), Value("completed"), fn.now(), fn.now(), fn.now(), fn.now()),
+            Stage.provider,
+            *_SAME_STAGE,
+        ).where(_OF_SOURCE),
+        [
+            *(Stage.id, Stage.run, Stage.status, Stage.queued_at, Stage.available_at, Stage.started_at),
+            *(Stage.finished_at, Stage.provider, *_SAME_STAGE),
+        ],
+    ).returning()
+)
+_WHEN_QUEUED = Case(None, [(param("status") == "queued", NOW)])
+_COPY_OPEN = compiled(
+    Stage.insert_from(
+        Stage.select(param("id"), param("run_id"), param("status"), _WHEN_QUEUED, _WHEN_QUEUED, *_SAME_STAGE).where(
+            _OF_SOURCE
+        ),
+        [Stage.id, Stage.run, Stage.status, Stage.queued_at, Stage.available_at, *_SAME_STAGE],
+    ).returning()
+)
+_SAME_ARTIFACT = (
+    *(Artifact.name, Artifact.media_type, Artifact.sha256, Artifact.size, Artifact.content, Artifact.provider),
+    *(Artifact.model, Artifact.truncated, Artifact.author),
+)
+# Without token counts: what the parent run paid for is not paid for twice.
+_COPY_ARTIFACT = compiled(
+    Artifact.insert_from(
+        Artifact.select(param("id"), param("run_id"), param("stage_id"), Value(1), *_SAME_ARTIFACT)
+        .where(Artifact.stage == param("source"))
+        .order_by(Artifact.version.desc())
+        .limit(1),
+        [Artifact.id, Artifact.run, Artifact.stage, Artifact.version, *_SAME_ARTIFACT],
+    ).returning(Artifact.version, Artifact.sha256)
+)
 
 
 def fork_run(parent_id: UUID, *, from_stage: str, request: str | None, actor: str) -> RunRecord:
@@ -34,20 +92,21 @@ def fork_run(parent_id: UUID, *, from_stage: str, request: str | None, actor: st
     """
     with transaction():
         parent = _read_parent(parent_id)
-        stages = rows("SELECT * FROM stages WHERE run_id = %(id)s ORDER BY position", id=parent_id)
+        stages = rows(_STAGES, run_id=parent_id)
         first = next((stage for stage in stages if stage["key"] == from_stage), None)
         if first is None:
             known = ", ".join(stage["key"] for stage in stages)
             raise InvalidInput(f"the run has no stage {from_stage!r}; it has {known}", pointer="/from_stage")
         run_id = uuid7()
-        _copy_run(run_id, parent_id, request)
+        execute(_COPY_RUN, id=run_id, parent_id=parent_id, request=request)
         events = [NewEvent("run.created", data={"workflow": parent["workflow"], "forked_from": str(parent_id)})]
         for stage in stages:
             stage_id = uuid7()
             if stage["position"] < first["position"]:
                 events.append(_take_over(run_id, stage_id, stage))
             else:
-                _begin(run_id, stage_id, stage, queued=stage is first)
+                status = "queued" if stage is first else "pending"
+                execute(_COPY_OPEN, id=stage_id, run_id=run_id, source=stage["id"], status=status)
                 if stage is first:
                     stage_due.raise_after_commit(stage_id)
         append_events(run_id, actor, *events, NewEvent("stage.queued", from_stage))
@@ -55,74 +114,16 @@ def fork_run(parent_id: UUID, *, from_stage: str, request: str | None, actor: st
 
 
 def _read_parent(id: UUID) -> Row:
-    # Held until the commit, so that no retry rewrites the stages between reading and copying them.
-    parent = row("SELECT workflow FROM runs WHERE id = %(id)s FOR NO KEY UPDATE", id=id)
+    parent = row(_LOCK_PARENT, id=id)
     if parent is None:
         raise NotFound(f"there is no run {id}")
     return parent
 
 
-def _copy_run(id: UUID, parent_id: UUID, request: str | None) -> None:
-    execute(
-        """
-        INSERT INTO runs (id, workflow, status, priority, request, auto_approve, brand_id, project_id, parent_run_id,
-                          snapshot)
-        SELECT %(id)s, workflow, 'queued', priority, coalesce(%(request)s, request), auto_approve, brand_id,
-               project_id, id, snapshot
-          FROM runs WHERE id = %(parent)s
-        """,
-        id=id,
-        parent=parent_id,
-        request=request,
-    )
-
-
 def _take_over(run_id: UUID, stage_id: UUID, source: Row) -> NewEvent:
     if source["status"] != "completed":
         raise Conflict(f"the stage {source['key']} is {source['status']}; only finished documents can be taken over")
-    execute(
-        """
-        INSERT INTO stages (id, run_id, position, key, title, status, priority, requires_approval, needs_model,
-                            queued_at, available_at, started_at, finished_at, provider)
-        SELECT %(id)s, %(run_id)s, position, key, title, 'completed', priority, requires_approval, needs_model,
-               now(), now(), now(), now(), provider
-          FROM stages WHERE id = %(source)s
-        """,
-        id=stage_id,
-        run_id=run_id,
-        source=source["id"],
-    )
-    # Without token counts: what the parent paid for is not paid for twice.
-    copied = row(
-        """
-        INSERT INTO artifacts (id, run_id, stage_id, version, name, media_type, sha256, size, content, provider, model,
-                               truncated, author)
-        SELECT %(id)s, %(run_id)s, %(stage_id)s, 1, name, media_type, sha256, size, content, provider, model,
-               truncated, author
-          FROM artifacts WHERE stage_id = %(source)s ORDER BY version DESC LIMIT 1
-        RETURNING version, sha256
-        """,
-        id=uuid7(),
-        run_id=run_id,
-        stage_id=stage_id,
-        source=source["id"],
-    )
+    execute(_COPY_COMPLETED, id=stage_id, run_id=run_id, source=source["id"])
+    copied = row(_COPY_ARTIFACT, id=uuid7(), run_id=run_id, stage_id=stage_id, source=source["id"])
     assert copied is not None, "a completed stage has a document"
     return NewEvent("stage.completed", source["key"], {**copied, "taken_over": True})
-
-
-def _begin(run_id: UUID, stage_id: UUID, source: Row, *, queued: bool) -> None:
-    execute(
-        """
-        INSERT INTO stages (id, run_id, position, key, title, status, priority, requires_approval, needs_model,
-                            queued_at, available_at)
-        SELECT %(id)s, %(run_id)s, position, key, title, %(status)s, priority, requires_approval, needs_model,
-               CASE WHEN %(status)s = 'queued' THEN clock_timestamp() END,
-               CASE WHEN %(status)s = 'queued' THEN clock_timestamp() END
-          FROM stages WHERE id = %(source)s
-        """,
-        id=stage_id,
-        run_id=run_id,
-        status="queued" if queued else "pending",
-        source=source["id"],
-    )

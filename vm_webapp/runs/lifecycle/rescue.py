@@ -7,7 +7,11 @@ import time
 from dataclasses import dataclass
 from uuid import UUID
 
-from vm_webapp.db.pool import Row, execute, json, rows, transaction
+from peewee import SQL, fn
+
+from vm_webapp.db.compiled import NO_KEY_UPDATE, NOW, compiled, param
+from vm_webapp.db.models import Run, Stage
+from vm_webapp.db.pool import Row, execute, jsonb, rows, transaction
 from vm_webapp.runs.events import NewEvent, append_events, append_events_of_runs
 from vm_webapp.runs.lifecycle.steps import LEASE_CLEARED, REQUEUED, error_json, fail_run
 from vm_webapp.runs.signals import stage_due
@@ -20,6 +24,35 @@ WORKER_LOST = Failure(
     code="worker_lost",
     message=f"{MAX_RESCUES + 1} workers in a row died or lost contact while they carried this stage",
     permanent=True,
+)
+
+
+# Rows that another transaction has locked are skipped: it is ending the attempt, or rescuing it, too. So a batch never
+# waits although it locks many runs at once, and cannot deadlock. PostgreSQL locks in the order named: the run first.
+_R, _S = Run.alias("r"), Stage.alias("s")
+_LOCK_EXPIRED = compiled(
+    _S.select(_S.id, _S.run, _S.key, _S.rescues)
+    .join(_R)
+    .where(_S.status == "running", _S.lease_expires_at < NOW)
+    .order_by(_S.lease_expires_at)
+    .limit(param("batch"))
+    .for_update(NO_KEY_UPDATE, of=(SQL("r"), SQL("s")), skip_locked=True)
+)
+_REQUEUE = compiled(
+    Stage.update({**REQUEUED, Stage.available_at: NOW, Stage.rescues: Stage.rescues + 1})
+    .where(Stage.id == fn.ANY(param("ids").cast("uuid[]")))
+    .returning(Stage.run, Stage.key, Stage.attempt, Stage.rescues)
+)
+_GIVE_UP = compiled(
+    Stage.update(
+        {
+            Stage.status: "failed",
+            Stage.finished_at: NOW,
+            Stage.error: param("error"),
+            Stage.rescues: Stage.rescues + 1,
+            **LEASE_CLEARED,
+        }
+    ).where(Stage.id == param("id"))
 )
 
 
@@ -41,24 +74,11 @@ class Rescued:
 def rescue_expired_leases(*, until: float = math.inf) -> Rescued:
     """Take back up to 100 stages whose lease ended by the database's clock.
 
-    Rows that another transaction holds are skipped: whoever holds them is ending the attempt, or rescuing it too. So
-    a batch never waits, although it holds many runs at once, and cannot take part in a deadlock.
-
     Args:
         until: monotonic time after which no further stage is given up: each takes statements of its own.
     """
     with transaction():
-        expired = rows(
-            """
-            SELECT s.id, s.run_id, s.key, s.rescues
-              FROM stages s JOIN runs r ON r.id = s.run_id
-             WHERE s.status = 'running' AND s.lease_expires_at < clock_timestamp()
-             ORDER BY s.lease_expires_at
-             LIMIT %(batch)s
-               FOR NO KEY UPDATE OF r, s SKIP LOCKED
-            """,
-            batch=RESCUE_BATCH,
-        )
+        expired = rows(_LOCK_EXPIRED, batch=RESCUE_BATCH)
         lost_too_often = [stage for stage in expired if decide_rescue(rescues_before=stage["rescues"]) == GiveUp()]
         queued = tuple(stage["id"] for stage in expired if stage not in lost_too_often)
         if queued:
@@ -77,14 +97,7 @@ def rescue_expired_leases(*, until: float = math.inf) -> Rescued:
 
 def _requeue(stage_ids: tuple[UUID, ...]) -> None:
     # Two statements for all: a worker that inherits a dead fleet's stages has its own leases to renew.
-    rescued = rows(
-        f"""
-        UPDATE stages SET {REQUEUED}, available_at = clock_timestamp(), rescues = rescues + 1
-         WHERE id = ANY(%(ids)s::uuid[])
-        RETURNING run_id, key, attempt, rescues
-        """,
-        ids=list(stage_ids),
-    )
+    rescued = rows(_REQUEUE, ids=list(stage_ids))
     append_events_of_runs(
         ACTOR,
         [
@@ -98,13 +111,5 @@ def _requeue(stage_ids: tuple[UUID, ...]) -> None:
 
 
 def _give_up(stage: Row) -> None:
-    execute(
-        f"""
-        UPDATE stages SET status = 'failed', finished_at = clock_timestamp(), error = %(error)s, rescues = rescues + 1,
-                          {LEASE_CLEARED}
-         WHERE id = %(id)s
-        """,
-        id=stage["id"],
-        error=json(error_json(WORKER_LOST)),
-    )
+    execute(_GIVE_UP, id=stage["id"], error=jsonb(error_json(WORKER_LOST)))
     append_events(stage["run_id"], ACTOR, *fail_run(stage["run_id"], stage["key"], WORKER_LOST))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from vm_webapp.db.compiled import NOW, compiled, param
+from vm_webapp.db.models import Run, Stage
 from vm_webapp.db.pool import Row, execute, row, transaction
 from vm_webapp.errors import Conflict, NotFound
 from vm_webapp.runs import artifacts
@@ -13,6 +15,26 @@ from vm_webapp.runs.lifecycle.steps import advance_run, lock_run
 from vm_webapp.runs.signals import stage_due
 
 HUMAN = "human"
+
+_WAITING = (Stage.id == param("id")) & (Stage.status == "waiting_approval")
+_COMPLETE = compiled(Stage.update({Stage.status: "completed", Stage.finished_at: NOW}).where(_WAITING))
+_REQUEUE = compiled(
+    Stage.update(
+        {
+            Stage.status: "queued",
+            Stage.feedback: param("feedback"),
+            Stage.failures: 0,
+            Stage.rescues: 0,
+            Stage.releases: 0,
+            Stage.queued_at: NOW,
+            Stage.available_at: NOW,
+        }
+    ).where(_WAITING)
+)
+_RESUME_RUN = compiled(
+    Run.update({Run.status: "running"}).where(Run.id == param("id"), Run.status == "waiting_approval")
+)
+_STAGE = compiled(Stage.select(Stage.id, Stage.status).where(Stage.run == param("run_id"), Stage.key == param("key")))
 
 
 class DraftChanged(Conflict):
@@ -59,17 +81,11 @@ def approve_stage_if_waiting(
         if content is not None:
             new = NewArtifact(name=draft.name, content=content, provider=HUMAN, author=actor)
             draft = artifacts.add_version(run_id, stage["id"], new)
-        execute(
-            """
-            UPDATE stages SET status = 'completed', finished_at = clock_timestamp()
-             WHERE id = %(id)s AND status = 'waiting_approval'
-            """,
-            id=stage["id"],
-        )
+        execute(_COMPLETE, id=stage["id"])
         told = {"version": draft.version, "sha256": draft.sha256, "edited": content is not None}
         due, events = advance_run(run_id)
         if due:
-            _resume(run_id)
+            execute(_RESUME_RUN, id=run_id)
             stage_due.raise_after_commit(due["id"])
         append_events(
             run_id,
@@ -92,16 +108,8 @@ def request_changes_if_waiting(
     """
     with transaction():
         stage, draft = _waiting_draft(run_id, stage_key, artifact_sha256)
-        execute(
-            """
-            UPDATE stages SET status = 'queued', feedback = %(feedback)s, failures = 0, rescues = 0, releases = 0,
-                              queued_at = clock_timestamp(), available_at = clock_timestamp()
-             WHERE id = %(id)s AND status = 'waiting_approval'
-            """,
-            id=stage["id"],
-            feedback=feedback,
-        )
-        _resume(run_id)
+        execute(_REQUEUE, id=stage["id"], feedback=feedback)
+        execute(_RESUME_RUN, id=run_id)
         append_events(
             run_id,
             actor,
@@ -111,17 +119,9 @@ def request_changes_if_waiting(
         stage_due.raise_after_commit(stage["id"])
 
 
-def _resume(run_id: UUID) -> None:
-    execute("UPDATE runs SET status = 'running' WHERE id = %(id)s AND status = 'waiting_approval'", id=run_id)
-
-
 def _waiting_draft(run_id: UUID, stage_key: str, artifact_sha256: str) -> tuple[Row, StoredArtifact]:
     lock_run(run_id)
-    stage = row(
-        "SELECT id, status FROM stages WHERE run_id = %(run_id)s AND key = %(key)s",
-        run_id=run_id,
-        key=stage_key,
-    )
+    stage = row(_STAGE, run_id=run_id, key=stage_key)
     if stage is None:
         raise NotFound(f"run {run_id} has no stage {stage_key}")
     if stage["status"] != "waiting_approval":

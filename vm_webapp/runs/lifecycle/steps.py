@@ -2,28 +2,61 @@
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
-from vm_webapp.db.pool import Row, execute, json, row
+from peewee import Field
+
+from vm_webapp.db.compiled import NO_KEY_UPDATE, NOW, compiled, param
+from vm_webapp.db.models import Run, Stage
+from vm_webapp.db.pool import Row, execute, jsonb, row
 from vm_webapp.errors import NotFound
 from vm_webapp.runs.events import NewEvent
 from vm_webapp.runs.states import Failure
 
-# What an attempt held is let go with it; who ran a stage last is kept where the stage has come to its end.
-LEASE_CLEARED = "lease_token = NULL, lease_expires_at = NULL, deadline_at = NULL"
-FENCED = "id = %(id)s AND status = 'running' AND lease_token = %(token)s"  # only the attempt that holds the stage
-REQUEUED = f"status = 'queued', worker_id = NULL, {LEASE_CLEARED}"
+Changes = dict[Field, Any]
+
+# ``worker_id`` stays where the stage has come to its end: it says who ran it last.
+LEASE_CLEARED: Changes = {Stage.lease_token: None, Stage.lease_expires_at: None, Stage.deadline_at: None}
+REQUEUED: Changes = {Stage.status: "queued", Stage.worker_id: None, **LEASE_CLEARED}
+# Only the attempt that still holds the stage: an attempt that lost its lease and returns late changes no row, even if
+# the same worker runs the stage again under another token.
+FENCED = (Stage.id == param("id")) & (Stage.status == "running") & (Stage.lease_token == param("token"))
+
+# NO KEY: the foreign keys of new events and artifacts do not wait for this lock, other transitions do.
+_LOCK_RUN = compiled(
+    Run.select(Run.id, Run.status, Run.auto_approve).where(Run.id == param("id")).for_update(NO_KEY_UPDATE)
+)
+_FIRST_PENDING = (
+    Stage.select(Stage.id)
+    .where(Stage.run == param("run_id"), Stage.status == "pending")
+    .order_by(Stage.position)
+    .limit(1)
+)
+_QUEUE_NEXT = compiled(
+    Stage.update({Stage.status: "queued", Stage.queued_at: NOW, Stage.available_at: NOW})
+    .where(Stage.status == "pending", Stage.id == _FIRST_PENDING)
+    .returning(Stage.id, Stage.key, Stage.needs_model)
+)
+_COMPLETE_RUN = compiled(
+    Run.update({Run.status: "completed", Run.finished_at: NOW}).where(
+        Run.id == param("id"), Run.status.in_(("running", "waiting_approval"))
+    )
+)
+_FAIL_RUN = compiled(
+    Run.update({Run.status: "failed", Run.finished_at: NOW, Run.error: param("error")}).where(
+        Run.id == param("id"), Run.status == "running"
+    )
+)
 
 
 def lock_run(run_id: UUID) -> Row:
     """Lock the run's row until the transaction ends, and return it.
 
-    ``NO KEY``: readers of foreign keys (new events, artifacts) are not held up, other transitions are.
-
     Raises:
         NotFound: there is no such run.
     """
-    run = row("SELECT id, status, auto_approve FROM runs WHERE id = %(id)s FOR NO KEY UPDATE", id=run_id)
+    run = row(_LOCK_RUN, id=run_id)
     if run is None:
         raise NotFound(f"there is no run {run_id}")
     return run
@@ -31,16 +64,7 @@ def lock_run(run_id: UUID) -> Row:
 
 def queue_next_stage(run_id: UUID) -> Row | None:
     """Make the run's first pending stage due, and return its id, key and needs; None where no stage is left."""
-    return row(
-        """
-        UPDATE stages SET status = 'queued', queued_at = clock_timestamp(), available_at = clock_timestamp()
-         WHERE status = 'pending'
-           AND id = (SELECT id FROM stages WHERE run_id = %(run_id)s AND status = 'pending'
-                      ORDER BY position LIMIT 1)
-        RETURNING id, key, needs_model
-        """,
-        run_id=run_id,
-    )
+    return row(_QUEUE_NEXT, run_id=run_id)
 
 
 def advance_run(run_id: UUID) -> tuple[Row | None, list[NewEvent]]:
@@ -53,27 +77,14 @@ def advance_run(run_id: UUID) -> tuple[Row | None, list[NewEvent]]:
     queued = queue_next_stage(run_id)
     if queued is not None:
         return queued, [NewEvent("stage.queued", queued["key"])]
-    execute(
-        """
-        UPDATE runs SET status = 'completed', finished_at = clock_timestamp()
-         WHERE id = %(id)s AND status IN ('running', 'waiting_approval')
-        """,
-        id=run_id,
-    )
+    execute(_COMPLETE_RUN, id=run_id)
     return None, [NewEvent("run.completed")]
 
 
 def fail_run(run_id: UUID, stage_key: str, failure: Failure) -> list[NewEvent]:
     """Fail the run because one of its stages failed; return the events to append."""
     error = error_json(failure)
-    execute(
-        """
-        UPDATE runs SET status = 'failed', finished_at = clock_timestamp(), error = %(error)s
-         WHERE id = %(id)s AND status = 'running'
-        """,
-        id=run_id,
-        error=json(error),
-    )
+    execute(_FAIL_RUN, id=run_id, error=jsonb(error))
     return [
         NewEvent("stage.failed", stage_key, error),
         NewEvent("run.failed", None, error | {"stage": stage_key}),

@@ -1,7 +1,7 @@
 """What can be read of runs, their events and their documents, as plain data."""
 
 from vm_webapp.runs.queries.approvals import Approval, list_approvals
-from vm_webapp.runs.queries.artifacts import list_artifacts, newest_documents, read_artifact
+from vm_webapp.runs.queries.artifacts import list_artifacts, newest_artifacts, read_artifact
 from vm_webapp.runs.queries.events import list_events, newest_event, page_of_events
 from vm_webapp.runs.queries.heads import run_heads
 from vm_webapp.runs.queries.runs import RunFilter, get_run, list_runs, read_run
@@ -14,7 +14,7 @@ __all__ = [
     "list_artifacts",
     "list_events",
     "list_runs",
-    "newest_documents",
+    "newest_artifacts",
     "newest_event",
     "page_of_events",
     "read_artifact",

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from peewee import JOIN, SQL, Tuple, fn
+
+from vm_webapp.db.compiled import NOW, compiled, param
+from vm_webapp.db.models import Artifact, Run, Stage
 from vm_webapp.db.paging import Page
 from vm_webapp.db.pool import rows
 from vm_webapp.runs.queries.reading import read_only
@@ -35,6 +39,39 @@ class Approval:
     age_seconds: int
 
 
+_DRAFT = (
+    Artifact.select(Artifact.version, Artifact.sha256, Artifact.size, Artifact.created_at)
+    .where(Artifact.stage == Stage.id)
+    .order_by(Artifact.version.desc())
+    .limit(1)
+    .alias("draft")
+)
+_PAGE = (
+    Stage.select(
+        Run.id.alias("run_id"),
+        Run.workflow,
+        Run.request,
+        Run.brand,
+        Run.snapshot["brand"]["name"].alias("brand"),
+        Run.project,
+        Stage.key.alias("stage"),
+        Stage.title,
+        _DRAFT.c.version,
+        _DRAFT.c.sha256,
+        _DRAFT.c.size,
+        _DRAFT.c.created_at.alias("waiting_since"),
+        fn.date_part("epoch", NOW - _DRAFT.c.created_at).cast("int").alias("age_seconds"),
+    )
+    .join(Run)
+    .join_from(Stage, _DRAFT, JOIN.LATERAL, on=SQL("true"))
+    .where(Stage.status == "waiting_approval")
+    .order_by(_DRAFT.c.created_at, Run.id)
+    .limit(param("limit"))
+)
+_FIRST_PAGE = compiled(_PAGE)
+_NEXT_PAGE = compiled(_PAGE.where(Tuple(_DRAFT.c.created_at, Run.id) > Tuple(param("at"), param("id"))))
+
+
 @read_only
 def list_approvals(*, limit: int, after: tuple[datetime, UUID] | None) -> Page[Approval]:
     """Return one page of the drafts that wait, oldest first.
@@ -43,24 +80,10 @@ def list_approvals(*, limit: int, after: tuple[datetime, UUID] | None) -> Page[A
         limit: most drafts of the page.
         after: ``(waiting_since, run_id)`` of the last one of the page before, None for the first page.
     """
-    found = rows(
-        """
-        SELECT r.id AS run_id, r.workflow, r.request, r.brand_id, r.snapshot->'brand'->>'name' AS brand, r.project_id,
-               s.key AS stage, s.title, a.version, a.sha256, a.size, a.created_at AS waiting_since,
-               extract(epoch FROM clock_timestamp() - a.created_at)::int AS age_seconds
-          FROM stages s
-          JOIN runs r ON r.id = s.run_id
-          JOIN LATERAL (SELECT version, sha256, size, created_at FROM artifacts
-                         WHERE stage_id = s.id ORDER BY version DESC LIMIT 1) a ON true
-         WHERE s.status = 'waiting_approval'
-           AND (%(at)s::timestamptz IS NULL OR (a.created_at, r.id) > (%(at)s, %(id)s))
-         ORDER BY a.created_at, r.id
-         LIMIT %(limit)s
-        """,
-        at=after[0] if after else None,
-        id=after[1] if after else None,
-        limit=limit + 1,
-    )
+    if after is None:
+        found = rows(_FIRST_PAGE, limit=limit + 1)
+    else:
+        found = rows(_NEXT_PAGE, limit=limit + 1, at=after[0], id=after[1])
     items = tuple(Approval(**each) for each in found[:limit])
     more = len(found) > limit
     return Page(items, (items[-1].waiting_since, items[-1].run_id) if more else None)

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from vm_webapp.db.compiled import compiled, param
 from vm_webapp.db.models import Event
 from vm_webapp.db.paging import Page
+from vm_webapp.db.pool import row, rows
 from vm_webapp.errors import NotFound
 from vm_webapp.runs.queries.reading import read_only, require_run
 from vm_webapp.runs.records import EventRecord
+
+_EVENTS = Event.select(Event.id, Event.run, Event.stage, Event.type, Event.actor, Event.data, Event.created_at).where(
+    Event.run == param("run_id")
+)
+_LIST = compiled(_EVENTS.where(Event.id > param("after")).order_by(Event.id).limit(param("limit")))
+_NEWEST = compiled(_EVENTS.order_by(Event.id.desc()).limit(1))
 
 
 @read_only
@@ -18,11 +26,7 @@ def list_events(run_id: UUID, *, after: int, limit: int) -> list[EventRecord]:
     Raises:
         NotFound: there is no such run.
     """
-    query = Event.select().where(Event.run == run_id, Event.id > after).order_by(Event.id).limit(limit)
-    events = [
-        EventRecord(event.id, run_id, event.stage, event.type, event.actor, event.data, event.created_at)
-        for event in query
-    ]
+    events = [EventRecord(**found) for found in rows(_LIST, run_id=run_id, after=after, limit=limit)]
     if not events:
         require_run(run_id)
     return events
@@ -51,7 +55,7 @@ def newest_event(run_id: UUID) -> EventRecord:
     Raises:
         NotFound: there is no such run.
     """
-    event = Event.select().where(Event.run == run_id).order_by(Event.id.desc()).first()
-    if event is None:
+    found = row(_NEWEST, run_id=run_id)
+    if found is None:
         raise NotFound(f"there is no run {run_id}")
-    return EventRecord(event.id, run_id, event.stage, event.type, event.actor, event.data, event.created_at)
+    return EventRecord(**found)

@@ -7,11 +7,15 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 from uuid import UUID
 
+from vm_webapp.db.compiled import compiled, param
+from vm_webapp.db.models import Run
 from vm_webapp.db.pool import row, transaction
 from vm_webapp.errors import NotFound
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_EXISTS = compiled(Run.select(Run.id).where(Run.id == param("id")))
 
 
 def read_only(query: Callable[P, T]) -> Callable[P, T]:
@@ -26,10 +30,10 @@ def read_only(query: Callable[P, T]) -> Callable[P, T]:
 
 
 def require_run(run_id: UUID) -> None:
-    """Tell a run without anything from no run at all.
+    """Check that there is a run: to be called where nothing of it was found.
 
     Raises:
         NotFound: there is no such run.
     """
-    if row("SELECT 1 AS found FROM runs WHERE id = %(id)s", id=run_id) is None:
+    if row(_EXISTS, id=run_id) is None:
         raise NotFound(f"there is no run {run_id}")

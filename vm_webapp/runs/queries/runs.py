@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, cast
+from functools import lru_cache
+from typing import Any
 from uuid import UUID
 
-from peewee import Expression, Tuple
+from peewee import JOIN, SQL, Tuple, fn
 
-from vm_webapp.db.models import Run
+from vm_webapp.db.compiled import Compiled, compiled, param
+from vm_webapp.db.models import Artifact, Run, Stage
 from vm_webapp.db.paging import Page
 from vm_webapp.db.pool import Row, rows
 from vm_webapp.errors import NotFound
@@ -41,13 +43,103 @@ class RunFilter:
     finished_before: datetime | None = None
 
 
+_COLUMNS = Run.select(
+    Run.id,
+    Run.workflow,
+    Run.status,
+    Run.priority,
+    Run.request,
+    Run.brand,
+    Run.project,
+    Run.parent_run,
+    Run.error,
+    Run.created_at,
+    Run.started_at,
+    Run.finished_at,
+)
+_ONE = compiled(_COLUMNS.where(Run.id == param("id")))
+_PAGE = _COLUMNS.order_by(Run.created_at.desc(), Run.id.desc()).limit(param("limit"))
+_CONDITIONS = {
+    "status": Run.status == param("status"),
+    "workflow": Run.workflow == param("workflow"),
+    "brand_id": Run.brand == param("brand_id"),
+    "project_id": Run.project == param("project_id"),
+    "finished_after": Run.finished_at >= param("finished_after"),
+    "finished_before": Run.finished_at < param("finished_before"),
+    "id": Tuple(Run.created_at, Run.id) < Tuple(param("created_at"), param("id")),
+}
+
+_S = Stage.alias("s")
+_NEWEST = (
+    Artifact.select(
+        Artifact.version,
+        Artifact.name,
+        Artifact.sha256,
+        Artifact.size,
+        Artifact.provider,
+        Artifact.model,
+        Artifact.created_at,
+    )
+    .where(Artifact.stage == _S.id)
+    .order_by(Artifact.version.desc())
+    .limit(1)
+    .alias("newest")
+)
+_SPENT = (
+    Artifact.select(
+        fn.sum(Artifact.prompt_tokens).alias("prompt_tokens"),
+        fn.sum(Artifact.completion_tokens).alias("completion_tokens"),
+    )
+    .where(Artifact.stage == _S.id)
+    .alias("spent")
+)
+_STAGES = compiled(
+    _S.select(
+        _S.run,
+        _S.key,
+        _S.title,
+        _S.position,
+        _S.status,
+        _S.attempt,
+        _S.requires_approval,
+        _S.needs_model,
+        _S.available_at,
+        SQL(due("s")).alias("due"),
+        _S.queued_at,
+        _S.started_at,
+        _S.finished_at,
+        _S.error,
+        fn.coalesce(_NEWEST.c.provider, _S.provider).alias("provider"),
+        _NEWEST.c.model,
+        _NEWEST.c.version,
+        _NEWEST.c.name,
+        _NEWEST.c.sha256,
+        _NEWEST.c.size,
+        _NEWEST.c.created_at.alias("drafted_at"),
+        fn.coalesce(_SPENT.c.prompt_tokens, 0).alias("prompt_tokens"),
+        fn.coalesce(_SPENT.c.completion_tokens, 0).alias("completion_tokens"),
+    )
+    .join(_NEWEST, JOIN.LEFT_LATERAL, on=SQL("true"))
+    .join_from(_S, _SPENT, JOIN.LEFT_LATERAL, on=SQL("true"))
+    .where(_S.run == fn.ANY(param("run_ids").cast("uuid[]")))
+    .order_by(_S.position)
+)
+
+
+@lru_cache(maxsize=128)  # every combination of filters
+def _page_query(names: frozenset[str]) -> Compiled:
+    """Return the query for a page of runs, filtered by these values."""
+    conditions = [condition for name, condition in _CONDITIONS.items() if name in names]
+    return compiled(_PAGE.where(*conditions) if conditions else _PAGE)
+
+
 def read_run(run_id: UUID) -> RunRecord:
     """Return a run with its stages, inside the current transaction.
 
     Raises:
         NotFound: there is no such run.
     """
-    found = _runs(Run.id == run_id, limit=1)
+    found = _runs(_ONE, id=run_id)
     if not found:
         raise NotFound(f"there is no run {run_id}")
     return found[0]
@@ -65,49 +157,18 @@ def list_runs(where: RunFilter, *, limit: int, after: tuple[datetime, UUID] | No
         limit: most runs of the page.
         after: ``(created_at, id)`` of the last run of the page before, None for the first page.
     """
-    conditions = list(_conditions(where))
+    values = {name: value for name, value in asdict(where).items() if value is not None}
     if after is not None:
-        conditions.append(Tuple(Run.created_at, Run.id) < Tuple(*after))
-    found = _runs(*conditions, limit=limit + 1)
+        values |= {"created_at": after[0], "id": after[1]}
+    found = _runs(_page_query(frozenset(values)), limit=limit + 1, **values)
     page = found[:limit]
     more = len(found) > limit
     return Page(tuple(page), (page[-1].created_at, page[-1].id) if more else None)
 
 
-def _conditions(where: RunFilter) -> Iterable[Expression]:
-    for column, value in (
-        (Run.status, where.status),
-        (Run.workflow, where.workflow),
-        (Run.brand, where.brand_id),
-        (Run.project, where.project_id),
-    ):
-        if value is not None:
-            yield column == value
-    if where.finished_after is not None:
-        yield Run.finished_at >= where.finished_after
-    if where.finished_before is not None:
-        yield Run.finished_at < where.finished_before
-
-
-def _runs(*conditions: Any, limit: int) -> list[RunRecord]:
+def _runs(query: Compiled, **values: Any) -> list[RunRecord]:
     """Read runs, their stages and what they wait for, in as many statements for one run as for a page of them."""
-    query = Run.select(
-        Run.id,
-        Run.workflow,
-        Run.status,
-        Run.priority,
-        Run.request,
-        Run.brand,
-        Run.project,
-        Run.parent_run,
-        Run.error,
-        Run.created_at,
-        Run.started_at,
-        Run.finished_at,
-    ).order_by(Run.created_at.desc(), Run.id.desc())
-    if conditions:
-        query = query.where(*conditions)
-    found = cast(list[Row], list(query.limit(limit).dicts()))
+    found = rows(query, **values)
     stages = _stages([run["id"] for run in found])
     waits = _waits([stage for of_run in stages.values() for stage in of_run])
     return [_run(run, stages.get(run["id"], []), waits.get(run["id"])) for run in found]
@@ -143,26 +204,7 @@ def _waits(stages: Iterable[Row]) -> dict[UUID, WaitingOn]:
 def _stages(run_ids: list[UUID]) -> dict[UUID, list[Row]]:
     """Read the stages of many runs with their newest artifact and what all their versions cost."""
     grouped: dict[UUID, list[Row]] = {}
-    found = rows(
-        f"""
-        SELECT s.run_id, s.key, s.title, s.position, s.status, s.attempt, s.requires_approval, s.needs_model,
-               s.available_at, {due("s")} AS due, s.queued_at, s.started_at, s.finished_at,
-               s.error, coalesce(a.provider, s.provider) AS provider,
-               a.model, a.version, a.name, a.sha256, a.size, a.created_at AS drafted_at,
-               coalesce(spent.prompt_tokens, 0) AS prompt_tokens,
-               coalesce(spent.completion_tokens, 0) AS completion_tokens
-          FROM stages s
-          LEFT JOIN LATERAL (
-               SELECT version, name, sha256, size, provider, model, created_at
-                 FROM artifacts WHERE stage_id = s.id ORDER BY version DESC LIMIT 1) a ON true
-          LEFT JOIN LATERAL (
-               SELECT sum(prompt_tokens)::bigint AS prompt_tokens, sum(completion_tokens)::bigint AS completion_tokens
-                 FROM artifacts WHERE stage_id = s.id) spent ON true
-         WHERE s.run_id = ANY(%(run_ids)s::uuid[])
-         ORDER BY s.position
-        """,
-        run_ids=run_ids,
-    )
+    found = rows(_STAGES, run_ids=run_ids)
     for stage in found:
         grouped.setdefault(stage["run_id"], []).append(stage)
     return grouped
@@ -176,9 +218,9 @@ def _run(run: Row, stages: list[Row], waiting_on: WaitingOn | None) -> RunRecord
         status=run["status"],
         priority="low" if run["priority"] else "normal",
         request=run["request"],
-        brand_id=run["brand"],
-        project_id=run["project"],
-        parent_run_id=run["parent_run"],
+        brand_id=run["brand_id"],
+        project_id=run["project_id"],
+        parent_run_id=run["parent_run_id"],
         created_at=run["created_at"],
         started_at=run["started_at"],
         finished_at=run["finished_at"],

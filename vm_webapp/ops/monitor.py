@@ -1,4 +1,4 @@
-"""Keeps a verdict at hand, so that a probe costs nothing and one bad moment changes nothing."""
+"""Checks health in the background, so that a probe responds at once and a single failed check changes nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STOP_SECONDS = 1.0
 
 
 class Verdict(Protocol):
-    """What is watched."""
+    """The result of a check."""
 
     @property
     def ready(self) -> bool:
@@ -25,12 +25,12 @@ class Verdict(Protocol):
 AVerdict = TypeVar("AVerdict", bound=Verdict)
 
 
-class Watch(Generic[AVerdict]):
-    """Checks once a second and shows the last verdict; it changes sides only when two checks in a row say so.
+class Monitor(Generic[AVerdict]):
+    """Checks once a second and keeps the last verdict; ready and not ready change only when two checks in a row agree.
 
     Args:
-        check: looks at everything once; may hang.
-        unanswered: makes the verdict to show when a check hangs.
+        check: checks everything once; may hang.
+        unanswered: returns the verdict to report when a check hangs.
         clock: monotonic seconds.
     """
 
@@ -49,9 +49,9 @@ class Watch(Generic[AVerdict]):
     def running(self) -> Iterator[None]:
         """Check on a thread of its own for as long as the block lasts.
 
-        Where a check crashes, what is shown grows stale, and stale is not ready.
+        Where a check crashes, the last verdict grows stale, and a stale verdict is not ready.
         """
-        loop = Loop("health-watch", self.check_once, every_seconds=INTERVAL_SECONDS)
+        loop = Loop("health-monitor", self.check_once, every_seconds=INTERVAL_SECONDS)
         loop.start()
         try:
             yield
@@ -59,15 +59,15 @@ class Watch(Generic[AVerdict]):
             loop.stop(STOP_SECONDS)
 
     def latest(self) -> AVerdict | None:
-        """Return the verdict to show, never a good one that is older than three seconds; None before the first."""
+        """Return the verdict to report: ready only if it is at most three seconds old; None before the first."""
         with self._lock:
             self._note_staleness()
             return self._shown
 
     def check_once(self) -> None:
-        """Check, and show what came of it.
+        """Check once, and record the verdict.
 
-        A good verdict that took longer than a verdict may be old is dropped: its facts are from before it hung.
+        A ready verdict that took longer than a verdict may be old is dropped: its facts are from before the check hung.
         """
         began = self._clock()
         verdict = self._check()
@@ -83,6 +83,6 @@ class Watch(Generic[AVerdict]):
             self._shown_at = now
 
     def _note_staleness(self) -> None:
-        # A bad verdict stays: it has the better reason.
+        # A verdict that is not ready stays, however old: its reason says more than that a check hangs.
         if self._shown is not None and self._shown.ready and self._clock() - self._shown_at > STALE_SECONDS:
             self._shown, self._doubted = self._unanswered(), False

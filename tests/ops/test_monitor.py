@@ -1,4 +1,4 @@
-"""A watched verdict: at hand at once, never an old good one, and no change of sides for one bad moment."""
+"""The monitor reports at once, never an old ready verdict, and no change for a single check that differs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.support.waiting import eventually
-from vm_webapp.ops.watch import STALE_SECONDS, Watch
+from vm_webapp.ops.monitor import STALE_SECONDS, Monitor
 
 
 @dataclass(frozen=True)
@@ -21,24 +21,24 @@ class Said:
 HANGS = Said(False, "the check hangs")
 
 
-class Watched:
-    """A watch whose checks answer what a test says, after as long as it says."""
+class Monitored:
+    """A monitor whose checks return what a test says, after as long as it says."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self._next = (Said(True), 0.0)
-        self._watch = Watch(self._check, lambda: HANGS, lambda: self.now)
+        self._monitor = Monitor(self._check, lambda: HANGS, lambda: self.now)
 
     def check(self, verdict: Said, *, took: float = 0.0) -> Said | None:
         """Check a second later; return what is shown then."""
         self.now += 1.0
         self._next = (verdict, took)
-        self._watch.check_once()
+        self._monitor.check_once()
         return self.shown()
 
     def shown(self) -> Said | None:
         """Return what is shown."""
-        return self._watch.latest()
+        return self._monitor.latest()
 
     def _check(self) -> Said:
         verdict, took = self._next
@@ -50,51 +50,51 @@ GOOD, BAD = Said(True, "good"), Said(False, "bad")
 
 
 def test_before_the_first_check_there_is_nothing_to_show() -> None:
-    assert Watched().shown() is None
+    assert Monitored().shown() is None
 
 
 @pytest.mark.parametrize("first", [GOOD, BAD])
 def test_the_first_verdict_is_shown_at_once(first: Said) -> None:
-    assert Watched().check(first) == first
+    assert Monitored().check(first) == first
 
 
 @pytest.mark.parametrize(("before", "after"), [(GOOD, BAD), (BAD, GOOD)])
 def test_it_changes_sides_when_two_checks_in_a_row_say_so(before: Said, after: Said) -> None:
-    watched = Watched()
-    shown = [watched.check(said) for said in (before, after, before, after, after)]
+    monitored = Monitored()
+    shown = [monitored.check(said) for said in (before, after, before, after, after)]
     assert shown == [before, before, before, before, after]
 
 
 def test_another_reason_is_shown_at_once() -> None:
-    watched = Watched()
-    watched.check(BAD)
-    assert watched.check(Said(False, "another")) == Said(False, "another")
+    monitored = Monitored()
+    monitored.check(BAD)
+    assert monitored.check(Said(False, "another")) == Said(False, "another")
 
 
 def test_a_check_that_hangs_is_told_after_three_seconds() -> None:
-    watched = Watched()
-    watched.check(GOOD)
-    watched.now += STALE_SECONDS
-    assert watched.shown() == GOOD
-    watched.now += 0.1
-    assert watched.shown() == HANGS
+    monitored = Monitored()
+    monitored.check(GOOD)
+    monitored.now += STALE_SECONDS
+    assert monitored.shown() == GOOD
+    monitored.now += 0.1
+    assert monitored.shown() == HANGS
 
 
 def test_a_bad_verdict_that_grows_old_keeps_its_reason() -> None:
-    watched = Watched()
-    watched.check(BAD)
-    watched.now += 60
-    assert watched.shown() == BAD
+    monitored = Monitored()
+    monitored.check(BAD)
+    monitored.now += 60
+    assert monitored.shown() == BAD
 
 
 def test_what_a_check_saw_before_it_hung_does_not_count() -> None:
-    watched = Watched()
-    watched.check(GOOD)
-    shown = [watched.check(GOOD, took=20), watched.check(BAD), watched.check(GOOD), watched.check(GOOD)]
+    monitored = Monitored()
+    monitored.check(GOOD)
+    shown = [monitored.check(GOOD, took=20), monitored.check(BAD), monitored.check(GOOD), monitored.check(GOOD)]
     assert shown == [HANGS, BAD, BAD, GOOD]
 
 
 def test_it_checks_by_itself_for_as_long_as_a_block_lasts() -> None:
-    watch = Watch(lambda: GOOD, lambda: HANGS, lambda: 0.0)
-    with watch.running():
-        eventually(lambda: watch.latest() == GOOD, "the first verdict")
+    monitor = Monitor(lambda: GOOD, lambda: HANGS, lambda: 0.0)
+    with monitor.running():
+        eventually(lambda: monitor.latest() == GOOD, "the first verdict")

@@ -1,4 +1,4 @@
-"""What people keep: create, list, read, change, archive; the same for each kind."""
+"""Creating, listing, reading, changing and archiving a resource: the same operations for each type."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from api.operations.command import command
 from api.operations.models import Input, Output
 from api.operations.operation import PREFIX, Answer, Models, Operation
 from api.operations.query import query
-from api.schemas.shelves import KeptPath, Kind, ShelfQuery
-from vm_webapp.context import Brand, Project
+from api.schemas.resources import ResourcePath, ResourceQuery, ResourceType
 from vm_webapp.db.paging import Page
 
 
-class ShelfRoutes(NamedTuple):
-    """The operations on one kind."""
+class ResourceRoutes(NamedTuple):
+    """The operations on one type of resource."""
 
     create: Operation
     list: Operation
@@ -26,13 +25,13 @@ class ShelfRoutes(NamedTuple):
     archive: Operation
 
 
-def routes_of(kind: Kind[Any]) -> ShelfRoutes:
-    """Return the operations on a kind."""
-    noun, shelf = kind.noun, kind.shelf
+def routes_of(kind: ResourceType) -> ResourceRoutes:
+    """Return the operations on a type of resource."""
+    noun, repository = kind.noun, kind.repository
     all_of_them, one = f"/{noun}s", f"/{noun}s/{{{noun}_id}}"
 
-    def answer(kept: Brand | Project, **headers: str) -> Answer[Output]:
-        return Answer(kind.out.model_validate(kept), headers=etag(kept.version) | headers)
+    def answer(record: Any, **headers: str) -> Answer[Output]:
+        return Answer(kind.out.model_validate(record), headers=etag(record.version) | headers)
 
     @command(
         "POST",
@@ -45,19 +44,19 @@ def routes_of(kind: Kind[Any]) -> ShelfRoutes:
     )
     def create(call: Call, body: Input) -> Answer[Output]:
         """Create it."""
-        kept = shelf.create(body.model_dump())
-        return answer(kept, Location=f"{PREFIX}{all_of_them}/{kept.id}")
+        record = repository.create(body.model_dump())
+        return answer(record, Location=f"{PREFIX}{all_of_them}/{record.id}")
 
     @query(
         all_of_them,
         kind.page,
         summary=f"{noun.capitalize()}s, newest first",
         name=f"list_{noun}s",
-        models=Models(query=ShelfQuery),
+        models=Models(query=ResourceQuery),
     )
-    def list_page(call: Call, query: ShelfQuery) -> Page[Any]:
+    def list_page(call: Call, query: ResourceQuery) -> Page[Any]:
         """List a page."""
-        return shelf.list(limit=query.limit, after=Cursor.position(query.cursor), archived=query.archived)
+        return repository.list(limit=query.limit, after=Cursor.position(query.cursor), archived=query.archived)
 
     @query(
         one,
@@ -65,11 +64,11 @@ def routes_of(kind: Kind[Any]) -> ShelfRoutes:
         summary=f"One {noun}",
         name=f"read_{noun}",
         models=Models(path=kind.path),
-        headers=lambda kept: etag(kept.version),
+        headers=lambda record: etag(record.version),
     )
-    def read(call: Call, path: KeptPath) -> Any:
+    def read(call: Call, path: ResourcePath) -> Any:
         """Read it; its ``ETag`` is what a change needs."""
-        return shelf.read(path.id)
+        return repository.read(path.id)
 
     @command(
         "PATCH",
@@ -80,10 +79,10 @@ def routes_of(kind: Kind[Any]) -> ShelfRoutes:
         answer=kind.out,
         errors=(409, 412, 428),
     )
-    def change(call: Call, path: KeptPath, body: Input) -> Answer[Output]:
+    def change(call: Call, path: ResourcePath, body: Input) -> Answer[Output]:
         """Change what is given, if it is still the one that was read."""
         version = required_version(call.if_match)
-        return answer(shelf.change(path.id, body.model_dump(exclude_unset=True), version=version))
+        return answer(repository.change(path.id, body.model_dump(exclude_unset=True), version=version))
 
     @command(
         "POST",
@@ -93,8 +92,8 @@ def routes_of(kind: Kind[Any]) -> ShelfRoutes:
         models=Models(path=kind.path),
         answer=kind.out,
     )
-    def archive(call: Call, path: KeptPath) -> Answer[Output]:
+    def archive(call: Call, path: ResourcePath) -> Answer[Output]:
         """Archive it; runs in flight go on."""
-        return answer(shelf.archive(path.id))
+        return answer(repository.archive(path.id))
 
-    return ShelfRoutes(create, list_page, read, change, archive)
+    return ResourceRoutes(create, list_page, read, change, archive)

@@ -1,30 +1,56 @@
-"""Whether anybody carries the stages that are due, judged by the workers' heartbeats and by what was seen before."""
+"""Whether due stages are being run, judged by the workers' heartbeats over the last checks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from peewee import fn
+
+from vm_webapp.db.compiled import NOW, SECOND, compiled
+from vm_webapp.db.models import WorkerHeartbeat
 from vm_webapp.db.pool import Row, row, rows
 from vm_webapp.fleet.alive import ALIVE, FRESH_SECONDS
 from vm_webapp.runs.due import find_due
 from vm_webapp.runs.pauses import Pauses
 
-# What readiness has ten seconds for is looked at once a second, and is shown at the second look.
-# Work that is due this long, with nobody having claimed anything meanwhile, is suspicious …
+# Readiness has ten seconds to notice that claiming has stopped. A check runs once a second, and the monitor reports a
+# change at the second check that agrees.
+# A stage that has been due this long, while no worker has claimed any, is the first sign ...
 UNCLAIMED_SECONDS = 4
-# … and must stay so: between the end of one call and the next claim, a worker has room for up to a poll interval.
+# ... and the sign must last: between the end of a call and the next claim, a slot is free for up to a poll interval.
 CONFIRM_SECONDS = 1.5
-# A deploy may stop the old worker a little before the new one works.
+# A deploy may stop the old worker a little before the new one begins to work.
 HANDOVER_SECONDS = 6
 
 
-class Workforce:
-    """The verdict on the workers of one database; it remembers what it saw.
+_W = WorkerHeartbeat
+_KNOWN_SECONDS = max(FRESH_SECONDS, HANDOVER_SECONDS) + 1
+_RECENT = compiled(
+    _W.select(
+        _W.worker_id.cast("text"),
+        _W.host,
+        _W.pid,
+        _W.build,
+        _W.state,
+        _W.provider,
+        _W.llm_cap,
+        _W.slots,
+        _W.in_flight,
+        _W.last_claim_at.cast("text"),
+        ALIVE.alias("fresh"),
+    ).where(_W.last_tick_at > NOW - _KNOWN_SECONDS * SECOND)
+)
+_ANY = compiled(_W.select(_W.worker_id).limit(1))
+_CLAIMED_LATELY = compiled(_W.select((fn.max(_W.last_claim_at) > NOW - UNCLAIMED_SECONDS * SECOND).alias("lately")))
+
+
+class WorkerHealth:
+    """The verdict on the workers of one database, from their heartbeats and from what the checks before have seen.
 
     Args:
         clock: monotonic seconds.
-        is_elsewhere: whether some worker announces itself with another database. Asked inside the transaction.
+        is_elsewhere: returns whether some worker announces another database. Called inside the transaction.
     """
 
     def __init__(self, clock: Callable[[], float], is_elsewhere: Callable[[], bool]) -> None:
@@ -35,15 +61,8 @@ class Workforce:
         self._unclaimed_since: float | None = None
 
     def check(self, reasons: list[str], pauses: Pauses) -> dict[str, Any]:
-        """Look, inside the current transaction; append why nobody carries work, if so, and return the facts."""
-        found = rows(
-            f"""
-            SELECT worker_id::text, host, pid, build, state, provider, llm_cap, slots, in_flight, last_claim_at::text,
-                   {ALIVE} AS fresh
-              FROM worker_heartbeats WHERE last_tick_at > clock_timestamp() - %(known)s * interval '1 second'
-            """,
-            known=max(FRESH_SECONDS, HANDOVER_SECONDS) + 1,
-        )
+        """Check, inside the current transaction; append the reason if due stages are not run; return the facts."""
+        found = rows(_RECENT)
         fresh = [worker for worker in found if worker["fresh"]]
         working = [worker for worker in fresh if worker["state"] == "working"]
         facts: dict[str, Any] = {"status": "ok", "alive": len(working), "workers": fresh}
@@ -64,7 +83,7 @@ class Workforce:
         return facts
 
     def _is_handing_over(self, found: list[Row]) -> bool:
-        """Whether those who worked a moment ago have left, or are leaving, in good order: none of them crashed."""
+        """Whether all workers that worked a moment ago have stopped or are draining: none of them crashed."""
         if self._worked_at is None or self._clock() - self._worked_at >= HANDOVER_SECONDS:
             return False
         return self._last_at_work <= {worker["worker_id"] for worker in found if worker["state"] != "working"}
@@ -76,13 +95,13 @@ class Workforce:
             return f"every worker is {states}: wait for the deploy to end, or start a worker"
         if self._is_elsewhere():
             return "workers are alive, but on another database: give API and workers the same VM_DB_URL"
-        if row("SELECT 1 AS found FROM worker_heartbeats LIMIT 1"):
+        if row(_ANY):
             return f"no worker has been heard of for {FRESH_SECONDS} s: look at the worker's log and restart it"
         return "no worker has ever used this database: start one, with the same VM_DB_URL as the API"
 
     def _why_nothing_is_claimed(self, working: list[Row]) -> str | None:
-        """Work is due, somebody has room for it, nothing stands in its way, and still nobody takes it."""
-        if not _leave_work(working):
+        """Return the reason if workers have free slots and no rule holds due stages back, and still none is claimed."""
+        if not _leave_due_stages(working):
             self._unclaimed_since = None
             return None
         now = self._clock()
@@ -93,14 +112,8 @@ class Workforce:
         return f"workers are alive, yet work that is due has not been claimed for {UNCLAIMED_SECONDS} s: restart them"
 
 
-def _leave_work(working: list[Row]) -> bool:
-    claimed = row(
-        """
-        SELECT max(last_claim_at) > clock_timestamp() - %(seconds)s * interval '1 second' AS lately
-          FROM worker_heartbeats
-        """,
-        seconds=UNCLAIMED_SECONDS,
-    )
+def _leave_due_stages(working: list[Row]) -> bool:
+    claimed = row(_CLAIMED_LATELY)
     if claimed and claimed["lately"]:
         return False
     with_room = {(each["provider"], each["llm_cap"]) for each in working if each["in_flight"] < each["slots"]}

@@ -14,9 +14,9 @@ from tests.support.runs import create
 from vm_webapp.fleet.alive import FRESH_SECONDS
 from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, WorkerState, write_heartbeat
 from vm_webapp.fleet.presence import Presence
-from vm_webapp.ops import watch
+from vm_webapp.ops import monitor
 from vm_webapp.ops.health import Health
-from vm_webapp.ops.workforce import CONFIRM_SECONDS, HANDOVER_SECONDS, UNCLAIMED_SECONDS
+from vm_webapp.ops.worker_health import CONFIRM_SECONDS, HANDOVER_SECONDS, UNCLAIMED_SECONDS
 from vm_webapp.redis_client import quick_client
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.lifecycle import Claimant
@@ -192,8 +192,8 @@ def test_a_paused_queue_is_said_and_stays_ready() -> None:
 
 
 def test_the_slowest_verdict_leaves_a_margin_of_the_time_that_is_promised() -> None:
-    confirmed = math.ceil(CONFIRM_SECONDS / watch.INTERVAL_SECONDS) * watch.INTERVAL_SECONDS
+    confirmed = math.ceil(CONFIRM_SECONDS / monitor.INTERVAL_SECONDS) * monitor.INTERVAL_SECONDS
     seen = max(FRESH_SECONDS, HANDOVER_SECONDS, UNCLAIMED_SECONDS + confirmed)
     # The look that comes first is up to an interval late, and the second opinion one more.
-    assert seen + 2 * watch.INTERVAL_SECONDS <= PROMISED_SECONDS - MARGIN_SECONDS
+    assert seen + 2 * monitor.INTERVAL_SECONDS <= PROMISED_SECONDS - MARGIN_SECONDS
     assert math.ceil(CONFIRM_SECONDS) > CONFIRM_SECONDS, "not a matter of which look comes a millisecond early"

@@ -1,0 +1,75 @@
+"""Peewee queries whose SQL text is made once and run many times, each time with other values.
+
+Peewee builds a query's text anew at every execution, which for the larger ones costs the process more than running the
+statement does. A module builds such a query once, names what varies with ``param``, and runs it with
+``vm_webapp.db.pool.rows``, ``row`` or ``execute``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from peewee import SQL, Query, Value, fn
+
+COUNT = fn.count(SQL("*"))
+NOW = fn.clock_timestamp()
+"""The database's time at this moment; ``now()`` would be the time at which the transaction began."""
+SECOND, MINUTE, HOUR, DAY = (SQL(f"interval '1 {unit}'") for unit in ("second", "minute", "hour", "day"))
+
+NO_KEY_UPDATE: Any = "FOR NO KEY UPDATE"
+"""For ``for_update``: a row lock that new rows with a foreign key to the locked one need not wait for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Placeholder:
+    name: str
+
+
+def param(name: str) -> Any:
+    """Return the place of a value that is given when the query is run.
+
+    The value reaches PostgreSQL as psycopg2 adapts it: Peewee's conversion of a field's values is not applied, so a
+    value for a ``jsonb`` column is wrapped with ``vm_webapp.db.pool.jsonb`` first.
+    """
+    return Value(_Placeholder(name), converter=False, unpack=False)
+
+
+class Compiled:
+    """A query with its text.
+
+    Args:
+        query: the query. Values that it was built with stay; those named by ``param`` are filled in at each run.
+    """
+
+    def __init__(self, query: Query) -> None:
+        self._query = query
+
+    @cached_property
+    def _text_and_values(self) -> tuple[str, list[Any]]:
+        # At the first run and not when the module is imported: most processes use a few of these queries only.
+        text, values = self._query.sql()
+        return text, list(values)
+
+    @property
+    def text(self) -> str:
+        """The SQL, with ``%s`` for each value."""
+        return self._text_and_values[0]
+
+    def values(self, given: Mapping[str, Any]) -> list[Any]:
+        """Return the values in the order of the text.
+
+        Args:
+            given: the value for each ``param`` by its name.
+
+        Raises:
+            KeyError: a value is missing.
+        """
+        return [given[value.name] if isinstance(value, _Placeholder) else value for value in self._text_and_values[1]]
+
+
+def compiled(query: Query) -> Compiled:
+    """Return a query whose text is made once."""
+    return Compiled(query)

@@ -1,0 +1,129 @@
+"""The statements of the queue that are SQL text: each is one step that must be atomic, and Peewee cannot express it.
+
+All others are built from the models, beside the function that runs them. Those here contain the rules of ``admission``,
+which are SQL text, or an UPDATE inside a WITH. They are run by ``vm_webapp.db.pool``; values are psycopg2's named
+parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache, wraps
+
+from vm_webapp.runs import admission
+
+
+def _made_of_rules(build: Callable[[], str]) -> Callable[[], str]:
+    """Build a statement once for each set of rules: its text is several kilobytes, and a worker polls often."""
+
+    @lru_cache(maxsize=4)
+    def built(rules: tuple[admission.Rule, ...]) -> str:
+        return build()
+
+    @wraps(build)
+    def statement() -> str:
+        return built(admission.RULES)
+
+    return statement
+
+
+@_made_of_rules
+def find_due_stages() -> str:
+    """Return the query for the stages that a worker should claim next: oldest run of the best priority first.
+
+    Parameters: ``provider``, ``cap``, ``limit``, ``waited`` (seconds that a stage has been due at least), ``without``
+    (ids to leave out).
+
+    The rules are the same as the claim's, so that no stage is handed out only to be refused. What a shared capacity
+    leaves becomes a LIMIT, and each branch has an index of its own: a queue that is held back costs no more than an
+    empty one, and stages that need no model are not hidden behind thousands that wait for a paused provider.
+    """
+    candidates = f"""
+        {admission.admitted_by_its_owner()}
+        AND available_at <= clock_timestamp() - %(waited)s * interval '1 second'
+        AND id <> ALL(%(without)s::uuid[])
+        ORDER BY priority, run_id
+    """
+    return f"""
+        WITH capacity AS (
+            SELECT {admission.shared_capacity("%(limit)s + 1", calls=True)} AS calls,
+                   {admission.shared_capacity("%(limit)s + 1", calls=False)} AS others
+        ), candidates AS (
+            (SELECT * FROM stages WHERE needs_model AND {candidates} LIMIT (SELECT calls FROM capacity))
+            UNION ALL
+            (SELECT * FROM stages WHERE NOT needs_model AND {candidates} LIMIT (SELECT others FROM capacity))
+        ), fitting AS (
+            SELECT id, priority, run_id, {admission.within_owners_capacity("priority, run_id")} AS fits
+              FROM candidates AS stages
+        )
+        SELECT capacity.calls, capacity.others, found.id
+          FROM capacity LEFT JOIN (
+               SELECT id, priority, run_id FROM fitting WHERE fits
+                ORDER BY priority, run_id LIMIT %(limit)s + 1) found ON true
+         ORDER BY found.priority, found.run_id
+    """
+
+
+LOCK_CLAIMABLE_STAGE = f"""
+    SELECT r.id AS run_id, r.status, r.request, r.snapshot, s.id, s.key, s.needs_model, s.attempt, s.feedback,
+           s.provider, s.lease_token, clock_timestamp() AS claimed_at,
+           extract(epoch FROM s.deadline_at - clock_timestamp())::float8 AS seconds_left
+      FROM runs r JOIN stages s ON s.run_id = r.id
+     WHERE s.id = %(stage_id)s
+       AND ({admission.due("s")} OR s.lease_token = %(token)s)
+       FOR NO KEY UPDATE OF r, s
+"""
+"""Lock a stage that is due, or that was claimed under this very token before, and its run.
+
+PostgreSQL locks a row of each table in the order in which FOR UPDATE names them: the run first, then the stage, like
+every other transition. Parameters: ``stage_id``, ``token``.
+"""
+
+
+@_made_of_rules
+def claim_stage() -> str:
+    """Return the statement that makes a locked, due stage running, if every rule admits it.
+
+    Parameters: ``id``, ``token``, ``lease`` and ``timeout`` (seconds), ``worker``, ``called`` (the provider that the
+    attempt calls, None for a stage that needs no model), and the rules' ``provider`` and ``cap``.
+    """
+    return f"""
+        UPDATE stages
+           SET status = 'running', attempt = attempt + 1, lease_token = %(token)s,
+               lease_expires_at = clock_timestamp() + %(lease)s * interval '1 second',
+               deadline_at = clock_timestamp() + %(timeout)s * interval '1 second',
+               started_at = coalesce(started_at, clock_timestamp()), worker_id = %(worker)s, provider = %(called)s,
+               error = NULL
+         WHERE id = %(id)s AND {admission.admitted()}
+        RETURNING id, key, attempt, feedback, provider, clock_timestamp() AS claimed_at,
+                  extract(epoch FROM deadline_at - clock_timestamp())::float8 AS seconds_left
+    """
+
+
+def lock_owner(rule: admission.Rule) -> str:
+    """Return the statement that makes claims under a rule with owners wait for each other, owner by owner.
+
+    Parameters: ``id`` of the stage, and the rules' ``provider`` and ``cap``.
+    """
+    return f"""
+        SELECT pg_advisory_xact_lock(hashtextextended('{rule.kind} ' || {rule.owner}, 0))
+          FROM stages WHERE id = %(id)s AND {rule.applies}
+    """
+
+
+RENEW_LEASES = """
+    WITH free AS (
+        SELECT id FROM stages WHERE status = 'running' AND lease_token = ANY(%(tokens)s::uuid[])
+           FOR NO KEY UPDATE SKIP LOCKED),
+    renewed AS (
+        UPDATE stages
+           SET lease_expires_at = least(clock_timestamp() + %(lease)s * interval '1 second',
+                                        deadline_at + %(grace)s * interval '1 second')
+          FROM free WHERE stages.id = free.id)
+    SELECT lease_token FROM stages WHERE status = 'running' AND lease_token = ANY(%(tokens)s::uuid[])
+"""
+"""Renew the leases with these tokens, and return the tokens that are still valid.
+
+A locked stage is skipped and its token returned all the same: another transaction is ending the attempt, and waiting
+for one stage would cost all other stages their leases. Parameters: ``tokens``, ``lease`` and ``grace`` (seconds).
+"""
