@@ -1,4 +1,4 @@
-"""Calls on their own loop: a waiting thread can always be let go."""
+"""Calls on their own loop: a waiting thread can always be released."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vm_webapp.llm.kimi import KimiProvider
 
 AT_ONCE = 2.0
 SILENT = [Behaviour(silent=True), stalled(after=0), stalled(after=1)]
-SILENT_WHEN = ["before the answer", "after the reasoning", "in the text"]
+SILENT_WHEN = ["before the response", "after the reasoning", "in the text"]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def calls(kimi: KimiProvider) -> Iterator[CallLoop]:
 
 
 class Stubborn:
-    """A provider whose calls, or whose close, end only when they are let go."""
+    """A provider whose calls, or whose close, never end by themselves."""
 
     name = "stubborn"
     model: str | None = None
@@ -71,7 +71,7 @@ def model_threads() -> int:
     return sum(thread.name == "model-calls" for thread in threading.enumerate())
 
 
-def test_a_call_ends_with_the_document(server: ModelServer, calls: CallLoop, kimi: KimiProvider) -> None:
+def test_a_call_ends_with_the_completion(server: ModelServer, calls: CallLoop, kimi: KimiProvider) -> None:
     server.enqueue(answer("# Done"))
     pieces: list[str] = []
     future = calls.submit(kimi, an_assignment(), timeout_seconds=30, on_text=pieces.append)
@@ -105,15 +105,15 @@ def test_the_deadline_ends_a_silent_call_and_its_connection(
     server: ModelServer, calls: CallLoop, kimi: KimiProvider, behaviour: Behaviour
 ) -> None:
     server.enqueue(behaviour)
-    with pytest.raises((LLMTimeout, LLMSilent), match=r"answer within 0\.5 s") as ended:
+    with pytest.raises((LLMTimeout, LLMSilent), match=r"response within 0\.5 s") as ended:
         calls.submit(kimi, an_assignment(), timeout_seconds=0.5).result(5)
-    # Not one piece is the provider's trouble, and pauses it; a text that stalls may be this request's.
+    # Silence counts toward a pause of the provider; a text that stalls may be the fault of this request.
     assert ended.value.overload is behaviour.silent
     server.wait_until(lambda s: s.in_flight == 0)
 
 
-def test_a_loop_that_hangs_is_found_out(calls: CallLoop, kimi: KimiProvider, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls_module, "MOST_UNANSWERED", 3)
+def test_a_loop_that_hangs_is_detected(calls: CallLoop, kimi: KimiProvider, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls_module, "MAX_MISSED_CHECKS", 3)
     calls.submit(kimi, an_assignment(), timeout_seconds=5).result(5)
     assert calls.alive()
     hang, go_on = threading.Event(), threading.Event()
@@ -129,10 +129,10 @@ def test_a_loop_that_hangs_is_found_out(calls: CallLoop, kimi: KimiProvider, mon
     finally:
         go_on.set()
         hanging.cancel()
-    eventually(calls.alive, "it goes on")
+    eventually(calls.alive, "the loop runs again")
 
 
-def test_a_loop_that_died_is_found_out_at_once_and_closed_without_waiting() -> None:
+def test_a_dead_loop_is_detected_at_once_and_closed_without_waiting() -> None:
     calls, provider = CallLoop(), Stubborn()
     call = calls.submit(provider, an_assignment(), timeout_seconds=60)
     assert provider.started.wait(5)

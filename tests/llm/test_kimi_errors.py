@@ -31,7 +31,7 @@ RETRYABLE = (
     errors.LLMConnectionError,
     errors.LLMTimeout,
     errors.LLMSilent,
-    errors.LLMEmptyAnswer,
+    errors.LLMEmptyCompletion,
     errors.LLMProtocolError,
 )
 

@@ -23,7 +23,7 @@ from tests.llm.providers import KEY, a_provider
 from vm_webapp.llm.errors import (
     LLMBadRequest,
     LLMConnectionError,
-    LLMEmptyAnswer,
+    LLMEmptyCompletion,
     LLMError,
     LLMForbidden,
     LLMNotFound,
@@ -54,7 +54,7 @@ class TestAnAnswerThatIsNotWhole:
         ("behaviour", "reason"),
         [
             (only_reasoning(), "reasoning used up the token budget"),
-            (filtered(), "a content filter removed the answer"),
+            (filtered(), "a content filter removed the text"),
             (answer(" \n\t"), "no reason given"),
             (Behaviour(text="", streamed=False), "no reason given"),
         ],
@@ -64,7 +64,7 @@ class TestAnAnswerThatIsNotWhole:
         self, server: ModelServer, kimi: KimiProvider, behaviour: Behaviour, reason: str
     ) -> None:
         server.enqueue(behaviour)
-        with pytest.raises(LLMEmptyAnswer, match=reason):
+        with pytest.raises(LLMEmptyCompletion, match=reason):
             await kimi.complete(an_assignment())
 
     @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from tests.llm.assignments import BRAND, PROJECT, an_assignment
 from vm_webapp.llm.base import Section
 from vm_webapp.llm.offline import OfflineProvider
-from vm_webapp.llm.worksheet import FIRST_LINE, MOST_WEEKS, write_worksheet
+from vm_webapp.llm.worksheet import FIRST_LINE, MAX_WEEKS, write_worksheet
 from vm_webapp.workflows.loader import load_catalog
 
 WEEKS = Section("Plan by week", ("Deliverable, channel, effort?",))
@@ -111,7 +111,7 @@ class TestWeeks:
 
     def test_a_project_of_years_ends_in_a_row_that_says_so(self) -> None:
         weeks = rows(worksheet(WEEKS, project={**PROJECT, "ends_on": "2028-12-31"}), "Plan by week")[1:]
-        assert (len(weeks), weeks[-1][0]) == (MOST_WEEKS + 1, "… to 2028-12-31")
+        assert (len(weeks), weeks[-1][0]) == (MAX_WEEKS + 1, "… to 2028-12-31")
 
     def test_the_columns_are_those_that_the_question_lists(self) -> None:
         assert rows(worksheet(WEEKS), "Plan by week")[0] == ["Week", "Deliverable", "Channel", "Effort"]

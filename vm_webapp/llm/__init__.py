@@ -1,1 +1,1 @@
-"""Language models: what a stage asks of one, and the ones there are."""
+"""Language models: what a stage sends to a provider and gets back, and the providers themselves."""

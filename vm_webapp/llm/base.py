@@ -1,4 +1,4 @@
-"""What a stage asks of a model and what it gets back, whichever model it is."""
+"""The interface of a provider: what a stage sends to it and gets back, whichever model it calls."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One heading of the document a stage should produce.
+    """One heading of the artifact that a stage should produce.
 
     Attributes:
         heading: the heading's text, without Markdown marks.
-        questions: what a good section answers.
+        questions: the questions that a good section answers.
     """
 
     heading: str
@@ -22,21 +22,21 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Everything a provider may use to write one document.
+    """Everything a provider may use to write one artifact.
 
     Attributes:
-        system: the rendered system message (who is speaking, to which standard).
+        system: the rendered system message (the role that the model takes, and the standard it writes to).
         user: the rendered prompt of the stage.
-        max_tokens: budget for reasoning and answer together, in tokens.
+        max_tokens: budget for reasoning and text together, in tokens.
         workflow_title: the workflow's title, for people.
         stage_key: the stage's key, such as ``research``.
         stage_title: the stage's title, for people.
         request: what the person asked for.
         brand: the brand's fields by name, in the order in which people read them, or None.
         project: the project's fields likewise, or None.
-        sections: the outline of the document.
+        sections: the outline of the artifact.
         feedback: what a reviewer asked to change, or None.
-        earlier: keys and titles of the stages whose documents this one builds on.
+        earlier: keys and titles of the stages whose artifacts this one builds on.
     """
 
     system: str
@@ -55,15 +55,15 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A document as a provider wrote it.
+    """The finished text of a model call.
 
     Attributes:
         text: Markdown; never empty.
         provider: the provider's name, such as ``kimi``.
-        model: the model that answered, or None where there is none.
+        model: the model that wrote it, or None where no model was called.
         prompt_tokens: tokens read, or None where the provider does not count.
         completion_tokens: tokens written, reasoning included, or None.
-        truncated: True when the token budget, or a content filter, ended the document before its author did.
+        truncated: True when the token budget or a content filter cut the text off.
     """
 
     text: str
@@ -75,7 +75,7 @@ class Completion:
 
 
 class Provider(Protocol):
-    """Something that writes documents. One instance serves all calls of a process, on one event loop."""
+    """Writes artifacts. One instance serves all calls of a process, on one event loop."""
 
     @property
     def name(self) -> str:
@@ -84,23 +84,22 @@ class Provider(Protocol):
 
     @property
     def model(self) -> str | None:
-        """The model asked for, or None."""
+        """The model that calls request, or None."""
         ...
 
     async def complete(self, assignment: Assignment, *, on_text: Callable[[str], None] | None = None) -> Completion:
-        """Write one document.
+        """Write one artifact.
 
         Args:
             assignment: what to write.
-            on_text: called on the event loop with each further piece of the answer's text as it is written, an empty
-                one where the model says what is no part of it;
-                it must not block.
+            on_text: called on the event loop with each piece of text as it arrives, and with an empty string for a
+                chunk without text (reasoning, usage); it must not block.
 
         Returns:
-            The whole document.
+            The completion.
 
         Raises:
-            LLMError: the call failed; the error says whether another try makes sense.
+            LLMError: the call failed; the error says whether a retry makes sense.
             asyncio.CancelledError: the task was canceled; the connection is closed at once.
         """
         ...

@@ -1,4 +1,4 @@
-"""Model calls as tasks on one event loop a process, so that each can be ended at once while its thread waits."""
+"""Runs model calls as tasks on one event loop per process, so that a call can be canceled while its thread waits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vm_webapp.llm.errors import LLMError, LLMSilent, LLMTimeout
 log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 5.0
-MOST_UNANSWERED = 20
+MAX_MISSED_CHECKS = 20
 
 
 class CallLoop:
@@ -24,7 +24,7 @@ class CallLoop:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._unanswered = 0
+        self._missed_checks = 0
 
     def submit(
         self,
@@ -37,41 +37,44 @@ class CallLoop:
         """Start a call.
 
         Args:
-            provider: who writes.
+            provider: the provider to call.
             assignment: what to write.
-            timeout_seconds: the call's whole time; then it fails with ``LLMTimeout``, or ``LLMSilent`` where not even
-                a first piece has come.
+            timeout_seconds: deadline of the whole call; after it the call fails with ``LLMTimeout``, or with
+                ``LLMSilent`` if the model had not sent anything.
             on_text: passed on to the provider.
 
         Returns:
-            A future of the document. Cancelling it closes the call's connection at once.
+            A future of the completion. Canceling it closes the call's connection at once.
         """
         call = _call(provider, assignment, timeout_seconds, on_text)
-        # Under the lock, so that a call is either ahead of ``close`` on its loop, and canceled there, or on a new loop.
+        # Under the lock: the call then either is on the loop that ``close`` winds up, and is canceled there, or starts
+        # a new loop. Without it, ``close`` could stop the loop in between and the future would never finish.
         with self._lock:
             return asyncio.run_coroutine_threadsafe(call, self._running_loop())
 
     def alive(self) -> bool:
-        """Return whether calls can go on: the thread lives, and the loop has answered what it was asked here before.
+        """Return whether calls can make progress: the thread lives, and the loop still runs callbacks.
 
-        To be asked about once a second: a loop that hangs is found out when twenty questions have had no answer.
+        The caller checks once a second. Each check schedules a callback on the loop; the loop counts as hung once 20
+        checks in a row have found that no callback ran.
         """
-        # In questions, not by the clock: a process that was stopped itself, and goes on, has not been asking meanwhile.
+        # Checks are counted, not seconds: a process that was stopped (SIGSTOP) and goes on has not checked meanwhile,
+        # and the clock would say that its loop hung all the time.
         with self._lock:
             loop, thread = self._loop, self._thread
         if loop is None or thread is None:
             return True
         if not thread.is_alive():
             return False
-        self._unanswered += 1
-        loop.call_soon_threadsafe(self._answer)
-        return self._unanswered <= MOST_UNANSWERED
+        self._missed_checks += 1
+        loop.call_soon_threadsafe(self._note_progress)
+        return self._missed_checks <= MAX_MISSED_CHECKS
 
-    def _answer(self) -> None:
-        self._unanswered = 0
+    def _note_progress(self) -> None:
+        self._missed_checks = 0
 
     def close(self, *providers: Provider) -> None:
-        """Close the providers, cancel what is left and stop the loop."""
+        """Cancel the remaining calls, close the providers and stop the loop."""
         with self._lock:
             loop, thread = self._loop, self._thread
             self._loop = self._thread = None
@@ -79,9 +82,9 @@ class CallLoop:
             return
         try:
             if thread.is_alive():
-                asyncio.run_coroutine_threadsafe(_wind_up(providers), loop).result(timeout=CLOSE_SECONDS)
-            else:  # it died, and left its loop to us
-                loop.run_until_complete(_wind_up(providers))
+                asyncio.run_coroutine_threadsafe(_cancel_calls(providers), loop).result(timeout=CLOSE_SECONDS)
+            else:  # the thread died and its loop is stopped, so this thread may run it
+                loop.run_until_complete(_cancel_calls(providers))
         except TimeoutError:
             log.warning("calls.unclosed")  # the thread is a daemon: it ends with the process
         finally:
@@ -93,7 +96,7 @@ class CallLoop:
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            self._unanswered = 0
+            self._missed_checks = 0
             self._thread = threading.Thread(target=self._loop.run_forever, name="model-calls", daemon=True)
             self._thread.start()
         return self._loop
@@ -102,23 +105,25 @@ class CallLoop:
 async def _call(
     provider: Provider, assignment: Assignment, timeout_seconds: float, on_text: Callable[[str], None] | None
 ) -> Completion:
-    heard = False
+    model_has_sent = False
 
-    def hear(text: str) -> None:
-        nonlocal heard
-        heard = True
+    def note_text(text: str) -> None:
+        nonlocal model_has_sent
+        model_has_sent = True
         if text and on_text is not None:
             on_text(text)
 
     try:
         async with asyncio.timeout(timeout_seconds):
-            return await provider.complete(assignment, on_text=hear)
+            return await provider.complete(assignment, on_text=note_text)
     except TimeoutError:
-        late: type[LLMError] = LLMTimeout if heard else LLMSilent
-        raise late(f"{'no whole' if heard else 'no'} answer within {round(timeout_seconds, 1):g} s") from None
+        # Silence counts toward the provider's pause; a completion that stalls may be this request's fault.
+        late: type[LLMError] = LLMTimeout if model_has_sent else LLMSilent
+        what = "no complete response" if model_has_sent else "no response"
+        raise late(f"{what} within {round(timeout_seconds, 1):g} s") from None
 
 
-async def _wind_up(providers: tuple[Provider, ...]) -> None:
+async def _cancel_calls(providers: tuple[Provider, ...]) -> None:
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()

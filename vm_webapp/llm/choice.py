@@ -1,4 +1,4 @@
-"""Which provider this process uses, by its settings."""
+"""Chooses the provider of this process from its settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vm_webapp.settings import Settings
 
 
 class MissingProvider:
-    """Stands where a model should be: every call fails and says what to set."""
+    """The provider of managed mode without a key: every call fails and says what to set."""
 
     name = "kimi"
     model: str | None = None
@@ -30,7 +30,7 @@ class MissingProvider:
 
 
 def choose_provider(settings: Settings) -> Provider:
-    """Return Kimi where there is a key; else the offline provider, which managed mode never uses."""
+    """Return Kimi if there is a key, else the offline provider, which managed mode never uses."""
     if settings.kimi_api_key:
         return KimiProvider(
             api_key=settings.kimi_api_key,

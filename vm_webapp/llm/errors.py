@@ -1,6 +1,6 @@
 """How a model call fails, and what each failure means for the stage and for its provider.
 
-Source of the rules: the public documentation of Kimi's API and answers seen from its servers.
+Source of the rules: the public documentation of Kimi's API, and responses that its servers were seen to send.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ class LLMError(VMError):
     """A model call failed.
 
     Args:
-        message: what happened, fit for the run's timeline; never holds a key.
+        message: what happened; it is shown on the run's timeline and never holds a key.
         retry_after: seconds the server asked to wait, or None.
 
     Attributes:
-        permanent: another try of the same stage is pointless.
+        permanent: retrying the same stage is pointless.
         pauses_provider: no call can succeed until a person acts (a revoked key, an empty account).
-        overload: counts toward the automatic pause of a provider in trouble.
+        overload: counts toward the automatic pause of a provider that keeps failing.
     """
 
     code = "llm_error"
@@ -93,39 +93,39 @@ class LLMRateLimited(LLMError):
 
 
 class LLMOverloaded(LLMError):
-    """The server says its engine is overloaded, or answers 5xx."""
+    """The server says that its engine is overloaded, or responds with 5xx."""
 
     code = "llm_overloaded"
     overload = True
 
 
 class LLMConnectionError(LLMError):
-    """No connection, or it broke before the answer was whole."""
+    """No connection, or it broke before the completion was finished."""
 
     code = "llm_connection_error"
     overload = True
 
 
 class LLMTimeout(LLMError):
-    """The attempt's deadline came before the answer was whole."""
+    """The attempt's deadline passed before the completion was finished."""
 
     code = "llm_timeout"
 
 
 class LLMSilent(LLMError):
-    """Not one piece of an answer came before the deadline: the provider is in trouble, not this request."""
+    """The model sent nothing at all before the deadline: the provider is failing, not this request."""
 
     code = "llm_silent"
     overload = True
 
 
-class LLMEmptyAnswer(LLMError):
-    """The model answered without any text: reasoning used up the token budget, or a filter removed it."""
+class LLMEmptyCompletion(LLMError):
+    """The completion has no text: reasoning used up the token budget, or a filter removed the text."""
 
     code = "llm_empty_answer"
 
 
 class LLMProtocolError(LLMError):
-    """The server's answer is not what an OpenAI-compatible server sends."""
+    """The response is not what an OpenAI-compatible server sends."""
 
     code = "llm_protocol_error"

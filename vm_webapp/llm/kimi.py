@@ -1,4 +1,4 @@
-"""Kimi, or any server that speaks OpenAI's chat completions: streamed, patient, and quick to let go."""
+"""Calls Kimi, or any other server with OpenAI's chat completions API: streamed, and canceled at once when asked."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 
 from vm_webapp import __version__
-from vm_webapp.llm.answer import Answer
 from vm_webapp.llm.base import Assignment, Completion
+from vm_webapp.llm.completion_stream import CompletionStream
 from vm_webapp.llm.errors import LLMConnectionError, LLMError, LLMNotFound, LLMProtocolError
 from vm_webapp.llm.kimi_errors import classify, one_line
 from vm_webapp.sse import event_data
@@ -26,7 +26,7 @@ class KimiProvider:
     """A client of one server with one key.
 
     Args:
-        api_key: sent as the bearer token, shown nowhere.
+        api_key: sent as the bearer token, never shown.
         base_url: the server, up to and with ``/v1``.
         model: the model's name.
     """
@@ -40,29 +40,32 @@ class KimiProvider:
         # A reasoning model may be silent for minutes: the caller's deadline ends a call, not a read time-out.
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(None, connect=10.0, write=30.0),
-            # No limit of calls: a worker's threads are one, and what waited here would use up its own deadline.
+            # No limit on connections: the number of threads already limits calls, and a call that waited for a
+            # connection here would use up its own deadline.
             limits=httpx.Limits(max_keepalive_connections=20),
             headers={
                 "Authorization": f"Bearer {api_key}",
+                # The real name: Kimi's coding endpoint admits only listed clients, and we do not imitate one.
                 "User-Agent": f"vm-webapp/{__version__}",
                 "Accept": "text/event-stream, application/json",
             },
         )
 
     async def complete(self, assignment: Assignment, *, on_text: Callable[[str], None] | None = None) -> Completion:
-        """Write one document. See ``Provider.complete``."""
+        """Write one artifact. See ``Provider.complete``."""
         try:
             async with self._client.stream("POST", self._url, json=self._body(assignment)) as response:
                 if response.status_code != 200:
                     body = await _error_body(response)
                     raise classify(response.status_code, response.headers, body, now=time.time())
-                answer = await self._read(response, on_text)
-            return answer.completion(self.name, self.model)
+                stream = await self._read(response, on_text)
+            return stream.completion(self.name, self.model)
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise LLMNotFound(f"KIMI_BASE_URL cannot be called: {one_line(str(error))}") from error
         except httpx.HTTPError as error:
             raise LLMConnectionError(self._without_key(self._broken(error))) from error
         except LLMError as error:
+            # A server may echo the key in its error message, and the message is stored on the timeline.
             error.args = (self._without_key(str(error)),)
             raise
 
@@ -71,7 +74,7 @@ class KimiProvider:
         await self._client.aclose()
 
     def _body(self, assignment: Assignment) -> dict[str, Any]:
-        # Temperature and its like are fixed on Kimi's side: naming them is an error there.
+        # Kimi fixes temperature, top_p, n and the penalties, and responds 400 to a request that sets one of them.
         return {
             "model": self.model,
             "messages": [
@@ -83,18 +86,19 @@ class KimiProvider:
             "stream_options": {"include_usage": True},
         }
 
-    async def _read(self, response: httpx.Response, on_text: Callable[[str], None] | None) -> Answer:
-        answer = Answer()
-        async for data in _pieces_of(response):
+    async def _read(self, response: httpx.Response, on_text: Callable[[str], None] | None) -> CompletionStream:
+        stream = CompletionStream()
+        async for data in _chunks_of(response):
             if data.strip() == "[DONE]":
-                answer.done = True
+                stream.done = True
                 break
-            text = answer.take(data)
+            text = stream.add(data)
             if on_text is not None:
                 on_text(text)
-        if not answer.done and answer.finish_reason is None:
-            raise LLMConnectionError("the stream broke off before the answer was whole")
-        return answer
+        # Some servers leave out ``[DONE]``: a finish reason is as good a sign that nothing is missing.
+        if not stream.done and stream.finish_reason is None:
+            raise LLMConnectionError("the stream broke off before the completion was finished")
+        return stream
 
     def _broken(self, error: httpx.HTTPError) -> str:
         host = httpx.URL(self._url).host
@@ -105,11 +109,11 @@ class KimiProvider:
         return text.replace(self._key, "[key]")
 
 
-async def _pieces_of(response: httpx.Response) -> AsyncIterator[str]:
-    """Yield the chunks of a stream; a server that does not stream sends one, the whole completion."""
+async def _chunks_of(response: httpx.Response) -> AsyncIterator[str]:
+    """Yield the chunks of a stream; a server that does not stream sends a single one, the whole completion."""
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "text/html":
-        raise LLMProtocolError("the server answered with a web page; check KIMI_BASE_URL")
+        raise LLMProtocolError("the server responded with a web page; check KIMI_BASE_URL")
     if kind == "application/json":
         yield (await response.aread()).decode(errors="replace")
         yield "[DONE]"
@@ -126,7 +130,7 @@ async def _error_body(response: httpx.Response) -> bytes:
                 return
 
     body = bytearray()
-    # What came before it broke off is enough to tell what it is.
+    # The part that arrives is enough to classify the error; a body that stalls must not use up the call's deadline.
     with contextlib.suppress(TimeoutError, httpx.HTTPError):
         await asyncio.wait_for(read(response.aiter_bytes()), ERROR_BODY_SECONDS)
     return bytes(body[:ERROR_BODY_BYTES])

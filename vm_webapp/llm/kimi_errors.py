@@ -1,4 +1,4 @@
-"""What a refusal of an OpenAI-compatible server means. Pure: status, headers, body and time in, one error out."""
+"""Classifies the error responses of an OpenAI-compatible server: pure functions of status, headers, body and time."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ CLIENT_NOT_LISTED = (
 
 
 def classify(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> LLMError:
-    """Return the error that an answer other than 200 stands for.
+    """Return the error for a response with a status other than 200.
 
     Args:
         status: the HTTP status.
-        headers: the answer's headers, found by names in lower case.
-        body: as much of the body as was read; JSON, HTML, nothing or the half of one.
+        headers: the response's headers, looked up by lower-case names.
+        body: as much of the body as was read: JSON, HTML, empty, or cut off.
         now: the time, in seconds since 1970.
     """
     kind, message = _read_error(body)
@@ -53,13 +53,14 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, *, now: float
     plain: dict[int, type[LLMError]] = {401: LLMUnauthorized, 402: LLMPaymentRequired}
     if status in plain:
         return plain[status](said)
+    # The client follows no redirect: the key must not go to another server.
     if status == 404 or 300 <= status < 400:
         return LLMNotFound(f"{said}; check KIMI_BASE_URL and KIMI_MODEL")
     return LLMBadRequest(said)
 
 
 def classify_in_stream(error: Any) -> LLMError:
-    """Return the error that an error object within a stream stands for."""
+    """Return the error for an error object within a stream, which has no HTTP status of its own."""
     kind, message = _read_error(json.dumps({"error": error}).encode())
     said = f"the stream ended with an error: {message or kind or 'no reason given'}"
     text = f"{kind} {message}".lower()
@@ -69,10 +70,10 @@ def classify_in_stream(error: Any) -> LLMError:
 
 
 def parse_retry_after(value: str | None, *, now: float) -> float | None:
-    """Return the seconds that a ``Retry-After`` header asks for (RFC 9110, 10.2.3), None where it says nothing.
+    """Return the seconds that a ``Retry-After`` header asks for (RFC 9110, 10.2.3), None if it is not usable.
 
     Args:
-        value: the header: seconds or a date.
+        value: the header, a number of seconds or a date; None if there is none.
         now: the time that a date is compared with, in seconds since 1970.
     """
     if not value:
@@ -88,16 +89,17 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
 
 
 def one_line(text: str, *, longest: int = LONGEST_MESSAGE) -> str:
-    """Return a text fit for a timeline: one line, short, without anything that looks like a key."""
+    """Return a text as the timeline shows it: one line, short, without anything that looks like a key."""
     line = SECRET.sub("[key]", single_line(storable(text)))
     if len(line) <= longest:
         return line
-    # Never cut within a word: half a key would no longer be recognised as one.
+    # Never cut within a word: the caller removes the key later, and would not recognise half of it.
     return LAST_WORD.sub("", line[:longest]).rstrip() + "…"
 
 
 def _too_many(kind: str, message: str, said: str, retry_after: float | None) -> LLMError:
     text = f"{kind} {message}".lower()
+    # The word "quota" alone proves nothing: a rate limit may be worded as "quota of 20 requests a minute".
     if any(word in text for word in QUOTA) or ("quota" in text and "rate_limit" not in kind):
         return LLMQuotaExceeded(said)
     if "overloaded" in text:
@@ -107,7 +109,8 @@ def _too_many(kind: str, message: str, said: str, retry_after: float | None) -> 
 
 def _forbidden(kind: str, message: str, said: str, retry_after: float | None) -> LLMError:
     text = message.lower()
-    # Kimi uses one type for a client that is not listed and for a subscription that is used up.
+    # Kimi's type ``access_terminated_error`` stands for a client that is not listed, for a subscription that is used
+    # up, and for too many calls at once; only the message tells them apart.
     if "usage limit" in text or "quota" in text:
         return LLMQuotaExceeded(said)
     if "concurren" in text:
@@ -118,7 +121,7 @@ def _forbidden(kind: str, message: str, said: str, retry_after: float | None) ->
 
 
 def _read_error(body: bytes) -> tuple[str, str]:
-    """Return the type and the message of an error body, whatever it is."""
+    """Return the type and the message in an error body of any kind; empty where it has none."""
     text = body.decode(errors="replace").strip()
     try:
         error = json.loads(text)["error"]
@@ -131,7 +134,7 @@ def _read_error(body: bytes) -> tuple[str, str]:
         return "", one_line(title.group(1))
     if text.startswith("<"):
         return "", "an HTML page"
-    # A JSON body that was cut off still says what it is about; the word it broke off in is left out.
+    # A JSON body that was cut off still has a type or the start of a message; the last, incomplete word is dropped.
     kind = re.search(r'"type"\s*:\s*"([^"]+)"', text)
     message = re.search(r'"message"\s*:\s*"([^"]*)(?=["\s])', text)
     if text.startswith("{") and not text.endswith("}"):

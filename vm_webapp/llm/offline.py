@@ -1,4 +1,4 @@
-"""The provider without a model: it hands out worksheets."""
+"""The provider without a model: it writes worksheets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worksheet instead of a model's text: what a person would need to write the document without one.
+"""Writes a worksheet in place of a model's text: questions and tables with which a person can write the artifact.
 
 The same assignment gives the same bytes, and the first line says that no model was called.
 """
@@ -15,7 +15,7 @@ from vm_webapp.text import single_line
 
 FIRST_LINE = "> Worksheet: no model was called, because none is configured (set KIMI_API_KEY to have it written)."
 QUARTER_WEEKS = 13
-MOST_WEEKS = 27
+MAX_WEEKS = 27
 BLANK_ROWS = 3
 QUESTION_WORDS = frozenset({"what", "which", "who", "whom", "whose", "where", "when", "why", "how"})
 
@@ -54,13 +54,14 @@ def _section(assignment: Assignment, section: Section) -> list[str]:
 
 
 def _to_fill_in(assignment: Assignment, section: Section) -> str:
-    """Return what the writer begins with: a table of what is given for this heading, or room for a draft."""
+    """Return where the writer begins: a table of the facts given for this heading, or an empty draft."""
     brand, project = assignment.brand or {}, assignment.project or {}
     columns = next((fields for question in section.questions if (fields := _fields(question))), ())
 
     def about(*words: str) -> bool:
         return re.search(rf"\b({'|'.join(words)})", section.heading, re.IGNORECASE) is not None
 
+    # "How to read this calendar" explains a calendar and is not one.
     if about("by week", "calendar", "timeline", "roadmap", "schedule") and not about("how to"):
         further = tuple(column for column in columns if column.lower() not in ("date", "week", "day"))
         return _rows(("Week", *(further or ("Channel", "Subject", "Owner"))), _weeks(project))
@@ -80,7 +81,7 @@ def _to_fill_in(assignment: Assignment, section: Section) -> str:
 
 
 def _fields(question: str) -> tuple[str, ...]:
-    """Return the columns that a question lists ("Indicator, source, target?"), nothing where it asks in a sentence."""
+    """Return the columns that a question lists ("Indicator, source, target?"); empty if it is a sentence."""
     listed = re.sub(r" (of|for) each\b.*", "", question.strip().rstrip("?"))
     fields = [field.strip() for field in re.split(r",| and ", listed) if field.strip()]
     asks = QUESTION_WORDS & set(" ".join(fields[:2]).lower().split())
@@ -90,14 +91,14 @@ def _fields(question: str) -> tuple[str, ...]:
 
 
 def _weeks(project: Mapping[str, Any]) -> list[str]:
-    """Return the first day of each week of the project; the weeks of a quarter by number where it has no dates."""
+    """Return the first day of each week of the project; if it has no dates, the numbered weeks of a quarter."""
     if not project.get("starts_on"):
         return [f"Week {number}" for number in range(1, QUARTER_WEEKS + 1)]
     first = date.fromisoformat(project["starts_on"])
     ends_on = project.get("ends_on")
     weeks = (date.fromisoformat(ends_on) - first).days // 7 + 1 if ends_on else QUARTER_WEEKS
-    days = [(first + timedelta(weeks=week)).isoformat() for week in range(min(weeks, MOST_WEEKS))]
-    return days if weeks <= MOST_WEEKS else [*days, f"… to {ends_on}"]
+    days = [(first + timedelta(weeks=week)).isoformat() for week in range(min(weeks, MAX_WEEKS))]
+    return days if weeks <= MAX_WEEKS else [*days, f"… to {ends_on}"]
 
 
 def _checks(assignment: Assignment) -> Iterator[str]:
@@ -134,7 +135,7 @@ def _table(head: tuple[str, ...], body: Sequence[tuple[str, ...]]) -> str:
 
 
 def _cell(text: str) -> str:
-    # The backslash first: one of the writer's own would undo the one that guards the pipe.
+    # The backslash first: a backslash in the text would otherwise escape the one that escapes the pipe.
     return single_line(text).replace("\\", "\\\\").replace("|", "\\|")
 
 
