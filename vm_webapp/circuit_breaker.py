@@ -1,4 +1,4 @@
-"""Leaves a dependency that failed alone for a while (M. Nygard, Release It!, "Circuit Breaker")."""
+"""Stops calls to a dependency for a while after it failed (M. Nygard, Release It!, "Circuit Breaker")."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Callable
 class CircuitBreaker:
     """Open for some seconds after a failure, then half open until the next success or failure.
 
-    Not locked: threads that disagree for a moment ask the dependency once too often, which is harmless.
+    Without a lock: two threads that race may call the dependency once too often, which is harmless.
 
     Args:
-        open_seconds: how long nothing should be asked after a failure.
+        open_seconds: how long no call should be made after a failure.
         clock: monotonic seconds.
     """
 
@@ -24,22 +24,22 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether it failed a moment ago, so that nothing should be asked."""
+        """Whether the last call failed less than ``open_seconds`` ago, so that no call should be made."""
         return self._failed and self._clock() < self._open_until
 
     @property
     def is_half_open(self) -> bool:
-        """Whether it failed when it was asked last, and may be asked again."""
+        """Whether the last call failed and the next one may be made."""
         return self._failed and self._clock() >= self._open_until
 
     def record_failure(self) -> bool:
-        """Open it; return whether it had been working until now."""
+        """Open the breaker; return whether this failure is the first since the last success."""
         first = not self._failed
         self._failed = True
         self._open_until = self._clock() + self._open_seconds
         return first
 
     def record_success(self) -> bool:
-        """Close it; return whether it had been failing until now."""
+        """Close the breaker; return whether the call before this one had failed."""
         recovered, self._failed = self._failed, False
         return recovered

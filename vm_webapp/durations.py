@@ -1,4 +1,4 @@
-"""Lengths of time as people write them: 90d, 12h, 30m, 45s."""
+"""Parses lengths of time as people write them: 90d, 12h, 30m, 45s."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ def parse_duration(text: str) -> timedelta:
     """Return the length of time.
 
     Raises:
-        ValueError: the text is not one, or is nothing, or is longer than a century.
+        ValueError: the text is not a length of time, or it is zero or longer than a century.
     """
+    # [0-9], not \d: that matches the digits of every script. At most nine, or timedelta overflows.
     found = re.fullmatch(r"([0-9]{1,9})([dhms])", text)
     if found is None:
         raise ValueError(f"must be {SPELLING}")

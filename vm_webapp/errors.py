@@ -1,16 +1,16 @@
-"""The exceptions of the whole program: one tree, in which each class says how it is answered and retried."""
+"""The exceptions of the whole program: one tree, in which each class defines its HTTP status and whether to retry."""
 
 from __future__ import annotations
 
 
 class VMError(Exception):
-    """Anything this program raises on purpose; its text is fit for the person who reads it.
+    """Base of all exceptions that this program raises on purpose; its text is written for the person who sees it.
 
     Attributes:
         code: stable identifier, the last part of a problem's ``type`` and the ``code`` of a stored error.
-        http_status: the status with which the API answers it.
-        permanent: whether trying the same thing again is pointless.
-        retry_after_seconds: how soon trying again makes sense, or None.
+        http_status: the status of the API's response.
+        permanent: whether a retry is pointless.
+        retry_after_seconds: how soon a retry makes sense, or None.
     """
 
     code = "internal_error"
@@ -20,7 +20,7 @@ class VMError(Exception):
 
     @property
     def facts(self) -> dict[str, str | int]:
-        """Return what a program may need beside the text; told in the problem under these names."""
+        """Return values that a program may need beside the text; the problem document has them under these names."""
         return {}
 
 
@@ -47,21 +47,21 @@ class InvalidInput(VMError):
 
 
 class NotFound(VMError):
-    """The thing asked for does not exist."""
+    """The requested thing does not exist."""
 
     code = "not_found"
     http_status = 404
 
 
 class Conflict(VMError):
-    """The thing exists, but not in a state that allows what was asked."""
+    """The thing exists, but its state does not allow the request."""
 
     code = "conflict"
     http_status = 409
 
 
 class Unavailable(VMError):
-    """Something this process depends on does not answer now; trying again later is right."""
+    """A dependency of this process does not respond; the caller should retry later."""
 
     code = "unavailable"
     http_status = 503
@@ -70,25 +70,26 @@ class Unavailable(VMError):
 
 
 class DatabaseUnavailable(Unavailable):
-    """PostgreSQL cannot be used now; the text is what it answered, and what to do about that.
+    """PostgreSQL cannot be used now; the text is the driver's message and the remedy.
 
     Attributes:
         gist: what is wrong, in words that name no address and no role.
-        todo: what to do about it.
+        todo: the remedy.
     """
 
+    # Readiness is public and shows ``gist``: the driver's message may name the host, the address and the role.
     code = "database_unavailable"
-    gist = "the database does not answer"
+    gist = "the database does not respond"
     todo = "check VM_DB_URL and that PostgreSQL is up"
 
     @property
-    def answer(self) -> str:
-        """What was answered, without what to do."""
+    def driver_message(self) -> str:
+        """The driver's message alone, without the remedy."""
         return super().__str__()
 
     def __str__(self) -> str:
-        """Return the answer and what to do."""
-        return f"{self.answer}: {self.todo}"
+        """Return the driver's message and the remedy."""
+        return f"{self.driver_message}: {self.todo}"
 
 
 class DatabaseBusy(DatabaseUnavailable):
@@ -113,14 +114,14 @@ class DatabaseReadOnly(DatabaseUnavailable):
 
 
 class ConnectionsTaken(DatabaseUnavailable):
-    """No connection of this process came free in time."""
+    """No connection of this process's pool became free in time."""
 
     gist = "every database connection of this process is taken"
     todo = "look in pg_stat_activity for statements that take long"
 
 
 class DatabaseRefused(VMError):
-    """PostgreSQL understood and refuses: the schema, or the rights of the role, are not what this build needs."""
+    """PostgreSQL refuses a statement: the schema, or the role's privileges, are not what this build needs."""
 
     code = "database_refused"
 

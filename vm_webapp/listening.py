@@ -1,4 +1,4 @@
-"""The sockets that an address is listened on."""
+"""Opens the sockets that listen on an address."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any
 
 from vm_webapp.errors import ConfigurationError
 
-Address = tuple[int, tuple[Any, ...]]  # a family, and what its sockets are bound to
+Address = tuple[int, tuple[Any, ...]]  # a family, and the address that its socket is bound to
 
 BACKLOG = 128
-FINISH_SECONDS = 10.0  # what requests under way get when nothing is listened on any more
+FINISH_SECONDS = 10.0  # the time that open requests get after the server has stopped listening
 TRIES = 5
-# A name may have addresses of a family that this machine is without.
-LACKING = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
+# A name may resolve to addresses that this machine does not have, such as ::1 in a container without IPv6.
+NOT_AVAILABLE = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
-    """Listen on an address; connections wait until somebody accepts them.
+    """Listen on an address; connections queue until they are accepted.
 
     Args:
-        host: the address, or a name of one or more; empty for all of this machine.
-        port: the port, 0 for any free one, which is then the same for all addresses.
+        host: an address, or a name with one or more; empty for all addresses of this machine.
+        port: the port; 0 for any free one, which is then the same for all addresses.
 
     Returns:
         A socket for each address.
@@ -43,7 +43,7 @@ def listen(host: str, port: int) -> list[socket.socket]:
 
 
 def close_all(sockets: list[socket.socket]) -> None:
-    """Listen no longer, as far as this process goes."""
+    """Close the sockets in this process; another process that has inherited them goes on listening."""
     for each in sockets:
         each.close()
 
@@ -52,7 +52,7 @@ def _listen(host: str, port: int) -> list[socket.socket]:
     found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     addresses = list(dict.fromkeys((family, address) for family, _, _, _, address in found))
     for _ in range(TRIES - 1 if port == 0 and len(addresses) > 1 else 0):
-        # The port that is free for the first address may be taken for another: then a second try finds a better one.
+        # The port that is free for the first address may be taken for another: a retry gets another port.
         with suppress(OSError):
             return _listen_on_all(addresses)
     return _listen_on_all(addresses)
@@ -60,20 +60,20 @@ def _listen(host: str, port: int) -> list[socket.socket]:
 
 def _listen_on_all(addresses: Sequence[Address]) -> list[socket.socket]:
     opened: list[socket.socket] = []
-    lacking: OSError | None = None
+    not_available: OSError | None = None
     try:
         for family, (host, port, *rest) in addresses:
             try:
                 opened.append(_listen_on(family, (host, opened[0].getsockname()[1] if opened else port, *rest)))
             except OSError as error:
-                if error.errno not in LACKING:
+                if error.errno not in NOT_AVAILABLE:
                     raise
-                lacking = error
+                not_available = error
     except OSError:
         close_all(opened)
         raise
-    if lacking is not None and not opened:
-        raise lacking
+    if not_available is not None and not opened:
+        raise not_available
     return opened
 
 
@@ -82,7 +82,7 @@ def _listen_on(family: int, address: tuple[Any, ...]) -> socket.socket:
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            # As asyncio does it: each family has a socket of its own.
+            # As in asyncio: each family has its own socket, and without this the IPv6 one would take IPv4's port too.
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         opened.bind(address)
         opened.listen(BACKLOG)

@@ -1,4 +1,4 @@
-"""Logging: one line per record, JSON in managed mode, readable on a laptop; libraries' logs included."""
+"""Configures logging, libraries included: one line per record, as JSON in managed mode and as text on a laptop."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def configure_logging(level: str, *, json: bool) -> None:
     render: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if json
-        # The default formatter prints the local variables of every frame, and keys and passwords with them.
+        # structlog's default formatter prints the local variables of every frame, keys and passwords included.
         else [
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
         ]
@@ -52,7 +52,7 @@ def configure_logging(level: str, *, json: bool) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # These speak at INFO of every request and of every message, which our own records already say.
+    # These log every request and message at INFO, which our own records already cover.
     for noisy in ("httpx", "httpcore", "dramatiq", "aiohttp.access", "yoyo", "asyncio"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
     sys.excepthook = _log_uncaught

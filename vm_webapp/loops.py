@@ -1,4 +1,4 @@
-"""Something done again and again on a thread of its own."""
+"""Calls a function periodically on a thread of its own."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ log = logging.getLogger(__name__)
 
 
 class Loop:
-    """Calls a function again and again, on a daemon thread that outlives whatever the function raises.
+    """Calls a function periodically, on a daemon thread that survives every exception of the function.
 
     Args:
-        name: the thread's name; the log tells of errors under it.
-        run_once: what is done. An error that it raises is logged.
-        every_seconds: from the beginning of one call to that of the next; a call that takes longer is followed at once.
-        around: makes what surrounds all calls on the thread, such as a connection of its own.
+        name: the thread's name; errors are logged with it.
+        run_once: the function. An exception that it raises is logged.
+        every_seconds: from the start of one call to the start of the next; a call that takes longer is followed by
+            the next one at once.
+        around: returns a context manager that is entered on the thread around all calls, such as a connection.
     """
 
     def __init__(
@@ -42,11 +43,9 @@ class Loop:
         self._once_more = False
 
     def start(self) -> None:
-        """Start the thread, unless it runs. A process that was forked has this object and not its thread.
-
-        A loop that was stopped stays so.
-        """
+        """Start the thread, unless it runs. A loop that was stopped cannot be started again."""
         with self._starting:
+            # A forked process has a copy of this object, but not its thread; ``is_alive`` alone could be wrong there.
             if self._process == os.getpid() and self._thread is not None and self._thread.is_alive():
                 return
             assert not self._ending, f"the loop {self._name} was stopped"
@@ -55,16 +54,17 @@ class Loop:
             self._thread.start()
 
     def wake(self) -> None:
-        """Begin the next call now."""
+        """Make the next call now, or, during a call, right after it."""
         self._wake.set()
 
     def stop(self, seconds: float, *, once_more: bool = False) -> None:
-        """End the loop, and wait for it at most so long: a call that hangs keeps a daemon thread and nothing else.
+        """End the loop and wait for its thread. A call that hangs leaves only a daemon thread behind.
 
         Args:
-            seconds: how long to wait.
-            once_more: end after one more call instead of after the one under way.
+            seconds: the longest wait.
+            once_more: make one more call after the current one.
         """
+        # Together, before the wake-up: the thread reads ``_once_more`` only after it has seen ``_ending``.
         self._once_more, self._ending = once_more, True
         self._wake.set()
         if self._thread is not None and self._thread.is_alive():
@@ -77,6 +77,7 @@ class Loop:
                     began = time.monotonic()
                     self._call()
                     self._wake.wait(max(0.0, self._every_seconds - (time.monotonic() - began)))
+                    # Cleared after the wait, not before: a wake-up that came during the call must not be lost.
                     self._wake.clear()
                 if self._once_more:
                     self._call()

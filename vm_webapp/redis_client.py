@@ -1,4 +1,4 @@
-"""How this program talks to Redis: briefly, and without trying again, because nothing may depend on an answer."""
+"""Redis clients with short time-outs and without retries: no part of the program may depend on Redis."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def quick_client(url: str, timeout_seconds: float, *, max_connections: int = 64)
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``.
-        timeout_seconds: the time for connecting, and for each answer.
-        max_connections: most connections at a time.
+        timeout_seconds: time limit for connecting, and for each reply.
+        max_connections: the most connections open at a time.
     """
     return redis.Redis.from_url(
         url,
@@ -26,6 +26,6 @@ def quick_client(url: str, timeout_seconds: float, *, max_connections: int = 64)
 
 
 def listening_client(url: str) -> redis.asyncio.Redis:
-    """Return a client to listen with, for as long as there is silence: only keep-alives notice a dead connection."""
+    """Return a client for subscriptions: a read waits without limit, and TCP keep-alives detect a dead connection."""
     alive = {} if url.startswith("unix:") else {"socket_keepalive": True}
     return redis.asyncio.Redis.from_url(url, socket_connect_timeout=1.0, **alive)

@@ -1,4 +1,4 @@
-"""The environment, read once: every variable of the program is named here and nowhere else."""
+"""Reads the environment once: every variable of the program is named here and nowhere else."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the environment says. Secrets are left out of the representation.
+    """The settings in the environment. Secrets are left out of ``repr``.
 
     Attributes:
         managed: the platform supplies PostgreSQL and Redis; nothing embedded, no migration at start.
-        worker_threads: stages that one worker carries at a time.
+        worker_threads: stages that one worker executes at a time.
         drain_seconds: how long calls in flight may go on after SIGTERM.
         llm_max_concurrency: model calls in flight across all workers, None for no cap.
         purge_older_than: age from which workers delete finished runs, None to keep them all.
-        web_concurrency: API processes that the platform asks for.
-        build: the version, and the commit where the platform says which was deployed.
+        web_concurrency: number of API processes.
+        build: the version, and the deployed commit if the platform names it.
     """
 
     app_env: AppEnv = "local"
@@ -62,7 +62,7 @@ class Settings:
 
     @property
     def mode(self) -> Mode:
-        """Whose servers are used: the platform's, those of ``VM_DB_URL``, or embedded ones."""
+        """Which servers are used: the platform's, those of ``VM_DB_URL``, or embedded ones."""
         if self.managed:
             return "managed"
         return "attached" if self.db_url else "local"
@@ -72,10 +72,11 @@ def read_settings(*, complete: bool = True) -> Settings:
     """Read and check the environment. Empty values count as unset.
 
     Args:
-        complete: whether what the mode needs must be there.
+        complete: whether the variables that the mode requires must be set; a command that only talks to an API
+            over HTTP needs none of them.
 
     Returns:
-        Settings that can be relied on.
+        Settings whose values are valid.
 
     Raises:
         ConfigurationError: a value does not parse or a required one is missing; the text names the variable
@@ -121,7 +122,7 @@ def _require_what_the_mode_needs(settings: Settings) -> None:
 
 
 class _StrictEnv:
-    """environs with errors that name the variable and the rule, but never the value."""
+    """Wraps environs so that errors name the variable and the rule, but never the value."""
 
     def __init__(self) -> None:
         self._env = Env()
@@ -131,6 +132,7 @@ class _StrictEnv:
 
     def token(self, name: str) -> str | None:
         value = self.text(name, "")
+        # It goes into an HTTP header, which a line end would split.
         if not value.isascii() or any(c.isspace() or not c.isprintable() for c in value):
             raise ConfigurationError(f"{name} must be printable ASCII without spaces")
         return value or None
@@ -169,18 +171,19 @@ class _StrictEnv:
         rule = f"{name} must be a URL that begins with {' or '.join(starts)}"
         try:
             parts = urlsplit(value)
-            _ = parts.port
+            _ = parts.port  # raises ValueError if it is no port
         except ValueError:
             raise ConfigurationError(rule) from None
         if not value.startswith(starts) or not (parts.netloc or parts.path.strip("/")):
             raise ConfigurationError(rule)
-        # The drivers would take these in another sense, and show a part of the password in their message.
+        # libpq and redis-py split such a URL elsewhere than intended and quote part of the password in their errors.
         if parts.netloc.count("@") > 1 or BAD_ESCAPE.search(value):
             raise ConfigurationError(f"{name}: percent-encode each @, : / and % of its user name and password")
         return value
 
     def public_url(self, name: str) -> str | None:
         """Return a URL that may be shown: it names a host and holds no secret."""
+        # The base URL appears in errors on a run's timeline.
         value = self.url(name, ("http", "https"))
         if value is not None:
             parts = urlsplit(value)
@@ -193,5 +196,6 @@ class _StrictEnv:
             return default
         try:
             return parse()
+        # ``from None``: the text of EnvError quotes the value, which may be a secret in the wrong variable.
         except EnvError:
             raise ConfigurationError(f"{name} must be {rule}") from None

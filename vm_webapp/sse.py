@@ -1,4 +1,4 @@
-"""Server-sent events as bytes arrive (WHATWG HTML, section 9.2): a model's answer and a run's timeline."""
+"""Parses server-sent events (WHATWG HTML, section 9.2): the streams of a model's server and of a run's timeline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 LINE_END = re.compile(rb"\r\n|\n|\r")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 DEFAULT_TYPE = "message"
-MOST_RETRY_DIGITS = 9  # of milliseconds: eleven days
+MAX_RETRY_DIGITS = 9  # of milliseconds: eleven days
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +17,9 @@ class ServerEvent:
     """An event of a stream.
 
     Attributes:
-        type: what its ``event`` field says, ``message`` where it has none.
+        type: its ``event`` field, ``message`` if it has none.
         data: its ``data`` lines, joined by newlines.
-        last_id: the newest ``id`` so far, which may be an earlier event's; empty where there was none.
+        last_id: the newest ``id`` so far, which may be an earlier event's; empty if there was none.
     """
 
     type: str
@@ -28,11 +28,11 @@ class ServerEvent:
 
 
 class EventReader:
-    """Reads one connection's stream, however the network cuts it.
+    """Parses the stream of one connection, in chunks of any size.
 
     Attributes:
-        last_id: the newest ``id`` of the events handed out: what ``Last-Event-ID`` says on the next connection.
-        retry_seconds: how long the server asks to wait before that, None where it has not asked.
+        last_id: the newest ``id`` of the events yielded: the ``Last-Event-ID`` of the next connection.
+        retry_seconds: how long the server asks to wait before that connection, None if it has not asked.
 
     Args:
         last_id: the newest ``id`` of earlier connections.
@@ -49,9 +49,10 @@ class EventReader:
         self._after_cr = False
 
     async def read(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[ServerEvent]:
-        """Yield each event as soon as it is whole.
+        """Yield each event as soon as it is complete.
 
-        A line that the stream broke off in is dropped, as the standard says; a missing last empty line is forgiven.
+        If the stream ends within a line, that line is dropped, as the standard says. An event whose final empty line
+        is missing is yielded all the same: model servers leave it out.
         """
         async for chunk in chunks:
             for line in self._lines(chunk):
@@ -59,21 +60,22 @@ class EventReader:
                     self._take(line)
                 elif event := self._end_event():
                     yield event
-        # An id without data is no event: the next connection has to ask for it again.
+        # An id without data is not an event: ``last_id`` must not advance, or the next connection would skip it.
         if self._data and (event := self._end_event()):
             yield event
 
     def _lines(self, chunk: bytes) -> Iterator[bytes]:
         """Yield the lines that end within a chunk: at CR LF, LF or CR.
 
-        ``str.splitlines`` would also split at U+2028, which may stand inside JSON. A line that ends at CR does so at
-        once: the LF that may come in the next chunk belongs to it.
+        ``str.splitlines`` would also split at U+2028, which JSON may contain. A CR ends its line at once; an LF at the
+        start of the next chunk belongs to it.
         """
         if self._after_cr and chunk:
             self._after_cr = False
             chunk = chunk.removeprefix(b"\n")
         *lines, rest = LINE_END.split(chunk)
         self._after_cr = self._after_cr or chunk.endswith(b"\r")
+        # Pieces are joined once per line: appending each chunk to a growing string takes quadratic time.
         for line in lines:
             self._line.append(line)
             whole = b"".join(self._line)
@@ -92,7 +94,7 @@ class EventReader:
             self._type = value.decode(errors="replace")
         elif name == b"id" and b"\0" not in value:
             self._id = value.decode(errors="replace")
-        elif name == b"retry" and value.isdigit() and len(value) <= MOST_RETRY_DIGITS:
+        elif name == b"retry" and value.isdigit() and len(value) <= MAX_RETRY_DIGITS:
             self.retry_seconds = int(value) / 1000
 
     def _end_event(self) -> ServerEvent | None:

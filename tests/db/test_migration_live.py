@@ -98,9 +98,9 @@ def test_a_migration_that_its_build_can_do_without_goes_under_live_workers(datab
 )
 def test_apis_of_other_builds_are_named(database_url: str, pending: MigrationFiles | None, said: str) -> None:
     files = (pending,) if pending else ()
-    assert migrate.doubts_about_apis(database_url, files, "1.0.0") == ""
+    assert migrate.warning_about_apis(database_url, files, "1.0.0") == ""
     names = [name_session("api", "0.0.2"), name_session("api", "0.0.1+old"), name_session("worker", "0.0.1")]
     with ExitStack() as stack:
         for name in (*names, name_session("api", "1.0.0")):
             stack.enter_context(closing(psycopg2.connect(database_url, application_name=name)))
-        assert migrate.doubts_about_apis(database_url, files, "1.0.0") == said
+        assert migrate.warning_about_apis(database_url, files, "1.0.0") == said

@@ -125,7 +125,7 @@ def test_pending_migrations_are_not_put_on_a_schema_that_is_too_new(database_url
 
 def test_a_database_that_refuses_to_tell_is_one_clear_line(database_url: str) -> None:
     run_sql(database_url, "ALTER TABLE _yoyo_migration RENAME COLUMN migration_id TO other")
-    with pytest.raises(migrate.MigrationFailed, match=r'^looking at the schema failed: column "migration_id"'):
+    with pytest.raises(migrate.MigrationFailed, match=r'^reading the schema failed: column "migration_id"'):
         migrate.read_status(database_url)
 
 

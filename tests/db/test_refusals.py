@@ -45,7 +45,7 @@ def test_a_server_that_answers_is_not_said_to_be_down(
         with pytest.raises(DatabaseUnavailable) as refused, transaction():
             execute(sql)
     assert type(refused.value) is kind
-    assert (refused.value.answer, todo in refused.value.todo) == (answer, True)
+    assert (refused.value.driver_message, todo in refused.value.todo) == (answer, True)
     assert str(refused.value) == f"{answer}: {refused.value.todo}"
     # Workers and clients go on as they do in any outage.
     assert (refused.value.permanent, refused.value.code) == (False, "database_unavailable")

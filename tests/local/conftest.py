@@ -15,7 +15,7 @@ import psycopg2
 import pytest
 
 from vm_webapp.local import LocalServers, start_local_servers
-from vm_webapp.local.users import LifeLine
+from vm_webapp.local.users import ServerLock
 
 # Starts the servers, says their process ids, and stops using them when its input ends.
 USER = """
@@ -103,7 +103,7 @@ def workspace(made: Path) -> Iterator[Path]:
 
 def lives(root: Path, server: str) -> bool:
     """Return whether any process of a server of this workspace lives."""
-    return LifeLine(root / "servers" / f"{server}.lock").held()
+    return ServerLock(root / "servers" / f"{server}.lock").held()
 
 
 def copy_workspace(root: Path, to: Path) -> Path:

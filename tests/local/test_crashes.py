@@ -15,7 +15,7 @@ from vm_webapp.local import start_local_servers
 from vm_webapp.local.account import servers_user
 from vm_webapp.local.postgres import find_programs
 from vm_webapp.local.sockets import clear_sockets, socket_folder
-from vm_webapp.local.users import LifeLine
+from vm_webapp.local.users import ServerLock
 
 Other = Callable[..., OtherProcess]
 
@@ -107,12 +107,12 @@ def test_a_server_that_is_still_starting_is_waited_for(workspace: Path) -> None:
     with start_local_servers(workspace, durable=False) as servers:
         kill(servers.postgres_pid())
     folder, account = workspace / "servers", servers_user()
-    life = LifeLine(folder / "postgres.lock")
-    life.wait_for_end(30)
+    lock = ServerLock(folder / "postgres.lock")
+    lock.wait_until_free(30)
     sockets = socket_folder(folder / "postgres", owner=account.pw_uid if account else os.geteuid())
     (folder / "postgres" / "postmaster.pid").unlink()
     clear_sockets(sockets)
-    with life.handed_over() as lifeline:
+    with lock.taken() as lock_file:
         # As if its user had been killed before the server, which recovers from the crash first, answered.
         options = f"-k {sockets} -c listen_addresses= -c log_startup_progress_interval=0"
         subprocess.run(
@@ -120,7 +120,7 @@ def test_a_server_that_is_still_starting_is_waited_for(workspace: Path) -> None:
             user=account.pw_uid if account else None,
             group=account.pw_gid if account else None,
             cwd=folder,
-            pass_fds=(lifeline,),
+            pass_fds=(lock_file,),
             stdout=subprocess.DEVNULL,
             check=True,
         )

@@ -190,7 +190,7 @@ Fault = Callable[[Deployment], AbstractContextManager[None]]
 
 # What each fault makes readiness say.
 HINDERING: dict[Fault, str] = {
-    database_down: "the database does not answer: check VM_DB_URL and that PostgreSQL is up",
+    database_down: "the database does not respond: check VM_DB_URL and that PostgreSQL is up",
     connections_dead: "check that PostgreSQL is up and can be reached",
     schema_too_new: "too new for this build: deploy a newer one, or python -m vm_webapp migrate down",
     nothing_claimed: "work that is due has not been claimed for 4 s: restart them",

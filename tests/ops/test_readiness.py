@@ -61,7 +61,7 @@ def test_a_missing_migration_is_not_ready() -> None:
 def test_a_database_that_is_gone_is_one_reason_without_its_address() -> None:
     open_pool("postgresql://somebody@127.0.0.1:1/nothing", max_connections=2, application_name="tests")
     health = check()
-    assert "the database does not answer" in reason(health)
+    assert "the database does not respond" in reason(health)
     told = str(health.body(private=False))
     assert "127.0.0.1" not in told
     assert "somebody" not in told

@@ -63,7 +63,7 @@ def run_migrate(settings: Settings, options: MigrateOptions) -> int:
 
 def _up(url: str, options: MigrateOptions, build: str, *, embedded: bool) -> None:
     pending = migrate.pending_files(url)
-    if said := migrate.doubts_about_apis(url, pending, build):
+    if said := migrate.warning_about_apis(url, pending, build):
         print(said, file=sys.stderr)
     if options.dry_run:
         _print_sql((f"{files.id}.sql", files.up) for files in pending)
@@ -121,12 +121,12 @@ def _export(url: str, folder: str) -> None:
     written = migrate.export_applied(url, Path(folder))
     print(f"wrote {len(written)} migrations to {folder}")
     for files in written:
-        if files.no_way_back:
+        if files.rollback_obstacle:
             print(
-                f"{files.id} cannot be rolled back: {files.no_way_back}; plain yoyo would only unmark it",
+                f"{files.id} cannot be rolled back: {files.rollback_obstacle}; plain yoyo would only unmark it",
                 file=sys.stderr,
             )
-    if written and not written[-1].no_way_back:
+    if written and not written[-1].rollback_obstacle:
         print(f"to roll back the newest: yoyo rollback --revision {written[-1].id} {folder}")
 
 

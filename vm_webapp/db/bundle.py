@@ -1,4 +1,4 @@
-"""The migrations that a build carries: files with headers, and nothing that imports what applies them."""
+"""The migrations that a build contains, as files with headers. Imports nothing of yoyo, so that any process can ask."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _HEADER = re.compile(r"--\s*([a-z][a-z ]*?)\s*:\s*(.*)")
 
 @dataclass(frozen=True, slots=True)
 class MigrationFiles:
-    """One migration as it stands on disk or in the archive.
+    """One migration, from disk or from the archive.
 
     Attributes:
-        id: the file's name without its ending; ids sort in the order in which migrations apply.
+        id: the file's name without its suffix; ids sort in the order in which migrations apply.
         up: the text of ``<id>.sql``, headers included.
         down: the text of ``<id>.rollback.sql``, empty when there is none.
     """
@@ -39,33 +39,35 @@ class MigrationFiles:
 
     @property
     def oldest_build(self) -> str:
-        """Return the newest migration of the oldest build that runs on this schema; unsaid, that is this one's own."""
+        """Return the newest migration of the oldest build that runs on this schema; by default its own id."""
+        # The default is the safe one: without a header only builds that contain the migration run on it.
         return self._headers().get("oldest build") or self.id
 
     @property
     def irreversible(self) -> str | None:
-        """Return why it says that it cannot be rolled back, None when it does not say so."""
+        """Return the reason in its ``irreversible`` header, None if it has no such header."""
         return self._headers().get("irreversible")
 
     @property
-    def no_way_back(self) -> str:
-        """Why it cannot be rolled back; empty when it can."""
+    def rollback_obstacle(self) -> str:
+        """Why it cannot be rolled back; empty if it can."""
+        # yoyo takes a missing or empty rollback file for a rollback that has nothing to do, and unmarks the migration.
         if self.irreversible is not None:
             return self.irreversible or "it says it is irreversible"
         return "" if self.has_rollback else "it has no rollback file, or one that is empty"
 
     @property
     def deferrable(self) -> bool:
-        """Whether the build that carries it runs without it, too: an index, or the end of a contraction."""
+        """Whether the build that contains it also runs without it: an index, or the last step of a contraction."""
         return "deferrable" in self._headers()
 
     @property
     def has_rollback(self) -> bool:
-        """Whether the rollback file says anything but comments."""
+        """Whether the rollback file has anything but comments."""
         return any(line.strip() and not line.strip().startswith("--") for line in self.down.splitlines())
 
     def write_to(self, folder: Path) -> None:
-        """Lay both files into a folder, as yoyo expects them."""
+        """Write both files into a folder, under the names that yoyo expects."""
         (folder / f"{self.id}.sql").write_text(self.up, encoding="utf-8")
         if self.down:
             (folder / f"{self.id}{ROLLBACK}").write_text(self.down, encoding="utf-8")
@@ -98,11 +100,12 @@ class Bundle:
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """Read the migrations of a folder; one that is empty or missing gives an empty bundle."""
+    """Read the migrations of a folder; if it is empty or missing, the bundle is empty."""
     ups = [path for path in folder.glob("*.sql") if not path.name.endswith(ROLLBACK)]
     return Bundle(MigrationFiles(up.stem, _text(up), _text(up.with_name(up.stem + ROLLBACK))) for up in ups)
 
 
+# The files of a build do not change while a process lives, and readiness asks every second.
 @cache
 def own_bundle() -> Bundle:
     """Return the migrations of this build."""

@@ -1,8 +1,8 @@
-"""A PostgreSQL and a Redis of our own under the workspace root, shared by every process that uses that root.
+"""The embedded PostgreSQL and Redis under the workspace root, shared by every process that uses that root.
 
-Each user holds a shared lock on a file for as long as it lives; the kernel drops it however the process ends. Starting
-and stopping happen under a second, exclusive lock, and whoever leaves as the last one stops both servers. So nothing
-has to be counted, and a process killed with SIGKILL leaves nothing behind that could block the next start.
+Each process that uses the servers holds a shared lock on a file; the kernel releases it however the process ends.
+Starting and stopping happen under a second, exclusive lock (the start lock), and the last process to leave stops both
+servers. So there is no counter that SIGKILL could leave wrong, and nothing that could block the next start.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from vm_webapp.local.users import Users, exclusive
 __all__ = ["LocalServers", "find_redis_server", "start_local_servers"]
 
 NO_REDIS = "no Redis server for this platform"
+# A hint is the Redis message that says that a stage may be due.
 WITHOUT_HINTS = "running without hints, work is found by polling"
 
 
 class LocalServers:
-    """The running servers, as one user of them sees them. A context manager; leaving it closes.
+    """One process's use of the running servers. As a context manager it calls ``close`` at the end.
 
     Attributes:
-        database_url: where the database is.
-        redis_url: where Redis is, None where this platform has none.
-        notes: lines for the person who started this.
+        database_url: URL of the database.
+        redis_url: URL of Redis, None if there is none.
+        notes: lines to print for the person who started the process.
     """
 
     def __init__(self, postgres: EmbeddedPostgres, redis: EmbeddedRedis | None, users: Users) -> None:
@@ -39,13 +40,14 @@ class LocalServers:
         self._users = users
 
     def ensure_running(self) -> None:
-        """Start what does not run. The caller holds the start lock.
+        """Start the servers that are not running. The caller holds the start lock.
 
         Raises:
-            ConfigurationError: PostgreSQL cannot be started. Without Redis only latency suffers: that is a note.
+            ConfigurationError: PostgreSQL cannot be started. A Redis that cannot be started is only a note.
         """
         self._postgres.ensure_running()
         if self._redis:
+            # Without Redis only latency suffers, so its failure does not end the start.
             try:
                 self._redis.ensure_running()
             except ConfigurationError as error:
@@ -67,20 +69,21 @@ class LocalServers:
         return self._redis.pid() if self._redis else None
 
     def close(self) -> None:
-        """Stop using the servers; the last user stops them. May be called again."""
+        """Stop using the servers; the last process to do so stops them. May be called again."""
         if not self._users.joined:
             return
         if self._users.displaced:
-            # PostgreSQL finds out within a minute by itself and ends.
+            # The folder was removed, and a new workspace may be in its place: its lock is not ours to take. Within a
+            # minute PostgreSQL notices by itself that its data folder is gone, and ends; Redis has to be told.
             self._users.leave()
             if self._redis:
-                self._redis.ask_to_end()
+                self._redis.request_shutdown()
             return
         with exclusive(self._users.folder / "start.lock"):
             self.leave()
 
     def leave(self) -> None:
-        """Like ``close``, for a caller that holds the start lock already."""
+        """Do what ``close`` does, for a caller that already holds the start lock."""
         if self._users.leave():
             if self._redis:
                 self._redis.stop()
@@ -88,14 +91,14 @@ class LocalServers:
 
 
 def start_local_servers(root: Path, *, durable: bool = True) -> LocalServers:
-    """Start the servers of a workspace, or join those that run.
+    """Start the servers of a workspace, or join them if they are running.
 
     Args:
         root: the workspace root; created when missing.
         durable: False trades safety on power loss for speed, for tests.
 
     Raises:
-        ConfigurationError: they cannot run here; one line says why and what to do.
+        ConfigurationError: the servers cannot run here; one line says why and what to do.
     """
     folder = root.resolve() / "servers"
     try:

@@ -1,4 +1,4 @@
-"""The account that the embedded PostgreSQL runs under when we are root: PostgreSQL itself refuses to run as root."""
+"""The account under which root starts the embedded PostgreSQL, which refuses to run as root."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ ACCOUNTS_FOLDER = "/etc"
 
 
 def servers_user() -> pwd.struct_passwd | None:
-    """Return the account for the server, made at its first use; None when we are not root and need no other.
+    """Return the account for the server, created at its first use; None if this process is not root and needs none.
 
     Raises:
-        ConfigurationError: the account cannot be made.
+        ConfigurationError: the account cannot be created.
     """
     if os.geteuid() != 0:
         return None
-    # Two useradd at once may both succeed, with different ids, and the second one's is what remains.
-    with _alone():
+    # Two useradd at once may both succeed, with different ids; only the second one's id remains in /etc/passwd.
+    with _exclusive():
         with suppress(KeyError):
             return pwd.getpwnam(ACCOUNT)
-        return _make()
+        return _create()
 
 
-def _make() -> pwd.struct_passwd:
+def _create() -> pwd.struct_passwd:
     made = subprocess.run(
         ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", ACCOUNT],
         check=False,
@@ -46,8 +46,9 @@ def _make() -> pwd.struct_passwd:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Keep every other process that does the same out for the block; its end frees the lock, however it comes."""
+def _exclusive() -> Iterator[None]:
+    """Hold a machine-wide lock for the block; the kernel releases it however the process ends."""
+    # /etc itself is locked: it exists on every machine, whereas a lock file would need a place and an owner.
     folder = os.open(ACCOUNTS_FOLDER, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)

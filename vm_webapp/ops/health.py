@@ -127,7 +127,7 @@ class HealthChecker:
         except DatabaseUnavailable as error:
             reasons[:] = [f"{error.gist}: {error.todo}"]
             status = "busy" if isinstance(error, DatabaseBusy) else "down"
-            dependencies["database"] = {"status": status, "detail": error.answer}
+            dependencies["database"] = {"status": status, "detail": error.driver_message}
         except (DatabaseError, VMError) as error:
             refused = refusal(error) if isinstance(error, DatabaseError) else error
             reasons[:] = [str(refused)]

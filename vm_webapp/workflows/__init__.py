@@ -1,1 +1,1 @@
-"""Workflows: what can be run, as YAML with one Markdown prompt per stage."""
+"""Workflows: the ordered stages of a run, as YAML with one Markdown prompt per stage."""

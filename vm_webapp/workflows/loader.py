@@ -1,4 +1,4 @@
-"""Loads workflow folders, ``<name>/workflow.yaml`` and its prompts. A broken one is one clear line; the others load."""
+"""Loads workflow folders (``<name>/workflow.yaml`` and prompts). A broken one is reported in one line; others load."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Catalog:
         """Return a workflow by its name.
 
         Raises:
-            InvalidInput: there is none; the text names those there are.
+                InvalidInput: there is none; the text lists the known names.
         """
         try:
             return self.workflows[name]
@@ -57,10 +57,10 @@ def load_catalog(extra: Path | None = None) -> Catalog:
     """Load the bundled workflows and those of a further folder.
 
     Args:
-        extra: a folder of workflow folders, or None. Its names must be new ones.
+        extra: a folder of workflow folders, or None. Names of bundled workflows are refused.
 
     Returns:
-        All that could be loaded, and what could not.
+        The workflows that could be loaded, and a line for each that could not.
 
     Raises:
         WorkflowFileError: a bundled workflow is broken: the installation is damaged.
@@ -83,7 +83,7 @@ def load_workflow(folder: Path) -> Workflow:
         folder: holds ``workflow.yaml`` and the prompts; its name is the workflow's.
 
     Raises:
-        WorkflowFileError: something in it is wrong; the text is ``folder/file:line: what``.
+        WorkflowFileError: the folder has a mistake; the text is ``folder/file:line: what``.
     """
     where = f"{folder.name}/{FILE_NAME}"
     if not re.fullmatch(NAME_PATTERN, folder.name):
@@ -102,6 +102,7 @@ def _bundled() -> Mapping[str, Workflow]:
 
 
 def _entries(root: Path) -> list[Path]:
+    # Hidden folders: Kubernetes mounts a ConfigMap as links into one. Double underscores: __pycache__.
     return sorted(path for path in root.iterdir() if not path.name.startswith((".", "__")))
 
 
@@ -116,7 +117,7 @@ def _extra_entries(root: Path | None, problems: list[str]) -> Iterator[Path]:
 
 def _load_extra(path: Path, taken: Set[str]) -> Workflow | None:
     where = f"{path.name}/{FILE_NAME}"
-    if os.path.isfile(path):  # unlike Path.is_file, false where it is not permitted to look
+    if os.path.isfile(path):  # unlike Path.is_file, False where permission is denied
         if path.suffix in {".yaml", ".yml"}:
             raise broken(path.name, 1, f"a workflow is a folder; move this file to {path.stem}/{FILE_NAME}")
         return None
@@ -167,6 +168,7 @@ def _template(folder: Path, name: str, source: YamlSource, path: tuple[int | str
 
 def _inside(folder: Path, name: str, where: str, line: int) -> Path:
     path = folder / name
+    # A prompt goes to the model's provider: a link must not send any other file of the machine there.
     if not lies_within(path, folder):
         raise broken(where, line, f"{name} lies outside the workflow's folder")
     if (reason := why_unreadable(path)) is not None:
@@ -177,7 +179,7 @@ def _inside(folder: Path, name: str, where: str, line: int) -> Path:
 def _check_templates(workflow: Workflow, parsed: WorkflowFile) -> None:
     for stage, described in zip(workflow.stages, parsed.stages, strict=True):
         check_template(stage.prompt, f"{workflow.name}/{described.prompt_file}", workflow, stage)
-    # The first stage sees the fewest documents: what holds there holds everywhere.
+    # The first stage has the fewest earlier artifacts: a system message that renders there renders in every stage.
     system_file = f"{workflow.name}/{parsed.system}" if parsed.system else "system.md"
     check_template(workflow.system, system_file, workflow, workflow.stages[0])
     check_template(workflow.context, "context.md", workflow, workflow.stages[-1])

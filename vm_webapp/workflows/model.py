@@ -1,4 +1,4 @@
-"""A workflow as data: what a run keeps a snapshot of."""
+"""A workflow as data, of which each run keeps a snapshot."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from vm_webapp.llm.base import Section
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how soon a failed attempt is repeated.
+    """How often and how soon a failed attempt is retried.
 
     Attributes:
-        max_failures: failed attempts that fail the stage.
-        base_seconds: the first backoff, doubled each time.
+        max_failures: number of failed attempts after which the stage fails.
+        base_seconds: the first backoff, doubled for each further one.
         max_seconds: the longest backoff.
     """
 
@@ -34,11 +34,11 @@ class StageSpec:
         title: for people.
         prompt: the text of the prompt's template.
         requires_approval: whether a person reviews the draft before the next stage begins.
-        needs_model: False where the rendered prompt itself is the document.
-        timeout_seconds: the time of one attempt.
-        max_tokens: budget of one answer, reasoning included.
-        artifact_name: file name of the document.
-        sections: the outline of the document.
+        needs_model: False if the rendered prompt itself is the artifact.
+        timeout_seconds: time limit of one attempt.
+        max_tokens: token budget of one completion, reasoning included.
+        artifact_name: file name of the artifact.
+        sections: the outline of the artifact.
     """
 
     key: str
@@ -58,10 +58,10 @@ class Workflow:
 
     Attributes:
         name: unique among the workflows that can be run; its folder's name.
-        system: template of the message that says who writes, and to which standard.
-        context: template of what is put below the prompt of every stage that needs a model.
+        system: template of the system message (the role that the model takes, and the standard it writes to).
+        context: template of the block that follows the prompt of every stage that needs a model.
         stages: in the order in which they run; never empty.
-        retry: holds for each stage.
+        retry: the policy for each stage.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Workflow:
 
     @classmethod
     def from_snapshot(cls, data: Mapping[str, Any]) -> Workflow:
-        """Return the workflow that ``snapshot`` was taken of."""
+        """Return the workflow from its ``snapshot``."""
         stages = tuple(
             StageSpec(**{**stage, "sections": tuple(_section(section) for section in stage["sections"])})
             for stage in data["stages"]

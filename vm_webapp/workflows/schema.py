@@ -1,4 +1,4 @@
-"""What ``workflow.yaml`` may say; also the place of every default."""
+"""The schema of ``workflow.yaml``, with every default."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ Seconds = Annotated[float, Field(gt=0, le=3600)]
 
 
 class _Strict(BaseModel):
+    # strict: without it ``requires_approval: 1`` would count as true, and a number as text.
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class SectionFile(_Strict):
-    """A heading of the document and what a good section answers."""
+    """A heading of the artifact and the questions that a good section answers."""
 
     heading: Line
     questions: list[Text] = []
@@ -54,7 +55,7 @@ class StageFile(_Strict):
 
 
 class RetryFile(_Strict):
-    """How failures are repeated: at 2, 4, 8, 16 s by default, which outlasts short trouble."""
+    """When failed attempts are retried: by default after 2, 4, 8 and 16 s, which outlasts a short outage."""
 
     max_failures: int = Field(default=5, ge=1, le=50)
     base_seconds: Seconds = 2
@@ -75,7 +76,7 @@ def parse_workflow_file(source: YamlSource) -> WorkflowFile:
     """Validate the content of a ``workflow.yaml``.
 
     Raises:
-        WorkflowFileError: something in it is wrong; the text names the line of the first such thing.
+        WorkflowFileError: the content is not valid; the text names the line of the first mistake.
     """
     try:
         parsed = WorkflowFile.model_validate(source.data)

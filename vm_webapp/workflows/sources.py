@@ -1,4 +1,4 @@
-"""Reads the files of a workflow folder such that every complaint can name a file and a line."""
+"""Reads the files of a workflow folder so that every error message can name a file and a line."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def broken(where: str, line: int, what: str) -> WorkflowFileError:
 
 
 def one_line(text: str) -> str:
-    """Return a text as one line that any terminal and any JSON can show, whatever a file or its name holds."""
+    """Return a text as one short line of printable characters, whatever a file or its name contains."""
     words = single_line(text)
     shown = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in words)
     return shown if len(shown) <= MAX_COMPLAINT else shown[: MAX_COMPLAINT - 1] + "…"
 
 
 def lies_within(path: Path, folder: Path) -> bool:
-    """Tell whether a path, its links followed, is inside a folder."""
+    """Return whether a path, with links resolved, is inside a folder."""
     try:
         return path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError):  # a loop of links; RuntimeError before Python 3.13
@@ -38,7 +38,7 @@ def lies_within(path: Path, folder: Path) -> bool:
 
 
 def why_unreadable(path: Path) -> str | None:
-    """Tell why a path is no file that could be read, None when it is one. A pipe is none: reading it would block."""
+    """Return why a path is not a regular file, None if it is one. A pipe is refused: reading it would block."""
     try:
         mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -56,7 +56,7 @@ def read_text(path: Path, where: str) -> str:
         where: its name in messages.
 
     Raises:
-        WorkflowFileError: it cannot be read, is not UTF-8, or holds NUL characters, which PostgreSQL cannot store.
+        WorkflowFileError: it cannot be read, is not UTF-8, or contains NUL characters, which PostgreSQL cannot store.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -71,12 +71,12 @@ def read_text(path: Path, where: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class YamlSource:
-    """A YAML file's data, and where each part of it stands.
+    """A YAML file's data, and the line of each part.
 
     Attributes:
         where: the file's name in messages.
-        data: its content; plain values.
-        root: its syntax tree.
+        data: its content as plain values.
+        root: its syntax tree, which knows the lines.
     """
 
     where: str
@@ -84,7 +84,7 @@ class YamlSource:
     root: yaml.Node
 
     def line(self, path: Sequence[int | str]) -> int:
-        """Return the line on which the value at a path begins, or that of the nearest thing around it."""
+        """Return the line of the value at a path, or of its nearest existing ancestor."""
         node, line = self.root, self.root.start_mark.line
         for part in path:
             found = _child(node, part)
@@ -95,15 +95,14 @@ class YamlSource:
 
 
 def read_yaml(path: Path, where: str) -> YamlSource:
-    """Read a YAML file of a mapping.
+    """Read a YAML file that contains a mapping.
 
     Args:
         path: the file.
         where: its name in messages.
 
     Raises:
-        WorkflowFileError: it cannot be read, is not YAML, or uses what workflow files do without: aliases, tags, the
-            same key twice.
+        WorkflowFileError: it cannot be read, is not YAML, or has aliases, tags or duplicate keys, which are refused.
     """
     text = read_text(path, where)
     try:
@@ -127,7 +126,7 @@ def _line(mark: Any) -> int:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Composes only what workflow files may hold."""
+    """Composes a syntax tree and refuses aliases, tags and deep nesting."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -135,6 +134,7 @@ class _PlainLoader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
+        # Nested aliases expand exponentially ("billion laughs"), and deep nesting overflows Python's stack.
         if isinstance(event, yaml.AliasEvent):
             raise _refusal(f"aliases such as *{event.anchor} are not supported", event)
         if getattr(event, "tag", None):
@@ -173,6 +173,7 @@ def _mapping(node: yaml.MappingNode, where: str) -> dict[str, Any]:
         if not isinstance(key, yaml.ScalarNode):
             raise broken(where, line, "a key must be a word")
         _refuse_unstorable(key.value, where, line)
+        # PyYAML's own constructor would silently keep the last of two equal keys.
         if key.value in values:
             raise broken(where, line, f"{key.value} is given twice")
         values[key.value] = _plain(value, where)

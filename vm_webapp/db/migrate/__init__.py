@@ -1,13 +1,13 @@
-"""The schema: which migrations this build carries, which the database has, and going from one to the other.
+"""Compares the migrations of this build with those of the database, and applies or rolls back the difference.
 
-yoyo does the work, on its own tables. Around it stand an advisory lock on a direct session, because yoyo's own lock is
-a row that outlives a killed process, and an archive of every applied migration's files, because yoyo can only roll back
-what it finds in a folder. `docs/migrations.md` tells operators and authors the rest.
+yoyo runs the migrations and keeps its own tables. This package adds an advisory lock on a direct session, because
+yoyo's own lock is a row that outlives a killed process, and an archive of every applied migration's files, because yoyo
+can only roll back what it finds in a folder. See `docs/migrations.md`.
 """
 
 from vm_webapp.db.migrate.archive import archive_applied
 from vm_webapp.db.migrate.down import DownPlan, export_applied, plan_down, roll_back
-from vm_webapp.db.migrate.live_apis import doubts_about_apis
+from vm_webapp.db.migrate.live_apis import warning_about_apis
 from vm_webapp.db.migrate.session import MigrationFailed, unlock
 from vm_webapp.db.migrate.status import SchemaStatus, compare, read_applied, read_status
 from vm_webapp.db.migrate.up import apply_pending, pending_files
@@ -19,7 +19,6 @@ __all__ = [
     "apply_pending",
     "archive_applied",
     "compare",
-    "doubts_about_apis",
     "export_applied",
     "pending_files",
     "plan_down",
@@ -27,4 +26,5 @@ __all__ = [
     "read_status",
     "roll_back",
     "unlock",
+    "warning_about_apis",
 ]

@@ -1,6 +1,6 @@
-"""The archive: the whole files of every migration that a database has had, so that any build can roll it back.
+"""The archive: the files of every migration applied to a database, so that any build can roll it back.
 
-Its table is made like yoyo's own, by code and once. It is never migrated: builds of any age read and write it.
+Its table is created by code, like yoyo's own, and never migrated: builds of any age read and write it.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ ON CONFLICT (migration_id) DO UPDATE
    SET up_sql = excluded.up_sql, down_sql = excluded.down_sql, sha256 = excluded.sha256,
        oldest_build = excluded.oldest_build, archived_at = excluded.archived_at
 """
-# A row outlives a rollback, and a process that is killed. It is about what is applied now if it has the very time that
-# yoyo marked it with: equal, not later, because yoyo's clock is that of whoever applied.
+# A row may be stale: it survives a rollback, and the death of a process before the migration ran. It describes what is
+# applied now only if its time equals yoyo's mark. "Later" would prove nothing, because yoyo's time comes from the clock
+# of the machine that applied the migration.
 UNLESS_IT_APPLIES = " WHERE a.archived_at <> excluded.archived_at"
 STAMP = """
 UPDATE _migration_archive a SET archived_at = y.applied_at_utc AT TIME ZONE 'UTC'
@@ -47,22 +48,23 @@ DELETE FROM _migration_archive a
 
 @contextmanager
 def archived(session: Any, migration: MigrationFiles) -> Iterator[None]:
-    """Keep the files of a migration that the block applies, before it does; forget them when it fails."""
+    """Archive the files of a migration before the block applies it; remove them again if the block fails."""
+    # Before, not after: a process killed in between would leave an applied migration that no older build can undo.
     _create(session)
     _keep(session, KEEP, migration, applied_at=None)
     try:
         yield
     except Exception:
-        with suppress(psycopg2.Error):  # The block's error is the one to tell.
+        with suppress(psycopg2.Error):  # the block's error is the one to report
             _execute(session, FORGET_UNLESS_APPLIED, id=migration.id)
         raise
     _execute(session, STAMP, id=migration.id)
 
 
 def archive_applied(session: Any, bundle: Bundle) -> None:
-    """Keep the files of those migrations of a bundle that are applied and not in the archive as they were applied.
+    """Archive the files of each migration of a bundle that is applied and has no current row in the archive.
 
-    What was applied by plain ``yoyo`` comes in this way, through ``migrations/post-apply.py``.
+    ``migrations/post-apply.py`` calls this, so that migrations applied by plain ``yoyo`` are archived too.
     """
     _create(session)
     marks = "SELECT migration_id AS id, applied_at_utc AT TIME ZONE 'UTC' AS applied_at FROM _yoyo_migration"
@@ -72,7 +74,7 @@ def archive_applied(session: Any, bundle: Bundle) -> None:
 
 
 def read_archive(session: Any) -> dict[str, MigrationFiles]:
-    """Return what is in the archive by id; nothing where there is none."""
+    """Return the archived migrations by id; empty if there is no archive."""
     if not query(session, "SELECT to_regclass('_migration_archive') IS NOT NULL AS found")[0]["found"]:
         return {}
     return {
@@ -82,6 +84,7 @@ def read_archive(session: Any) -> dict[str, MigrationFiles]:
 
 
 def _create(session: Any) -> None:
+    # IF NOT EXISTS alone would ask for the right to create tables even where the table exists.
     with session.cursor() as cursor:
         cursor.execute("SELECT to_regclass('_migration_archive') IS NOT NULL")
         if not cursor.fetchone()[0]:

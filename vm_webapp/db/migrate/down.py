@@ -1,4 +1,4 @@
-"""Down: rolling back, from the files that the migrations were applied from, whichever build that was."""
+"""Rolls migrations back, with the files from which they were applied, whichever build applied them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from vm_webapp.db.migrate.live_workers import refuse_to_roll_back
 from vm_webapp.db.migrate.session import (
     advisory_lock,
     direct_session,
-    laid_out,
     locked_yoyo,
     named_failure,
     query,
     refuse_other_hashes,
+    written_out,
 )
 from vm_webapp.db.migrate.status import read_applied, refuse_empty
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
@@ -45,12 +45,12 @@ def plan_down(url: str, *, to: str | None = None, steps: int | None = None, bund
     Args:
         url: the database.
         to: the newest migration that stays.
-        steps: or else how many to roll back.
+        steps: how many to roll back, if ``to`` is None.
         bundle: the build's migrations, by default this one's.
 
     Raises:
         NotFound: ``to`` is not applied.
-        Conflict: a step is irreversible, or its files are nowhere to be found.
+        Conflict: a step is irreversible, or its files are neither in the archive nor in the bundle.
         InvalidInput: there are fewer migrations than ``steps``.
     """
     with direct_session(url) as session:
@@ -62,8 +62,8 @@ def plan_down(url: str, *, to: str | None = None, steps: int | None = None, bund
     stays, chosen = ids[: len(ids) - count], ids[len(ids) - count :]
     going = _refuse_missing({id: applied[id] for id in reversed(chosen)})
     for files in going:
-        if files.no_way_back:
-            raise Conflict(f"{files.id} cannot be rolled back: {files.no_way_back}")
+        if files.rollback_obstacle:
+            raise Conflict(f"{files.id} cannot be rolled back: {files.rollback_obstacle}")
     return DownPlan(going, tuple(stays))
 
 
@@ -75,23 +75,24 @@ def roll_back(
     break_leftover_lock: bool = False,
     on_done: Callable[[str], None] = lambda id: None,
 ) -> None:
-    """Carry out a plan.
+    """Execute a plan.
 
     Args:
         url: the database.
         plan: what ``plan_down`` returned.
-        alive: the condition on ``WorkerHeartbeat`` that a worker is alive; None rolls back although
-            live workers need what goes.
+        alive: the condition on ``WorkerHeartbeat`` that a worker is alive; None rolls back even if live workers need the
+            schema.
         break_leftover_lock: see ``apply_pending``.
         on_done: called with the id of each migration once it is rolled back.
 
     Raises:
-        Conflict: live workers need the schema, somebody else is migrating, or the schema is no longer what was planned.
-        MigrationFailed: a rollback was refused; that migration is still applied, newer ones are not.
+        Conflict: live workers need the schema, another process is migrating, or the schema has changed since the plan.
+        MigrationFailed: a rollback failed; that migration is still applied, newer ones are not.
     """
     with advisory_lock(url) as session:
+        # The operator confirmed the plan without the lock; another process may have migrated meanwhile.
         if set(read_applied(partial(query, session))) != {*plan.stays, *(files.id for files in plan.steps)}:
-            raise Conflict("the schema has changed since the plan was made: look at it again")
+            raise Conflict("the schema has changed since the plan was made: run the command again")
         if alive is not None:
             refuse_to_roll_back(session, plan.steps, alive)
         with named_failure("the rollback"), locked_yoyo(url, break_leftover_lock=break_leftover_lock) as yoyo:
@@ -99,14 +100,14 @@ def roll_back(
 
 
 def export_applied(url: str, folder: Path, bundle: Bundle | None = None) -> tuple[MigrationFiles, ...]:
-    """Lay the files of every applied migration into a folder of its own, for plain ``yoyo rollback``.
+    """Write the files of every applied migration into an empty folder, for plain ``yoyo rollback``.
 
     Returns:
-        What was written, oldest first.
+        The migrations written, oldest first.
 
     Raises:
-        InvalidInput: the folder has something in it, or cannot be written.
-        Conflict: the files of a migration are nowhere to be found.
+        InvalidInput: the folder is not empty, or cannot be written.
+        Conflict: the files of a migration are neither in the archive nor in the bundle.
     """
     with direct_session(url) as session:
         applied = _refuse_missing(_applied_files(session, bundle or own_bundle()))
@@ -122,8 +123,9 @@ def export_applied(url: str, folder: Path, bundle: Bundle | None = None) -> tupl
 
 
 def _applied_files(session: Any, bundle: Bundle) -> dict[str, MigrationFiles | None]:
-    """What was applied is what is rolled back: the archive comes first, the build's own files fill its gaps."""
+    """Return the applied migrations with their files, oldest first."""
     refuse_empty(bundle)
+    # The archive wins over the build's own files: those may have been edited since the migration was applied.
     known = {**bundle.migrations, **read_archive(session)}
     return {id: known.get(id) for id in read_applied(partial(query, session))}
 
@@ -143,9 +145,9 @@ def _refuse_missing(applied: dict[str, MigrationFiles | None]) -> tuple[Migratio
 
 
 def _roll_back(yoyo: Any, plan: DownPlan, on_done: Callable[[str], None]) -> None:
-    # What stays is only there to be depended on, so its files need not be known.
+    # yoyo needs the remaining migrations only to resolve ``depends``, so empty stand-ins do.
     stays = (MigrationFiles(id, "SELECT 1;", "") for id in plan.stays)
-    with laid_out((*stays, *plan.steps)) as migrations:
+    with written_out((*stays, *plan.steps)) as migrations:
         chosen = {files.id for files in plan.steps}
         found = [migration for migration in yoyo.to_rollback(migrations) if migration.id in chosen]
         refuse_other_hashes(found, chosen)

@@ -1,4 +1,4 @@
-"""The live APIs that a change of the schema may stop: they keep no heartbeat, so they are only named."""
+"""Warns about live APIs that a schema change may break. They keep no heartbeat, so nothing can be refused for them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from vm_webapp.db.migrate.status import read_applied
 from vm_webapp.db.sessions import read_builds
 
 
-def doubts_about_apis(url: str, pending: Collection[MigrationFiles], build: str) -> str:
-    """Say which APIs of other builds are connected, if what is pending asks for a newer build than the schema does now.
+def warning_about_apis(url: str, pending: Collection[MigrationFiles], build: str) -> str:
+    """Name the connected APIs of other builds, if the pending migrations need a newer build than the schema does now.
 
-    The name of an API's session tells its build, and not which migrations that build knows: nothing is refused.
+    The name of an API's session contains its build, but not which migrations that build knows: this is only a warning.
 
     Args:
         url: the database.
@@ -22,14 +22,15 @@ def doubts_about_apis(url: str, pending: Collection[MigrationFiles], build: str)
         build: this build, which can run on them.
 
     Returns:
-        A line for the operator, empty when there is nothing to say.
+        A line for the operator, empty if there is no such API.
     """
     if not pending:
         return ""
     needed = max(files.oldest_build for files in pending)
     with direct_session(url) as session:
-        asked = [said.oldest_build or "" for said in read_applied(partial(query, session)).values()]
-        if needed <= max(asked, default=""):
+        needed_now = [each.oldest_build or "" for each in read_applied(partial(query, session)).values()]
+        # APIs that run on the present schema satisfy its demands; only a higher demand can break them.
+        if needed <= max(needed_now, default=""):
             return ""
         builds = read_builds("api", partial(query, session))
     others = ", ".join(each for each in builds if each != build)

@@ -1,4 +1,4 @@
-"""The live workers that a change of the schema would stop: they are asked for before it is made."""
+"""Refuses a schema change while live workers cannot run on the new schema."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from vm_webapp.db.migrate.session import query
 from vm_webapp.db.models import WorkerHeartbeat
 from vm_webapp.errors import Conflict
 
-NEWEST_MIGRATION = WorkerHeartbeat.newest_migration.collate('"C"')  # ids are compared byte by byte, as Python does
+# COLLATE "C" compares ids as Python and yoyo do; the database's own collation may order digits and underscores otherwise.
+_newest_migration = WorkerHeartbeat.newest_migration.collate('"C"')
 
 
 def refuse_to_apply(session: Any, pending: Iterable[MigrationFiles], alive: Expression) -> None:
-    """Raise Conflict while a live worker is of a build that cannot run on these migrations.
+    """Raise Conflict if the build of a live worker cannot run on these migrations.
 
     Args:
         session: a direct session.
@@ -25,7 +26,8 @@ def refuse_to_apply(session: Any, pending: Iterable[MigrationFiles], alive: Expr
         alive: the condition on ``WorkerHeartbeat`` that a worker is alive.
     """
     demanding = max(pending, key=lambda files: files.oldest_build)
-    too_old = (demanding.oldest_build > NEWEST_MIGRATION) & (WorkerHeartbeat.state != "starting")
+    # A worker in ``starting`` waits for this very migration.
+    too_old = (_newest_migration < demanding.oldest_build) & (WorkerHeartbeat.state != "starting")
     stopped = _count(session, alive & too_old)
     if stopped:
         raise Conflict(
@@ -35,7 +37,7 @@ def refuse_to_apply(session: Any, pending: Iterable[MigrationFiles], alive: Expr
 
 
 def refuse_to_roll_back(session: Any, steps: Iterable[MigrationFiles], alive: Expression) -> None:
-    """Raise Conflict while a live worker is of a build that needs one of these migrations.
+    """Raise Conflict if the build of a live worker needs one of these migrations.
 
     Args:
         session: a direct session.
@@ -53,6 +55,7 @@ def refuse_to_roll_back(session: Any, steps: Iterable[MigrationFiles], alive: Ex
 
 
 def _count(session: Any, condition: Expression) -> int:
+    # The first migration of a new database runs before the table exists.
     if not query(session, "SELECT to_regclass('worker_heartbeats') IS NOT NULL AS found")[0]["found"]:
         return 0
     counted = query(session, compiled(WorkerHeartbeat.select(COUNT.alias("workers")).where(condition)))

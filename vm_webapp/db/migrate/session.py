@@ -1,4 +1,4 @@
-"""The connections of a migration: a direct session that holds our lock, and yoyo's own with time-outs."""
+"""The connections of a migration: a direct session that holds our advisory lock, and yoyo's own, with time-outs."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from vm_webapp.errors import (
 from vm_webapp.text import first_line
 
 ADVISORY_LOCK = 0x766D_6D69_6772  # "vmmigr": any number that nothing else in this database uses
-# Everybody else queues behind a lock that DDL waits for, so the wait is as bounded as the holding.
+# While DDL waits for a lock, every later statement on that table queues behind it, so the wait must be short.
 LOCK_TIMEOUT = "1s"
 STATEMENT_TIMEOUT = "15min"
-# yoyo quotes the names of its tables, people and this program do not.
+# yoyo quotes the names of its tables, which people and this program do not: so the quote identifies yoyo's statements.
 LIVE_YOYO = """
 SELECT pid FROM pg_stat_activity
  WHERE datname = current_database() AND pid <> pg_backend_pid() AND query ~ '"_?yoyo_' ORDER BY backend_start
@@ -40,7 +40,7 @@ SELECT pid FROM pg_stat_activity
 
 
 class MigrationFailed(VMError):
-    """A migration was refused by the database or by yoyo; the database is as it was before that migration."""
+    """The database or yoyo refused a migration; the database is as it was before that migration."""
 
     code = "migration_failed"
 
@@ -49,7 +49,7 @@ def unlock(url: str) -> bool:
     """Remove the lock row that a killed yoyo left behind; return whether there was one.
 
     Raises:
-        Conflict: a migration is running in this moment, or plain ``yoyo`` is connected.
+        Conflict: a migration is running, or plain ``yoyo`` is connected.
     """
     with advisory_lock(url) as session, named_failure("removing the lock"):
         if lock_holder(session) is None:
@@ -65,7 +65,7 @@ def unlock(url: str) -> bool:
 
 
 def lock_holder(session: Any) -> int | None:
-    """Return the process id in yoyo's lock row, None when nobody has locked."""
+    """Return the process id in yoyo's lock row, None if there is no row."""
     found = query(session, "SELECT pid FROM yoyo_lock") if _has_lock_table(session) else []
     return int(found[0]["pid"]) if found else None
 
@@ -83,10 +83,10 @@ def query(session: Any, statement: Statement, **values: Any) -> list[Row]:
 
 @contextmanager
 def advisory_lock(url: str) -> Iterator[Any]:
-    """Yield a direct session that holds the lock of whoever migrates; it dies with the session.
+    """Yield a direct session that holds the migration lock; the lock ends with the session.
 
     Raises:
-        Conflict: somebody else holds it.
+        Conflict: another process holds the lock.
         DatabaseUnavailable: the database cannot be reached.
     """
     with direct_session(url) as session:
@@ -95,7 +95,8 @@ def advisory_lock(url: str) -> Iterator[Any]:
         try:
             yield session
         finally:
-            # A server ends a closed session a moment later; a session that broke has lost its lock.
+            # Explicitly, because PostgreSQL notices a closed session only a moment later, and the next command would be
+            # refused until then. A session that broke has lost its lock already.
             with suppress(psycopg2.Error):
                 query(session, "SELECT pg_advisory_unlock(%(lock)s)", lock=ADVISORY_LOCK)
 
@@ -107,9 +108,9 @@ def direct_session(url: str) -> Iterator[Any]:
     Raises:
         ConfigurationError: the URL makes no sense.
         DatabaseUnavailable: the database cannot be reached, or the connection broke.
-        MigrationFailed: the database refused to tell.
+        MigrationFailed: the database refused a statement.
     """
-    with closing(_connect(url)) as session, named_failure("looking at the schema"):
+    with closing(_connect(url)) as session, named_failure("reading the schema"):
         with session.cursor() as cursor:
             cursor.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET statement_timeout = '{STATEMENT_TIMEOUT}'")
         yield session
@@ -121,10 +122,10 @@ def locked_yoyo(url: str, *, break_leftover_lock: bool) -> Iterator[Any]:
 
     Args:
         url: the database.
-        break_leftover_lock: remove a lock row that is there: right only where nobody else runs plain ``yoyo``.
+        break_leftover_lock: remove an existing lock row: right only if nobody else can be running plain ``yoyo``.
 
     Raises:
-        Conflict: the lock row is held, or was left behind.
+        Conflict: the lock row is held, or was left behind by a killed process.
         psycopg2.Error: the lock row cannot be written.
     """
     name_the_user()
@@ -143,8 +144,9 @@ def locked_yoyo(url: str, *, break_leftover_lock: bool) -> Iterator[Any]:
 
 
 @contextmanager
-def laid_out(migrations: Iterable[MigrationFiles]) -> Iterator[Any]:
-    """Yield yoyo's list of these migrations, read from a folder that lives as long as the block."""
+def written_out(migrations: Iterable[MigrationFiles]) -> Iterator[Any]:
+    """Yield yoyo's list of these migrations, read from a folder that exists during the block."""
+    # yoyo reads migrations from files only, and takes the path for a glob pattern.
     with TemporaryDirectory(prefix="vm-migrations-") as folder:
         for migration in migrations:
             migration.write_to(Path(folder))
@@ -152,7 +154,9 @@ def laid_out(migrations: Iterable[MigrationFiles]) -> Iterator[Any]:
 
 
 def refuse_other_hashes(found: Iterable[Any], expected: Collection[str]) -> None:
-    """Raise MigrationFailed unless yoyo has found exactly these ids to do: it goes by a hash of the id."""
+    """Raise MigrationFailed unless yoyo has selected exactly these ids."""
+    # yoyo compares hashes of ids. A row of _yoyo_migration with another hash, edited by hand, would make it skip or
+    # repeat a migration silently.
     if wrong := ", ".join(sorted({migration.id for migration in found} ^ set(expected))):
         raise MigrationFailed(
             f"{wrong} stands in _yoyo_migration with a hash that is not its id's, so that yoyo does not find it:"
@@ -162,14 +166,14 @@ def refuse_other_hashes(found: Iterable[Any], expected: Collection[str]) -> None
 
 @contextmanager
 def named_failure(what: str) -> Iterator[None]:
-    """Raise what goes wrong in the block as an error of one line that begins with ``what``."""
+    """Turn an exception of the block into one of this program's, with one line of text that begins with ``what``."""
     try:
         yield
     except BadMigration as error:
         raise MigrationFailed(f"{what} failed: {error}") from error
     except CycleError as error:
-        circle = ", ".join(migration.id for migration in error.args[1])
-        raise MigrationFailed(f"{what} failed: {circle} depend on each other") from error
+        cycle = ", ".join(migration.id for migration in error.args[1])
+        raise MigrationFailed(f"{what} failed: {cycle} depend on each other") from error
     except errors.LockNotAvailable as error:
         raise Conflict(
             f"{what} failed: a table was in use for longer than {LOCK_TIMEOUT}; nothing of it was done, try again"
@@ -188,7 +192,7 @@ def _connect(url: str) -> Any:
     except psycopg2.OperationalError as error:
         raise DatabaseUnavailable(first_line(error)) from error
     except psycopg2.ProgrammingError:
-        # Its text quotes the URL, password and all.
+        # The text of this error quotes the URL with its password.
         raise ConfigurationError("VM_DB_URL is not a PostgreSQL URL that libpq understands") from None
     session.autocommit = True
     return session
@@ -199,7 +203,8 @@ def _has_lock_table(session: Any) -> bool:
 
 
 def _refuse_unwritable(backend: Any) -> None:
-    # yoyo takes any error of these for a lock that somebody holds.
+    # yoyo reports any error while it writes the lock row as a lock that another process holds, a missing privilege too.
+    # The same statements run here first, so that the real error appears. The INSERT adds no row.
     if not _has_lock_table(backend.connection):
         backend.execute(backend.format_sql(backend.create_lock_table_sql))
     backend.execute("INSERT INTO yoyo_lock SELECT * FROM yoyo_lock WHERE false")
@@ -214,7 +219,7 @@ def _with_timeouts(url: str) -> str:
 
 
 def name_the_user() -> None:
-    # yoyo logs who migrated, and the standard library has no name for a uid without a passwd entry (containers).
+    # yoyo records the user's name, and ``getpass`` finds none for a uid without a passwd entry, as in containers.
     try:
         getpass.getuser()
     except (KeyError, OSError):

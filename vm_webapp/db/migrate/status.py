@@ -1,4 +1,4 @@
-"""A database's migrations beside a build's: what is missing, what is newer, and whether the build can work."""
+"""Compares a database's migrations with a build's: what is missing, what is newer, and whether the build can work."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from vm_webapp.db.pool import Row
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What the database says of a migration that it has.
+    """What the database records about an applied migration.
 
     Attributes:
-        sha256: digest of the files it was applied from, None when they are not in the archive.
-        oldest_build: newest migration of the oldest build that runs on it, None when nobody has written that down.
+        sha256: digest of the files it was applied from, None if they are not in the archive.
+        oldest_build: newest migration of the oldest build that runs on it, None if it is not in the archive.
     """
 
     sha256: str | None
@@ -26,14 +26,14 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class SchemaStatus:
-    """The database's migrations beside a build's, in the order in which they apply.
+    """The difference between a database's migrations and a build's. All ids are in the order in which they apply.
 
     Attributes:
         applied: ids that both have.
         pending: ids that only the build has.
         unknown: ids that only the database has, applied by a newer build.
         needed: the pending ids without which the build cannot work.
-        too_new: the unknown ids on which the build cannot work, or that nobody has said it can.
+        too_new: the unknown ids on which the build cannot work, or of which the archive does not say that it can.
         edited: applied ids whose files have changed since.
         unarchived: applied ids whose files are not in the archive.
         lock_holder: the process in yoyo's lock row, running or left behind.
@@ -50,7 +50,7 @@ class SchemaStatus:
 
     @property
     def obstacle(self) -> str:
-        """Why the build cannot work on this schema and what to do about it; empty when it can."""
+        """Why the build cannot work on this schema and what to do about it; empty if it can."""
         if self.too_new:
             return (
                 f"the database has {', '.join(self.too_new)}, too new for this build:"
@@ -62,7 +62,7 @@ class SchemaStatus:
 
     @property
     def note(self) -> str:
-        """What is worth knowing although the build can work; empty when there is nothing."""
+        """A difference that does not keep the build from working; empty if there is none."""
         if self.pending:
             return f"{', '.join(self.pending)} can still be applied: run python -m vm_webapp migrate"
         return f"the database also has {', '.join(self.unknown)}, on which this build runs" if self.unknown else ""
@@ -88,11 +88,12 @@ def read_status(url: str, bundle: Bundle | None = None) -> SchemaStatus:
 
 
 def read_applied(ask: Callable[[str], list[Row]]) -> dict[str, Applied]:
-    """Return what a database has, oldest first.
+    """Return the applied migrations of a database by id, oldest first.
 
     Args:
         ask: runs a statement and returns its rows.
     """
+    # A new database has neither table, and one that only plain yoyo has migrated has no archive.
     there = ask(
         "SELECT to_regclass('_yoyo_migration') IS NOT NULL AS migrated,"
         " to_regclass('_migration_archive') IS NOT NULL AS archived"
@@ -106,7 +107,7 @@ def read_applied(ask: Callable[[str], list[Row]]) -> dict[str, Applied]:
 
 
 def compare(bundle: Bundle, found: Mapping[str, Applied], holder: int | None = None) -> SchemaStatus:
-    """Decide what a build makes of what a database has.
+    """Compare a build with the applied migrations of a database.
 
     Raises:
         MigrationFailed: the build has no migrations.
@@ -119,7 +120,7 @@ def compare(bundle: Bundle, found: Mapping[str, Applied], holder: int | None = N
         pending=pending,
         unknown=unknown,
         needed=tuple(id for id in pending if not bundle.migrations[id].deferrable),
-        # Not "a later id": what came from another branch may stand between two that the build has.
+        # Not "a later id": a migration from another branch may sort between two that the build has.
         too_new=tuple(id for id in unknown if found[id].oldest_build not in bundle.migrations),
         edited=tuple(
             id for id in bundle.ids if id in found and found[id].sha256 not in (None, bundle.migrations[id].sha256)

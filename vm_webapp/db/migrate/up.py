@@ -1,4 +1,4 @@
-"""Up: what the build has and the database lacks."""
+"""Applies the migrations that the build has and the database lacks."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from vm_webapp.db.migrate.archive import archive_applied, archived
 from vm_webapp.db.migrate.live_workers import refuse_to_apply
 from vm_webapp.db.migrate.session import (
     advisory_lock,
-    laid_out,
     locked_yoyo,
     named_failure,
     query,
     refuse_other_hashes,
+    written_out,
 )
 from vm_webapp.db.migrate.status import SchemaStatus, compare, read_applied, read_status
 from vm_webapp.errors import Conflict
@@ -37,16 +37,16 @@ def apply_pending(
     break_leftover_lock: bool = False,
     on_done: Callable[[str], None] = lambda id: None,
 ) -> tuple[str, ...]:
-    """Apply what the build has and the database lacks; with nothing pending, change nothing but fill the archive.
+    """Apply the pending migrations, and archive applied ones whose files are not archived yet.
 
-    Where there is nothing to do it asks for no lock, so that a process can start while another one migrates.
+    With nothing to do it takes no lock, so that a process can start while another one migrates.
 
     Args:
         url: the database.
         bundle: the build's migrations, by default this one's.
-        alive: the condition on ``WorkerHeartbeat`` that a worker is alive; None applies although
-            live workers cannot run on what comes.
-        break_leftover_lock: remove a lock row that a killed yoyo left. Right only where nobody else can be running
+        alive: the condition on ``WorkerHeartbeat`` that a worker is alive; None applies even if live workers cannot run on
+            the new schema.
+        break_leftover_lock: remove a lock row that a killed yoyo left. Right only if nobody else can be running
             plain ``yoyo``: on a database that this program embeds.
         on_done: called with the id of each migration once it is applied.
 
@@ -55,15 +55,16 @@ def apply_pending(
 
     Raises:
         DatabaseUnavailable: the database cannot be reached.
-        Conflict: another process is migrating, yoyo's lock row is held, a table stayed in use, the schema is too new,
-            live workers cannot run on what comes.
-        MigrationFailed: a migration was refused; those before it are applied.
+        Conflict: another process is migrating, yoyo's lock row is held, a table stayed in use, the schema is too new
+            for this build, or live workers cannot run on the new one.
+        MigrationFailed: a migration failed; those before it are applied.
     """
     bundle = bundle or own_bundle()
     status = read_status(url, bundle)
     if not status.pending and not _gaps(status, bundle):
         return ()
     with advisory_lock(url) as session:
+        # Compared again under the lock: another process may have applied them meanwhile.
         status = compare(bundle, read_applied(partial(query, session)))
         if status.pending and status.too_new:
             raise Conflict(status.obstacle)
@@ -86,11 +87,11 @@ def _gaps(status: SchemaStatus, bundle: Bundle) -> set[str]:
 def _apply(
     session: Any, yoyo: Any, bundle: Bundle, pending: Iterable[MigrationFiles], on_done: Callable[[str], None]
 ) -> None:
-    with laid_out(bundle.migrations.values()) as migrations:
+    with written_out(bundle.migrations.values()) as migrations:
         wanted = {files.id: files for files in pending}
         found = list(yoyo.to_apply(migrations))
         refuse_other_hashes(found, wanted)
-        # Not yoyo's loop over them: that one skips a migration it cannot read, and says nothing.
+        # Not ``yoyo.apply_migrations``: that skips a migration that it cannot read, without an error.
         for migration in found:
             with named_failure(migration.id), archived(session, wanted[migration.id]):
                 yoyo.apply_one(migration)

@@ -92,7 +92,7 @@ def _try(check: Callable[..., Check], *arguments: Any) -> Check:
             execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
             return check(*arguments)
     except DatabaseUnavailable as error:
-        return fail(name, error.answer, error.todo)
+        return fail(name, error.driver_message, error.todo)
     except DatabaseError as error:
         said, todo = _split(str(refusal(error)))
         return warn(name, f"cannot be told: {said}", todo)
