@@ -92,6 +92,7 @@ class DatabaseUnavailable(Unavailable):
         return f"{self.driver_message}: {self.todo}"
 
 
+# One class for each remedy: what an operator has to do differs.
 class DatabaseBusy(DatabaseUnavailable):
     """PostgreSQL is up, but a statement waited too long for a lock or was canceled for taking too long."""
 

@@ -1,4 +1,4 @@
-"""One fake model server for all tests of the providers, clean for each of them."""
+"""One fake model server for all tests of the providers, reset for each test."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def running_server() -> Iterator[ModelServer]:
 
 @pytest.fixture
 def server(running_server: ModelServer) -> ModelServer:
-    """A server that answers well until the test queues something else."""
+    """A server that responds normally until the test queues something else."""
     running_server.reset()
     return running_server
 

@@ -8,5 +8,5 @@ KEY = "sk-secret-Ab12.Cd34-Ef56_Gh78"
 
 
 def a_provider(base_url: str, *, key: str = KEY) -> KimiProvider:
-    """Return a client; whoever asks closes it."""
+    """Return a client, which the caller closes."""
     return KimiProvider(api_key=key, base_url=base_url, model="kimi-for-coding")

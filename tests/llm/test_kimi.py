@@ -17,8 +17,8 @@ from vm_webapp.llm.kimi import KimiProvider
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-class TestWhatIsSent:
-    async def test_the_client_says_honestly_who_it_is(self, server: ModelServer, kimi: KimiProvider) -> None:
+class TestTheRequest:
+    async def test_the_user_agent_is_our_own(self, server: ModelServer, kimi: KimiProvider) -> None:
         await kimi.complete(an_assignment())
         headers = server.requests[0].headers
         assert headers["user-agent"] == f"vm-webapp/{__version__}"
@@ -43,7 +43,7 @@ class TestWhatIsSent:
         assert server.requests[0].path == "/v1/chat/completions"
         await provider.aclose()
 
-    async def test_a_redirect_is_refused_and_the_key_goes_nowhere_else(
+    async def test_a_redirect_is_refused_and_the_key_is_sent_to_no_other_server(
         self, server: ModelServer, kimi: KimiProvider
     ) -> None:
         with ModelServer() as elsewhere:
@@ -53,8 +53,8 @@ class TestWhatIsSent:
             assert elsewhere.requests == []
 
 
-class TestAGoodAnswer:
-    async def test_the_document_is_the_content_without_the_reasoning(
+class TestAGoodCompletion:
+    async def test_the_completion_is_the_content_without_the_reasoning(
         self, server: ModelServer, kimi: KimiProvider
     ) -> None:
         server.enqueue(Behaviour(text="# Plan\n\n" + "word " * 50, reasoning="Hidden thoughts."))
@@ -86,7 +86,7 @@ class TestAGoodAnswer:
         assert done.prompt_tokens == 20 // 4 + 1
         assert done.completion_tokens == len(behaviour.reasoning + "Words") // 4 + 1
 
-    async def test_the_model_that_answered_is_named(self, server: ModelServer, kimi: KimiProvider) -> None:
+    async def test_the_model_that_responded_is_recorded(self, server: ModelServer, kimi: KimiProvider) -> None:
         server.enqueue(Behaviour(model="kimi-k2.5"))
         assert (await kimi.complete(an_assignment())).model == "kimi-k2.5"
 
@@ -113,7 +113,7 @@ class TestAGoodAnswer:
         assert (await kimi.complete(an_assignment())).text == "Whole"
 
     @pytest.mark.parametrize("count", [-1, True, "12", 1.5, 2**31, None])
-    async def test_a_token_count_that_is_none_is_left_out(
+    async def test_an_invalid_token_count_is_left_out(
         self, server: ModelServer, kimi: KimiProvider, count: object
     ) -> None:
         usage = chunk(delta={}, usage={"prompt_tokens": count, "completion_tokens": 7})

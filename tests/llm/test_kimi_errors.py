@@ -1,4 +1,4 @@
-"""What a refusal means: tables of status, headers and body."""
+"""Classifying error responses: tables of status, headers and body."""
 
 from __future__ import annotations
 
@@ -105,21 +105,21 @@ def test_status_type_and_message_decide_the_error(
         (b'{"error":{"message":"a\\u0000b\\ud800c"}}', "HTTP 500: ab?c"),
     ],
 )
-def test_a_body_of_any_kind_says_what_it_can(body: bytes, said: str) -> None:
+def test_a_body_of_any_kind_gives_a_message(body: bytes, said: str) -> None:
     assert str(classified(500, body)) == said
 
 
-def test_a_client_that_is_not_listed_is_told_where_to_go() -> None:
+def test_the_error_of_an_unlisted_client_names_the_alternative() -> None:
     error = classified(403, error_body("access_terminated_error", LISTED))
     assert "KIMI_BASE_URL=https://api.moonshot.ai/v1" in str(error)
 
 
-def test_a_subscription_that_is_used_up_is_no_question_of_the_client() -> None:
+def test_the_error_of_a_used_up_subscription_does_not_blame_the_base_url() -> None:
     assert "KIMI_BASE_URL" not in str(classified(403, REFUSALS["subscription_used_up"].body or b""))
 
 
 @pytest.mark.parametrize("status", [403, 429, 503])
-def test_the_time_to_wait_is_kept_where_waiting_helps(status: int) -> None:
+def test_retry_after_is_kept_for_retryable_errors(status: int) -> None:
     body = error_body("", "too many concurrent requests")
     assert classified(status, body, {"retry-after": "20"}).retry_after == 20
 
@@ -161,7 +161,7 @@ def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | No
         (True, errors.LLMProtocolError),
     ],
 )
-def test_an_error_object_in_a_stream_claims_no_status(error: object, expected: type[LLMError]) -> None:
+def test_an_error_object_in_a_stream_is_classified_without_a_status(error: object, expected: type[LLMError]) -> None:
     found = classify_in_stream(error)
     assert type(found) is expected
     assert str(found).startswith("the stream ended with an error: ")
@@ -180,7 +180,7 @@ def test_other_failures_are_tried_again_and_pause_nothing_at_once(kind: type[LLM
     assert not kind.pauses_provider
 
 
-def test_every_failure_has_a_code_of_its_own_and_is_in_one_of_the_tables() -> None:
+def test_every_error_has_its_own_code_and_is_permanent_or_retryable() -> None:
     kinds = set(LLMError.__subclasses__())
     assert kinds == {*PERMANENT, *RETRYABLE}
     assert len({kind.code for kind in kinds}) == len(kinds)
@@ -214,5 +214,5 @@ def test_a_line_is_short_and_storable_whatever_it_is_made_of(text: str, word: st
 
 @settings(deadline=None)
 @given(st.integers(300, 599), st.binary(max_size=300))
-def test_any_answer_becomes_an_error(status: int, body: bytes) -> None:
+def test_any_response_becomes_an_error(status: int, body: bytes) -> None:
     assert isinstance(classified(status, body), LLMError)

@@ -1,4 +1,4 @@
-"""How Kimi's client fails: each kind of broken answer, each refusal, and never a word of the key."""
+"""How Kimi's client fails: broken streams and error responses, never with a trace of the key in the error."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ from vm_webapp.llm.kimi import KimiProvider
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-class TestAnAnswerThatIsNotWhole:
-    async def test_the_end_of_the_budget_marks_the_document(self, server: ModelServer, kimi: KimiProvider) -> None:
+class TestAnIncompleteCompletion:
+    async def test_the_end_of_the_budget_marks_the_completion(self, server: ModelServer, kimi: KimiProvider) -> None:
         server.enqueue(truncated("# Half"))
         done = await kimi.complete(an_assignment())
         assert (done.text, done.truncated) == ("# Half", True)
 
-    async def test_a_filter_in_the_middle_marks_the_document(self, server: ModelServer, kimi: KimiProvider) -> None:
+    async def test_a_filter_in_the_middle_marks_the_completion(self, server: ModelServer, kimi: KimiProvider) -> None:
         server.enqueue(filtered("# Half"))
         done = await kimi.complete(an_assignment())
         assert (done.text, done.truncated) == ("# Half", True)
@@ -112,7 +112,7 @@ class TestAnAnswerThatIsNotWhole:
             await kimi.complete(an_assignment())
 
 
-class TestRefusals:
+class TestErrorResponses:
     @pytest.mark.parametrize(
         ("name", "expected"),
         [
@@ -133,7 +133,7 @@ class TestRefusals:
             ("cut_off", LLMOverloaded),
         ],
     )
-    async def test_each_refusal_becomes_its_error(
+    async def test_each_error_response_becomes_its_error(
         self, server: ModelServer, kimi: KimiProvider, name: str, expected: type[LLMError]
     ) -> None:
         server.enqueue(REFUSALS[name])
@@ -142,14 +142,14 @@ class TestRefusals:
         assert type(raised.value) is expected
         assert str(raised.value).startswith(f"HTTP {REFUSALS[name].status}")
 
-    async def test_a_client_that_is_not_listed_is_told_all_it_can_do(
+    async def test_the_error_of_an_unlisted_client_is_not_cut_off(
         self, server: ModelServer, kimi: KimiProvider
     ) -> None:
         server.enqueue(refusal(403, "access_terminated_error", "This client may not. " * 50))
         with pytest.raises(LLMForbidden, match=r"KIMI_BASE_URL=https://api\.moonshot\.ai/v1$"):
             await kimi.complete(an_assignment())
 
-    async def test_the_time_to_wait_is_passed_on(self, server: ModelServer, kimi: KimiProvider) -> None:
+    async def test_retry_after_is_passed_on(self, server: ModelServer, kimi: KimiProvider) -> None:
         server.enqueue(refusal(429, "rate_limit_reached_error", "Slow down", headers={"Retry-After": "7"}))
         with pytest.raises(LLMRateLimited) as raised:
             await kimi.complete(an_assignment())
@@ -178,7 +178,7 @@ class TestRefusals:
             ("unheard_of_error", LLMProtocolError),
         ],
     )
-    async def test_an_error_within_the_stream_is_told_apart(
+    async def test_an_error_within_the_stream_is_classified(
         self, server: ModelServer, kimi: KimiProvider, kind: str, expected: type[LLMError]
     ) -> None:
         server.enqueue(error_in_stream(kind, "It went wrong"))

@@ -1,4 +1,4 @@
-"""Worksheets: honest, the same each time, and of use to the person who fills them in."""
+"""Worksheets: they say that no model was called, are deterministic, and start from the given facts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def rows(text: str, heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
 
-async def test_the_provider_hands_out_the_worksheet_and_names_no_model() -> None:
+async def test_the_provider_returns_the_worksheet_and_names_no_model() -> None:
     pieces: list[str] = []
     done = await OfflineProvider().complete(an_assignment(), on_text=pieces.append)
     assert done.text == write_worksheet(an_assignment()) == "".join(pieces)
@@ -73,14 +73,14 @@ def test_each_forbidden_word_is_to_be_checked() -> None:
     assert "- [ ] “best in class” does not appear." in text
 
 
-def test_feedback_and_earlier_documents_come_before_the_sections() -> None:
+def test_feedback_and_earlier_artifacts_come_before_the_sections() -> None:
     text = worksheet(feedback="Shorter.\n\n# And bolder", earlier=(("research", "Research"),))
     assert "## Changes asked for\n\n> Shorter.\n>\n> # And bolder\n" in text
     assert "## Read first\n\n- Research (`research`)\n" in text
     assert text.index("## Changes asked for") < text.index("## Read first") < text.index("## Summary")
 
 
-def test_without_feedback_and_earlier_documents_there_is_nothing_about_them() -> None:
+def test_without_feedback_and_earlier_artifacts_there_is_nothing_about_them() -> None:
     text = worksheet(feedback=None, earlier=())
     assert "Changes asked for" not in text
     assert "Read first" not in text
@@ -138,7 +138,7 @@ class TestWhatIsPreparedForASection:
         assert (head[0], [row[0] for row in body]) == (column, expected)
 
     @pytest.mark.parametrize("heading", ["Channels", "Proof", "Vocabulary", "Objective", "Tone"])
-    def test_where_nothing_is_given_there_is_room_for_a_draft(self, heading: str) -> None:
+    def test_without_given_facts_there_is_an_empty_draft(self, heading: str) -> None:
         assert f"## {heading}\n\n- [ ] Why?\n\n**Draft:** …\n" in worksheet(Section(heading, ("Why?",)))
 
     @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ class TestWhatPeopleType:
         outside_quotes = [line for line in text.splitlines() if not line.startswith(">")]
         assert [line for line in outside_quotes if line.startswith(("# ", "- [x]", "```"))] == ["# The plan"]
 
-    def test_a_backslash_does_not_undo_the_guard_of_a_pipe(self) -> None:
+    def test_a_backslash_does_not_undo_the_escaping_of_a_pipe(self) -> None:
         assert r"| Brand: name | a\\\|b |" in worksheet(brand={"name": "a\\|b"})
 
     @pytest.mark.parametrize("request_text", ["", " \n\t "])

@@ -1,4 +1,4 @@
-"""A workspace whose data folder is made once, and other processes that use the same servers."""
+"""A workspace whose data folder is created once, and other processes that use the same servers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from vm_webapp.local import LocalServers, start_local_servers
 from vm_webapp.local.users import ServerLock
 
-# Starts the servers, says their process ids, and stops using them when its input ends.
+# Starts the servers, prints their process ids, and stops using them when its input ends.
 USER = """
 import sys
 from pathlib import Path
@@ -47,7 +47,7 @@ class OtherProcess:
         return tuple(self.process.stdout.readline().split())
 
     def leave(self) -> str:
-        """Let it end as it should; return what it said on stderr."""
+        """Let it end normally; return its stderr."""
         return self.process.communicate("", timeout=30)[1]
 
     def kill(self) -> None:
@@ -72,7 +72,7 @@ def other(workspace: Path) -> Iterator[Callable[..., OtherProcess]]:
 
 @pytest.fixture(scope="session")
 def made() -> Iterator[Path]:
-    """A workspace whose servers ran once and stand still."""
+    """A workspace whose servers ran once and are stopped."""
     with _folder() as root:
         start_local_servers(root, durable=False).close()
         yield root
@@ -80,7 +80,7 @@ def made() -> Iterator[Path]:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """An empty folder. Not ``tmp_path``: every other pytest that starts shuts its parents to PostgreSQL's user."""
+    """An empty folder. Not ``tmp_path``: each new pytest run makes its parents inaccessible to PostgreSQL's user."""
     with _folder() as folder:
         yield folder
 
@@ -93,7 +93,7 @@ def _folder() -> Iterator[Path]:
 
 @pytest.fixture
 def workspace(made: Path) -> Iterator[Path]:
-    """The workspace of ``made``; whatever a test leaves running is stopped after it."""
+    """The workspace of ``made``; servers that a test leaves running are stopped after it."""
     yield made
     if lives(made, "postgres") or lives(made, "redis"):
         start_local_servers(made, durable=False).close()
@@ -107,7 +107,7 @@ def lives(root: Path, server: str) -> bool:
 
 
 def copy_workspace(root: Path, to: Path) -> Path:
-    """Copy a workspace that stands still, with its owners; quicker than making a new one."""
+    """Copy a workspace whose servers are stopped, with its owners; faster than creating one."""
     to.parent.mkdir(parents=True, exist_ok=True)
     subprocess.run(["cp", "-a", str(root), str(to)], check=True)
     return to

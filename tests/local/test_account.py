@@ -1,4 +1,4 @@
-"""The account of the embedded PostgreSQL: made once, however many processes start on a new machine together."""
+"""The account of the embedded PostgreSQL: created once, however many processes start on a new machine together."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_an_account_that_cannot_be_made_says_why(machine: Path) -> None:
         servers_user()
 
 
-def test_whoever_is_not_root_needs_none(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ordinary_user_needs_no_account(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert servers_user() is None
     assert not machine.exists()

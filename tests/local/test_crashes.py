@@ -1,4 +1,4 @@
-"""Nothing that crashes blocks the next start, and nothing that was committed is lost."""
+"""No crash blocks the next start or loses committed data."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_killed_redis_is_started_again_at_the_same_address(workspace: Path) ->
             assert again.redis_url == servers.redis_url
 
 
-def test_leftovers_that_name_a_living_stranger_do_not_block_the_start(workspace: Path, stranger: int) -> None:
+def test_leftovers_that_name_an_unrelated_process_do_not_block_the_start(workspace: Path, stranger: int) -> None:
     user = servers_user()
     data = workspace / "servers" / "postgres"
     sockets = socket_folder(data, owner=user.pw_uid if user else os.geteuid())
@@ -96,7 +96,7 @@ def test_a_kill_in_the_middle_of_initdb_does_not_block_the_start(other: Other, p
     killed, folder = other(place), place / "servers"
     wait_until((folder / "postgres.new" / "PG_VERSION").exists)
     killed.kill()
-    assert lives(place, "postgres"), "initdb goes on without the one who called it"
+    assert lives(place, "postgres"), "initdb goes on without its caller"
     assert not (folder / "postgres").exists()
     with start_local_servers(place, durable=False) as servers:
         assert ask(servers, "SELECT 1") == [(1,)]
@@ -113,7 +113,7 @@ def test_a_server_that_is_still_starting_is_waited_for(workspace: Path) -> None:
     (folder / "postgres" / "postmaster.pid").unlink()
     clear_sockets(sockets)
     with lock.taken() as lock_file:
-        # As if its user had been killed before the server, which recovers from the crash first, answered.
+        # As if the process that started it had been killed while the server still recovered from the crash.
         options = f"-k {sockets} -c listen_addresses= -c log_startup_progress_interval=0"
         subprocess.run(
             [find_programs() / "pg_ctl", "start", "-W", "-D", "postgres", "-l", "postgres.log", "-o", options],

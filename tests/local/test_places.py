@@ -1,4 +1,4 @@
-"""Where the servers can run, as whom, and what is said where they cannot."""
+"""Where and as which user the servers can run, and the error where they cannot."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_an_ordinary_user_can_run_them(nobodys: Path) -> None:
 
 
 @as_root
-def test_an_ordinary_user_who_may_not_write_is_told_what_to_do(nobodys: Path) -> None:
+def test_the_error_of_a_user_who_may_not_write_says_what_to_do(nobodys: Path) -> None:
     root = nobodys / "roots"
     root.mkdir(mode=0o755)
     done = run_as_nobody(root)

@@ -1,4 +1,4 @@
-"""The embedded servers are shared by all who use a workspace: they join, they leave, the last one stops them."""
+"""All processes of a workspace share the embedded servers; the last one to leave stops them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def use_this_redis(path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> 
     monkeypatch.setenv("PATH", str(path), prepend=":")
 
 
-def test_both_servers_answer(workspace: Path) -> None:
+def test_both_servers_respond(workspace: Path) -> None:
     with start_local_servers(workspace, durable=False) as servers:
         assert ask(servers, "SHOW server_version_num") >= [("180000",)]
         assert servers.redis_url is not None
@@ -36,7 +36,7 @@ def test_both_servers_answer(workspace: Path) -> None:
         assert servers.notes == ()
 
 
-def test_a_second_process_joins_and_the_last_one_out_stops_the_servers(workspace: Path, other: Other) -> None:
+def test_a_second_process_joins_and_the_last_one_to_leave_stops_the_servers(workspace: Path, other: Other) -> None:
     with start_local_servers(workspace, durable=False) as servers:
         second = other()
         assert second.pids() == (str(servers.postgres_pid()), str(servers.redis_pid()))
@@ -134,5 +134,5 @@ def test_a_workspace_removed_and_made_again_gets_servers_of_its_own(workspace: P
         assert ask(servers, "SELECT to_regclass('old')") == [(None,)]
         before.close()
         assert ask(servers, "SELECT 1") == [(1,)]
-        with contextlib.suppress(ProcessLookupError):  # it finds out within a minute that its folder is gone
+        with contextlib.suppress(ProcessLookupError):  # it ends by itself within a minute, because its folder is gone
             kill(forgotten)

@@ -1,4 +1,4 @@
-"""What each part of the product loads, and what it leaves alone."""
+"""What each part of the product imports, and what it must not import."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ MODEL_CLIENTS = ("httpx", "vm_webapp.llm.kimi", "vm_webapp.execution.stage_runne
 
 
 @pytest.mark.parametrize(
-    ("loaded", "left_alone"),
+    ("imported", "not_imported"),
     [
         ("api.app", ("actors", "dramatiq")),
         ("actors", ("api", "aiohttp", *MODEL_CLIENTS)),
         ("vm_webapp.cli", ("api", "actors", "aiohttp", "dramatiq", "peewee", "pydantic", *MODEL_CLIENTS)),
     ],
 )
-def test_a_part_leaves_alone_what_it_has_no_use_for(loaded: str, left_alone: tuple[str, ...]) -> None:
-    program = f"import sys, {loaded}; print(*(name for name in {left_alone!r} if name in sys.modules))"
+def test_a_part_does_not_import_what_it_does_not_need(imported: str, not_imported: tuple[str, ...]) -> None:
+    program = f"import sys, {imported}; print(*(name for name in {not_imported!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 

@@ -1,4 +1,4 @@
-"""The checkout itself: it runs anywhere, and the way in that the README shows is the one that is checked."""
+"""The checkout runs on any machine, and the checks run the commands that the README shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lock that a deployment installs: whole, hashed, without addresses, and within the package's own ranges."""
+"""The lock file that a deployment installs: complete, hashed, without addresses, within the package's ranges."""
 
 from __future__ import annotations
 

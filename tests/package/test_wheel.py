@@ -1,4 +1,4 @@
-"""What is installed: the code with all its data files, and nothing else."""
+"""The wheel contains the code with all its data files, and nothing else."""
 
 from __future__ import annotations
 

@@ -89,13 +89,15 @@ def test_a_stage_has_an_outline_that_its_prompt_and_worksheet_follow(workflow: W
 
 
 @pytest.mark.parametrize(("workflow", "stage"), MODEL_STAGES, ids=_id)
-def test_a_prompt_leaves_room_for_its_answer_and_repeats_no_material(workflow: Workflow, stage: StageSpec) -> None:
+def test_a_prompt_leaves_tokens_for_the_completion_and_repeats_no_material(
+    workflow: Workflow, stage: StageSpec
+) -> None:
     position = workflow.stages.index(stage)
     earlier = tuple(EarlierArtifact(item.key, item.title, f"text of {item.key}") for item in workflow.stages[:position])
     user = render_assignment(workflow, stage, StageContext("A bakery on wheels", earlier=earlier)).user
     assert user.count("A bakery on wheels") == 1
-    for document in earlier:
-        assert user.count(document.content) == 1
+    for artifact in earlier:
+        assert user.count(artifact.content) == 1
     assert stage.max_tokens >= 16_000
     assert len(stage.prompt) < 2_000
 

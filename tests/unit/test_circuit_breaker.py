@@ -1,4 +1,4 @@
-"""What failed is left alone for a while, then tried, and the change each way is told once."""
+"""The breaker opens after a failure, half opens after a while, and reports each change once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_it_opens_after_a_failure_and_is_half_open_when_the_time_is_over() -> No
     assert (breaker.is_open, breaker.is_half_open) == (False, True)
 
 
-def test_a_failure_while_half_open_opens_it_anew_and_is_no_news() -> None:
+def test_a_failure_while_half_open_opens_it_again_and_is_not_reported() -> None:
     now = [100.0]
     breaker = CircuitBreaker(2.0, lambda: now[0])
     breaker.record_failure()
@@ -26,7 +26,7 @@ def test_a_failure_while_half_open_opens_it_anew_and_is_no_news() -> None:
     assert breaker.is_open
 
 
-def test_a_success_closes_it_and_is_news_after_a_failure_alone() -> None:
+def test_a_success_closes_it_and_is_reported_only_after_a_failure() -> None:
     breaker = CircuitBreaker(2.0)
     assert not breaker.record_success()
     breaker.record_failure()

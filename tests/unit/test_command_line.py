@@ -1,4 +1,4 @@
-"""The command line's refusals: one clear line on stderr, exit code 2, nothing begun."""
+"""The command line's refusals: one clear line on stderr, exit code 2, nothing started."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_wrong_environment_stops_every_command_at_once(
     assert not (tmp_path / "workspace").exists()
 
 
-def test_a_defect_of_a_command_is_one_line_too(
+def test_an_unexpected_exception_is_one_line_too(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def break_down(*_: object, **__: object) -> int:
@@ -89,8 +89,8 @@ def _help(capsys: pytest.CaptureFixture[str], *command: str) -> str:
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    told = re.findall(r"^    (\S+)  +\S.*$", _help(capsys), re.MULTILINE)
-    assert tuple(told) == COMMANDS
+    listed = re.findall(r"^    (\S+)  +\S.*$", _help(capsys), re.MULTILINE)
+    assert tuple(listed) == COMMANDS
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,4 +1,4 @@
-"""What an address is listened on."""
+"""The sockets that listen on an address."""
 
 from __future__ import annotations
 

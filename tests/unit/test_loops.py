@@ -1,4 +1,4 @@
-"""A loop goes on, wakes, ends when told to, and starts once."""
+"""A loop survives errors, can be woken, ends on request, and starts only once."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def test_a_wake_brings_the_next_call_forward_also_one_that_comes_during_a_call()
 @pytest.mark.parametrize("once_more", [False, True])
 def test_it_ends_after_the_call_under_way_or_after_one_more(once_more: bool) -> None:
     calls: list[str] = []
-    told = ["working"]
-    loop = Loop("tested", lambda: calls.append(told[0]), every_seconds=NEVER)
+    state = ["working"]
+    loop = Loop("tested", lambda: calls.append(state[0]), every_seconds=NEVER)
     loop.start()
     eventually(lambda: calls, "the first call")
-    told[0] = "stopped"
+    state[0] = "stopped"
     loop.stop(5, once_more=once_more)
     assert calls == (["working", "stopped"] if once_more else ["working"])
     assert threads("tested") == 0
@@ -81,7 +81,7 @@ def test_a_call_that_hangs_is_waited_for_no_longer_than_asked() -> None:
     eventually(lambda: not threads("tested"), "the thread ends")
 
 
-def test_it_starts_once_however_many_ask() -> None:
+def test_concurrent_starts_start_one_thread() -> None:
     loop = Loop("tested", lambda: None, every_seconds=NEVER)
     with ThreadPoolExecutor(8) as pool:
         for _ in range(8):
@@ -90,7 +90,7 @@ def test_it_starts_once_however_many_ask() -> None:
     loop.stop(5)
 
 
-def test_one_that_was_stopped_does_not_seem_to_start_again() -> None:
+def test_a_stopped_loop_refuses_to_start_again() -> None:
     loop = Loop("tested", lambda: None, every_seconds=NEVER)
     loop.start()
     loop.stop(5)

@@ -1,4 +1,4 @@
-"""The operators' commands refuse what cannot be meant: exit code 2, one line, nothing begun."""
+"""The operators' commands refuse wrong arguments: exit code 2, one line, nothing started."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The environment: defaults, what is refused, and that no message or representation shows a secret."""
+"""Reading the environment: defaults, refused values, and no secret in any message or ``repr``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Read:
 
 
 class Read:
-    """Reads the settings of an environment."""
+    """Reads the settings from an environment that a test gives."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch

@@ -17,7 +17,7 @@ from vm_webapp.sse import EventReader, ServerEvent, event_data
 
 Found = TypeVar("Found")
 
-# Every field, every end of a line, a comment, a character of three bytes, and what the standard says to pass over.
+# Every field, every end of a line, a comment, a character of three bytes, and fields that the standard says to ignore.
 EVERYTHING = (
     "\ufeffid: 1\revent: first\rdata: “one”\rdata\rdata:  three\r\r"
     ": a comment\r\nid:2\r\nretry: 2500\r\ndata: a:b\r\n\r\n"
@@ -147,7 +147,7 @@ def test_the_examples_of_the_standard_are_read_as_it_says(stream: bytes, data: l
 
 
 @pytest.mark.parametrize("inside", [b"\xef\xbb\xbf\xef\xbb\xbfdata: x\n\n", b"\n\xef\xbb\xbfdata: x\n\n"])
-def test_a_byte_order_mark_is_passed_over_at_the_start_alone(inside: bytes) -> None:
+def test_a_byte_order_mark_is_ignored_only_at_the_start(inside: bytes) -> None:
     assert events(inside) == []
     assert read(*(bytes([byte]) for byte in b"\xef\xbb\xbfdata: x\n\n")) == ["x"]
 
@@ -164,15 +164,13 @@ def test_a_byte_order_mark_is_passed_over_at_the_start_alone(inside: bytes) -> N
         (b"", "7", None),
     ],
 )
-async def test_the_place_to_go_on_from_is_the_last_event_that_was_whole(
-    stream: bytes, last_id: str, seconds: float | None
-) -> None:
+async def test_last_id_is_that_of_the_last_complete_event(stream: bytes, last_id: str, seconds: float | None) -> None:
     reader = EventReader("7")
     await collect(reader.read(arriving([stream])))
     assert (reader.last_id, reader.retry_seconds) == (last_id, seconds)
 
 
-async def test_the_place_moves_with_each_event_that_is_handed_out() -> None:
+async def test_last_id_advances_with_each_event_that_is_yielded() -> None:
     reader = EventReader()
     found = reader.read(arriving([b"id: 1\ndata: x\n\nid: 2\ndata: y\n\n"]))
     assert ((await anext(found)).data, reader.last_id) == ("x", "1")

@@ -1,4 +1,4 @@
-"""Why a queued stage is not moving: the thing that has to change first."""
+"""Why a queued stage is not claimed: the first thing that has to change."""
 
 from __future__ import annotations
 

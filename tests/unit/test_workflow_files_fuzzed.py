@@ -1,4 +1,4 @@
-"""Whatever a workflow file holds, it loads or is refused in one printable line; nothing else ever happens."""
+"""Any workflow file either loads or is refused in one printable line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``workflow.yaml`` may not say: each complaint is one line that names the file and the line."""
+"""Mistakes in ``workflow.yaml``: each error is one line that names the file and the line."""
 
 from __future__ import annotations
 

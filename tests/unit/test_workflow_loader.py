@@ -1,4 +1,4 @@
-"""The catalog: the bundled workflows, a user's own, and what is said of those that cannot be loaded."""
+"""The catalog: the bundled workflows, a user's own, and the errors of those that cannot be loaded."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_folder_that_cannot_be_a_name_is_refused_in_one_printable_line(tmp_pat
     assert problem.isprintable()
 
 
-def test_a_workflow_file_outside_a_folder_is_told_where_it_belongs(tmp_path: Path) -> None:
+def test_the_error_of_a_workflow_file_outside_a_folder_names_its_place(tmp_path: Path) -> None:
     (tmp_path / "press.yaml").write_text(MINIMAL)
     (tmp_path / "notes.txt").write_text("not a workflow")
     (tmp_path / ".git").mkdir()
@@ -136,7 +136,7 @@ def test_a_link_within_the_folder_is_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["/etc/hostname", "release.md"], ids=["outside", "itself"])
-def test_a_prompt_that_links_out_of_its_folder_or_in_a_circle_is_refused(tmp_path: Path, target: str) -> None:
+def test_a_prompt_that_links_out_of_its_folder_or_to_itself_is_refused(tmp_path: Path, target: str) -> None:
     folder = write_workflow(tmp_path)
     (folder / "release.md").unlink()
     (folder / "release.md").symlink_to(target)
@@ -166,7 +166,7 @@ def test_a_folder_that_may_not_be_read_is_one_line() -> None:
     assert str(refusal.value) == "press/workflow.yaml:1: the file workflow.yaml cannot be read: Permission denied"
 
 
-def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
+def test_the_error_of_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(InvalidInput) as refusal:
         load_catalog().get("nope")
     assert str(refusal.value) == f"there is no workflow 'nope'; known: {', '.join(sorted(BUNDLED))}"

@@ -110,7 +110,7 @@ def _too_many(kind: str, message: str, said: str, retry_after: float | None) -> 
 def _forbidden(kind: str, message: str, said: str, retry_after: float | None) -> LLMError:
     text = message.lower()
     # Kimi's type ``access_terminated_error`` stands for a client that is not listed, for a subscription that is used
-    # up, and for too many calls at once; only the message tells them apart.
+    # up, and for too many calls at once; only the message distinguishes them.
     if "usage limit" in text or "quota" in text:
         return LLMQuotaExceeded(said)
     if "concurren" in text:

@@ -74,7 +74,7 @@ class LocalServers:
             return
         if self._users.displaced:
             # The folder was removed, and a new workspace may be in its place: its lock is not ours to take. Within a
-            # minute PostgreSQL notices by itself that its data folder is gone, and ends; Redis has to be told.
+            # minute PostgreSQL notices by itself that its data folder is gone, and ends; Redis does not.
             self._users.leave()
             if self._redis:
                 self._redis.request_shutdown()

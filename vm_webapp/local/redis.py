@@ -1,4 +1,4 @@
-"""An embedded Redis (or Valkey) on a unix socket. It carries hints only, so it keeps nothing on disk."""
+"""An embedded Redis (or Valkey) on a unix socket. Nothing in it needs to survive a restart, so it writes no files."""
 
 from __future__ import annotations
 

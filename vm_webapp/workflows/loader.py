@@ -68,6 +68,7 @@ def load_catalog(extra: Path | None = None) -> Catalog:
     workflows = dict(_bundled())
     problems: list[str] = []
     for path in _extra_entries(extra, problems):
+        # One broken folder must not take the service down, nor hide the other workflows.
         try:
             if (workflow := _load_extra(path, workflows.keys())) is not None:
                 workflows[workflow.name] = workflow
@@ -123,6 +124,7 @@ def _load_extra(path: Path, taken: Set[str]) -> Workflow | None:
         return None
     if not lies_within(path, path.parent):
         raise broken(where, 1, "the folder is a link to a place outside VM_WORKFLOWS_PATH")
+    # A workflow that replaced a bundled one would silently change what existing clients run.
     if path.name in taken:
         raise broken(where, 1, f"{path.name} is the name of a bundled workflow; choose another")
     return load_workflow(path)

@@ -79,6 +79,7 @@ class Workflow:
     @classmethod
     def from_snapshot(cls, data: Mapping[str, Any]) -> Workflow:
         """Return the workflow from its ``snapshot``."""
+        # Every field is required here: a field added to these classes needs a default for the snapshots of older runs.
         stages = tuple(
             StageSpec(**{**stage, "sections": tuple(_section(section) for section in stage["sections"])})
             for stage in data["stages"]

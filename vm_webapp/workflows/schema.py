@@ -82,6 +82,7 @@ def parse_workflow_file(source: YamlSource) -> WorkflowFile:
         parsed = WorkflowFile.model_validate(source.data)
     except ValidationError as error:
         complaints = [(source.line(item["loc"]), _complaint(item["type"], item)) for item in error.errors()]
+        # pydantic reports in the order of the fields; the person reads the file from the top.
         raise broken(source.where, *min(complaints)) from None
     _refuse_repeated_keys(parsed, source)
     return parsed

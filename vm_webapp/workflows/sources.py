@@ -58,6 +58,7 @@ def read_text(path: Path, where: str) -> str:
     Raises:
         WorkflowFileError: it cannot be read, is not UTF-8, or contains NUL characters, which PostgreSQL cannot store.
     """
+    # Bytes, not ``read_text``: the error then knows the position, and so the line, of the first wrong byte.
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
