@@ -48,16 +48,16 @@ async def test_workers_and_workflows_are_listed(client: ApiClient) -> None:
     assert "smoke" in [workflow["name"] for workflow in (await client.workflows())["items"]]
 
 
-async def test_readiness_tells_why_work_cannot_progress(client: ApiClient) -> None:
+async def test_readiness_returns_why_work_cannot_progress(client: ApiClient) -> None:
     await client.health.live()
-    told = await client.health.ready()
-    assert (told.ready, told.status) == (False, 503)
-    assert any("worker" in reason for reason in told.reasons)
-    assert told.dependencies is not None
-    assert told.dependencies["database"]["status"] == "ok"
+    readiness = await client.health.ready()
+    assert (readiness.ready, readiness.status) == (False, 503)
+    assert any("worker" in reason for reason in readiness.reasons)
+    assert readiness.dependencies is not None
+    assert readiness.dependencies["database"]["status"] == "ok"
 
 
-async def test_the_build_is_told_to_those_who_may_see_it(managed: Api) -> None:
+async def test_the_build_is_shown_to_callers_with_credentials(managed: Api) -> None:
     async with open_api(managed.base_url, trust_env=False) as client:
         assert (await client.health.ready()).build is None
         client.use_token(TOKEN)
@@ -77,15 +77,21 @@ async def test_the_build_is_told_to_those_who_may_see_it(managed: Api) -> None:
         (404, "{}", False, (), False),
     ],
 )
-async def test_what_does_not_say_that_work_can_progress_says_that_it_cannot(
+async def test_any_response_but_ready_means_not_ready(
     status: int, text: str, ready: bool, reasons: tuple[str, ...], whole: bool
 ) -> None:
     async with (
         answering(lambda request: web.Response(status=status, text=text)) as address,
         open_api(address, trust_env=False) as client,
     ):
-        told = await client.health.ready()
-    assert (told.ready, told.status, told.reasons, told.dependencies is not None, told.build) == (
+        readiness = await client.health.ready()
+    assert (
+        readiness.ready,
+        readiness.status,
+        readiness.reasons,
+        readiness.dependencies is not None,
+        readiness.build,
+    ) == (
         ready,
         status,
         reasons,
@@ -95,11 +101,11 @@ async def test_what_does_not_say_that_work_can_progress_says_that_it_cannot(
 
 
 @pytest.mark.parametrize("text", ["[]", "<html>", '{"status": "live"}'])
-async def test_something_else_that_lives_is_not_this_api(text: str) -> None:
+async def test_a_live_server_with_another_body_is_not_this_api(text: str) -> None:
     async with (
         answering(lambda request: web.Response(text=text)) as address,
         open_api(address, trust_env=False) as client,
     ):
         with pytest.raises(NotThisApi) as error:
             await client.health.live()
-    assert error.value.answer.content == text.encode()
+    assert error.value.response.content == text.encode()

@@ -1,4 +1,4 @@
-"""Following a run on a real API: nothing twice, nothing missing, over as many connections as it takes."""
+"""Following a run on a real API: no event twice, none missing, over several connections."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.api.client import Api, until
 from tests.client.work import write_next
 from tests.fakes.stranger import answering
 from vm_webapp.client import ApiClient, connection, open_api, runs
-from vm_webapp.client.errors import BrokenOff, NotThisApi, Refused, TimedOut, Unreachable, Unreadable
+from vm_webapp.client.errors import ConnectionBroken, MalformedStream, NotThisApi, Refused, TimedOut, Unreachable
 from vm_webapp.client.event_stream import EventStream
 from vm_webapp.execution.progress import StageProgress
 
@@ -24,12 +24,12 @@ PATIENCE_SECONDS = 10
 
 @pytest.fixture
 async def run_id(client: ApiClient) -> str:
-    """A run that nobody has begun."""
+    """A run that no worker has started."""
     return (await client.runs.create(workflow="content_calendar", request="a calendar"))["id"]
 
 
-async def told(stream: EventStream, most: int) -> list[str]:
-    """Read one connection until it has told so many events; return their types."""
+async def received(stream: EventStream, most: int) -> list[str]:
+    """Read this many events from one connection; return their types."""
     types: list[str] = []
     async with asyncio.timeout(PATIENCE_SECONDS), aclosing(stream.read()) as notices:
         async for notice in notices:
@@ -45,20 +45,20 @@ async def stored(client: ApiClient, run_id: str) -> list[str]:
     return [event["type"] async for event in client.runs.timeline(run_id)]
 
 
-async def test_each_connection_goes_on_behind_the_one_before(client: ApiClient, run_id: str) -> None:
+async def test_each_connection_resumes_after_the_previous_one(client: ApiClient, run_id: str) -> None:
     stream = client.runs.stream(run_id)
-    first = await told(stream, 1)
+    first = await received(stream, 1)
     assert stream.last_id
-    second = await told(stream, 1)
+    second = await received(stream, 1)
     await write_next(run_id)
     await write_next(run_id)
-    rest = await told(stream, 100)
+    rest = await received(stream, 100)
     assert [*first, *second, *rest] == await stored(client, run_id)
     assert rest[-1] == "run.completed"
-    assert await told(stream, 100) == []
+    assert await received(stream, 100) == []
 
 
-async def test_what_is_written_is_told_without_a_type_and_without_a_place(
+async def test_pieces_of_text_have_no_type_and_do_not_move_the_position(
     client: ApiClient, api: Api, run_id: str
 ) -> None:
     stream = client.runs.stream(run_id)
@@ -85,12 +85,12 @@ async def test_a_run_is_followed_over_connections_that_break(
             seen.append(run["status"])
             if run["status"] == "completed":
                 break
-            if len(seen) == 6:  # as it stood, two events, and the first looks of three further connections
+            if len(seen) == 6:  # the first read, two events, and the first reads of three further connections
                 quiet_seconds = time.monotonic() - began
             if len(seen) in (6, 8):
                 await write_next(run_id)
     assert seen[:6] == ["queued"] * 6
-    # A connection that began with the events of the one before would have told them without any silence.
+    # A connection that repeated the events of the previous one would have sent them without a pause.
     assert quiet_seconds >= 3 * 0.3
 
 
@@ -98,14 +98,14 @@ async def test_a_stream_that_is_refused_leaves_the_run_to_be_read(monkeypatch: p
     monkeypatch.setattr(runs, "RECONNECT_SECONDS", 0.01)
     asked: list[str] = []
 
-    def answer(request: web.Request) -> web.Response:
+    def respond(request: web.Request) -> web.Response:
         asked.append(request.path)
         if request.path.endswith("/events"):
             return web.json_response({"type": "/problems/overloaded", "detail": "later"}, status=503)
         return web.json_response({"id": "r1", "status": "running"})
 
     async with (
-        answering(answer) as address,
+        answering(respond) as address,
         open_api(address, trust_env=False) as client,
         aclosing(client.runs.follow("r1")) as following,
     ):
@@ -114,11 +114,11 @@ async def test_a_stream_that_is_refused_leaves_the_run_to_be_read(monkeypatch: p
     assert asked == ["/api/v2/runs/r1", "/api/v2/runs/r1/events"] * 2 + ["/api/v2/runs/r1"]
 
 
-async def test_the_server_says_how_long_to_wait_and_where_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_server_decides_when_to_reconnect_and_the_last_id_where(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "RECONNECT_SECONDS", 3600.0)
     places: list[str | None] = []
 
-    def answer(request: web.Request) -> web.Response:
+    def respond(request: web.Request) -> web.Response:
         if not request.path.endswith("/events"):
             return web.json_response({"id": "r1", "status": "running"})
         places.append(request.headers.get("Last-Event-ID"))
@@ -126,7 +126,7 @@ async def test_the_server_says_how_long_to_wait_and_where_to_go_on(monkeypatch: 
         return web.Response(text=text, content_type="text/event-stream")
 
     async with (
-        answering(answer) as address,
+        answering(respond) as address,
         open_api(address, trust_env=False) as client,
         aclosing(client.runs.follow("r1")) as following,
     ):
@@ -137,28 +137,28 @@ async def test_the_server_says_how_long_to_wait_and_where_to_go_on(monkeypatch: 
     assert [place.encode("utf-8", "surrogateescape") for place in places[1:] if place] == ["7é".encode()]
 
 
-async def test_a_run_that_cannot_be_read_ends_the_following(client: ApiClient) -> None:
+async def test_following_ends_when_the_run_cannot_be_read(client: ApiClient) -> None:
     async with aclosing(client.runs.follow(str(uuid4()))) as following:
         with pytest.raises(Refused):
             await anext(following)
 
 
-async def test_a_stream_of_nothing_is_refused(client: ApiClient) -> None:
+async def test_the_stream_of_an_unknown_run_is_refused(client: ApiClient) -> None:
     with pytest.raises(Refused) as refused:
-        await told(client.runs.stream(str(uuid4())), 1)
+        await received(client.runs.stream(str(uuid4())), 1)
     assert refused.value.code == "not_found"
 
 
-async def test_silence_is_a_time_out(client: ApiClient, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_stream_is_a_time_out(client: ApiClient, run_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "SILENCE_SECONDS", 0.2)
     with pytest.raises(TimedOut):
-        await told(client.runs.stream(run_id), 100)
+        await received(client.runs.stream(run_id), 100)
 
 
-async def test_nobody_there_and_a_connection_that_breaks_are_told_apart() -> None:
+async def test_an_unreachable_address_and_a_broken_connection_are_different_errors() -> None:
     async with open_api("http://127.0.0.1:1", trust_env=False) as client:
         with pytest.raises(Unreachable):
-            await told(client.runs.stream("r1"), 1)
+            await received(client.runs.stream("r1"), 1)
 
     def hang_up(request: web.Request) -> web.Response:
         assert request.transport is not None
@@ -166,26 +166,26 @@ async def test_nobody_there_and_a_connection_that_breaks_are_told_apart() -> Non
         return web.Response()
 
     async with answering(hang_up) as address, open_api(address, trust_env=False) as client:
-        with pytest.raises(BrokenOff):
-            await told(client.runs.stream("r1"), 1)
+        with pytest.raises(ConnectionBroken):
+            await received(client.runs.stream("r1"), 1)
 
 
 @pytest.mark.parametrize("data", ["{", "7", "[]", "[" * 100_000])
-async def test_a_stream_of_something_else_is_unreadable(data: str) -> None:
+async def test_a_stream_of_another_server_is_malformed(data: str) -> None:
     text = f"data: {data}\n\n"
     async with (
         answering(lambda request: web.Response(text=text)) as address,
         open_api(address, trust_env=False) as client,
     ):
-        with pytest.raises(Unreadable):
-            await told(client.runs.stream("r1"), 1)
+        with pytest.raises(MalformedStream):
+            await received(client.runs.stream("r1"), 1)
 
 
 @pytest.mark.parametrize("status", [204, 206, 302, 404])
-async def test_a_stream_that_something_else_refuses_is_not_this_api(status: int) -> None:
+async def test_a_stream_that_another_server_refuses_is_not_this_api(status: int) -> None:
     async with (
         answering(lambda request: web.Response(status=status)) as address,
         open_api(address, trust_env=False) as client,
     ):
         with pytest.raises(NotThisApi):
-            await told(client.runs.stream("r1"), 1)
+            await received(client.runs.stream("r1"), 1)

@@ -1,4 +1,4 @@
-"""Runs through the client: created, read, waited for, decided about and canceled on a real API."""
+"""Runs through the client: create, read, wait, review and cancel on a real API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.api.conftest import TOKEN
 from tests.client.work import write_next
 from tests.fakes.stranger import answering
 from vm_webapp.client import ApiClient, open_api, runs
-from vm_webapp.client.errors import NotLetIn, Refused
+from vm_webapp.client.errors import AccessDenied, Refused
 from vm_webapp.client.shapes import ArtifactSummary, Run
 
 
@@ -35,7 +35,7 @@ async def waiting(client: ApiClient, draft: str = "# A draft") -> tuple[Run, str
 
 
 def digest(text: str) -> str:
-    """Return what identifies a text."""
+    """Return the digest of a text."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -46,15 +46,15 @@ async def test_a_run_is_created_read_and_canceled(client: ApiClient) -> None:
     assert (await client.runs.cancel(run["id"]))["status"] == "canceled"
 
 
-async def test_a_run_may_pass_its_reviews_without_anybody(client: ApiClient) -> None:
+async def test_a_run_may_be_created_without_reviews(client: ApiClient) -> None:
     run_id = (await create(client, "landing_page", auto_approve=True))["id"]
     await write_next(run_id)
     assert (await client.runs.read(run_id))["stages"][0]["status"] == "completed"
 
 
-async def test_a_change_is_waited_for_beyond_the_usual_time(client: ApiClient, api: Api) -> None:
+async def test_a_call_that_waits_may_take_longer_than_the_usual_limit(client: ApiClient, api: Api) -> None:
     run_id = (await create(client))["id"]
-    async with open_api(api.base_url, trust_env=False, answer_seconds=0.5) as hasty:
+    async with open_api(api.base_url, trust_env=False, timeout_seconds=0.5) as hasty:
         assert (await hasty.runs.read(run_id, wait_seconds=1))["status"] == "queued"
     waiting_for_it = asyncio.create_task(client.runs.read(run_id, wait_seconds=20))
     await client.runs.cancel(run_id)
@@ -86,17 +86,17 @@ async def test_a_draft_is_sent_back(client: ApiClient) -> None:
     assert types.count("changes.requested") == 1
 
 
-async def test_another_draft_than_the_one_that_was_read_is_refused(client: ApiClient) -> None:
+async def test_a_decision_about_another_draft_is_refused(client: ApiClient) -> None:
     run, key, _ = await waiting(client)
     with pytest.raises(Refused) as refused:
         await client.runs.approve(run["id"], key, artifact_sha256=digest("# Another"))
     assert refused.value.code == "draft_changed"
-    assert refused.value.answer is not None
-    assert (refused.value.answer.status, str(refused.value)) == (409, refused.value.answer.detail)
+    assert refused.value.response is not None
+    assert (refused.value.response.status, str(refused.value)) == (409, refused.value.response.detail)
 
 
 @pytest.mark.parametrize("name", ["nonsense", "../queue", "a b", "x?wait=1", "é/../..", "..", ""])
-async def test_an_id_is_an_id_and_never_a_way_elsewhere(client: ApiClient, name: str) -> None:
+async def test_an_id_cannot_lead_to_another_path(client: ApiClient, name: str) -> None:
     with pytest.raises(Refused) as refused:
         await client.runs.read(name)
     assert refused.value.code == "not_found"
@@ -113,7 +113,7 @@ async def test_a_timeline_is_read_page_after_page(client: ApiClient, monkeypatch
     assert (whole[0]["type"], whole[0]["run_id"]) == ("run.created", run_id)
 
 
-async def test_a_listing_that_does_not_move_on_is_not_read_for_ever() -> None:
+async def test_a_listing_that_repeats_its_cursor_is_not_read_for_ever() -> None:
     page = {"items": [{"id": 1}], "next_cursor": "1"}
     async with (
         answering(lambda request: web.json_response(page)) as address,
@@ -122,12 +122,12 @@ async def test_a_listing_that_does_not_move_on_is_not_read_for_ever() -> None:
         assert len([event async for event in client.runs.timeline("r1")]) == 2
 
 
-async def test_a_token_opens_the_door(managed: Api) -> None:
+async def test_a_token_grants_access(managed: Api) -> None:
     async with open_api(managed.base_url, trust_env=False) as client:
-        with pytest.raises(NotLetIn, match="Authorization: Bearer"):
+        with pytest.raises(AccessDenied, match="Authorization: Bearer"):
             await create(client)
         client.use_token("wrong")
-        with pytest.raises(NotLetIn):
+        with pytest.raises(AccessDenied):
             await create(client)
         client.use_token(TOKEN)
         assert (await client.workflows())["items"]

@@ -1,4 +1,4 @@
-"""What a worker does to a run, beside the event loop of the API and its client."""
+"""Executes a stage as a worker does, without blocking the event loop of the API and its client."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from tests.support.work import finish_next
 
 
 async def write_next(run_id: str, text: str = "# Text") -> None:
-    """Let a worker write the document of the run's due stage."""
+    """Write the artifact of the run's due stage."""
     await asyncio.to_thread(finish_next, run_id, text)

@@ -26,7 +26,7 @@ Cli = Callable[..., Said]
 
 @pytest.fixture
 def cli(env: dict[str, str], capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Runs a command in the environment of the services and what is given beside it."""
+    """Runs a command in the environment of the services, with further variables."""
 
     def run(*arguments: str, **further: str) -> Said:
         return command(capsys, env | further, *arguments)
@@ -56,7 +56,7 @@ def test_many_runs_are_canceled_after_a_dry_run(cli: Cli) -> None:
     assert {types(run_id)[-1] for run_id in runs} == {"run.canceled"}
 
 
-def test_a_workflow_that_nobody_knows_is_an_error_and_one_without_runs_is_none(cli: Cli) -> None:
+def test_an_unknown_workflow_is_an_error_and_one_without_runs_is_not(cli: Cli) -> None:
     code, said, error = cli("queue", "cancel", "--workflow", "nonesuch")
     assert (code, said) == (1, "")
     assert error.startswith("vm_webapp: there is no workflow 'nonesuch', nor a run of one; known: content_calendar, ")
@@ -82,7 +82,7 @@ def test_the_queue_is_paused_and_resumed_over_an_api_as_well(cli: Cli, env: dict
         assert {types(run_id).count("run.canceled") for run_id in runs} == {1}
         code, _, error = remote("resume-provider", "nobody")
         assert (code, error) == (1, "vm_webapp: there is no provider nobody; there are: none yet\n")
-        # A name is a name, and never a way to another route.
+        # A name must not lead to another route.
         cli("queue", "pause")
         code, _, error = remote("resume-provider", "../queue")
         assert (code, error) == (1, "vm_webapp: there is no provider ../queue; there are: none yet\n")
@@ -95,19 +95,31 @@ def test_the_queue_is_paused_and_resumed_over_an_api_as_well(cli: Cli, env: dict
     ("status", "content_type", "text", "code", "said"),
     [
         (200, "application/json", "{}", 2, "is not this API, or another version of it: queued: field required"),
-        (200, "application/json", "[]", 2, "is not this API: it answered 200 OK; check --base-url"),
-        (200, "text/html", "<html>Welcome to nginx</html>", 2, "is not this API: it answered 200 OK"),
-        (302, "text/html", "", 2, "is not this API: it answered 302 Found"),
-        (404, "application/json", '{"detail":"Not Found"}', 2, "is not this API: it answered 404 Not Found"),
-        (502, "text/html", "<html>nginx</html>", 1, "does not answer: what stands before it says 502 Bad Gateway"),
-        (503, "application/json", '{"message":"asleep"}', 1, "says 503 Service Unavailable"),
+        (200, "application/json", "[]", 2, "is not this API: it responded 200 OK; check --base-url"),
+        (200, "text/html", "<html>Welcome to nginx</html>", 2, "is not this API: it responded 200 OK"),
+        (302, "text/html", "", 2, "is not this API: it responded 302 Found"),
+        (404, "application/json", '{"detail":"Not Found"}', 2, "is not this API: it responded 404 Not Found"),
+        (
+            502,
+            "text/html",
+            "<html>nginx</html>",
+            1,
+            "a proxy in front of it responded 502 Bad Gateway",
+        ),
+        (
+            503,
+            "application/json",
+            '{"message":"asleep"}',
+            1,
+            "a proxy in front of it responded 503 Service Unavailable",
+        ),
         (409, "application/problem+json", '{"type":"/problems/conflict","detail":"not now"}', 1, "vm_webapp: not now"),
     ],
 )
 @pytest.mark.parametrize(
     "arguments", [("status",), ("pause",), ("cancel", "--status", "queued"), ("resume-provider", "kimi")]
 )
-async def test_whatever_else_answers_is_one_clear_line(
+async def test_a_response_of_another_server_is_one_clear_line(
     capsys: pytest.CaptureFixture[str],
     status: int,
     content_type: str,
@@ -116,10 +128,10 @@ async def test_whatever_else_answers_is_one_clear_line(
     said: str,
     arguments: tuple[str, ...],
 ) -> None:
-    def answer(request: web.Request) -> web.Response:
+    def respond(request: web.Request) -> web.Response:
         return web.Response(status=status, text=text, content_type=content_type)
 
-    async with answering(answer) as url:
+    async with answering(respond) as url:
         done = await remotely(capsys, url, *arguments)
     assert (done.code, done.out, done.errors.count("\n")) == (code, "", 1)
     first = {"cancel": "matched", "resume-provider": "resumed"}.get(arguments[0], "queued")
@@ -127,12 +139,18 @@ async def test_whatever_else_answers_is_one_clear_line(
 
 
 @pytest.mark.parametrize("change", [{"oldest_due_seconds": "old"}, {"due": None}, {"paused": "perhaps"}])
-async def test_figures_of_another_kind_are_one_clear_line(
+async def test_figures_of_another_version_are_one_clear_line(
     capsys: pytest.CaptureFixture[str], change: dict[str, Any]
 ) -> None:
     figures = dict.fromkeys(("queued", "running", "due", "workers", "slots", "in_flight", "desired_workers"), 1)
-    told = figures | {"oldest_due_seconds": 1.5, "paused": False, "paused_at": None, "paused_by": None, "reason": None}
-    for body, code in ((told, 0), (told | change, 2)):
+    complete = figures | {
+        "oldest_due_seconds": 1.5,
+        "paused": False,
+        "paused_at": None,
+        "paused_by": None,
+        "reason": None,
+    }
+    for body, code in ((complete, 0), (complete | change, 2)):
         async with answering(lambda request, body=body: web.json_response(body)) as url:  # type: ignore[misc]
             done = await remotely(capsys, url)
         assert done.code == code, done.errors
@@ -140,19 +158,19 @@ async def test_figures_of_another_kind_are_one_clear_line(
 
 
 @pytest.mark.parametrize("drip", [b"", b" "])
-async def test_an_api_that_hangs_is_given_up_with_the_time_it_had(
+async def test_an_api_that_hangs_is_reported_with_the_time_limit(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, drip: bytes
 ) -> None:
     monkeypatch.setattr(queue, "REMOTE_SECONDS", 0.5)
     async with hanging(b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n" if drip else b"", drip) as url:
         done = await remotely(capsys, url)
-    assert done == (1, "", f"vm_webapp: the API at {url} does not answer within 0.5 s\n")
+    assert done == (1, "", f"vm_webapp: the API at {url} does not respond within 0.5 s\n")
 
 
 async def test_an_api_that_is_down_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     code, said, error = await remotely(capsys, "http://127.0.0.1:1")
     assert (code, said) == (1, "")
-    assert error.startswith("vm_webapp: the API at http://127.0.0.1:1 does not answer: ")
+    assert error.startswith("vm_webapp: the API at http://127.0.0.1:1 does not respond: ")
 
 
 async def remotely(capsys: pytest.CaptureFixture[str], url: str, *arguments: str) -> Said:

@@ -19,7 +19,7 @@ LIVE = '{"status":"live"}'
 async def steps_against(address: str, *, wait_seconds: float | None = None) -> list[Step]:
     """Return the steps made; each must have been told as it was made."""
     told: list[Step] = []
-    async with open_api(address, trust_env=False, answer_seconds=ANSWER_SECONDS) as api:
+    async with open_api(address, trust_env=False, timeout_seconds=ANSWER_SECONDS) as api:
         options = SmokeOptions(address, wait_seconds, with_model=False, answer_seconds=ANSWER_SECONDS)
         steps = await Smoke(options, api, token=lambda: None, on_step=told.append).run()
     assert told == steps

@@ -1,4 +1,4 @@
-"""``queue``: look at the queue, stop and restart it, cancel and retry many runs; here or over an API."""
+"""``queue``: show, pause and resume the queue, cancel and retry many runs; in the database or over an API."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from vm_webapp.workflows.loader import load_catalog
 
 Shape = TypeVar("Shape")
 
-SHOWN = 10
+MAX_SHOWN = 10
 REMOTE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class QueueOptions:
-    """What was asked for on the command line.
+    """The options of the command line.
 
     Attributes:
         action: ``status``, ``pause``, ``resume``, ``cancel``, ``retry`` or ``resume-provider``.
@@ -47,42 +47,42 @@ class QueueOptions:
 
 
 class Queue(Protocol):
-    """A queue that operators take hold of, wherever it is."""
+    """The queue, in the database or behind an API."""
 
     def status(self) -> QueueStatus:
         """Return its figures."""
 
     def pause(self, reason: str | None) -> None:
-        """Stop claiming."""
+        """Pause claiming."""
 
     def resume(self) -> None:
-        """Claim again."""
+        """Resume claiming."""
 
     def change(self, action: str, where: BulkFilter, *, after: UUID | None, dry_run: bool) -> BulkResult:
         """Cancel or retry a batch of runs."""
 
     def resume_provider(self, name: str) -> bool:
-        """Open a provider; return whether it was paused."""
+        """Resume a provider; return whether it was paused."""
 
 
 def run_queue(settings: Settings, options: QueueOptions) -> int:
-    """Do what was asked for and say what was done; return the exit code."""
+    """Execute the action and print its result; return the exit code."""
     if options.base_url is not None:
         return _do(_Remote(options.base_url, settings.api_token), options)
-    with open_database(settings) as redis_url, _telling_workers(options.action, redis_url):
+    with open_database(settings) as redis_url, _sending_hints(options.action, redis_url):
         return _do(_Direct(settings), options)
 
 
 @contextmanager
-def _telling_workers(action: str, redis_url: str | None) -> Iterator[None]:
-    """Have workers told of stages that become due, where that is to be expected and Redis can be made out."""
+def _sending_hints(action: str, redis_url: str | None) -> Iterator[None]:
+    """Send hints, the Dramatiq messages that say that a stage may be due, if the action makes stages due."""
     if action != "retry":
         yield
         return
     from actors import connected
 
     with ExitStack() as stack:
-        # In an incident the database is what counts: workers find the stages by themselves.
+        # A wrong VM_REDIS_URL must not stop an operator during an incident: workers also find the stages by polling.
         with suppress(ValueError, TypeError):
             stack.enter_context(connected(redis_url))
         yield
@@ -104,10 +104,11 @@ def _do(queue: Queue, options: QueueOptions) -> int:
 
 
 def _change_all(queue: Queue, options: QueueOptions) -> int:
-    """Change batch after batch, each run once: one that is retried may fail and match again before the end."""
+    """Cancel or retry all matching runs, batch by batch."""
+    # By position rather than until nothing matches: a run that was retried may fail again and match for ever.
     done = queue.change(options.action, options.where, after=None, dry_run=options.dry_run)
     if options.dry_run:
-        _tell_matching(options.action, done)
+        _show_matching(options.action, done)
         return 0
     changed, busy = done.changed, done.busy
     while done.next_after is not None:
@@ -121,8 +122,8 @@ def _change_all(queue: Queue, options: QueueOptions) -> int:
     return 0
 
 
-def _tell_matching(action: str, done: BulkResult) -> None:
-    shown = done.run_ids[:SHOWN]
+def _show_matching(action: str, done: BulkResult) -> None:
+    shown = done.run_ids[:MAX_SHOWN]
     print(f"would {action} {done.matched} runs{':' if shown else ''}")
     for run_id in shown:
         print(f"  {run_id}")
@@ -137,12 +138,12 @@ def _show(status: QueueStatus) -> None:
     oldest = f", the oldest for {status.oldest_due_seconds:.1f} s" if status.due else ""
     print(f"queued    {status.queued} ({status.due} due{oldest})")
     print(f"running   {status.running}")
-    print(f"workers   {status.workers} ({status.desired_workers} would carry everything at once)")
+    print(f"workers   {status.workers} ({status.desired_workers} would run everything at once)")
     print(f"slots     {status.slots} ({status.in_flight} in use)")
 
 
 class _Direct:
-    """The queue in the database of the settings."""
+    """The queue in the configured database."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -168,7 +169,7 @@ class _Direct:
 
 @dataclass(frozen=True, slots=True)
 class _Resumed:
-    """The answer about a provider."""
+    """The response to ``resume_provider``."""
 
     resumed: bool
 
@@ -203,10 +204,11 @@ class _Remote:
 
     def _call(self, shape: type[Shape], call: Callable[[ApiClient], Awaitable[object]]) -> Shape:
         async def once() -> object:
-            async with open_api(self._base_url, self._token, answer_seconds=REMOTE_SECONDS) as client:
+            async with open_api(self._base_url, self._token, timeout_seconds=REMOTE_SECONDS) as client:
                 return await call(client)
 
         try:
+            # Validated here, because the client does not: figures of another version would be printed as wrong ones.
             return TypeAdapter(shape).validate_python(asyncio.run(once()))
         except ValidationError as error:
             wrong = error.errors()[0]
@@ -217,8 +219,8 @@ class _Remote:
 
 
 def _who() -> str:
-    """Return the name of whoever runs this, for timelines; a uid without a name has none."""
+    """Return the user who runs this command, for timelines."""
     try:
         return f"cli:{getpass.getuser()}"
-    except (KeyError, OSError):
+    except (KeyError, OSError):  # the uid has no name, as in many containers
         return "cli"

@@ -1,4 +1,4 @@
-"""``smoke``: whether a deployment works, a line per step."""
+"""``smoke``: test a deployment, and print a line for each step."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ KEY_LASTS = timedelta(minutes=10)
 
 
 def run_smoke(settings: Settings, options: SmokeOptions, *, as_json: bool) -> int:
-    """Make the steps and say how they went; return the exit code.
+    """Execute the steps and print their results; return the exit code.
 
     Raises:
-        ConfigurationError: something that the options need is missing.
+        ConfigurationError: an option needs a variable that is not set.
     """
     if options.expected_build is not None and not settings.api_token:
-        raise ConfigurationError("--expect-build requires VM_API_TOKEN: the build is told to nobody else")
+        raise ConfigurationError("--expect-build requires VM_API_TOKEN: the API shows its build to nobody else")
     with ExitStack() as undo:
-        steps = asyncio.run(_smoke(settings, options, undo, say=_say_nothing if as_json else _say))
+        steps = asyncio.run(_smoke(settings, options, undo, show=_show_nothing if as_json else _show))
     failed = next((step for step in steps if not step.ok), None)
     total = round(sum(step.seconds for step in steps), 3)
     if as_json:
-        told = {
+        report = {
             "ok": failed is None,
             "base_url": options.base_url,
             "failed": failed.name if failed else None,
             "seconds": total,
             "steps": [asdict(step) for step in steps],
         }
-        print(json.dumps(told))
+        print(json.dumps(report))
     else:
         print(f"smoke failed at {failed.name}" if failed else f"smoke passed in {total:.1f} s")
     return 1 if failed else 0
 
 
 async def _smoke(
-    settings: Settings, options: SmokeOptions, undo: ExitStack, *, say: Callable[[Step], object]
+    settings: Settings, options: SmokeOptions, undo: ExitStack, *, show: Callable[[Step], object]
 ) -> list[Step]:
-    # Pipelines end what they give up with SIGTERM: like Ctrl-C it cancels the runs and revokes the key.
+    # A pipeline that is canceled sends SIGTERM: like Ctrl-C it must cancel the runs and revoke the key.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
-    async with open_api(options.base_url, answer_seconds=options.answer_seconds) as api:
-        return await Smoke(options, api, token=lambda: _token(settings, undo), on_step=say).run()
+    async with open_api(options.base_url, timeout_seconds=options.answer_seconds) as api:
+        return await Smoke(options, api, token=lambda: _token(settings, undo), on_step=show).run()
 
 
 def _token(settings: Settings, undo: ExitStack) -> str | None:
-    """Return the token of the settings; else a key of our own for ten minutes, where we have the database."""
+    """Return the configured token; without one, create a key for ten minutes if the database is configured."""
     if settings.api_token or not settings.db_url:
         return settings.api_token
     try:
@@ -71,14 +71,14 @@ def _token(settings: Settings, undo: ExitStack) -> str | None:
 
 
 def _revoke(name: str) -> None:
-    # It ends by itself in a few minutes: a database that has gone away is no reason to fail at the end.
+    # The key expires in ten minutes anyway: an unavailable database must not fail a smoke test that has passed.
     with contextlib.suppress(VMError):
         revoke_key(name)
 
 
-def _say(step: Step) -> None:
+def _show(step: Step) -> None:
     print(f"{'ok' if step.ok else 'FAILED':7} {step.name:12} {step.seconds:6.2f} s  {step.detail}", flush=True)
 
 
-def _say_nothing(step: Step) -> None:
-    """Standard output is for the JSON alone."""
+def _show_nothing(step: Step) -> None:
+    """Print nothing: standard output is for the JSON alone."""

@@ -1,4 +1,4 @@
-"""A client of our own API, for the command line and for whoever else stands outside: it sees what every client sees."""
+"""The client of our own API, for the command line and the smoke test; it sees what every other client sees."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
 
-from vm_webapp.client.connection import ANSWER_SECONDS, Connection, open_http
+from vm_webapp.client.connection import TIMEOUT_SECONDS, Connection, open_http
 from vm_webapp.client.health import Health
 from vm_webapp.client.queue import Queue
 from vm_webapp.client.runs import Runs
@@ -16,18 +16,18 @@ __all__ = ["ApiClient", "open_api"]
 
 
 class ApiClient:
-    """One API, by its nouns.
+    """One API.
 
-    Every call raises the errors of ``vm_webapp.client.errors``, and returns what was answered as it was answered: its
-    shapes say what this API promises, and are not checked.
+    Every call raises the errors of ``vm_webapp.client.errors`` and returns the response's JSON as it is: the types
+    describe what this API promises, and nothing validates them.
 
     Attributes:
-        runs: runs with their documents, reviews and timelines.
+        runs: runs with their artifacts, reviews and timelines.
         queue: the queue, its workers and the providers.
         health: the probes.
 
     Args:
-        connection: the way to it.
+        connection: the connection to the API.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -37,31 +37,31 @@ class ApiClient:
         self.health = Health(connection)
 
     def use_token(self, token: str) -> None:
-        """Send a token or key with every call from now on."""
+        """Send a token or key with every subsequent call."""
         self._connection.use_token(token)
 
     async def workflows(self) -> Workflows:
-        """Return what can be run. Raises as ``Connection.post``."""
+        """Return the workflows that can be run. Raises as ``Connection.post``."""
         return cast(Workflows, await self._connection.get("/workflows"))
 
 
 @asynccontextmanager
 async def open_api(
-    base_url: str, token: str | None = None, *, trust_env: bool = True, answer_seconds: float = ANSWER_SECONDS
+    base_url: str, token: str | None = None, *, trust_env: bool = True, timeout_seconds: float = TIMEOUT_SECONDS
 ) -> AsyncIterator[ApiClient]:
-    """Open a client of an address for the block; nothing is connected before the first call.
+    """Open a client of an address for the block; it connects at the first call.
 
     Args:
         base_url: the address, without ``/api/v2``.
         token: sent as the bearer token.
-        trust_env: whether the proxies of the environment are used.
-        answer_seconds: how long a whole answer may take: a server that sends a byte now and then never times out.
+        trust_env: whether to use the proxies that the environment names.
+        timeout_seconds: how long a call may take, from the request to the response's last byte.
 
     Raises:
-        ConfigurationError: the address is none, or the variables that name a proxy are wrong.
+        ConfigurationError: the address is not a URL, or the variables that name a proxy are wrong.
     """
     async with open_http(base_url, trust_env=trust_env) as http:
-        api = ApiClient(Connection(http, answer_seconds=answer_seconds))
+        api = ApiClient(Connection(http, timeout_seconds=timeout_seconds))
         if token:
             api.use_token(token)
         yield api

@@ -1,4 +1,4 @@
-"""HTTP to the API: the only place that speaks it, and that knows how it fails."""
+"""HTTP to the API: the only module that uses httpx, and that maps its errors to ours."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from urllib.parse import quote
 
 import httpx
 
-from vm_webapp.client.answers import Answer
-from vm_webapp.client.errors import BadAddress, BrokenOff, TimedOut, Unreachable, error_of
+from vm_webapp.client.errors import BadAddress, ConnectionBroken, TimedOut, Unreachable, error_of
+from vm_webapp.client.responses import ApiResponse
 from vm_webapp.errors import ConfigurationError
 from vm_webapp.sse import EventReader, ServerEvent
 
 API = "/api/v2"
-ANSWER_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 CONNECT_SECONDS = 10.0
-DOTS = {".": "%2E", "..": "%2E%2E"}  # which would otherwise lead elsewhere
-SILENCE_SECONDS = 60.0  # of a stream, which breaks its silence every 15 s
+DOTS = {".": "%2E", "..": "%2E%2E"}  # quote() keeps dots, and httpx resolves dot segments: "runs/.." would become ""
+SILENCE_SECONDS = 60.0  # without a byte of a stream, to which the server sends a heartbeat every 15 s
 
 
 def open_http(base_url: str, *, trust_env: bool) -> httpx.AsyncClient:
-    """Return a client of an address, to be closed by the caller; nothing is connected yet.
+    """Return a client of an address, which the caller must close; it connects at the first call.
 
     Args:
         base_url: the address.
-        trust_env: whether the proxies of the environment are used.
+        trust_env: whether to use the proxies that the environment names.
 
     Raises:
-        ConfigurationError: the address is none, or the variables that name a proxy are wrong.
+        ConfigurationError: the address is not a URL, or the variables that name a proxy are wrong.
     """
     try:
         url = httpx.URL(base_url)
@@ -39,34 +39,35 @@ def open_http(base_url: str, *, trust_env: bool) -> httpx.AsyncClient:
     try:
         return httpx.AsyncClient(base_url=url, trust_env=trust_env)
     except (httpx.InvalidURL, ValueError, ImportError) as error:
-        # The text may hold the proxy's password; and a SOCKS proxy needs a package that we do not bring along.
+        # Not with the error's text, which may hold the proxy's password. The ImportError comes with a SOCKS proxy, for
+        # which httpx needs a package that we do not install.
         raise ConfigurationError("HTTP_PROXY, HTTPS_PROXY and ALL_PROXY must be http:// or https:// URLs") from error
 
 
 def path_of(*segments: str) -> str:
-    """Return the path below ``/api/v2`` with these segments, in which a name is a name and never a way elsewhere."""
+    """Return the path below ``/api/v2`` with these segments, each escaped so that it cannot lead to another path."""
     return "".join(f"/{DOTS.get(segment) or quote(segment, safe='')}" for segment in segments)
 
 
 class Connection:
-    """The way to one API.
+    """The connection to one API.
 
     Args:
         http: a client whose base URL is the API's address.
-        answer_seconds: how long a whole answer may take.
+        timeout_seconds: how long a call may take, from the request to the response's last byte.
     """
 
-    def __init__(self, http: httpx.AsyncClient, *, answer_seconds: float) -> None:
+    def __init__(self, http: httpx.AsyncClient, *, timeout_seconds: float) -> None:
         self._http = http
-        self._answer_seconds = answer_seconds
+        self._timeout_seconds = timeout_seconds
 
     @property
     def address(self) -> str:
-        """The API's address, for messages."""
+        """The API's address, without a slash at its end, for messages."""
         return str(self._http.base_url).rstrip("/")
 
     def use_token(self, token: str) -> None:
-        """Send a bearer token from now on."""
+        """Send a bearer token with every subsequent request."""
         self._http.headers["Authorization"] = f"Bearer {token}"
 
     async def get(
@@ -76,62 +77,63 @@ class Connection:
 
         Args:
             path: below ``/api/v2``.
-            params: the query; what is None is left out.
-            wait_seconds: how much longer than usual the answer may take, because the request says so.
+            params: the query; parameters that are None are omitted.
+            wait_seconds: how much longer than usual the call may take, because it asks the server to wait.
         """
         return self._object(await self.send("GET", path, params=params, wait_seconds=wait_seconds))
 
     async def post(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """POST a body, None for none, to a path below ``/api/v2``, and return the object that is answered.
+        """POST a body, or none for None, to a path below ``/api/v2``, and return the object in the response.
 
         Raises:
-            Unanswered: the API cannot be reached now, or does not answer in time.
-            Refused: it refused.
-            ConfigurationError: whatever answers is not this API, or does not let us in.
+            NoResponse: the API cannot be reached now, or does not respond in time.
+            Refused: the API refused the request.
+            ConfigurationError: the address belongs to something else, or the credentials are missing or wrong.
         """
         return self._object(await self.send("POST", path, body=body))
 
     async def items(self, path: str, *, limit: int, position: str) -> AsyncIterator[dict[str, Any]]:
-        """Yield what a listing holds, page after page. Raises as ``post``.
+        """Yield the items of a listing, page by page. Raises as ``post``.
 
         Args:
             path: below ``/api/v2``.
-            limit: how many a page has.
-            position: the parameter that takes a page's ``next_cursor`` to the page behind it.
+            limit: the number of items per page.
+            position: the name of the parameter that takes the previous page's ``next_cursor``.
         """
         cursor: str | None = None
         while True:
             page = await self.get(path, {"limit": limit, position: cursor})
             for item in page["items"]:
                 yield item
-            # One that does not move on would be asked for ever.
+            # A server that returned the same cursor again would keep this loop running for ever.
             if page.get("next_cursor") in (None, cursor):
                 return
             cursor = page["next_cursor"]
 
     async def content(self, path: str, params: Mapping[str, Any] | None = None) -> bytes:
-        """GET a document. Raises as ``post``."""
-        answer = await self.send("GET", path, params=params)
-        if not answer.ok:
-            raise error_of(answer, self.address)
-        return answer.content
+        """GET a body that is not JSON. Raises as ``post``."""
+        response = await self.send("GET", path, params=params)
+        if not response.ok:
+            raise error_of(response, self.address)
+        return response.content
 
     async def events(self, path: str, reader: EventReader) -> AsyncGenerator[ServerEvent, None]:
-        """Yield the events of a stream behind those that its reader has seen, until the server ends it.
+        """Yield the events of a stream that its reader has not seen, until the server ends the stream.
 
         Raises:
-            ApiError: it was refused, or it broke off.
+            ApiError: the server refused the stream, or the connection broke.
         """
         seen = {"Last-Event-ID": reader.last_id} if reader.last_id else {}
         headers = httpx.Headers({"Accept": "text/event-stream", **seen}, encoding="utf-8")
         timeout = httpx.Timeout(CONNECT_SECONDS, read=SILENCE_SECONDS)
         with self._clear_errors(SILENCE_SECONDS):
             async with self._http.stream("GET", API + path, headers=headers, timeout=timeout) as response:
-                if response.status_code == 204 and reader.last_id:  # nothing is left to tell
+                # After the run's final event the server has nothing left to send. It cannot say so to a first request.
+                if response.status_code == 204 and reader.last_id:
                     return
                 if response.status_code != 200:
                     await response.aread()
-                    raise error_of(_answer(f"GET {path}", response), self.address)
+                    raise error_of(_read(f"GET {path}", response), self.address)
                 async for event in reader.read(response.aiter_bytes()):
                     yield event
 
@@ -143,24 +145,25 @@ class Connection:
         params: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
         wait_seconds: float = 0,
-    ) -> Answer:
-        """Return the answer, whatever it is.
+    ) -> ApiResponse:
+        """Return the response, whatever its status.
 
         Raises:
-            Unanswered: there was none in time.
-            BadAddress: the address is none.
+            NoResponse: no response came in time.
+            BadAddress: the address is not a URL.
         """
-        seconds = self._answer_seconds + wait_seconds
+        seconds = self._timeout_seconds + wait_seconds
         given = {name: value for name, value in (params or {}).items() if value is not None}
         with self._clear_errors(seconds):
+            # httpx limits each read, not the whole call: a server that sends a byte now and then would never time out.
             async with asyncio.timeout(seconds):
                 response = await self._http.request(method, API + path, params=given, json=body, timeout=seconds)
-        return _answer(f"{method} {path}", response)
+        return _read(f"{method} {path}", response)
 
-    def _object(self, answer: Answer) -> dict[str, Any]:
-        if not answer.ok or answer.lacks:
-            raise error_of(answer, self.address)
-        return answer.fields
+    def _object(self, response: ApiResponse) -> dict[str, Any]:
+        if not response.ok or response.missing:
+            raise error_of(response, self.address)
+        return response.fields
 
     @contextmanager
     def _clear_errors(self, seconds: float) -> Iterator[None]:
@@ -169,12 +172,12 @@ class Connection:
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise BadAddress(error) from error
         except (TimeoutError, httpx.TimeoutException) as error:
-            raise TimedOut(f"the API at {self.address} does not answer within {seconds:g} s") from error
+            raise TimedOut(f"the API at {self.address} does not respond within {seconds:g} s") from error
         except httpx.HTTPError as error:
-            kind = Unreachable if isinstance(error, httpx.ConnectError) else BrokenOff
+            kind = Unreachable if isinstance(error, httpx.ConnectError) else ConnectionBroken
             reason = str(error) or type(error).__name__
-            raise kind(f"the API at {self.address} does not answer: {reason}", said=str(error)) from error
+            raise kind(f"the API at {self.address} does not respond: {reason}", reason=str(error)) from error
 
 
-def _answer(asked: str, response: httpx.Response) -> Answer:
-    return Answer(asked, response.status_code, response.reason_phrase, response.content)
+def _read(request: str, response: httpx.Response) -> ApiResponse:
+    return ApiResponse(request, response.status_code, response.reason_phrase, response.content)

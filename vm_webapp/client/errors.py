@@ -1,8 +1,8 @@
-"""Why a call of the API did not succeed; each text is one line for the person at the terminal."""
+"""The errors of API calls; each message is one line for the person at the terminal."""
 
 from __future__ import annotations
 
-from vm_webapp.client.answers import Answer
+from vm_webapp.client.responses import ApiResponse
 from vm_webapp.errors import ConfigurationError, VMError
 
 
@@ -10,111 +10,114 @@ class ApiError(VMError):
     """A call did not succeed.
 
     Attributes:
-        answer: what was answered, None where nothing was.
+        response: the response, None if there was none.
     """
 
     code = "api_error"
-    answer: Answer | None = None
+    response: ApiResponse | None = None
 
 
-class Unanswered(ApiError):
-    """The API cannot be reached now, or what stands before it answers in its place.
+class NoResponse(ApiError):
+    """The API did not respond: it cannot be reached now, or a proxy in front of it responded with its own error.
 
     Attributes:
-        said: what the connection says of it, which may be nothing.
+        reason: the connection's error message, which may be empty.
     """
 
     code = "unanswered"
 
-    def __init__(self, text: str, *, said: str = "", answer: Answer | None = None) -> None:
+    def __init__(self, text: str, *, reason: str = "", response: ApiResponse | None = None) -> None:
         super().__init__(text)
-        self.said = said
-        self.answer = answer
+        self.reason = reason
+        self.response = response
 
 
-class Unreachable(Unanswered):
-    """There is no connection to the address."""
+class Unreachable(NoResponse):
+    """No connection to the address could be opened."""
 
 
-class TimedOut(Unanswered):
-    """The API did not answer in time."""
+class TimedOut(NoResponse):
+    """The API did not respond in time."""
 
 
-class BrokenOff(Unanswered):
-    """The connection broke before the answer was whole."""
+class ConnectionBroken(NoResponse):
+    """The connection broke before the response was complete."""
 
 
-class Unreadable(ApiError):
-    """A stream tells something that this API does not.
+class MalformedStream(ApiError):
+    """A stream contained data that this API does not send.
 
     Attributes:
-        said: what is wrong with it.
+        reason: what is wrong with the data.
     """
 
     code = "unreadable"
 
-    def __init__(self, said: str) -> None:
-        super().__init__(f"the stream is not one of this API: {said}")
-        self.said = said
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the stream is not one of this API: {reason}")
+        self.reason = reason
 
 
 class Refused(ApiError):
-    """The API refused; the text is its own.
+    """The API refused the request; the message is the problem's detail.
 
     Attributes:
         code: the last part of the problem's type.
     """
 
-    def __init__(self, code: str, answer: Answer) -> None:
-        super().__init__(answer.detail)
+    def __init__(self, code: str, response: ApiResponse) -> None:
+        super().__init__(response.detail)
         self.code = code
-        self.answer = answer
+        self.response = response
 
 
-class NotLetIn(ApiError, ConfigurationError):
-    """The API does not let us in; the text is its own."""
+class AccessDenied(ApiError, ConfigurationError):
+    """The API refused our credentials, or requires some; the message is the problem's detail."""
 
     code = "not_let_in"
 
-    def __init__(self, answer: Answer) -> None:
-        super().__init__(answer.detail)
-        self.answer = answer
+    def __init__(self, response: ApiResponse) -> None:
+        super().__init__(response.detail)
+        self.response = response
 
 
 class NotThisApi(ApiError, ConfigurationError):
-    """Something else answers at the address."""
+    """The address belongs to something other than this API."""
 
     code = "not_this_api"
 
-    def __init__(self, address: str, answer: Answer) -> None:
-        super().__init__(f"{address} is not this API: it answered {_status_of(answer)}; check --base-url")
-        self.answer: Answer = answer
+    def __init__(self, address: str, response: ApiResponse) -> None:
+        super().__init__(f"{address} is not this API: it responded {_status_of(response)}; check --base-url")
+        self.response: ApiResponse = response
 
 
 class BadAddress(ApiError, ConfigurationError):
-    """The address is none."""
+    """The address is not a URL."""
 
     code = "bad_address"
 
-    def __init__(self, said: object) -> None:
-        super().__init__(f"--base-url is not a URL: {said}")
+    def __init__(self, reason: object) -> None:
+        super().__init__(f"--base-url is not a URL: {reason}")
 
 
-def error_of(answer: Answer, address: str) -> ApiError:
-    """Return what an answer means that is not the one asked for.
+def error_of(response: ApiResponse, address: str) -> ApiError:
+    """Return the error that an unsuccessful or unexpected response stands for.
 
     Args:
-        answer: the answer.
-        address: who gave it.
+        response: the response.
+        address: the address that it came from.
     """
-    code = None if answer.ok else answer.problem
+    code = None if response.ok else response.problem
     if code is None:
-        if answer.status < 500:
-            return NotThisApi(address, answer)
-        says = f"what stands before it says {_status_of(answer)}"
-        return Unanswered(f"the API at {address} does not answer: {says}", answer=answer)
-    return NotLetIn(answer) if answer.status in (401, 403) else Refused(code, answer)
+        # Without our problem type it is not the API's own. A 5xx comes from a proxy whose backend is down, and a later
+        # call may succeed; anything else comes from another server, and no later call will.
+        if response.status < 500:
+            return NotThisApi(address, response)
+        reason = f"a proxy in front of it responded {_status_of(response)}"
+        return NoResponse(f"the API at {address} does not respond: {reason}", response=response)
+    return AccessDenied(response) if response.status in (401, 403) else Refused(code, response)
 
 
-def _status_of(answer: Answer) -> str:
-    return f"{answer.status} {answer.reason}".rstrip()
+def _status_of(response: ApiResponse) -> str:
+    # Some servers leave the reason phrase out.
+    return f"{response.status} {response.reason}".rstrip()

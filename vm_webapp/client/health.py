@@ -8,19 +8,19 @@ from typing import Any
 from vm_webapp.client.connection import Connection
 from vm_webapp.client.errors import NotThisApi
 
-LIVE_BODY = b'{"status":"live"}'
+LIVE_BODY = b'{"status":"live"}'  # these exact bytes are part of the contract: no other server sends them by chance
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What readiness tells.
+    """The verdict of the readiness probe.
 
     Attributes:
         ready: whether work can progress.
         status: the HTTP status.
-        reasons: why not, each saying what to do.
-        dependencies: an object with a ``status`` for each, None where they are missing: it is not this API then.
-        build: the build of the process that answered, None where it is not told.
+        reasons: why work cannot progress; each reason says what to do.
+        dependencies: an object with a ``status`` per dependency, None if they are missing: it is not this API then.
+        build: the build of the process that responded, None for callers who may not see it.
     """
 
     ready: bool
@@ -34,43 +34,44 @@ class Health:
     """The probes of an API. Every call raises as ``Connection.send``.
 
     Args:
-        connection: the way to the API.
+        connection: the connection to the API.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     async def live(self) -> None:
-        """Return where the process answers.
+        """Return if the process is live.
 
         Raises:
-            NotThisApi: something else does.
+            NotThisApi: something else responded.
         """
-        answer = await self._connection.send("GET", "/health/live")
-        if (answer.status, answer.content) != (200, LIVE_BODY):
-            raise NotThisApi(self._connection.address, answer)
+        response = await self._connection.send("GET", "/health/live")
+        if (response.status, response.content) != (200, LIVE_BODY):
+            raise NotThisApi(self._connection.address, response)
 
     async def ready(self) -> Readiness:
-        """Return what readiness tells; whatever does not say that work can progress says that it cannot.
+        """Return the readiness verdict; any response but 200 with the status ``ready`` means not ready.
 
         Raises:
-            NotThisApi: it tells nothing.
+            NotThisApi: the response is not a JSON object.
         """
-        answer = await self._connection.send("GET", "/health/ready")
-        if answer.lacks:
-            raise NotThisApi(self._connection.address, answer)
-        told = answer.fields
-        reasons, build = told.get("reasons"), told.get("build")
+        response = await self._connection.send("GET", "/health/ready")
+        if response.missing:
+            raise NotThisApi(self._connection.address, response)
+        fields = response.fields
+        reasons, build = fields.get("reasons"), fields.get("build")
+        # Checked field by field, unlike other responses: the smoke test reads it before it knows what it talks to.
         return Readiness(
-            ready=(answer.status, told.get("status")) == (200, "ready"),
-            status=answer.status,
+            ready=(response.status, fields.get("status")) == (200, "ready"),
+            status=response.status,
             reasons=tuple(map(str, reasons)) if isinstance(reasons, list) else (),
-            dependencies=_dependencies(told.get("dependencies")),
+            dependencies=_dependencies(fields.get("dependencies")),
             build=build if isinstance(build, str) else None,
         )
 
 
-def _dependencies(told: object) -> dict[str, dict[str, Any]] | None:
-    if not isinstance(told, dict):
+def _dependencies(found: object) -> dict[str, dict[str, Any]] | None:
+    if not isinstance(found, dict):
         return None
-    return told if all(isinstance(facts, dict) and "status" in facts for facts in told.values()) else None
+    return found if all(isinstance(facts, dict) and "status" in facts for facts in found.values()) else None

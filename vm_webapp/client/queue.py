@@ -1,4 +1,4 @@
-"""The queue, its workers and the providers, as operators take hold of them."""
+"""The operators' calls: the queue, its workers and the model providers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Queue:
     """The queue of an API. Every call raises as ``Connection.post``.
 
     Args:
-        connection: the way to the API.
+        connection: the connection to the API.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -24,20 +24,20 @@ class Queue:
         return cast(QueueFigures, await self._connection.get("/queue"))
 
     async def pause(self, reason: str | None) -> QueueFigures:
-        """Stop claiming, and return the figures."""
+        """Pause claiming, and return the figures."""
         return cast(QueueFigures, await self._connection.post("/queue/pause", {"reason": reason}))
 
     async def resume(self) -> QueueFigures:
-        """Claim again, and return the figures."""
+        """Resume claiming, and return the figures."""
         return cast(QueueFigures, await self._connection.post("/queue/resume"))
 
     async def cancel_matching(self, where: RunFilter, *, after: UUID | None, dry_run: bool) -> BatchFigures:
         """Cancel a batch of the runs that match.
 
         Args:
-            where: which runs.
-            after: the ``next_after`` of the batch before, None for the first.
-            dry_run: only say which.
+            where: the filter that the runs must match.
+            after: the ``next_after`` of the previous batch, None for the first.
+            dry_run: only return which runs match.
         """
         return await self._change("cancel", where, after, dry_run=dry_run)
 
@@ -46,11 +46,12 @@ class Queue:
         return await self._change("retry", where, after, dry_run=dry_run)
 
     async def resume_provider(self, name: str) -> Provider:
-        """Open a paused provider."""
+        """Resume a paused provider."""
         return cast(Provider, await self._connection.post(path_of("providers", name, "resume")))
 
     async def workers(self) -> list[Worker]:
         """Return every worker of the last 24 hours."""
+        # One page holds all of them: this listing has no limit and no cursor.
         return cast(list[Worker], (await self._connection.get("/workers"))["items"])
 
     async def _change(self, change: str, where: RunFilter, after: UUID | None, *, dry_run: bool) -> BatchFigures:

@@ -1,4 +1,4 @@
-"""Runs, with their documents, reviews and timelines."""
+"""Runs, with their artifacts, reviews and timelines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vm_webapp.client.event_stream import EventStream
 from vm_webapp.client.shapes import Event, Run, Writing
 
 RECONNECT_SECONDS = 1.0
-MOST_RECONNECT_SECONDS = 30.0
+MAX_RECONNECT_SECONDS = 30.0  # whatever time the server asks for
 EVENTS_AT_A_TIME = 200
 
 
@@ -21,7 +21,7 @@ class Runs:
     """The runs of an API. Every call raises as ``Connection.post``.
 
     Args:
-        connection: the way to the API.
+        connection: the connection to the API.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -32,18 +32,18 @@ class Runs:
 
         Args:
             workflow: the workflow's name.
-            request: what is wanted.
-            auto_approve: whether it passes its reviews without anybody.
+            request: the text of the request.
+            auto_approve: whether drafts are approved without a review.
         """
         wanted = {"workflow": workflow, "request": request, "auto_approve": auto_approve}
         return cast(Run, await self._connection.post("/runs", wanted))
 
     async def read(self, run_id: str, *, wait_seconds: int = 0) -> Run:
-        """Return a run as it stands.
+        """Return the current state of a run.
 
         Args:
             run_id: the run.
-            wait_seconds: how long to wait for a change of its status before.
+            wait_seconds: how long the server waits for a change of the run's status before it responds.
         """
         wait = {"wait": wait_seconds or None}
         return cast(Run, await self._connection.get(path_of("runs", run_id), wait, wait_seconds=wait_seconds))
@@ -58,8 +58,8 @@ class Runs:
         Args:
             run_id: the run.
             stage: the stage's key.
-            artifact_sha256: the draft that was read; another one by now is refused.
-            content: what the document is in its place, None to accept it as it is.
+            artifact_sha256: the digest of the draft that was read; the API refuses if the draft has changed since.
+            content: the edited text that replaces the draft, None to accept it unchanged.
         """
         edited = {} if content is None else {"content": content}
         return await self._decide(run_id, stage, "approve", {"artifact_sha256": artifact_sha256, **edited})
@@ -74,7 +74,7 @@ class Runs:
         return await self._decide(run_id, stage, "request-changes", body)
 
     async def artifact(self, run_id: str, stage: str, *, version: int | None = None) -> bytes:
-        """Return a document, in UTF-8; the newest version where none is named."""
+        """Return an artifact's content in UTF-8; by default its newest version."""
         return await self._connection.content(path_of("runs", run_id, "artifacts", stage), {"version": version})
 
     async def timeline(self, run_id: str) -> AsyncIterator[Event]:
@@ -84,26 +84,29 @@ class Runs:
             yield cast(Event, event)
 
     def stream(self, run_id: str) -> EventStream:
-        """Return the live timeline; nothing is connected yet."""
+        """Return the live timeline; it connects when it is read."""
         return EventStream(self._connection, run_id)
 
     async def follow(self, run_id: str) -> AsyncGenerator[Run | Writing, None]:
-        """Yield a run as it stands now and after each of its events, and what is written meanwhile. It never ends.
+        """Yield a run now and after each of its events, and pieces of text while the model writes. It never ends.
 
-        A stream that ends, breaks or is refused is taken up again, behind the last event, after a second or what the
-        server asks for.
+        When the stream ends, breaks or is refused, it resumes after the last event, in a second or after the time that
+        the server asks for.
 
         Raises:
             ApiError: the run cannot be read.
         """
         stream = self.stream(run_id)
         while True:
+            # Also after each reconnect, so that no change is missed where streams never get through.
             yield await self.read(run_id)
+            # aclosing: an async generator that is left early keeps its connection until it is garbage-collected.
             async with aclosing(_read_while_it_lasts(stream)) as notices:
                 async for notice in notices:
                     yield await self.read(run_id) if "type" in notice else notice
             seconds = RECONNECT_SECONDS if stream.retry_seconds is None else stream.retry_seconds
-            await asyncio.sleep(min(seconds, MOST_RECONNECT_SECONDS))
+            # A stream that broke and one that ended look alike here: the caller stops when the run's status is final.
+            await asyncio.sleep(min(seconds, MAX_RECONNECT_SECONDS))
 
     async def _decide(self, run_id: str, stage: str, decision: str, body: dict[str, Any]) -> Run:
         return cast(Run, await self._connection.post(path_of("runs", run_id, "stages", stage, decision), body))
@@ -115,4 +118,5 @@ async def _read_while_it_lasts(stream: EventStream) -> AsyncGenerator[Event | Wr
             async for notice in notices:
                 yield notice
     except ApiError:
+        # follow() reads the run before the next attempt, and that call raises if the API is gone for good.
         return

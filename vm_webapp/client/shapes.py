@@ -1,4 +1,4 @@
-"""The shapes of the API's answers, as far as its client uses them; times are RFC 3339 in text."""
+"""The types of the API's response bodies, as far as the client uses them; times are RFC 3339 strings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class WaitingOn(TypedDict):
 
 
 class ArtifactSummary(TypedDict):
-    """The newest version of a document."""
+    """The newest version of an artifact."""
 
     version: int
     name: str
@@ -45,6 +45,7 @@ class Stage(TypedDict):
     artifact: ArtifactSummary | None
 
 
+# Final, as Event and Writing are: only then may mypy narrow their union by the key that one of them has.
 @final
 class Run(TypedDict):
     """A run."""
@@ -72,11 +73,11 @@ class Event(TypedDict):
 
 @final
 class Writing(TypedDict):
-    """A piece of a document while the model writes it; told by streams alone, and stored nowhere.
+    """A piece of an artifact while the model writes it; only streams carry it, and it is stored nowhere.
 
     Attributes:
         stage: the stage's key.
-        offset: how many characters stand before the piece.
+        offset: the number of characters before the piece.
     """
 
     stage: str
@@ -86,7 +87,7 @@ class Writing(TypedDict):
 
 
 class QueueFigures(TypedDict):
-    """The queue in a few figures."""
+    """The figures of the queue."""
 
     queued: int
     running: int
@@ -103,7 +104,7 @@ class QueueFigures(TypedDict):
 
 
 class RunFilter(TypedDict):
-    """Which runs: those that match everything that is not None."""
+    """A filter: a run must match every field that is not None."""
 
     status: str | None
     workflow: str | None
@@ -111,7 +112,7 @@ class RunFilter(TypedDict):
 
 
 class BatchFigures(TypedDict):
-    """What a batch of a change of many runs did."""
+    """The result of one batch of a bulk change."""
 
     matched: int
     changed: int
@@ -121,7 +122,7 @@ class BatchFigures(TypedDict):
 
 
 class Provider(TypedDict):
-    """A provider that may be called; ``resumed`` tells whether it was paused."""
+    """A provider that may be called; ``resumed`` is true if it was paused."""
 
     name: str
     resumed: bool

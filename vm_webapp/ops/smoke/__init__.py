@@ -253,7 +253,7 @@ class Smoke:
             try:
                 await self._api.runs.cancel(run_id)
             except ApiError as error:
-                if error.answer is not None:  # it is not there, or it has ended by itself meanwhile
+                if error.response is not None:  # it is not there, or it has ended by itself meanwhile
                     continue
                 told = why(error, self._options.base_url)
                 self._on_step(Step("clean-up", False, 0.0, f"run {run_id} could not be canceled: {told}"))
@@ -272,7 +272,7 @@ class Smoke:
 
 def _refused(error: ApiError, said: str) -> Exception:
     """Return what a step that was refused fails with; one that was not answered fails as every other."""
-    return error if error.answer is None else StepFailed(f"{said}: {told_by(error.answer)}")
+    return error if error.response is None else StepFailed(f"{said}: {told_by(error.response)}")
 
 
 async def _timed(name: str, check: Callable[[], Awaitable[str]], address: str) -> Step:

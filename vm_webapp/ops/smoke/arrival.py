@@ -65,7 +65,7 @@ class Arrival:
         try:
             told = await self._api.health.ready()
         except NotThisApi as error:
-            raise StepFailed(told_by(error.answer)) from None
+            raise StepFailed(told_by(error.response)) from None
         if not told.ready:
             raise StepFailed("; ".join(told.reasons) or f"it answered {told.status}")
         if told.dependencies is None:
@@ -77,7 +77,7 @@ class Arrival:
             await self._api.health.live()
         except NotThisApi as error:
             raise StepFailed(
-                f"{self._address} is not this API: it answered {error.answer.status} "
+                f"{self._address} is not this API: it answered {error.response.status} "
                 f"and not {LIVE_BODY.decode()}; check --base-url"
             ) from None
         return "the process answers"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vm_webapp.client.answers import Answer
-from vm_webapp.client.errors import ApiError, BadAddress, BrokenOff, TimedOut, Unreachable, Unreadable
+from vm_webapp.client.errors import ApiError, BadAddress, ConnectionBroken, MalformedStream, TimedOut, Unreachable
+from vm_webapp.client.responses import ApiResponse
 
 
 class StepFailed(Exception):
@@ -19,25 +19,25 @@ def why(error: ApiError | StepFailed, address: str) -> str:
     """
     if isinstance(error, StepFailed):
         return str(error)
-    if error.answer is not None:
-        told = told_by(error.answer)
-        return told if error.answer.ok else f"{error.answer.asked}: {told}"
+    if error.response is not None:
+        told = told_by(error.response)
+        return told if error.response.ok else f"{error.response.request}: {told}"
     match error:
         case TimedOut():
             return f"{address} took the request and did not answer in time: is the process stuck?"
         case BadAddress():
             return f"{address} is not a URL: check --base-url"
         case Unreachable():
-            return f"{address} cannot be reached ({error.said}): check --base-url and that the API runs"
-        case BrokenOff():
-            return f"{address} broke off ({error.said}): is it this API?"
-        case Unreadable():
-            return f"the answer is not one of this API ({error.said})"
+            return f"{address} cannot be reached ({error.reason}): check --base-url and that the API runs"
+        case ConnectionBroken():
+            return f"{address} broke off ({error.reason}): is it this API?"
+        case MalformedStream():
+            return f"the answer is not one of this API ({error.reason})"
     return str(error)
 
 
-def told_by(answer: Answer) -> str:
+def told_by(answer: ApiResponse) -> str:
     """Return the status of an answer that was not asked for, and what it says of itself."""
-    if answer.lacks:
-        return f"it answered {answer.status} without {answer.lacks}: is --base-url this API?"
+    if answer.missing:
+        return f"it answered {answer.status} without {answer.missing}: is --base-url this API?"
     return f"{answer.status}, {answer.detail}"

@@ -1,4 +1,4 @@
-"""An answer of the API, and the one place that reads its problems (RFC 9457)."""
+"""A response of the API, and the only code that reads its problems (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ PROBLEMS = "/problems/"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer, read to its end.
+class ApiResponse:
+    """A complete response.
 
     Attributes:
-        asked: what was asked: the method and the path below ``/api/v2``.
+        request: the request's method and its path below ``/api/v2``.
         status: the HTTP status.
-        reason: the status in words, which may be missing.
+        reason: the reason phrase, which may be empty.
         content: the body.
     """
 
-    asked: str
+    request: str
     status: int
     reason: str
     content: bytes
@@ -31,8 +31,8 @@ class Answer:
         return 200 <= self.status < 300
 
     @property
-    def lacks(self) -> str | None:
-        """What is missing before it can be an answer of this API, None where it is an object in JSON."""
+    def missing(self) -> str | None:
+        """What the body lacks to be a response of this API: "JSON" or "an object"; None if it is a JSON object."""
         try:
             body = self._body()
         except ValueError:
@@ -41,7 +41,7 @@ class Answer:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """The object that the body holds, empty where it holds none."""
+        """The JSON object in the body; empty if the body holds no JSON object."""
         try:
             body = self._body()
         except ValueError:
@@ -50,17 +50,17 @@ class Answer:
 
     @property
     def problem(self) -> str | None:
-        """The last part of the problem's type, None where it is no problem of this API."""
+        """The last part of the problem's type, None if the body is not a problem of this API."""
         kind = str(self.fields.get("type", ""))
         return kind.rpartition("/")[2] if kind.startswith(PROBLEMS) else None
 
     @property
     def detail(self) -> str:
-        """What a refusal says of itself."""
+        """The problem's detail; the reason phrase if there is none."""
         return str(self.fields.get("detail", self.reason))
 
     def _body(self) -> object:
         try:
             return json.loads(self.content)
-        except RecursionError as error:
+        except RecursionError as error:  # from JSON of whatever else may listen at the address
             raise ValueError("the body is nested too deeply") from error
