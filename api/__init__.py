@@ -1,1 +1,1 @@
-"""The HTTP adapter: routes, validation and answers over the core. It holds no model class and no SQL."""
+"""The HTTP adapter: routes, validation and responses over the core. It contains no database models and no SQL."""

@@ -1,7 +1,7 @@
-"""The root application: ids and limits of every request, and its rooms, which are sub-applications.
+"""The root application: the id and the size limit of every request, and the sub-applications.
 
-A room has middlewares of its own, which run for every path below its prefix, those that it does not know included. What
-lies below no prefix is answered as the API would.
+A sub-application has its own middlewares. They run for every path below its prefix, including paths without a route. A
+path below no prefix gets the response that the API would give.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from api.auth.bearer import guard
-from api.auth.key_ring import KeyRing
-from api.http.problems import Handler, answer_problems, refuse_expectation
+from api.auth.key_cache import KeyCache
+from api.http.problems import Handler, problem_middleware, refuse_expectation
 from api.http.request_ids import stamp
 from api.operations.openapi import describe
 from api.operations.operation import PREFIX
@@ -22,29 +22,33 @@ from api.routes import description
 from api.routes.table import ROUTES
 from api.services import SERVICES, Services
 
-# The application that makes the request counts its bytes, and that is this one; a room's own limit would do nothing.
+# aiohttp takes the limit from the application that creates the request, which is always the root. A limit set on a
+# sub-application would have no effect.
 MAX_BODY_BYTES = 1024 * 1024
 
 
 def create_app(services: Services) -> web.Application:
-    """Return the application over these services; further rooms may be added until it is served."""
+    """Return the application over these services; the caller may add sub-applications until it is served."""
     check = guard(
         require_token=services.require_token,
         token=services.settings.api_token,
-        keys=KeyRing(services.threads),
+        keys=KeyCache(services.threads),
         public_paths={PREFIX + route.path for route in ROUTES if route.public},
     )
     root = web.Application(middlewares=[_outside(check)], client_max_size=MAX_BODY_BYTES)
     root[SERVICES] = services
     root.add_subapp(PREFIX, _api(check))
     root.on_response_prepare.append(stamp)
-    root.on_shutdown.append(_release)
-    root.on_cleanup.append(_close)
+    # Streams and waits end at shutdown, before aiohttp waits for requests in flight; the threads close only after those
+    # requests have used them.
+    root.on_shutdown.append(_close_followers)
+    root.on_cleanup.append(_close_threads)
     return root
 
 
 def _api(check: Middleware) -> web.Application:
-    api = web.Application(middlewares=[answer_problems, check])
+    # In this order, so that the problem middleware also formats what the guard raises.
+    api = web.Application(middlewares=[problem_middleware, check])
     api[description.DESCRIPTION] = json.dumps(describe(ROUTES))
     for route in ROUTES:
         for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
@@ -53,21 +57,23 @@ def _api(check: Middleware) -> web.Application:
 
 
 def _outside(check: Middleware) -> Middleware:
-    """Return the middleware for what no room has taken: the API's guard, and problems; rooms are left to their own."""
+    """Return the middleware for paths below no prefix: it applies the API's guard and its problem format."""
 
     @web.middleware
-    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
+        # A sub-application handles this request. The problem middleware would turn its redirects and its HTML error
+        # pages, which aiohttp raises as exceptions, into problems.
         if len(request.match_info.apps) > 1:
             return await handler(request)
-        return await answer_problems(request, partial(check, handler=handler))
+        return await problem_middleware(request, partial(check, handler=handler))
 
-    return answer
+    return respond
 
 
-async def _release(root: web.Application) -> None:
+async def _close_followers(root: web.Application) -> None:
     await root[SERVICES].followers.close()
 
 
-async def _close(root: web.Application) -> None:
+async def _close_threads(root: web.Application) -> None:
     root[SERVICES].threads.close()
     root[SERVICES].health_threads.close()

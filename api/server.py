@@ -1,4 +1,4 @@
-"""Listens, and stops listening without cutting anybody off."""
+"""Serves the application, and stops without cutting off requests in flight."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ async def serve(
     on_started: Callable[[str], None],
     sockets: Sequence[socket.socket] = (),
 ) -> None:
-    """Serve until ``stop`` is set; requests under way get ten seconds to finish.
+    """Serve until ``stop`` is set; requests in flight get ten seconds to finish.
 
     Args:
         app: the application.
         host: the address to listen on.
         port: the port, 0 for any free one.
         stop: set to end.
-        on_started: called with the base URL once requests are answered.
-        sockets: those that listen on this address already; they are closed at the end.
+        on_started: called with the base URL once the server accepts requests.
+        sockets: sockets that already listen on this address; they are closed at the end.
 
     Raises:
-        ConfigurationError: the address cannot be listened on.
+        ConfigurationError: the server cannot listen on the address.
     """
+    # Without handler_cancellation a handler continues after its client has disconnected, such as a wait of 30 s.
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=FINISH_SECONDS, handler_cancellation=True)
     await runner.setup()
     try:

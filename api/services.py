@@ -1,4 +1,4 @@
-"""What handlers need, found under one key of the root application."""
+"""The services that handlers use, stored under one key of the root application."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from vm_webapp.runs import queries
 from vm_webapp.settings import Settings
 from vm_webapp.workflows.loader import Catalog
 
-DATABASE_THREADS = 7  # and one for health: eight connections a process
+DATABASE_THREADS = 7  # plus one for health: eight connections per process
 WAITING_LINE = 256
-# Longer than a statement may take by itself; and shorter than a platform waits for a probe.
+# A request's limit is longer than the statement time-out; a probe's is shorter than a platform waits for a response.
 REQUEST_LIMIT_SECONDS = 15.0
 PROBE_LIMIT_SECONDS = 3.0
 
 
 @dataclass
 class Services:
-    """The parts of an API process.
+    """The services of an API process.
 
     Attributes:
-        require_token: whether the door is shut.
-        redis_url: where followers are woken from, None to do without.
-        threads: where the core runs.
-        health_threads: where probes run, so that they never wait behind requests.
+        require_token: whether requests must carry credentials.
+        threads: the pool on which the core runs.
+        health_threads: the pool on which probes run, so that they never wait behind requests.
+        redis_url: the Redis that wakes followers, None to work without one.
     """
 
     settings: Settings
@@ -50,5 +50,6 @@ SERVICES = web.AppKey("services", Services)
 
 
 def services(request: web.Request) -> Services:
-    """Return the services of the root application, in whichever of its rooms a request is."""
+    """Return the services of the root application."""
+    # config_dict also searches the parents of a sub-application; request.app would be the sub-application alone.
     return request.config_dict[SERVICES]

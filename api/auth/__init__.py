@@ -1,4 +1,4 @@
-"""Who may call: bearer tokens and keys, and this machine's own pages where the door is open."""
+"""Authentication: bearer tokens and API keys, and the checks that protect an API that requires neither."""
 
 from api.auth.hosts import is_loopback
 

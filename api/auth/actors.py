@@ -1,4 +1,4 @@
-"""Who calls, as the middleware of a sub-application found out."""
+"""The identity of the caller, which a sub-application's middleware puts on the request."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ ACTOR = web.RequestKey("actor", str)
 ADMIN, LOCAL = "admin", "local"
 
 
-def showed_credentials(request: web.Request) -> bool:
-    """Tell whether the caller proved who it is, rather than merely finding the door open."""
+def is_authenticated(request: web.Request) -> bool:
+    """Return whether the caller presented a valid token or key; a caller of an open local API did not."""
     return request.get(ACTOR) not in (None, LOCAL)

@@ -1,4 +1,4 @@
-"""Who may: a bearer token or key where the door is shut, and only this machine's own pages where it is open."""
+"""The guard: it requires a bearer token or key, or, on an open local API, a request from this machine's own pages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aiohttp.typedefs import Middleware
 
 from api.auth.actors import ACTOR, ADMIN, LOCAL
 from api.auth.hosts import refuse_foreign_pages
-from api.auth.key_ring import KeyRing
+from api.auth.key_cache import KeyCache
 from api.http.problems import Handler, RequestError
 
 MAKE_KEY = "python -m vm_webapp keys create NAME"
@@ -18,14 +18,16 @@ HOW_TO_GET_IN = f"send Authorization: Bearer with the value of VM_API_TOKEN or w
 NO_TOKEN_YET = f"send Authorization: Bearer with a key ({MAKE_KEY} makes one), or set VM_API_TOKEN on the service"
 
 
-def guard(*, require_token: bool, token: str | None, keys: KeyRing, public_paths: Collection[str]) -> Middleware:
-    """Return the middleware that decides who may, and notes who it is under ``ACTOR``; strangers have none.
+def guard(*, require_token: bool, token: str | None, keys: KeyCache, public_paths: Collection[str]) -> Middleware:
+    """Return the middleware that admits or refuses a request and stores the caller's name under ``ACTOR``.
+
+    A request without credentials to a public path has no ``ACTOR``.
 
     Args:
-        require_token: whether the door is shut.
-        token: the admin token, None where there is none.
-        keys: the keys that operators have made; each is an admin's.
-        public_paths: paths that answer to strangers.
+        require_token: whether requests must carry credentials.
+        token: the admin token, None if none is configured.
+        keys: the API keys that operators have created; each has an admin's rights.
+        public_paths: paths that need no credentials.
     """
 
     @web.middleware
@@ -33,8 +35,8 @@ def guard(*, require_token: bool, token: str | None, keys: KeyRing, public_paths
         given = _bearer(request)
         if token is not None and given and _is_same(given, token):
             request[ACTOR] = ADMIN
-        elif given and request.path not in public_paths and (name := await keys.holder(given)):
-            # Not on a probe's path: liveness must not wait for the database that keys are looked up in.
+        elif given and request.path not in public_paths and (name := await keys.name_of(given)):
+            # No key lookup on a probe's path: liveness must not wait for the database.
             request[ACTOR] = f"key:{name}"
         elif require_token and request.path not in public_paths:
             detail = HOW_TO_GET_IN if token else NO_TOKEN_YET
@@ -53,4 +55,5 @@ def _bearer(request: web.Request) -> str:
 
 
 def _is_same(given: str, token: str) -> bool:
+    # aiohttp decodes headers with surrogateescape: bytes that are not UTF-8 must compare unequal, not raise.
     return hmac.compare_digest(given.encode(errors="surrogateescape"), token.encode())

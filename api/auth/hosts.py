@@ -1,4 +1,4 @@
-"""Where a request comes from: whether a host is this machine, and whether another site's page sent it."""
+"""The origin of a request: whether a host is this machine, and whether another site's page sent the request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address is this machine's own."""
+    """Return whether a host name or address is a loopback one."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -23,20 +23,23 @@ def is_loopback(host: str) -> bool:
 
 
 def refuse_foreign_pages(request: web.Request) -> None:
-    """Keep another site's page from an open door that it reaches through a browser, by rebinding or by a form.
+    """Protect an API without credentials from other sites' pages in this machine's browser.
+
+    Such a page can reach loopback by DNS rebinding, or by submitting a form.
 
     Raises:
-        RequestError: 403; the host is not this machine's, or another site's page would change something.
+        RequestError: 403; the host is not this machine's, or another site's page tries to change something.
     """
+    # DNS rebinding: the page's own host name resolves to 127.0.0.1. The browser still sends that name as the Host.
     if not is_loopback(_host_of(f"//{request.headers.get('Host', '')}")):
-        raise RequestError(403, "forbidden_host", "the open local API answers only to localhost names")
+        raise RequestError(403, "forbidden_host", "the open local API accepts only localhost names")
     if request.method in SAFE_METHODS:
         return
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     if site is not None:
         foreign = site not in ("same-origin", "none")
     else:
-        # A page without an origin of its own, such as a sandboxed frame, says "null".
+        # Browsers without Sec-Fetch-Site. A page without an origin, such as a sandboxed frame, sends "null".
         foreign = origin is not None and not is_loopback(_host_of(origin))
     if foreign:
         raise RequestError(403, "cross_site", "another site's page may not change anything here")

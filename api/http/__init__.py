@@ -1,1 +1,1 @@
-"""What is below any route, in the terms of HTTP: problems, bodies, cursors, entity tags, ids of requests."""
+"""HTTP building blocks that know no route: problems, bodies, cursors, entity tags, request ids, thread pools."""

@@ -1,4 +1,4 @@
-"""JSON documents as callers send them: parsed strictly, with a place for every complaint."""
+"""Parses JSON request bodies strictly and records the place of everything that is wrong with them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class MalformedDocument(ValueError):
 
 
 class _Object(dict[str, Any]):
-    """An object that remembers which of its keys were given more than once."""
+    """An object that records which of its keys occur more than once."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)
@@ -34,8 +34,8 @@ class Document:
 
     Attributes:
         value: its content.
-        complaints: what no model would find, with its place: text that cannot be stored, keys given more than once. A
-            key that cannot be stored is told of at the object that has it.
+        complaints: errors that no model would find, each with its place: text that cannot be stored, repeated keys. For
+            a key that cannot be stored the place is that of its object.
     """
 
     value: Any
@@ -49,6 +49,7 @@ def parse_document(raw: bytes) -> Document:
         MalformedDocument: it is not UTF-8, not JSON by RFC 8259 (so neither NaN nor Infinity), or nested too deeply.
     """
     try:
+        # Decoded here, because json.loads() would also accept the bytes of UTF-16 and UTF-32.
         value = json.loads(raw.decode(), object_pairs_hook=_Object, parse_constant=_refuse_constant)
     except UnicodeDecodeError:
         raise MalformedDocument("it is not UTF-8") from None
@@ -56,7 +57,7 @@ def parse_document(raw: bytes) -> Document:
         raise MalformedDocument(f"{error.msg} in line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise MalformedDocument(TOO_DEEP) from None
-    except ValueError:
+    except ValueError:  # NaN or Infinity, or an integer of more digits than Python converts (4,300 by default)
         raise MalformedDocument("it holds a number that is none or too long") from None
     return Document(value, tuple(_complaints(value)))
 
@@ -71,6 +72,7 @@ def _complaints(document: Any) -> Iterator[tuple[Place, str]]:
         if isinstance(value, str) and not is_storable(value):
             yield place, UNSTORABLE
         elif isinstance(value, _Object):
+            # Of a repeated key most parsers silently keep the last value; the caller may have meant another.
             if not all(map(is_storable, value)):
                 yield place, f"a key {UNSTORABLE}"
             for key in value.repeated:
@@ -78,7 +80,8 @@ def _complaints(document: Any) -> Iterator[tuple[Place, str]]:
 
 
 def _walk(document: Any) -> Iterator[tuple[Place, Any]]:
-    """Yield every value with its place; iterative, because a caller decides how deep it goes."""
+    """Yield every value with its place."""
+    # Not recursive: the caller decides how deeply the document is nested.
     waiting: list[tuple[Place, Any]] = [((), document)]
     while waiting:
         place, value = waiting.pop()

@@ -1,4 +1,4 @@
-"""The position of a reader within a listing, as a text that only we understand."""
+"""Opaque cursors: a position within a listing, encoded as text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from api.http.values import Instant
 
 
 class Cursor(BaseModel):
-    """The last item of the page before: when it was created, and its id."""
+    """The creation time and the id of the last item of the previous page."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -34,7 +34,7 @@ class Cursor(BaseModel):
         """Return the position of an opaque form, None for None.
 
         Raises:
-            RequestError: it is not exactly one of ours.
+            RequestError: the text is not a cursor that ``encode`` returned.
         """
         if text is None:
             return None
@@ -46,15 +46,17 @@ class Cursor(BaseModel):
         """Return the cursor of an opaque form.
 
         Raises:
-            RequestError: it is not exactly one of ours.
+            RequestError: the text is not a cursor that ``encode`` returned.
         """
         try:
+            # Without validate=True, Python skips characters outside the alphabet.
             raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
             found = cls.model_validate_json(raw)
+            # Several texts decode to the same position, in base64 as in JSON. Only the one that we sent is accepted.
             if found.encode() == text:
                 return found
         except ValueError:
             pass
-        message = "not a cursor of this listing; take next_cursor as it was answered"
+        message = "not a cursor of this listing; use next_cursor exactly as the previous page returned it"
         errors = [FieldProblem(parameter="cursor", message=message)]
         raise RequestError(422, "invalid_parameter", f"cursor: {message}", errors=errors)

@@ -1,4 +1,4 @@
-"""Errors as ``application/problem+json`` (RFC 9457): stable types, every wrong value at once, nothing internal."""
+"""Errors as ``application/problem+json`` (RFC 9457): stable types, all wrong values at once, no internal messages."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ log = logging.getLogger("api")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PROBLEM_TYPE = "application/problem+json"
 INTERNAL = "something went wrong on our side; the log has it under this request_id"
-# The core's words about these name hosts and users: the log may have them, a caller may not.
+# The core's messages for these errors name hosts and users. They go to the log, never to a caller.
 UNAVAILABLE = {
-    "database_unavailable": "the database does not answer; try again in a moment",
+    "database_unavailable": "the database does not respond; try again in a moment",
     "no_answer_in_time": "the database took too long; whether anything was written is unknown",
     "overloaded": "too many requests at once; try again in a moment",
 }
@@ -34,12 +34,14 @@ KNOWN = {
 }
 
 
-# A caller may send halves of surrogate pairs, and JSON in UTF-8 cannot hold them.
+# Problems quote what callers sent. JSON allows half a surrogate pair as an escape, which cannot be encoded as UTF-8.
 Text = Annotated[str, BeforeValidator(without_surrogates)]
 
 
 class FieldProblem(BaseModel):
     """One wrong value; exactly one of ``pointer`` (into the body), ``parameter`` and ``header`` says which."""
+
+    # This docstring and Problem's are in the OpenAPI document.
 
     pointer: Text | None = None
     parameter: Text | None = None
@@ -61,14 +63,14 @@ class Problem(BaseModel):
 
 
 class RequestError(VMError):
-    """A request that is wrong before the core sees it.
+    """A request that is refused before it reaches the core.
 
     Args:
         status: the HTTP status.
         code: the last part of the problem's type.
         detail: what is wrong and what would be right.
         errors: one entry for each wrong value.
-        headers: further headers of the answer.
+        headers: additional headers of the response.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ def problem(
     headers: dict[str, str] | None = None,
     facts: Mapping[str, str | int] = MappingProxyType({}),
 ) -> web.Response:
-    """Return a problem as an answer; ``facts`` become members of their own."""
+    """Return a problem response; ``facts`` become additional members of the body."""
     body = Problem(
         type=f"/problems/{code}",
         title=HTTPStatus(status).phrase,
@@ -116,24 +118,24 @@ def problem(
 
 
 @web.middleware
-async def answer_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn whatever a handler raises into a problem."""
+async def problem_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every error that a handler raises into a problem response."""
     try:
         return await handler(request)
     except VMError as error:
-        return _answer_own(request, error)
+        return _from_core_error(request, error)
     except web.HTTPException as error:
-        return _answer_aiohttp(request, error)
-    except Exception:
+        return _from_aiohttp_error(request, error)
+    except Exception:  # not BaseException: a client that disconnects cancels its handler
         log.exception("request.failed", extra=_facts(request))
         return problem(request, 500, "internal_error", INTERNAL)
 
 
 async def refuse_expectation(request: web.Request) -> web.Response | None:
-    """Answer ``Expect``, which aiohttp looks at before any middleware runs.
+    """Handle the ``Expect`` header, which aiohttp does before any middleware runs.
 
     Returns:
-        The refusal of an expectation nobody knows, None where the request may go on.
+        A 417 problem for an unknown expectation, None if the request may continue.
     """
     if request.headers["Expect"].lower() != "100-continue":
         return problem(request, 417, *KNOWN[417])
@@ -141,7 +143,7 @@ async def refuse_expectation(request: web.Request) -> web.Response | None:
     return None
 
 
-def _answer_own(request: web.Request, error: VMError) -> web.Response:
+def _from_core_error(request: web.Request, error: VMError) -> web.Response:
     status, detail = error.http_status, str(error)
     if isinstance(error, RequestError):
         return problem(request, status, error.code, detail, errors=error.errors, headers=error.headers)
@@ -150,9 +152,9 @@ def _answer_own(request: web.Request, error: VMError) -> web.Response:
         return problem(request, status, error.code, detail, errors=[wrong])
     if status == 503:
         log.warning("request.unavailable", extra=_facts(request) | {"error": detail})
-        told = UNAVAILABLE.get(error.code, "this cannot be done just now; try again in a moment")
-        return problem(request, 503, error.code, told, headers=_retry_after(error))
-    if status >= 500:
+        public = UNAVAILABLE.get(error.code, "this cannot be done just now; try again in a moment")
+        return problem(request, 503, error.code, public, headers=_retry_after(error))
+    if status >= 500:  # the default status of a core error; its message may be internal
         log.error("request.failed", extra=_facts(request) | {"error": detail})
         return problem(request, 500, "internal_error", INTERNAL)
     return problem(request, status, error.code, detail, headers=_retry_after(error), facts=error.facts)
@@ -162,7 +164,7 @@ def _retry_after(error: VMError) -> dict[str, str]:
     return {"Retry-After": str(error.retry_after_seconds)} if error.retry_after_seconds else {}
 
 
-def _answer_aiohttp(request: web.Request, error: web.HTTPException) -> web.Response:
+def _from_aiohttp_error(request: web.Request, error: web.HTTPException) -> web.Response:
     if isinstance(error, web.HTTPMethodNotAllowed):
         allow = {"Allow": ", ".join(sorted({*error.allowed_methods, "OPTIONS"}))}
         if request.method == "OPTIONS":

@@ -1,4 +1,4 @@
-"""The core is synchronous: handlers call it on a few threads, behind a waiting line of bounded length."""
+"""A thread pool with a bounded waiting line, on which handlers call the synchronous core."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ Result = TypeVar("Result")
 
 
 class Overloaded(Unavailable):
-    """More is asked of this process than it can take in."""
+    """The waiting line of this process is full."""
 
     code = "overloaded"
 
 
-class NoAnswerInTime(Unavailable):
-    """A call took longer than anybody should wait. Whether it took effect is unknown."""
+class CallTimedOut(Unavailable):
+    """A call exceeded its time limit. Whether it took effect is unknown."""
 
     code = "no_answer_in_time"
 
 
 class Threads:
-    """A bounded pool.
+    """A bounded thread pool.
 
     Args:
-        threads: calls that run at a time.
-        waiting: calls that may wait; one more is refused at once.
-        limit_seconds: how long a caller waits for a call, its time in the line included. The database may swallow a
-            statement without a word, and nobody should have to wait for it.
+        threads: how many calls run at the same time.
+        waiting: how many calls may wait; one more is refused at once.
+        name: the prefix of the threads' names.
+        limit_seconds: how long a caller waits for its call, including the time in the line. Without a limit a request
+            would wait for ever for a database that never responds to a statement.
     """
 
     def __init__(self, threads: int, waiting: int, name: str, *, limit_seconds: float) -> None:
@@ -41,29 +42,32 @@ class Threads:
         self._pending = 0
 
     async def run(self, function: Callable[[], Result]) -> Result:
-        """Run a function on a thread and return what it returns.
+        """Run a function on a thread and return its result.
 
-        A caller that goes away does not stop it: its place is free again when the function has ended.
+        A caller that disconnects does not stop the function.
 
         Raises:
             Overloaded: the waiting line is full.
-            NoAnswerInTime: the time limit is over.
+            CallTimedOut: the function did not return within the time limit.
         """
         if self._pending >= self._most:
             raise Overloaded("too many requests at once")
         self._pending += 1
         loop = asyncio.get_running_loop()
         future: Future[Result] = self._executor.submit(function)
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done))
+        # The count falls when the function ends, not when its caller gives up: otherwise hung statements would occupy
+        # every thread while new calls kept piling up behind them. The callback runs on the pool's thread, and only the
+        # event loop's thread changes the count.
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release))
         try:
             async with asyncio.timeout(self._limit_seconds):
                 return await asyncio.wrap_future(future)
         except TimeoutError:
-            raise NoAnswerInTime(f"no answer within {self._limit_seconds:g} s") from None
+            raise CallTimedOut(f"no result within {self._limit_seconds:g} s") from None
 
     def close(self) -> None:
-        """Refuse further calls and wait for those that run."""
+        """Refuse further calls and wait for the running ones."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
-    def _done(self) -> None:
+    def _release(self) -> None:
         self._pending -= 1

@@ -1,7 +1,7 @@
-"""Types of single values: how a caller has to write them, and how they are answered.
+"""Types of single values: how a caller must write them, and how a response writes them.
 
-What a query holds is text. Pydantic alone would take more spellings than were ever promised: 5.0 and 1_0 for whole
-numbers, seconds since 1970 for times.
+The values of a query are text. Pydantic alone would accept more spellings than the API documents: 5.0 and 1_0 for
+integers, seconds since 1970 for times.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-YEARS = range(2000, 9001)  # what PostgreSQL takes in any time zone
+YEARS = range(2000, 9001)  # far from the limits of Python and PostgreSQL, whatever the time zone
 
 
 def refusal(message: str) -> PydanticCustomError:
-    """Return the error that a validator raises to say exactly this."""
+    """Return the error that a validator raises to report exactly this message."""
+    # The text of a ValueError would get pydantic's prefix, "Value error, ". The message is an argument, because it may
+    # hold braces, which pydantic would take for a placeholder.
     return PydanticCustomError("refused", "{message}", {"message": message})
 
 
@@ -33,7 +35,7 @@ def _written_as(pattern: str, wanted: str) -> BeforeValidator:
 
 
 def _storable(moment: datetime) -> datetime:
-    """Return the same moment in UTC: PostgreSQL knows no offsets beyond 16 hours."""
+    """Return the same moment in UTC, because PostgreSQL refuses offsets of 16 hours or more."""
     if moment.year not in YEARS:
         raise refusal(f"must lie in the years {YEARS[0]} to {YEARS[-1]}")
     return moment.astimezone(UTC)

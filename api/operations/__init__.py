@@ -1,1 +1,1 @@
-"""The typed layer: one declaration drives a route, its validation and its entry in the OpenAPI document."""
+"""The typed layer: one declaration defines a route, its validation and its entry in the OpenAPI document."""

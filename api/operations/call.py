@@ -1,4 +1,4 @@
-"""What a query or a command knows of its call."""
+"""The context of a call, which every query and command receives."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from api.services import Services, services
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call.
+    """The context of one call.
 
     Attributes:
-        services: the parts of this process.
-        actor: who calls.
-        if_match: the ``If-Match`` header, None where there is none.
+        services: the services of this process.
+        actor: the name of the caller.
+        if_match: the ``If-Match`` header, None if the request has none.
     """
 
     services: Services
@@ -26,5 +26,5 @@ class Call:
 
     @classmethod
     def of(cls, request: web.Request) -> Call:
-        """Return what is known of a request that the guard has let in."""
+        """Return the context of a request that the guard has admitted."""
         return cls(services(request), request[ACTOR], request.headers.get("If-Match"))

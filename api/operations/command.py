@@ -1,9 +1,9 @@
-"""Operations that change something: one transaction each, and done at most once under an ``Idempotency-Key``.
+"""Operations that change something: one transaction each, executed at most once per ``Idempotency-Key``.
 
     @command("POST", "/runs", summary="Create a run", status=201)
-    def create_run(call: Call, body: NewRunIn) -> Answer[RunOut]: ...
+    def create_run(call: Call, body: NewRunIn) -> JsonResponse[RunOut]: ...
 
-The function runs on a database thread. What it does and the answer that is kept under the key commit together.
+The function runs on a database thread. Its changes and the response that is stored under the key commit together.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from pydantic import BaseModel
 from api.auth.actors import ACTOR
 from api.http.problems import FieldProblem, RequestError
 from api.operations.call import Call
-from api.operations.operation import Answer, Models, Operation, operation
+from api.operations.operation import JsonResponse, Models, Operation, operation
 from api.services import services
 from vm_webapp.db.pool import transaction
 from vm_webapp.idempotency import KeyScope, StoredResponse, do_once
 
 KEY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotency-Replayed"
-LONGEST_KEY = 255
+MAX_KEY_LENGTH = 255
 
 
-Command = Callable[..., Answer[Any]]
+Command = Callable[..., JsonResponse[Any]]
 
 
 def command(
@@ -38,7 +38,7 @@ def command(
     summary: str,
     name: str | None = None,
     models: Models | None = None,
-    answer: type[BaseModel] | None = None,
+    response_model: type[BaseModel] | None = None,
     status: int = 200,
     errors: tuple[int, ...] = (),
 ) -> Callable[[Command], Operation]:
@@ -50,12 +50,14 @@ def command(
             call = Call.of(request)
 
             def effect() -> StoredResponse:
-                done = function(call, **arguments)
-                body = done.body.model_dump_json().encode()
-                return StoredResponse(done.status or status, done.headers, body)
+                response = function(call, **arguments)
+                # Serialised within the transaction: a replay must return the same bytes.
+                body = response.body.model_dump_json().encode()
+                return StoredResponse(response.status or status, response.headers, body)
 
-            return await _answer_once(request, effect)
+            return await _respond_once(request, effect)
 
+        # PATCH takes no key: If-Match already keeps a repetition from changing anything twice.
         keyed = method == "POST"
         return operation(
             method,
@@ -63,7 +65,7 @@ def command(
             summary=summary,
             name=name,
             models=models,
-            answer=answer,
+            response_model=response_model,
             status=status,
             errors=(*errors, 409) if keyed else errors,
             keyed=keyed,
@@ -72,17 +74,17 @@ def command(
     return declare
 
 
-async def _answer_once(request: web.Request, effect: Callable[[], StoredResponse]) -> web.Response:
+async def _respond_once(request: web.Request, effect: Callable[[], StoredResponse]) -> web.Response:
     key = _read_key(request)
     threads = services(request).threads
     if key is None:
-        answer, replayed = await threads.run(lambda: _commit(effect)), False
+        stored, replayed = await threads.run(lambda: _commit(effect)), False
     else:
-        sent = await request.read()
+        sent = await request.read()  # aiohttp keeps the bytes that read_body() has read
         scope = KeyScope(request[ACTOR], request.method, request.path_qs, key)
-        answer, replayed = await threads.run(lambda: do_once(scope, sent, effect))
-    headers = answer.headers | ({REPLAYED_HEADER: "true"} if replayed else {})
-    return web.Response(body=answer.body, status=answer.status, content_type="application/json", headers=headers)
+        stored, replayed = await threads.run(lambda: do_once(scope, sent, effect))
+    headers = stored.headers | ({REPLAYED_HEADER: "true"} if replayed else {})
+    return web.Response(body=stored.body, status=stored.status, content_type="application/json", headers=headers)
 
 
 def _commit(effect: Callable[[], StoredResponse]) -> StoredResponse:
@@ -95,8 +97,9 @@ def _read_key(request: web.Request) -> str | None:
     if not given or request.method != "POST":
         return None
     key = given[0]
-    if len(given) > 1 or not 1 <= len(key) <= LONGEST_KEY or not (key.isascii() and key.isprintable()):
-        message = f"must be given once, with 1 to {LONGEST_KEY} printable ASCII characters"
+    # Two keys would leave open which one counts.
+    if len(given) > 1 or not 1 <= len(key) <= MAX_KEY_LENGTH or not (key.isascii() and key.isprintable()):
+        message = f"must be given once, with 1 to {MAX_KEY_LENGTH} printable ASCII characters"
         wrong = FieldProblem(header=KEY_HEADER, message=message)
         raise RequestError(422, "invalid_header", f"{KEY_HEADER}: {message}", errors=[wrong])
     return key

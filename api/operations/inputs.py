@@ -1,4 +1,4 @@
-"""Reads what a caller sent into models, and names every value that is wrong."""
+"""Reads the path, query and body of a request into models, and reports every wrong value."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ In = TypeVar("In", bound=BaseModel)
 
 
 def read_path(model: type[In], request: web.Request) -> In:
-    """Return what the path names.
+    """Return the path's parameters.
 
     Raises:
-        RequestError: 404; an id that cannot be one is an id that nothing has.
+        RequestError: 404 for a malformed id, as for an id that does not exist.
     """
     values = dict(request.match_info)
     try:
+        # Percent-encoding can smuggle in what PostgreSQL's text type refuses, such as a NUL byte.
         if all(map(is_storable, values.values())):
             return model.model_validate(values)
     except ValidationError:
@@ -33,11 +34,12 @@ def read_path(model: type[In], request: web.Request) -> In:
 
 
 def read_query(model: type[In] | None, request: web.Request) -> In | None:
-    """Return the query's parameters, None where ``model`` is.
+    """Return the query's parameters, None if ``model`` is None.
 
     Raises:
         RequestError: 422 with every parameter that is unknown, repeated or wrong.
     """
+    # An operation without parameters checks its query as well: a parameter that it does not know may be a misspelt one.
     known = model.model_fields if model else {}
     names = list(dict.fromkeys(request.query))
     wrong = {name: what for name in names if (what := _parameter_complaint(request, name, name in known))}
@@ -62,11 +64,11 @@ def _parameter_complaint(request: web.Request, name: str, known: bool) -> str | 
 
 
 async def read_body(model: type[In], request: web.Request) -> In:
-    """Return the JSON body. Validators find in their context what the applications hold.
+    """Return the JSON body. The validators' context is the request's ``config_dict``, which holds the services.
 
     Raises:
-        RequestError: 400 for what is not JSON, 408 for what does not come, 415 for what does not claim to be JSON, 422
-            with a JSON pointer to every wrong value.
+        RequestError: 400 for a body that is not JSON, 408 for one that does not arrive, 415 for a content type other
+            than JSON, 422 with a JSON pointer to every wrong value.
     """
     if not request.body_exists and not any(field.is_required() for field in model.model_fields.values()):
         return model()
@@ -84,6 +86,8 @@ async def read_body(model: type[In], request: web.Request) -> In:
     errors = [FieldProblem(pointer=pointer_of(place), message=what) for place, what in document.complaints]
     if not errors:
         try:
+            # From the bytes rather than from the parsed document: in strict mode pydantic accepts a UUID or a time as
+            # text only if it parses the JSON itself.
             return model.model_validate_json(raw, strict=True, context=request.config_dict)
         except ValidationError as error:
             errors = [FieldProblem(pointer=pointer_of(each["loc"]), message=each["msg"]) for each in error.errors()]
@@ -95,7 +99,7 @@ async def _read_bytes(request: web.Request) -> bytes:
         async with asyncio.timeout(BODY_SECONDS):
             return await request.read()
     except TimeoutError:
-        # aiohttp waits for ever: for a slow caller, and for one whose chunks broke half-way.
+        # aiohttp itself waits for ever, both for a slow client and after a chunk that broke off half-way.
         raise RequestError(408, "body_timeout", f"the body did not come within {BODY_SECONDS:g} s") from None
     except web.RequestPayloadError:
         raise RequestError(400, "unreadable_body", "the body breaks off or is not encoded as it says") from None

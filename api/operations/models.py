@@ -1,4 +1,4 @@
-"""What every model of the contract is based on."""
+"""The base classes of all request and response models."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Input(BaseModel):
-    """Base of everything that a caller sends: unknown fields are refused."""
+    """Base of everything that a caller sends; refuses unknown fields."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Output(BaseModel):
-    """Base of everything that is answered; reads the core's records."""
+    """Base of every response body; reads the core's records by their attributes."""
 
     model_config = ConfigDict(from_attributes=True)

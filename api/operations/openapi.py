@@ -23,21 +23,23 @@ WITHOUT_CONTENT = frozenset({304})
 
 
 class _Schemas(GenerateJsonSchema):
-    """Schemas in which a page of runs is called by its class's name, RunsOut, rather than PageOut_RunOut_."""
+    """Generates schemas in which a page of runs has the name of its class, RunsOut, rather than PageOut_RunOut_."""
 
     def normalize_name(self, name: str) -> str:
-        """Return the name by which a model is referred to."""
+        """Return the name of a model in the document."""
         generic = re.fullmatch(rf"{PageOut.__name__}\[(\w+)\]", name)
         return plural_of(generic[1]) if generic else super().normalize_name(name)
 
 
 def describe(operations: Iterable[Operation]) -> dict[str, Any]:
-    """Return the document for these operations."""
+    """Return the OpenAPI document of these operations."""
     listed = list(operations)
     bodies = {each.models.body for each in listed if each.models.body}
-    answers = {each.answer for each in listed if each.answer} | {Problem}
+    responses = {each.response_model for each in listed if each.response_model} | {Problem}
+    # Sorted, because sets have no order: the document must be the same in every process.
     wanted: list[Any] = [(model, "validation") for model in sorted(bodies, key=_name)]
-    wanted += [(model, "serialization") for model in sorted(answers, key=_name)]
+    # By their serialisation, in which a field with a default is always present and thus required.
+    wanted += [(model, "serialization") for model in sorted(responses, key=_name)]
     refs, schemas = models_json_schema(wanted, ref_template=REFERENCE, schema_generator=_Schemas)
     by_model = {model: ref for (model, _), ref in refs.items()}
     paths: dict[str, dict[str, Any]] = {}
@@ -79,7 +81,7 @@ def _responses(each: Operation, refs: dict[Any, Any]) -> dict[str, Any]:
         str(status): {"description": HTTPStatus(status).phrase, "content": {PROBLEM_TYPE: {"schema": refs[Problem]}}}
         for status in sorted(problems)
     }
-    content = {each.media_type: {"schema": refs[each.answer] if each.answer else {}}}
+    content = {each.media_type: {"schema": refs[each.response_model] if each.response_model else {}}}
     for status in (each.status, *each.also):
         described = {} if status in WITHOUT_CONTENT else {"content": content}
         found[str(status)] = {"description": HTTPStatus(status).phrase} | described
@@ -98,7 +100,7 @@ def _parameters(place: str, model: type[BaseModel] | None) -> list[dict[str, Any
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """Drop what only a body can say: a parameter is left out, never null."""
+    """Return the schema without its null: a caller omits a parameter, since a query cannot hold a null."""
     kept = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
     rest = {name: value for name, value in schema.items() if name != "anyOf" and (name, value) != ("default", None)}
     return rest | kept[0] if len(kept) == 1 else rest | ({"anyOf": kept} if kept else {})

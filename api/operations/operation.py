@@ -1,10 +1,10 @@
-"""One declaration of an operation drives its route, its validation and its entry in the OpenAPI document.
+"""One declaration of an operation defines its route, its validation and its entry in the OpenAPI document.
 
     @operation("POST", "/runs", summary="Create a run", status=201)
-    async def create_run(request: web.Request, body: NewRunIn) -> Answer[RunOut]: ...
+    async def create_run(request: web.Request, body: NewRunIn) -> JsonResponse[RunOut]: ...
 
-The parameters named ``path``, ``query`` and ``body`` carry pydantic models; the answer's model is the type inside
-``Answer``. They are looked up once, when the module is imported.
+The parameters named ``path``, ``query`` and ``body`` receive pydantic models; the response's model is the type argument
+of ``JsonResponse``. The annotations are read once, when the module is imported.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Out = TypeVar("Out", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[Out]):
-    """A successful answer: the model, its headers, and a status where it is not the declared one."""
+class JsonResponse(Generic[Out]):
+    """A successful response: the body's model, the headers, and a status if it is not the declared one."""
 
     body: Out
     headers: dict[str, str] = field(default_factory=dict)
@@ -37,7 +37,7 @@ Function = Callable[..., Awaitable[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """What a request is read into; None where there is nothing to read."""
+    """The models of a request's path, query and body; None for a part that the operation does not have."""
 
     path: type[BaseModel] | None = None
     query: type[BaseModel] | None = None
@@ -49,12 +49,12 @@ class Operation:
     """One declared operation.
 
     Attributes:
-        name: what the documentation calls it.
-        also: further statuses that carry the declared answer; 304 carries nothing.
-        errors: statuses of its problems, beside those that its path, its body and every operation bring along.
-        answer: the model answered, None where the handler makes its own response.
-        public: whether it answers without credentials.
-        keyed: whether it is done once under an ``Idempotency-Key``.
+        name: its ``operationId`` in the OpenAPI document.
+        also: additional statuses with the declared response body; 304 has none.
+        errors: statuses of its problems, in addition to those that follow from its path, its body, or apply to all.
+        public: whether it needs no credentials.
+        keyed: whether it is executed once per ``Idempotency-Key``.
+        response_model: the model of the response body, None if the handler builds its own response.
     """
 
     name: str
@@ -69,10 +69,10 @@ class Operation:
     media_type: str
     function: Function
     models: Models
-    answer: type[BaseModel] | None
+    response_model: type[BaseModel] | None
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        """Validate the request, call the function and write its answer."""
+        """Validate the request, call the function and return its response."""
         arguments: dict[str, BaseModel] = {}
         if self.models.path is not None:
             arguments["path"] = read_path(self.models.path, request)
@@ -84,7 +84,7 @@ class Operation:
         result = await self.function(request, **arguments)
         if isinstance(result, web.StreamResponse):
             return result
-        assert isinstance(result, Answer)
+        assert isinstance(result, JsonResponse)
         return web.Response(
             text=result.body.model_dump_json(),
             status=result.status or self.status,
@@ -100,7 +100,7 @@ def operation(
     summary: str,
     name: str | None = None,
     models: Models | None = None,
-    answer: type[BaseModel] | None = None,
+    response_model: type[BaseModel] | None = None,
     status: int = 200,
     also: tuple[int, ...] = (),
     errors: tuple[int, ...] = (),
@@ -112,21 +112,23 @@ def operation(
 
     Args:
         method: the HTTP method.
-        path: below ``/api/v2``, with ``{names}`` of the path model.
+        path: the path below ``/api/v2``, with the ``{fields}`` of the path model.
         summary: one line for the documentation.
-        name: what the documentation calls it; the function's by default.
-        models: what the request is read into; what the function's annotations say by default.
-        answer: the model answered; what the function's annotations say by default.
+        name: the ``operationId``; by default the function's name.
+        models: the models of the request; by default those of the function's annotations.
+        response_model: the model of the response body; by default that of the function's annotations.
         status: the status of success.
-        also: further statuses with the same answer.
+        also: additional statuses with the same response body.
         errors: statuses of problems that only this operation has.
-        public: whether it answers without credentials.
-        keyed: whether it is done once under an ``Idempotency-Key``.
-        media_type: of the answer, where it is not JSON.
+        public: whether it needs no credentials.
+        keyed: whether it is executed once per ``Idempotency-Key``.
+        media_type: the media type of the response, if it is not JSON.
     """
 
     def declare(function: Function) -> Operation:
-        hints = {} if models and answer else get_type_hints(function)
+        # Annotations are text under "from __future__ import annotations". Those of a function whose models are made at
+        # run time name no types at all, so they are not evaluated.
+        hints = {} if models and response_model else get_type_hints(function)
         return Operation(
             name=name or function.__name__,
             method=method,
@@ -140,16 +142,16 @@ def operation(
             media_type=media_type,
             function=function,
             models=models or Models(hints.get("path"), hints.get("query"), hints.get("body")),
-            answer=answer or _answer_model(hints.get("return")),
+            response_model=response_model or _response_model_of(hints.get("return")),
         )
 
     return declare
 
 
-def _answer_model(returned: Any) -> type[BaseModel] | None:
-    """Return the model inside ``Answer``, also where the function may make its own response instead."""
+def _response_model_of(returned: Any) -> type[BaseModel] | None:
+    """Return the type argument of ``JsonResponse``, which may be one member of a union."""
     for each in (returned, *get_args(returned)):
-        if get_origin(each) is Answer:
+        if get_origin(each) is JsonResponse:
             model: type[BaseModel] = get_args(each)[0]
             return model
     return None

@@ -1,4 +1,4 @@
-"""Pages of listings: which one is asked for, and how one is answered."""
+"""Pages of listings: the query that selects one, and the response body that holds one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Item = TypeVar("Item", bound=BaseModel)
 
 
 def plural_of(name: str) -> str:
-    """Return the name of a page of these models: RunsOut for RunOut."""
+    """Return the name of a page of a model: RunsOut for RunOut."""
     return f"{name.removesuffix('Out')}sOut"
 
 
@@ -31,7 +31,7 @@ class PageQuery(Input):
 
 
 class PageOut(Output, Generic[Item]):
-    """A page, made of one of the core, or of a sequence that is a whole listing."""
+    """A page, built from a page of the core, or from a sequence that is a whole listing."""
 
     model_config = ConfigDict(json_schema_extra=_describe)
 
@@ -40,7 +40,7 @@ class PageOut(Output, Generic[Item]):
 
     @classmethod
     def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
-        """Return the name of the class for this kind of items."""
+        """Return the name of the class for this type of items."""
         return plural_of(params[0].__name__)
 
     @model_validator(mode="before")
@@ -52,10 +52,10 @@ class PageOut(Output, Generic[Item]):
 
 
 def page_of(model: type[Item]) -> type[PageOut[Item]]:
-    """Return the model of a page of these, where they are known only when the program runs."""
+    """Return the model of a page of a model that is created at run time."""
     return PageOut[model]  # type: ignore[valid-type]
 
 
 def _written(position: Any) -> str | None:
-    # Ids of events are a position that callers may know.
+    # The position in a timeline is the id of an event, which callers know anyway.
     return str(position) if isinstance(position, int) else Cursor.of(position)

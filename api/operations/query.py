@@ -3,8 +3,8 @@
     @query("/runs", PageOut[RunOut], summary="Runs, newest first")
     def list_runs(call: Call, query: RunsQuery) -> Page[RunRecord]: ...
 
-The function runs on a database thread and returns plain records of the core; the declared model makes the answer of
-them.
+The function runs on a database thread and returns plain records of the core, which the declared model turns into the
+response body.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ Respond = Callable[[web.Request, Any], web.Response]
 
 
 class Found(NamedTuple):
-    """What was read: the core's records, and the JSON that the declared model makes of them."""
+    """The result of a read: the core's records, and the JSON of the declared model."""
 
     records: Any
     text: str
 
 
-# Called with the request, a function that reads and may be called more than once, and the query's own arguments.
+# Receives the request, a function that reads and may be called more than once, and the arguments of the query.
 Around = Callable[..., Awaitable[Found | web.StreamResponse]]
 
 
 def query(
     path: str,
-    answer: type[Output] | None,
+    response_model: type[Output] | None,
     *,
     summary: str,
     name: str | None = None,
@@ -53,13 +53,13 @@ def query(
 
     Args:
         path: as for ``operation``.
-        answer: the model of the answer; None where ``respond`` makes it.
+        response_model: the model of the response body; None if ``respond`` builds the response.
         summary: as for ``operation``.
         name: as for ``operation``.
         models: as for ``operation``.
-        headers: returns headers of the answer for what was read.
-        around: stands around the reading, on the event loop: it waits, or returns an answer of its own.
-        respond: makes the answer of what was read, where it is not the model's JSON.
+        headers: returns the headers of the response for the records.
+        around: called on the event loop in place of the read: it waits before it reads, or returns its own response.
+        respond: builds the response from the records, if it is not the model's JSON.
         also: as for ``operation``.
         media_type: as for ``operation``.
     """
@@ -67,7 +67,8 @@ def query(
     def declare(function: Query) -> Operation:
         def find(call: Call, arguments: dict[str, BaseModel]) -> Found:
             records = function(call, **arguments)
-            return Found(records, answer.model_validate(records).model_dump_json() if answer else "")
+            # Serialised on the thread as well: a page of 200 runs would block the event loop.
+            return Found(records, response_model.model_validate(records).model_dump_json() if response_model else "")
 
         @wraps(function)
         async def run(request: web.Request, **arguments: BaseModel) -> web.StreamResponse:
@@ -78,11 +79,18 @@ def query(
                 return found
             if respond is not None:
                 return respond(request, found.records)
-            told = headers(found.records) if headers else None
-            return web.Response(text=found.text, content_type="application/json", headers=told)
+            added = headers(found.records) if headers else None
+            return web.Response(text=found.text, content_type="application/json", headers=added)
 
         return operation(
-            "GET", path, summary=summary, name=name, models=models, answer=answer, also=also, media_type=media_type
+            "GET",
+            path,
+            summary=summary,
+            name=name,
+            models=models,
+            response_model=response_model,
+            also=also,
+            media_type=media_type,
         )(run)
 
     return declare

@@ -1,1 +1,1 @@
-"""What can be asked under ``/api/v2``: a file for each noun, and ``table``, which lists every route on one page."""
+"""The routes below ``/api/v2``: a file for each noun, and ``table``, which lists all of them on one page."""

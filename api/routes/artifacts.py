@@ -1,4 +1,4 @@
-"""A run's documents."""
+"""Routes of a run's artifacts."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from vm_webapp.runs import queries
 from vm_webapp.runs.records import ArtifactContent, ArtifactRecord
 
 
-@query("/runs/{run_id}/artifacts", PageOut[ArtifactOut], summary="Every version of every document of a run")
+@query("/runs/{run_id}/artifacts", PageOut[ArtifactOut], summary="Every version of every artifact of a run")
 def list_artifacts(call: Call, path: RunPath) -> list[ArtifactRecord]:
-    """List them without their content."""
+    """List the versions without their content."""
     return queries.list_artifacts(path.run_id)
 
 
 def _content(request: web.Request, found: ArtifactContent) -> web.Response:
-    """Answer the content, or 304 where the caller has it. A version never changes."""
+    """Return the content, or 304 if the caller already has it."""
     artifact = found.artifact
+    # A version never changes, so its digest is its tag. The default version does change: caches must revalidate.
     etag = f'"{artifact.sha256}"'
     headers = {
         "ETag": etag,
         "X-Artifact-Version": str(artifact.version),
         "Cache-Control": "private, no-cache",
-        "X-Content-Type-Options": "nosniff",  # a model wrote it: no browser may take it for a page
+        "X-Content-Type-Options": "nosniff",  # a model wrote the text: a browser must never run it as a page
     }
     if is_known(request, etag):
         return web.Response(status=304, headers=headers)
@@ -38,11 +39,11 @@ def _content(request: web.Request, found: ArtifactContent) -> web.Response:
 @query(
     "/runs/{run_id}/artifacts/{stage}",
     None,
-    summary="A document's content; the newest version by default",
+    summary="An artifact's content; the newest version by default",
     also=(304,),
     media_type="text/markdown",
     respond=_content,
 )
 def read_artifact(call: Call, path: ArtifactPath, query: VersionQuery) -> ArtifactContent:
-    """Read it with its content."""
+    """Read an artifact with its content."""
     return queries.read_artifact(path.run_id, path.stage, version=query.version)

@@ -1,4 +1,4 @@
-"""The API's description of itself."""
+"""The route of the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -11,5 +11,6 @@ DESCRIPTION = web.AppKey("description", str)
 
 @operation("GET", "/openapi.json", summary="This document: OpenAPI 3.1")
 async def read_description(request: web.Request) -> web.Response:
-    """Answer what ``api.app`` made of its routes at the start."""
+    """Return the document, which ``api.app`` generates once, from all routes."""
+    # A route cannot generate it: the table of routes imports this module.
     return web.Response(text=request.app[DESCRIPTION], content_type="application/json")

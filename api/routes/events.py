@@ -1,4 +1,4 @@
-"""A run's timeline."""
+"""The route of a run's timeline, as pages or as a stream."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vm_webapp.runs.records import EventRecord
 async def _stream_if_wanted(
     request: web.Request, read: Callable[[], Awaitable[Found]], *, path: RunPath, query: EventsQuery
 ) -> Found | web.StreamResponse:
-    """Stream the events to those who ask for it."""
+    """Stream the events if the caller asks for that."""
     if not wants_stream(request):
         return await read()
     own = services(request)
@@ -41,5 +41,5 @@ def _as_json(event: EventRecord) -> str:
     around=_stream_if_wanted,
 )
 def list_events(call: Call, path: RunPath, query: EventsQuery) -> Page[EventRecord]:
-    """List a page of the events after a position."""
+    """List a page of events after a position."""
     return queries.page_of_events(path.run_id, after=query.after, limit=query.limit)

@@ -1,21 +1,22 @@
-"""Probes."""
+"""The probes: liveness and readiness."""
 
 from __future__ import annotations
 
 from aiohttp import web
 
-from api.auth.actors import showed_credentials
-from api.operations.operation import Answer, operation
+from api.auth.actors import is_authenticated
+from api.operations.operation import JsonResponse, operation
 from api.schemas.health import LiveOut, ReadyOut
 from api.services import services
 from vm_webapp.errors import Unavailable
 from vm_webapp.ops.health import unanswered
 
 
-@operation("GET", "/health/live", summary="Whether the process answers; depends on nothing else", public=True)
-async def live(request: web.Request) -> Answer[LiveOut]:
-    """Answer."""
-    return Answer(LiveOut())
+@operation("GET", "/health/live", summary="Whether the process responds; depends on nothing else", public=True)
+async def live(request: web.Request) -> JsonResponse[LiveOut]:
+    """Respond."""
+    # No dependency is checked: a platform restarts what is not live, and no restart brings a database back.
+    return JsonResponse(LiveOut())
 
 
 @operation(
@@ -25,16 +26,17 @@ async def live(request: web.Request) -> Answer[LiveOut]:
     also=(503,),
     public=True,
 )
-async def ready(request: web.Request) -> Answer[ReadyOut]:
-    """Tell the latest verdict, or check every dependency. Details that name machines are for those who may see them."""
+async def ready(request: web.Request) -> JsonResponse[ReadyOut]:
+    """Return the latest verdict; check the dependencies if there is none. Only authenticated callers see hosts."""
     own = services(request)
     try:
         health = own.health.latest()
         if health is None:
             health = await own.health_threads.run(own.health.check)
     except Unavailable:
+        # Reported as "not ready" rather than as a problem: probes and the smoke test read reasons in one place.
         health = unanswered()
-    private = showed_credentials(request)
-    told = {"build": own.settings.build} if private else {}
-    body = ReadyOut.model_validate(health.body(private=private) | told)
-    return Answer(body, status=200 if health.ready else 503)
+    private = is_authenticated(request)
+    build = {"build": own.settings.build} if private else {}
+    body = ReadyOut.model_validate(health.body(private=private) | build)
+    return JsonResponse(body, status=200 if health.ready else 503)

@@ -1,4 +1,4 @@
-"""The queue: how full it is; stop and restart claiming; cancel and retry many runs at once."""
+"""Routes of the queue: its figures, pause and resume, and bulk changes of runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from api.operations.call import Call
 from api.operations.command import command
-from api.operations.operation import Answer
+from api.operations.operation import JsonResponse
 from api.operations.query import query
 from api.schemas.queue import BulkCancelIn, BulkOut, BulkRetryIn, PauseIn, QueueOut
 from vm_webapp.ops import bulk, queue_control
@@ -21,29 +21,29 @@ def read_queue(call: Call) -> QueueStatus:
 
 
 @command("POST", "/queue/pause", summary="Stop claiming; stages in flight go on")
-def pause_queue(call: Call, body: PauseIn) -> Answer[QueueOut]:
-    """Pause it; one that is paused stays so."""
+def pause_queue(call: Call, body: PauseIn) -> JsonResponse[QueueOut]:
+    """Pause claiming; a paused queue stays paused."""
     queue_control.pause_queue(reason=body.reason, actor=call.actor)
-    return Answer(QueueOut.model_validate(queue_control.read_queue()))
+    return JsonResponse(QueueOut.model_validate(queue_control.read_queue()))
 
 
 @command("POST", "/queue/resume", summary="Claim again")
-def resume_queue(call: Call) -> Answer[QueueOut]:
-    """Resume it; one that is not paused stays as it is."""
+def resume_queue(call: Call) -> JsonResponse[QueueOut]:
+    """Resume claiming; a queue that is not paused stays unchanged."""
     queue_control.resume_queue()
-    return Answer(QueueOut.model_validate(queue_control.read_queue()))
+    return JsonResponse(QueueOut.model_validate(queue_control.read_queue()))
 
 
 @command("POST", "/queue/cancel", summary="Cancel the runs that match, a hundred at a time, oldest first")
-def cancel_runs(call: Call, body: BulkCancelIn) -> Answer[BulkOut]:
-    """Cancel them, or only say which."""
-    return Answer(BulkOut.model_validate(_change(bulk.cancel_matching, call, body)))
+def cancel_runs(call: Call, body: BulkCancelIn) -> JsonResponse[BulkOut]:
+    """Cancel the matching runs, or only list them."""
+    return JsonResponse(BulkOut.model_validate(_change(bulk.cancel_matching, call, body)))
 
 
 @command("POST", "/queue/retry", summary="Retry the failed runs that match, a hundred at a time, oldest first")
-def retry_runs(call: Call, body: BulkRetryIn) -> Answer[BulkOut]:
-    """Put them back to work, or only say which."""
-    return Answer(BulkOut.model_validate(_change(bulk.retry_matching, call, body)))
+def retry_runs(call: Call, body: BulkRetryIn) -> JsonResponse[BulkOut]:
+    """Retry the matching runs, or only list them."""
+    return JsonResponse(BulkOut.model_validate(_change(bulk.retry_matching, call, body)))
 
 
 def _change(change: Callable[..., BulkResult], call: Call, body: BulkCancelIn | BulkRetryIn) -> BulkResult:
@@ -52,5 +52,5 @@ def _change(change: Callable[..., BulkResult], call: Call, body: BulkCancelIn | 
         actor=call.actor,
         after=body.after,
         dry_run=body.dry_run,
-        workflows=call.services.catalog.workflows,
+        workflows=call.services.catalog.workflows,  # a misspelt workflow is an error, one without runs is not
     )

@@ -9,7 +9,7 @@ from api.http.etags import etag, required_version
 from api.operations.call import Call
 from api.operations.command import command
 from api.operations.models import Input, Output
-from api.operations.operation import PREFIX, Answer, Models, Operation
+from api.operations.operation import PREFIX, JsonResponse, Models, Operation
 from api.operations.query import query
 from api.schemas.resources import ResourcePath, ResourceQuery, ResourceType
 from vm_webapp.db.paging import Page
@@ -30,8 +30,8 @@ def routes_of(kind: ResourceType) -> ResourceRoutes:
     noun, repository = kind.noun, kind.repository
     all_of_them, one = f"/{noun}s", f"/{noun}s/{{{noun}_id}}"
 
-    def answer(record: Any, **headers: str) -> Answer[Output]:
-        return Answer(kind.out.model_validate(record), headers=etag(record.version) | headers)
+    def respond(record: Any, **headers: str) -> JsonResponse[Output]:
+        return JsonResponse(kind.out.model_validate(record), headers=etag(record.version) | headers)
 
     @command(
         "POST",
@@ -39,13 +39,13 @@ def routes_of(kind: ResourceType) -> ResourceRoutes:
         summary=f"Create a {noun}",
         name=f"create_{noun}",
         models=Models(body=kind.new),
-        answer=kind.out,
+        response_model=kind.out,
         status=201,
     )
-    def create(call: Call, body: Input) -> Answer[Output]:
+    def create(call: Call, body: Input) -> JsonResponse[Output]:
         """Create it."""
         record = repository.create(body.model_dump())
-        return answer(record, Location=f"{PREFIX}{all_of_them}/{record.id}")
+        return respond(record, Location=f"{PREFIX}{all_of_them}/{record.id}")
 
     @query(
         all_of_them,
@@ -76,13 +76,13 @@ def routes_of(kind: ResourceType) -> ResourceRoutes:
         summary=f"Change a {noun}",
         name=f"change_{noun}",
         models=Models(path=kind.path, body=kind.change),
-        answer=kind.out,
+        response_model=kind.out,
         errors=(409, 412, 428),
     )
-    def change(call: Call, path: ResourcePath, body: Input) -> Answer[Output]:
+    def change(call: Call, path: ResourcePath, body: Input) -> JsonResponse[Output]:
         """Change what is given, if it is still the one that was read."""
         version = required_version(call.if_match)
-        return answer(repository.change(path.id, body.model_dump(exclude_unset=True), version=version))
+        return respond(repository.change(path.id, body.model_dump(exclude_unset=True), version=version))
 
     @command(
         "POST",
@@ -90,10 +90,10 @@ def routes_of(kind: ResourceType) -> ResourceRoutes:
         summary=f"Archive a {noun}: it takes no new runs",
         name=f"archive_{noun}",
         models=Models(path=kind.path),
-        answer=kind.out,
+        response_model=kind.out,
     )
-    def archive(call: Call, path: ResourcePath) -> Answer[Output]:
+    def archive(call: Call, path: ResourcePath) -> JsonResponse[Output]:
         """Archive it; runs in flight go on."""
-        return answer(repository.archive(path.id))
+        return respond(repository.archive(path.id))
 
     return ResourceRoutes(create, list_page, read, change, archive)

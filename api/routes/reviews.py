@@ -1,11 +1,11 @@
-"""A person decides about a draft."""
+"""Routes of reviews, in which a person decides about a draft."""
 
 from __future__ import annotations
 
 from api.http.cursors import Cursor
 from api.operations.call import Call
 from api.operations.command import command
-from api.operations.operation import Answer
+from api.operations.operation import JsonResponse
 from api.operations.pages import PageOut, PageQuery
 from api.operations.query import query
 from api.schemas.reviews import ApprovalOut, ApproveIn, RequestChangesIn, StagePath
@@ -16,8 +16,8 @@ from vm_webapp.runs.queries import Approval
 
 
 @command("POST", "/runs/{run_id}/stages/{key}/approve", summary="Accept a draft, as it is or as edited")
-def approve_stage(call: Call, path: StagePath, body: ApproveIn) -> Answer[RunOut]:
-    """Accept the draft that was read; another one by now is a conflict."""
+def approve_stage(call: Call, path: StagePath, body: ApproveIn) -> JsonResponse[RunOut]:
+    """Accept the draft; it is a conflict if the draft has changed since the caller read it."""
     lifecycle.approve_stage_if_waiting(
         path.run_id,
         path.key,
@@ -26,16 +26,17 @@ def approve_stage(call: Call, path: StagePath, body: ApproveIn) -> Answer[RunOut
         note=body.note,
         actor=call.actor,
     )
-    return Answer(RunOut.model_validate(queries.read_run(path.run_id)))
+    # Within the command's transaction, so the response shows the run as this decision left it.
+    return JsonResponse(RunOut.model_validate(queries.read_run(path.run_id)))
 
 
 @command("POST", "/runs/{run_id}/stages/{key}/request-changes", summary="Send a draft back with feedback")
-def request_changes(call: Call, path: StagePath, body: RequestChangesIn) -> Answer[RunOut]:
-    """Send the draft that was read back; another one by now is a conflict."""
+def request_changes(call: Call, path: StagePath, body: RequestChangesIn) -> JsonResponse[RunOut]:
+    """Send the draft back; it is a conflict if the draft has changed since the caller read it."""
     lifecycle.request_changes_if_waiting(
         path.run_id, path.key, artifact_sha256=body.artifact_sha256, feedback=body.feedback, actor=call.actor
     )
-    return Answer(RunOut.model_validate(queries.read_run(path.run_id)))
+    return JsonResponse(RunOut.model_validate(queries.read_run(path.run_id)))
 
 
 @query("/approvals", PageOut[ApprovalOut], summary="Every draft that waits for a person, oldest first")

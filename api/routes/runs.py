@@ -1,4 +1,4 @@
-"""Runs: create, list, read."""
+"""Routes that create, list and read runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aiohttp import web
 from api.http.cursors import Cursor
 from api.operations.call import Call
 from api.operations.command import command
-from api.operations.operation import PREFIX, Answer
+from api.operations.operation import PREFIX, JsonResponse
 from api.operations.pages import PageOut
 from api.operations.query import Found, query
 from api.schemas.runs import NewRunIn, RunOut, RunPath, RunsQuery, WaitQuery
@@ -21,10 +21,10 @@ from vm_webapp.runs.states import FINAL_RUN_STATUSES
 
 
 @command("POST", "/runs", summary="Create a run; a worker begins with it at once", status=201)
-def create_run(call: Call, body: NewRunIn) -> Answer[RunOut]:
-    """Persist the run; its first stage is due."""
+def create_run(call: Call, body: NewRunIn) -> JsonResponse[RunOut]:
+    """Store the run; its first stage is due at once."""
     new = lifecycle.NewRun(
-        workflow=call.services.catalog.get(body.workflow),
+        workflow=call.services.catalog.get(body.workflow),  # cannot fail: the body's validator has looked it up
         request=body.request,
         brand_id=body.brand_id,
         project_id=body.project_id,
@@ -32,7 +32,7 @@ def create_run(call: Call, body: NewRunIn) -> Answer[RunOut]:
         priority=body.priority,
     )
     run = lifecycle.create_run(new, actor=call.actor)
-    return Answer(RunOut.model_validate(run), headers={"Location": f"{PREFIX}/runs/{run.id}"})
+    return JsonResponse(RunOut.model_validate(run), headers={"Location": f"{PREFIX}/runs/{run.id}"})
 
 
 @query("/runs", PageOut[RunOut], summary="Runs, newest first")
@@ -52,18 +52,20 @@ def list_runs(call: Call, query: RunsQuery) -> Page[RunRecord]:
 async def _wait_for_change(
     request: web.Request, read: Callable[[], Awaitable[Found]], *, path: RunPath, query: WaitQuery
 ) -> Found:
-    """Wait for a change of the run's status, where that is asked for and still possible."""
+    """Wait for a change of the run's status, if the caller asks for that and the status can still change."""
     if not query.wait:
         return await read()
+    # Followed before the read: a change that commits between the two ends the wait.
     async with services(request).followers.await_change(path.run_id) as change:
         found = await read()
         if found.records.status in FINAL_RUN_STATUSES:
             return found
         await change.wait(found.records.status, query.wait)
+    # Read again: the waiter has learnt of a new status at most, and the response holds the whole run.
     return await read()
 
 
 @query("/runs/{run_id}", RunOut, summary="One run; with wait, as soon as its status changes", around=_wait_for_change)
 def read_run(call: Call, path: RunPath, query: WaitQuery) -> RunRecord:
-    """Read it."""
+    """Read one run."""
     return queries.get_run(path.run_id)

@@ -1,4 +1,4 @@
-"""The workers, by their heartbeats."""
+"""The route that lists the workers, by their heartbeats."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ from vm_webapp.ops.queue_control import WorkerRecord
 
 @query("/workers", PageOut[WorkerOut], summary="Every worker of the last 24 hours, those that are alive first")
 def list_workers(call: Call) -> tuple[WorkerRecord, ...]:
-    """List them."""
+    """List the workers."""
     return queue_control.list_workers()

@@ -1,1 +1,4 @@
-"""The shapes of the contract, a file for each noun."""
+"""The request and response models of the API, a file for each noun.
+
+The OpenAPI document shows the docstrings of these models.
+"""

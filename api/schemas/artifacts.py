@@ -1,4 +1,4 @@
-"""The shapes of a run's documents."""
+"""Models of a run's artifacts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from api.schemas.runs import RunPath, UsageOut
 
 
 class ArtifactPath(RunPath):
-    """A stage's document."""
+    """A stage's artifact."""
 
     stage: str
 
@@ -18,11 +18,11 @@ class ArtifactPath(RunPath):
 class VersionQuery(Input):
     """Which version; the newest by default."""
 
-    version: Whole | None = Field(default=None, ge=1, lt=2**31)
+    version: Whole | None = Field(default=None, ge=1, lt=2**31)  # the column is an integer; more would be an error 500
 
 
 class ArtifactOut(Output):
-    """One version of a document."""
+    """One version of an artifact."""
 
     stage: str
     version: int

@@ -1,4 +1,4 @@
-"""The shapes of control over a run."""
+"""Models of the operations that control a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shapes of a run's timeline."""
+"""Models of a run's timeline."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from api.operations.models import Input, Output
 class EventsQuery(Input):
     """Which events: those with ids above ``after``."""
 
+    # PostgreSQL's bigint; a larger number would be an error of the database.
     after: Whole = Field(default=0, ge=0, lt=2**63, description="the next_cursor of the page before")
     limit: Whole = Field(default=50, ge=1, le=200)
 

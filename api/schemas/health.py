@@ -1,4 +1,4 @@
-"""The shapes of probes' answers."""
+"""Models of the probes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from api.operations.models import Output
 
 
 class LiveOut(Output):
-    """The process answers."""
+    """The process responds."""
 
     status: Literal["live"] = "live"
 
@@ -19,6 +19,7 @@ class ReadyOut(Output):
     """Whether work can progress; ``reasons`` only where it cannot, ``build`` only for those who may see it."""
 
     status: Literal["ready", "not_ready"]
+    # Omitted rather than null, so that a response without credentials does not even name what it hides.
     build: str | None = Field(default=None, exclude_if=lambda build: build is None)
     dependencies: dict[str, dict[str, Any]]
     reasons: list[str] | None = Field(default=None, exclude_if=lambda reasons: reasons is None)

@@ -1,4 +1,4 @@
-"""The shapes of model providers."""
+"""Models of model providers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class ProviderPath(Input):
 
 
 class ProviderOut(Output):
-    """A provider that may be called; ``resumed`` tells whether it was paused."""
+    """A provider that may be called; ``resumed`` is true if it was paused."""
 
     name: str
     resumed: bool

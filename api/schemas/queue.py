@@ -1,4 +1,4 @@
-"""The shapes of the queue, and of what operators change in it."""
+"""Models of the queue and of its bulk changes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from api.http.values import Moment
 from api.operations.models import Input, Output
 
 WorkflowName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-Age = Annotated[float, Field(ge=0, le=3_155_760_000)]
+Age = Annotated[float, Field(ge=0, le=3_155_760_000)]  # a hundred years, which PostgreSQL can still subtract
 
 
 class QueueOut(Output):

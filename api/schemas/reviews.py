@@ -1,4 +1,4 @@
-"""The shapes of reviews."""
+"""Models of reviews."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class ApproveIn(Input):
     """
 
     artifact_sha256: Sha256
+    # Refused if blank, but not stripped: the edited text is stored byte for byte.
     content: Annotated[str, StringConstraints(pattern=r"\S", max_length=MAX_CONTENT_CHARACTERS)] | None = None
     note: Annotated[str, StringConstraints(max_length=MAX_FEEDBACK_CHARACTERS)] | None = None
 

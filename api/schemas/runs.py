@@ -1,4 +1,4 @@
-"""The shapes of runs and their stages."""
+"""Models of runs and their stages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class NewRunIn(Input):
     @field_validator("workflow")
     @classmethod
     def _can_be_run(cls, name: str, info: ValidationInfo) -> str:
-        """Refuse an unknown workflow here, so that it is told of together with whatever else is wrong."""
+        """Refuse an unknown workflow."""
+        # Here rather than in the route, so that the caller gets this error together with all others.
         assert info.context is not None
         try:
             info.context[SERVICES].catalog.get(name)
@@ -94,7 +95,7 @@ class WaitingOnOut(Output):
 
 
 class ArtifactSummaryOut(Output):
-    """The newest version of a document."""
+    """The newest version of an artifact."""
 
     version: int
     name: str

@@ -1,4 +1,4 @@
-"""The shapes of workers."""
+"""Models of workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The shapes of what can be run."""
+"""Models of workflows."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Following runs: who is told that a run has changed, and a timeline as server-sent events."""
+"""Following runs: waits for a change of status, and timelines as server-sent events."""

@@ -1,4 +1,4 @@
-"""A run's timeline as server-sent events (WHATWG HTML, section 9.2): history first, then live, each event once."""
+"""A run's timeline as server-sent events (WHATWG HTML, section 9.2): past events first, then live ones, each once."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ LAST_ID_HEADER = "Last-Event-ID"
 FINAL_TYPES = frozenset(f"run.{status}" for status in FINAL_RUN_STATUSES)
 HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
+    # Against proxies that buffer: no-transform keeps them from compressing, the other header is nginx's.
     "Cache-Control": "no-cache, no-transform",
     "X-Accel-Buffering": "no",
 }
 
 
 def wants_stream(request: web.Request) -> bool:
-    """Tell whether the caller asks for a live stream."""
+    """Return whether the caller asks for a live stream."""
     return "text/event-stream" in request.headers.get("Accept", "")
 
 
@@ -44,27 +45,29 @@ async def stream_events(
     threads: Threads,
     as_json: Callable[[EventRecord], str],
 ) -> web.StreamResponse:
-    """Answer with the run's events after a position, as they come, until its final one.
+    """Stream the run's events after a position, as they occur, until the run's final event.
 
     Args:
-        request: what is answered; its ``Last-Event-ID`` goes before ``after``.
+        request: the request; its ``Last-Event-ID`` takes precedence over ``after``.
         run_id: the run.
-        after: the position to begin behind.
-        followers: who is woken when there is something new.
-        threads: where events are read.
-        as_json: returns an event as it is told.
+        after: the id of the last event that the caller has.
+        followers: the registry that wakes this stream when the run changes.
+        threads: the pool on which events are read.
+        as_json: returns the JSON of an event.
 
     Returns:
-        The stream, ended; or 204 where the run has ended and nothing is left to tell: browsers then stop asking.
+        The stream, ended; or 204 if the caller already has the run's final event. A browser then stops reconnecting.
 
     Raises:
         NotFound: there is no such run.
-        RequestError: the position is none of this run.
+        RequestError: the position does not belong to this run.
     """
     position = _read_last_id(request, after)
+    # Registered before the first read: an event that is committed between the two still wakes the reader.
     async with followers.follow(run_id) as reader:
         newest = await threads.run(lambda: queries.newest_event(run_id))
         if position > newest.id:
+            # Such as after a restored backup: the stream would stay silent until the ids had caught up.
             raise _refusal("lies ahead of this run's events")
         if position == newest.id and newest.type in FINAL_TYPES:
             return web.Response(status=204)
@@ -72,7 +75,7 @@ async def stream_events(
         await response.prepare(request)
         if request.method != "HEAD":
             reader.position = position
-            await _Stream(request, response, run_id, reader, threads, as_json).carry()
+            await _Stream(request, response, run_id, reader, threads, as_json).run()
         return response
 
 
@@ -91,7 +94,7 @@ def _refusal(message: str) -> RequestError:
 
 
 class _Stream:
-    """One reader's stream."""
+    """The stream to one reader."""
 
     def __init__(
         self,
@@ -109,14 +112,15 @@ class _Stream:
         self._threads = threads
         self._as_json = as_json
         self._last: EventRecord | None = None
-        self._unread = False  # whether the database did not answer when events were to be read
+        self._unread = False  # whether the last read failed, because the database was unavailable
 
-    async def carry(self) -> None:
-        """Send events from the reader's position on, until the final one, the end of this process, or the reader's."""
+    async def run(self) -> None:
+        """Send the events after the reader's position until the run ends, the process stops, or the client leaves."""
         try:
             ended = await self._send_new()
             while not (ended or self._reader.closed):
                 came = await self._reader.wait(RETRY_SECONDS if self._unread else HEARTBEAT_SECONDS)
+                # Keeps proxies from closing an idle connection, and finds out when the client has gone.
                 if not came and not self._unread:
                     await self._write(b": still here\n\n")
                 for notice in self._reader.take_notices():
@@ -125,12 +129,12 @@ class _Stream:
                     ended = await self._send_new()
             await self._response.write_eof()
         except (TimeoutError, ConnectionError):
-            # It left, or it does not read: what waits for it must not pile up here.
+            # The client has left, or does not read. Unlike close(), abort() discards the data that it has not taken.
             if self._request.transport is not None:
                 self._request.transport.abort()
 
     async def _send_new(self) -> bool:
-        """Send every event behind the reader's position; return whether the run has ended there."""
+        """Send every event after the reader's position; return whether the last one ended the run."""
         self._unread = False
         while True:
             try:
@@ -145,7 +149,7 @@ class _Stream:
                 self._reader.position, self._last = event.id, event
             if len(events) < EVENTS_AT_A_TIME:
                 break
-        # A failed run may have been retried: only what stands last is final.
+        # A failed run may have been retried: a final event ends the stream only if it is the last one.
         return self._last is not None and self._last.type in FINAL_TYPES
 
     async def _write(self, data: bytes) -> None:

@@ -1,8 +1,8 @@
-"""All who follow runs in this process: told at once by Redis, and by a look at the database at steady intervals.
+"""All followers of runs in this process: Redis wakes them at once, and a poll of the database covers what Redis loses.
 
-However many follow, a look is one query for all of them. Readers read their events by themselves: they are told only
-that there may be something. What Redis says is enough for them; waiters need the status, for which the runs that Redis
-told of are looked at together.
+A poll is one query, however many runs are followed. Readers only have to know that there may be new events, which they
+read by themselves, so a message from Redis is enough to wake them. Waiters need the run's status: the runs for which
+Redis sent a message are polled together.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from vm_webapp.runs.records import RunHead
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0
-LOOK_WITHOUT_REDIS_SECONDS = 0.25
-REST_SECONDS = 0.02  # between two looks at what Redis told of: at most fifty a second, however much happens
+POLL_SECONDS = 1.0
+POLL_WITHOUT_REDIS_SECONDS = 0.25
+REST_SECONDS = 0.02  # between two polls of the runs that Redis reported: at most fifty per second
 
 Heads = Callable[[Collection[UUID]], dict[UUID, RunHead]]
 Follower = TypeVar("Follower", Reader, Waiter)
 
 
 class Followers:
-    """All readers and waiters of a process.
+    """The registry of all readers and waiters of a process.
 
     Args:
-        threads: where the query runs.
-        heads: returns where each of many runs stands.
-        redis_url: where wake-ups come from, None to do without them.
+        threads: the pool on which the query runs.
+        heads: returns the status and the newest event id of each of the given runs.
+        redis_url: the Redis that sends wake-ups, None to work without them.
     """
 
     def __init__(self, threads: Threads, heads: Heads, redis_url: str | None) -> None:
         self._threads = threads
         self._heads = heads
         self._followed: dict[UUID, set[Reader | Waiter]] = {}
-        self._told_of: set[UUID] = set()
-        self._wake_ups = WakeUps(redis_url, lambda: self._followed, self._hear) if redis_url is not None else None
+        self._reported: set[UUID] = set()
+        self._wake_ups = WakeUps(redis_url, lambda: self._followed, self._wake) if redis_url is not None else None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closed = False
 
@@ -54,36 +54,36 @@ class Followers:
 
     @property
     def waiting(self) -> int:
-        """How many wait for a status to change."""
+        """How many requests wait for a status to change."""
         waiters = [each for each in chain(*self._followed.values()) if isinstance(each, Waiter)]
         return sum(each.waiting for each in waiters)
 
     @property
     def listening(self) -> bool:
-        """Whether wake-ups come from Redis now."""
+        """Whether this process currently receives the wake-ups of every followed run."""
         return self._wake_ups is not None and self._wake_ups.listening
 
     @asynccontextmanager
     async def follow(self, run_id: UUID) -> AsyncIterator[Reader]:
-        """Follow a run for the block. Read its events after this begins, so that nothing falls between."""
+        """Follow a run for the block. Read its events only within the block, so that none is missed."""
         async with self._registered(run_id, Reader()) as reader:
             yield reader
 
     @asynccontextmanager
     async def await_change(self, run_id: UUID) -> AsyncIterator[Waiter]:
-        """Follow a run's status for the block. Read it after this begins, so that no change falls between."""
+        """Follow a run's status for the block. Read it only within the block, so that no change is missed."""
         async with self._registered(run_id, Waiter()) as waiter:
             yield waiter
 
     async def close(self) -> None:
-        """Let every reader and waiter end."""
+        """Make every reader and waiter return."""
         self._closed = True
         for followers in self._followed.values():
             for each in followers:
                 each.close()
         pending = set(self._tasks.values())
         self._tasks.clear()
-        # More than once, because redis-py swallows a cancellation that comes while it connects.
+        # Repeatedly, because redis-py swallows a cancellation that arrives while it connects.
         while pending:
             for task in pending:
                 task.cancel()
@@ -91,10 +91,11 @@ class Followers:
 
     @asynccontextmanager
     async def _registered(self, run_id: UUID, follower: Follower) -> AsyncIterator[Follower]:
+        # A request may arrive between close() and the moment when the server stops accepting: it must not wait.
         if self._closed:
             follower.close()
         self._followed.setdefault(run_id, set()).add(follower)
-        self._start("look", self._look_at_all)
+        self._start("poll", self._poll_all)
         if self._wake_ups is not None:
             self._start("listen", self._wake_ups.listen)
             self._wake_ups.note_change()
@@ -113,39 +114,41 @@ class Followers:
         if not self._closed and (running is None or running.done()):
             self._tasks[name] = asyncio.create_task(work(), name=f"followers.{name}")
 
-    async def _look_at_all(self) -> None:
-        """Cover lost wake-ups for as long as anybody follows."""
+    async def _poll_all(self) -> None:
+        """Poll all followed runs at intervals, until nothing is followed any more."""
         while self._followed:
-            await asyncio.sleep(LOOK_SECONDS if self.listening else LOOK_WITHOUT_REDIS_SECONDS)
-            await self._look(list(self._followed))
+            await asyncio.sleep(POLL_SECONDS if self.listening else POLL_WITHOUT_REDIS_SECONDS)
+            await self._poll(list(self._followed))
 
-    async def _look_at_told(self) -> None:
-        """Look at what Redis told of; what it tells of meanwhile is the next look's."""
-        while self._told_of:
-            told_of, self._told_of = self._told_of, set()
-            await self._look(told_of)
+    async def _poll_reported(self) -> None:
+        """Poll the runs that Redis reported, until it has reported no more."""
+        while self._reported:
+            # Swapped before the query: a run that is reported while it executes may have changed after its snapshot.
+            reported, self._reported = self._reported, set()
+            await self._poll(reported)
             await asyncio.sleep(REST_SECONDS)
 
-    async def _look(self, run_ids: Collection[UUID]) -> None:
-        # Whoever comes during the query may know more than its answer does.
+    async def _poll(self, run_ids: Collection[UUID]) -> None:
+        # Only for those who follow now. A waiter that registers during the query may read a newer status than the query
+        # returns, and would take the older one for a change.
         asked = {run_id: tuple(self._followed.get(run_id, ())) for run_id in run_ids}
         if not any(asked.values()):
             return
         try:
             heads = await self._threads.run(lambda: self._heads(run_ids))
         except Unavailable:
-            return  # the next look tries again
+            return  # the next poll tries again
         except Exception:
             log.exception("followers.look_failed")
             return
         for run_id, followers in asked.items():
             for each in followers:
-                each.see(heads.get(run_id))
+                each.update(heads.get(run_id))
 
-    def _hear(self, run_id: UUID, notice: str) -> None:
+    def _wake(self, run_id: UUID, notice: str) -> None:
         for each in self._followed.get(run_id, ()):
             if isinstance(each, Reader):
-                each.hear(notice)
+                each.wake(notice)
             elif not notice:
-                self._told_of.add(run_id)
-                self._start("look at told", self._look_at_told)
+                self._reported.add(run_id)
+                self._start("poll reported", self._poll_reported)

@@ -1,4 +1,4 @@
-"""Those who follow one run: a reader wants everything that is new, a waiter the change of its status."""
+"""Followers of one run: a reader waits for every new event, a waiter for a change of the run's status."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections import deque
 
 from vm_webapp.runs.records import RunHead
 
-MOST_NOTICES = 20
+MAX_NOTICES = 20  # a slow client loses the oldest pieces of text, and no event: events are read from the database
 
 
 class Reader:
-    """One who reads a run's timeline by itself, and is told when there may be something new.
+    """A follower that reads the run's timeline by itself, and is woken when there may be new events.
 
     Attributes:
-        position: the id of the newest event that it has read; the reader keeps it.
-        closed: whether it should end.
+        position: the id of the newest event that has been read; the code that reads updates it.
+        closed: whether the reader should stop.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Reader:
         self.closed = False
         self._woken = asyncio.Event()
         self._changed = False
-        self._notices: deque[str] = deque(maxlen=MOST_NOTICES)
+        self._notices: deque[str] = deque(maxlen=MAX_NOTICES)
 
     async def wait(self, seconds: float) -> bool:
         """Wait for a wake-up; return whether it came in time."""
@@ -37,40 +37,44 @@ class Reader:
         return True
 
     def take_change(self) -> bool:
-        """Return whether the run may have changed since the last time."""
+        """Return whether the run may have changed since the previous call."""
         taken, self._changed = self._changed, False
         return taken
 
     def take_notices(self) -> list[str]:
-        """Return what was told of the model's writing since the last time, as JSON. A slow reader misses some."""
+        """Return the pieces of text, as JSON, that arrived since the previous call. A slow reader misses some."""
         taken = list(self._notices)
         self._notices.clear()
         return taken
 
-    def hear(self, notice: str) -> None:
-        """Take in that the run has changed, or where there is a notice what its model writes."""
+    def wake(self, notice: str) -> None:
+        """Wake the reader.
+
+        Args:
+            notice: a piece of text that the run's model wrote, as JSON; "" if the run has changed.
+        """
         if notice:
             self._notices.append(notice)
         else:
             self._changed = True
         self._woken.set()
 
-    def see(self, head: RunHead | None) -> None:
-        """Take in where the run stands."""
+    def update(self, head: RunHead | None) -> None:
+        """Wake the reader if the run has events after its position."""
         if head is not None and head.event_id > self.position:
-            self.hear("")
+            self.wake("")
 
     def close(self) -> None:
-        """Ask the reader to end."""
+        """Ask the reader to stop."""
         self.closed = True
         self._woken.set()
 
 
 class Waiter:
-    """One who waits for a run's status to change.
+    """A follower that waits for the run's status to change.
 
     Attributes:
-        waiting: whether it has begun to, and has not ended.
+        waiting: whether ``wait`` is in progress.
     """
 
     def __init__(self) -> None:
@@ -79,28 +83,29 @@ class Waiter:
         self._released = asyncio.Event()
 
     async def wait(self, status: str, seconds: float) -> None:
-        """Return when the status is not, or no longer, this one, when the time is over, or at shutdown.
+        """Return when the status differs from this one, when the time is over, or at shutdown.
 
         Args:
-            status: as it was read after the waiter began to follow the run.
-            seconds: the time.
+            status: the status that was read after the waiter began to follow the run.
+            seconds: the time limit.
         """
-        self._take_in(status)
+        # A poll may have reported a newer status before the caller had read this one: then the waiter returns at once.
+        self._add(status)
         self.waiting = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._released.wait()
         self.waiting = False
 
-    def see(self, head: RunHead | None) -> None:
-        """Take in where the run stands; None where it is gone."""
-        self._take_in(head.status if head else None)
+    def update(self, head: RunHead | None) -> None:
+        """Report the run's status to the waiter; None if the run has been deleted."""
+        self._add(head.status if head else None)
 
     def close(self) -> None:
-        """Ask the waiter to end."""
+        """Ask the waiter to return."""
         self._released.set()
 
-    def _take_in(self, status: str | None) -> None:
+    def _add(self, status: str | None) -> None:
         self._statuses.add(status)
         if len(self._statuses) > 1:
             self._released.set()

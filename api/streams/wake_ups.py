@@ -1,7 +1,7 @@
-"""Wake-ups over Redis: who follows a run is told of it as soon as it has changed. All may be lost.
+"""Wake-ups over Redis: they reach the followers of a run as soon as it has changed. Any of them may be lost.
 
-One task owns the connection, and no request waits for it: redis-py reconnects within a read as within a SUBSCRIBE, and
-two that do so at a time stumble over each other.
+One task owns the connection, and no request waits for it: redis-py reconnects within a read as well as within a
+SUBSCRIBE, and two tasks that do so at the same time break each other's connection.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ RECONNECT_SECONDS = 1.0
 
 
 class WakeUps:
-    """A subscription of this process to the runs that somebody follows.
+    """The subscription of this process to the runs that are followed.
 
     Args:
-        url: where Redis is.
-        wanted: the runs that are followed now.
-        hear: called with a run and what its model writes, "" where the run has changed.
+        url: the URL of Redis.
+        wanted: returns the runs that are followed now.
+        wake: called with a run and a piece of text that its model wrote, as JSON; "" if the run has changed.
     """
 
-    def __init__(self, url: str, wanted: Callable[[], Collection[UUID]], hear: Callable[[UUID, str], None]) -> None:
+    def __init__(self, url: str, wanted: Callable[[], Collection[UUID]], wake: Callable[[UUID, str], None]) -> None:
         self._url = url
         self._wanted = wanted
-        self._hear = hear
+        self._wake = wake
         self._changed = asyncio.Event()
         self._subscribed: set[UUID] | None = None  # None while there is no connection
 
     @property
     def listening(self) -> bool:
-        """Whether whatever is followed now is told of."""
+        """Whether the subscription covers every run that is followed now."""
         return self._subscribed is not None and self._subscribed >= set(self._wanted())
 
     def note_change(self) -> None:
-        """Say that other runs are followed than a moment ago."""
+        """Have the subscription adjusted, because the set of followed runs has changed."""
         self._changed.set()
 
     async def listen(self) -> None:
-        """Listen until canceled; connect anew when the connection breaks."""
+        """Listen until canceled; reconnect when the connection breaks."""
         while True:
             try:
                 client = listening_client(self._url)
                 async with client, client.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    # Subscribing to something that nobody uses opens the connection.
+                    # The first SUBSCRIBE opens the connection, so it names a channel that nothing is published on.
                     await pubsub.subscribe(CHANNEL)
                     self._subscribed = set()
                     await self._listen_on(pubsub)
@@ -68,17 +68,18 @@ class WakeUps:
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _listen_on(self, pubsub: PubSub) -> None:
-        """Take messages, and between two of them subscribe to what is wanted by now."""
+        """Receive messages, and interrupt that to adjust the subscription whenever the set of followed runs changes."""
         changed = asyncio.create_task(self._changed.wait())
         try:
             while True:
+                # Cleared before the set is read: a change after that sets the event again.
                 self._changed.clear()
                 await self._subscribe_as_wanted(pubsub)
                 reading = asyncio.create_task(self._read(pubsub))
                 try:
                     await asyncio.wait({reading, changed}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
-                    # What has been read of a message by then is kept, and read on.
+                    # Loses nothing: redis-py keeps the part of a message that it has read, and continues with it.
                     reading.cancel()
                     with contextlib.suppress(asyncio.CancelledError):
                         await reading
@@ -91,17 +92,17 @@ class WakeUps:
         while True:
             message = await pubsub.get_message(timeout=None)
             if message is not None:
-                self._take(message)
+                self._dispatch(message)
 
     async def _subscribe_as_wanted(self, pubsub: PubSub) -> None:
         subscribed, wanted = self._subscribed or set(), set(self._wanted())
         if new := wanted - subscribed:
             await pubsub.subscribe(*map(channel_of, new))
-        if left := subscribed - wanted:
-            await pubsub.unsubscribe(*map(channel_of, left))
+        if unwanted := subscribed - wanted:
+            await pubsub.unsubscribe(*map(channel_of, unwanted))
         self._subscribed = wanted
 
-    def _take(self, message: dict[str, Any]) -> None:
+    def _dispatch(self, message: dict[str, Any]) -> None:
         name = message["channel"].decode().removeprefix(CHANNEL)
         with contextlib.suppress(ValueError):
-            self._hear(UUID(name), message["data"].decode(errors="replace"))
+            self._wake(UUID(name), message["data"].decode(errors="replace"))

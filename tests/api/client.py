@@ -1,4 +1,4 @@
-"""A client that keeps every part of an answer, and what each test says about answers in general."""
+"""A client that keeps every part of a response, and assertions that hold for every response."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ NEW_RUN = {"workflow": "content_calendar", "request": "A calendar for a bakery t
 
 
 @dataclass(frozen=True)
-class Reply:
-    """An answer, read to its end."""
+class Response:
+    """A complete response."""
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -54,21 +54,21 @@ class Api:
     services: Services
     session: aiohttp.ClientSession
 
-    async def request(self, method: str, path: str, **options: Any) -> Reply:
+    async def request(self, method: str, path: str, **options: Any) -> Response:
         """Send a request to a path below ``/api/v2``, exactly as it is written."""
         url = URL(f"{self.base_url}/api/v2{path}", encoded=True)
         async with self.session.request(method, url, allow_redirects=False, **options) as response:
-            return Reply(response.status, response.headers, await response.read())
+            return Response(response.status, response.headers, await response.read())
 
-    async def get(self, path: str, **options: Any) -> Reply:
+    async def get(self, path: str, **options: Any) -> Response:
         """GET a path."""
         return await self.request("GET", path, **options)
 
-    async def post(self, path: str, body: Any, **options: Any) -> Reply:
+    async def post(self, path: str, body: Any, **options: Any) -> Response:
         """POST a value as JSON."""
         return await self.request("POST", path, json=body, **options)
 
-    async def post_raw(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Reply:
+    async def post_raw(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> Response:
         """POST these bytes, as JSON unless the headers say otherwise."""
         return await self.request(
             "POST", path, data=body, headers={"Content-Type": "application/json"} if headers is None else headers
@@ -76,9 +76,9 @@ class Api:
 
     async def create_run(self, **fields: Any) -> dict[str, Any]:
         """Create a run and return it."""
-        reply = await self.post("/runs", NEW_RUN | fields)
-        assert reply.status == 201, reply.body
-        run: dict[str, Any] = reply.json()
+        response = await self.post("/runs", NEW_RUN | fields)
+        assert response.status == 201, response.body
+        run: dict[str, Any] = response.json()
         return run
 
 

@@ -42,7 +42,7 @@ def serving(redis_url: str) -> Iterator[Serving]:
         settings: Settings | None = None,
         *,
         require_token: bool = False,
-        rooms: Mapping[str, web.Application] = MappingProxyType({}),
+        sub_apps: Mapping[str, web.Application] = MappingProxyType({}),
         **parts: Any,
     ) -> AsyncIterator[Api]:
         settings = settings or Settings()
@@ -50,8 +50,8 @@ def serving(redis_url: str) -> Iterator[Serving]:
         services = Services(settings, CATALOG, HealthChecker(settings, redis_url), require_token, **given)
         stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
         app = create_app(services)
-        for prefix, room in rooms.items():
-            app.add_subapp(prefix, room)
+        for prefix, sub_app in sub_apps.items():
+            app.add_subapp(prefix, sub_app)
         task = asyncio.create_task(serve(app, "127.0.0.1", 0, stop=stop, on_started=started.set_result))
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
@@ -65,20 +65,20 @@ def serving(redis_url: str) -> Iterator[Serving]:
 
 @pytest.fixture
 async def api(serving: Serving, database: str) -> AsyncIterator[Api]:
-    """A laptop's API: open, on loopback."""
+    """The API of a laptop: on loopback, without credentials."""
     async with serving() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def lasting_database(databases: Databases) -> str:
-    """The URL of a database for every request that must not write: it saves them one each."""
+    """The URL of a database that all tests share whose requests must not write."""
     return databases.url(databases.take())
 
 
 @pytest.fixture
 def untouched(lasting_database: str) -> Iterator[None]:
-    """Have the pool open on a database that must be as it was when the test is over."""
+    """Open the pool on a database that the test must leave unchanged."""
     open_pool(lasting_database, max_connections=8, application_name="tests")
     before = written()
     yield
@@ -102,7 +102,7 @@ async def refusing_managed(serving: Serving, untouched: None) -> AsyncIterator[A
 
 @pytest.fixture
 async def managed(serving: Serving, database: str) -> AsyncIterator[Api]:
-    """A deployment's API: only the probes are open."""
+    """The API of a deployment: only the probes need no credentials."""
     async with serving(MANAGED, require_token=True) as running:
         yield running
 
@@ -118,7 +118,7 @@ def proxy(database_url: str) -> Iterator[Proxy]:
 
 @pytest.fixture
 async def behind_proxy(serving: Serving, proxy: Proxy) -> AsyncIterator[Api]:
-    """A deployment's API whose way to the database may fail, with time limits that a test can wait for."""
+    """The API of a deployment behind a proxy to its database, with time limits that a test can wait for."""
     limits = {
         "threads": Threads(7, 64, "api", limit_seconds=1.0),
         "health_threads": Threads(1, 8, "health", limit_seconds=0.5),

@@ -1,4 +1,4 @@
-"""GET /runs/{id}/artifacts: what was written, its content, its versions."""
+"""GET /runs/{id}/artifacts: metadata, content and versions."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def run_id(database: str) -> UUID:
     return created.run.id
 
 
-async def test_a_run_without_documents_has_an_empty_list(api: Api) -> None:
+async def test_a_run_without_artifacts_has_an_empty_list(api: Api) -> None:
     run = await api.create_run()
-    reply = await api.get(f"/runs/{run['id']}/artifacts")
-    assert reply.json() == {"items": [], "next_cursor": None}
+    response = await api.get(f"/runs/{run['id']}/artifacts")
+    assert response.json() == {"items": [], "next_cursor": None}
 
 
 async def test_every_version_is_listed_without_its_content(api: Api, run_id: UUID) -> None:
@@ -62,46 +62,46 @@ async def test_every_version_is_listed_without_its_content(api: Api, run_id: UUI
     assert (edited["version"], edited["sha256"], edited["name"]) == (2, sha256(EDITED), draft["name"])
 
 
-async def test_the_newest_content_is_answered_with_its_media_type_and_etag(api: Api, run_id: UUID) -> None:
-    reply = await api.get(f"/runs/{run_id}/artifacts/message")
-    assert (reply.status, reply.body.decode()) == (200, EDITED)
-    assert reply.headers["Content-Type"] == "text/markdown; charset=utf-8"
-    assert reply.headers["ETag"] == f'"{sha256(EDITED)}"'
-    assert reply.headers["X-Artifact-Version"] == "2"
-    assert reply.headers["X-Content-Type-Options"] == "nosniff"
+async def test_the_newest_content_is_returned_with_its_media_type_and_etag(api: Api, run_id: UUID) -> None:
+    response = await api.get(f"/runs/{run_id}/artifacts/message")
+    assert (response.status, response.body.decode()) == (200, EDITED)
+    assert response.headers["Content-Type"] == "text/markdown; charset=utf-8"
+    assert response.headers["ETag"] == f'"{sha256(EDITED)}"'
+    assert response.headers["X-Artifact-Version"] == "2"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
 @pytest.mark.parametrize(("version", "content"), [(1, DRAFT), (2, EDITED)])
 async def test_a_version_can_be_asked_for(api: Api, run_id: UUID, version: int, content: str) -> None:
-    reply = await api.get(f"/runs/{run_id}/artifacts/message?version={version}")
-    assert (reply.body.decode(), reply.headers["X-Artifact-Version"]) == (content, str(version))
+    response = await api.get(f"/runs/{run_id}/artifacts/message?version={version}")
+    assert (response.body.decode(), response.headers["X-Artifact-Version"]) == (content, str(version))
 
 
 @pytest.mark.parametrize("given", ['"{tag}"', 'W/"{tag}"', '"other", "{tag}"', "*"])
 async def test_a_reader_who_has_it_already_gets_304(api: Api, run_id: UUID, given: str) -> None:
     headers = {"If-None-Match": given.format(tag=sha256(EDITED))}
-    reply = await api.get(f"/runs/{run_id}/artifacts/message", headers=headers)
-    assert (reply.status, reply.body, reply.headers["ETag"]) == (304, b"", f'"{sha256(EDITED)}"')
+    response = await api.get(f"/runs/{run_id}/artifacts/message", headers=headers)
+    assert (response.status, response.body, response.headers["ETag"]) == (304, b"", f'"{sha256(EDITED)}"')
 
 
 @pytest.mark.parametrize("given", ['"other"', "", "nonsense"])
 async def test_a_reader_who_has_another_version_gets_this_one(api: Api, run_id: UUID, given: str) -> None:
-    reply = await api.get(f"/runs/{run_id}/artifacts/message", headers={"If-None-Match": given})
-    assert (reply.status, reply.body.decode()) == (200, EDITED)
+    response = await api.get(f"/runs/{run_id}/artifacts/message", headers={"If-None-Match": given})
+    assert (response.status, response.body.decode()) == (200, EDITED)
 
 
 @pytest.mark.parametrize("below", ["copy", "no_such", "message?version=3", "%00", "x%2Fy", "%ED%A0%80"])
-async def test_what_was_not_written_is_not_found(api: Api, run_id: UUID, below: str) -> None:
+async def test_an_artifact_that_does_not_exist_is_not_found(api: Api, run_id: UUID, below: str) -> None:
     (await api.get(f"/runs/{run_id}/artifacts/{below}")).problem(404, "not_found")
 
 
 @pytest.mark.parametrize("version", ["0", "-1", "x", "", "1.0", str(2**31), str(2**63)])
-async def test_a_version_that_cannot_be_is_named(refusing: Api, version: str) -> None:
-    reply = await refusing.get(f"/runs/{uuid4()}/artifacts/message?version={version}")
-    assert reply.wrong(422, "invalid_parameter") == {"version"}
+async def test_a_wrong_version_is_refused(refusing: Api, version: str) -> None:
+    response = await refusing.get(f"/runs/{uuid4()}/artifacts/message?version={version}")
+    assert response.wrong(422, "invalid_parameter") == {"version"}
 
 
-async def test_the_run_tells_of_its_newest_version(api: Api, run_id: UUID) -> None:
+async def test_the_run_shows_the_newest_version(api: Api, run_id: UUID) -> None:
     run: dict[str, Any] = (await api.get(f"/runs/{run_id}")).json()
     summary = run["stages"][0]["artifact"]
     newest = queries.list_artifacts(run_id)[-1]

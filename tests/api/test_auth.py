@@ -1,4 +1,4 @@
-"""Who may: the token where the door is shut, and this machine's own pages where it is open."""
+"""Authentication by the token, and the protection of an API that requires no credentials."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ SHUT = [
 
 
 @pytest.mark.parametrize(("method", "path"), SHUT)
-async def test_without_the_token_nothing_but_a_probe_answers(refusing_managed: Api, method: str, path: str) -> None:
-    reply = await refusing_managed.request(method, path)
-    assert (reply.status, reply.headers["WWW-Authenticate"]) == (401, "Bearer")
+async def test_without_the_token_only_probes_are_served(refusing_managed: Api, method: str, path: str) -> None:
+    response = await refusing_managed.request(method, path)
+    assert (response.status, response.headers["WWW-Authenticate"]) == (401, "Bearer")
     if method != "HEAD":
-        assert "VM_API_TOKEN" in reply.problem(401, "unauthorized")["detail"]
+        assert "VM_API_TOKEN" in response.problem(401, "unauthorized")["detail"]
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/health/%6Cive"])
@@ -61,19 +61,19 @@ async def test_a_probe_needs_no_token(refusing_managed: Api, path: str, method: 
         "Bearer \u00e9\u20ac",
     ],
 )
-async def test_a_wrong_token_opens_nothing(refusing_managed: Api, header: str) -> None:
-    reply = await refusing_managed.post("/runs", NEW_RUN, headers={"Authorization": header})
-    assert TOKEN not in str(reply.problem(401, "unauthorized"))
+async def test_a_wrong_token_is_refused(refusing_managed: Api, header: str) -> None:
+    response = await refusing_managed.post("/runs", NEW_RUN, headers={"Authorization": header})
+    assert TOKEN not in str(response.problem(401, "unauthorized"))
 
 
 @pytest.mark.parametrize("header", [f"Bearer {TOKEN}", f"bearer {TOKEN}", f"Bearer   {TOKEN} "])
-async def test_the_token_opens_everything(managed: Api, header: str) -> None:
+async def test_the_token_grants_access(managed: Api, header: str) -> None:
     managed.session.headers["Authorization"] = header
     assert (await managed.post("/runs", NEW_RUN)).status == 201
     assert (await managed.get("/runs")).status == 200
 
 
-async def test_a_refusal_comes_before_the_body_is_looked_at(refusing_managed: Api) -> None:
+async def test_a_refusal_comes_before_the_body_is_read(refusing_managed: Api) -> None:
     (await refusing_managed.post_raw("/runs", b"{", {"Content-Type": "text/plain"})).problem(401, "unauthorized")
 
 
@@ -101,14 +101,14 @@ async def test_without_any_token_a_refusal_says_how_to_make_one(
 
 
 @pytest.mark.parametrize("host", ["localhost", "localhost:8766", "127.0.0.1:1", "[::1]:8766", "vm.localhost"])
-async def test_the_open_door_answers_to_this_machines_names(refusing: Api, host: str) -> None:
+async def test_an_open_api_accepts_this_machines_names(refusing: Api, host: str) -> None:
     assert (await refusing.get("/runs", headers={"Host": host})).status == 200
 
 
 @pytest.mark.parametrize(
     "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.1:8766", "[", "[::1", ""]
 )
-async def test_the_open_door_refuses_a_foreign_host(refusing: Api, host: str) -> None:
+async def test_an_open_api_refuses_a_foreign_host(refusing: Api, host: str) -> None:
     (await refusing.post("/runs", NEW_RUN, headers={"Host": host})).problem(403, "forbidden_host")
     (await refusing.get("/runs", headers={"Host": host})).problem(403, "forbidden_host")
 
@@ -125,7 +125,7 @@ async def test_the_open_door_refuses_a_foreign_host(refusing: Api, host: str) ->
         {"Sec-Fetch-Site": "cross-site"},
     ],
 )
-async def test_another_sites_page_changes_nothing(refusing: Api, headers: dict[str, str]) -> None:
+async def test_another_sites_page_cannot_change_anything(refusing: Api, headers: dict[str, str]) -> None:
     (await refusing.post("/runs", NEW_RUN, headers=headers)).problem(403, "cross_site")
 
 
@@ -138,11 +138,11 @@ async def test_another_sites_page_changes_nothing(refusing: Api, headers: dict[s
         {"Sec-Fetch-Site": "none"},
     ],
 )
-async def test_this_machines_own_pages_may(api: Api, headers: dict[str, str]) -> None:
+async def test_this_machines_own_pages_may_change_things(api: Api, headers: dict[str, str]) -> None:
     assert (await api.post("/runs", NEW_RUN, headers=headers)).status == 201
 
 
-async def test_with_the_token_any_page_may(serving: Serving, database: str) -> None:
+async def test_with_the_token_any_page_may_change_things(serving: Serving, database: str) -> None:
     async with serving(Settings(api_token=TOKEN)) as api:
         headers = {"Authorization": f"Bearer {TOKEN}", "Host": "vm.example", "Origin": "https://app.example"}
         assert (await api.post("/runs", NEW_RUN, headers=headers)).status == 201

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.api.client import Api, Reply, written
+from tests.api.client import Api, Response, written
 from tests.support.runs import read
 
 BRAND = {
@@ -29,7 +29,7 @@ PROJECT = {
 KINDS = [("brands", BRAND), ("projects", PROJECT)]
 
 
-async def change(api: Api, path: str, body: Any, if_match: str | None) -> Reply:
+async def change(api: Api, path: str, body: Any, if_match: str | None) -> Response:
     """PATCH a thing."""
     headers = {"If-Match": if_match} if if_match is not None else {}
     return await api.request("PATCH", path, json=body, headers=headers)
@@ -49,9 +49,9 @@ async def test_what_is_created_is_read_back(api: Api, kind: str, fields: dict[st
 @pytest.mark.parametrize(("kind", "fields"), KINDS)
 async def test_a_change_touches_only_what_it_names(api: Api, kind: str, fields: dict[str, Any]) -> None:
     thing = (await api.post(f"/{kind}", fields)).json()
-    reply = await change(api, f"/{kind}/{thing['id']}", {"name": "Another name"}, '"1"')
-    changed = reply.json()
-    assert (reply.status, reply.headers["ETag"], changed["version"]) == (200, '"2"', 2)
+    response = await change(api, f"/{kind}/{thing['id']}", {"name": "Another name"}, '"1"')
+    changed = response.json()
+    assert (response.status, response.headers["ETag"], changed["version"]) == (200, '"2"', 2)
     assert changed.items() >= (fields | {"name": "Another name"}).items()
     assert changed["updated_at"] > thing["updated_at"]
 
@@ -66,12 +66,12 @@ async def test_a_change_needs_the_version_it_was_made_from(api: Api, kind: str, 
     assert (await api.get(path)).json() == thing
 
 
-async def test_of_many_changes_from_one_version_one_has_effect(api: Api) -> None:
+async def test_of_many_changes_of_the_same_version_one_takes_effect(api: Api) -> None:
     thing = (await api.post("/brands", BRAND)).json()
     path = f"/brands/{thing['id']}"
-    replies = await asyncio.gather(*(change(api, path, {"name": f"name {n}"}, '"1"') for n in range(30)))
-    assert sorted({reply.status for reply in replies}) == [200, 412]
-    assert [reply.status for reply in replies].count(200) == 1
+    responses = await asyncio.gather(*(change(api, path, {"name": f"name {n}"}, '"1"') for n in range(30)))
+    assert sorted({response.status for response in responses}) == [200, 412]
+    assert [response.status for response in responses].count(200) == 1
     assert (await api.get(path)).json()["version"] == 2
 
 
@@ -111,7 +111,7 @@ async def test_pages_walk_through_all_of_them_once(api: Api) -> None:
     assert seen == names[::-1]
 
 
-async def test_a_run_keeps_the_brand_and_project_it_was_created_with(api: Api) -> None:
+async def test_a_run_keeps_the_brand_and_project_that_it_was_created_with(api: Api) -> None:
     brand = (await api.post("/brands", BRAND)).json()
     project = (await api.post("/projects", PROJECT | {"brand_id": brand["id"]})).json()
     run = await api.create_run(brand_id=brand["id"], project_id=project["id"])
@@ -136,7 +136,7 @@ async def test_a_run_keeps_the_brand_and_project_it_was_created_with(api: Api) -
         ("/projects", {"name": "x", "channels": ["c"] * 101}, {"/channels"}),
     ],
 )
-async def test_what_is_wrong_is_named(refusing: Api, path: str, body: dict[str, Any], wrong: set[str]) -> None:
+async def test_every_wrong_field_is_named(refusing: Api, path: str, body: dict[str, Any], wrong: set[str]) -> None:
     assert (await refusing.post(path, body)).wrong(422, "invalid_input") == wrong
 
 

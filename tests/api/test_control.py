@@ -1,4 +1,4 @@
-"""Taking hold of a run: cancel, retry, fork, and taking all of it home."""
+"""Control of a run: cancel, retry, fork, and the archive."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def failed_run(api: Api) -> str:
     return run_id
 
 
-async def test_canceled_means_canceled_and_stays_so(api: Api) -> None:
+async def test_a_canceled_run_stays_canceled(api: Api) -> None:
     run_id = (await api.create_run())["id"]
     held = await asyncio.to_thread(claim_next, run_id)
     first = await api.post(f"/runs/{run_id}/cancel", {})
@@ -51,15 +51,15 @@ async def test_a_completed_run_cannot_be_canceled(api: Api) -> None:
     (await api.post(f"/runs/{run_id}/cancel", {})).problem(409, "conflict")
 
 
-async def test_a_failed_run_goes_on_where_it_failed(api: Api) -> None:
+async def test_a_retry_continues_at_the_failed_stage(api: Api) -> None:
     run_id = await failed_run(api)
-    reply = await api.post(f"/runs/{run_id}/retry", {})
-    run = reply.json()
-    assert (reply.status, run["status"], run["error"]) == (200, "queued", None)
+    response = await api.post(f"/runs/{run_id}/retry", {})
+    run = response.json()
+    assert (response.status, run["status"], run["error"]) == (200, "queued", None)
     assert [stage["status"] for stage in run["stages"]] == ["completed", "queued"]
 
 
-async def test_a_failed_run_may_go_on_from_an_earlier_stage_and_keeps_old_versions(api: Api) -> None:
+async def test_a_retry_from_an_earlier_stage_keeps_old_versions(api: Api) -> None:
     run_id = await failed_run(api)
     run = (await api.post(f"/runs/{run_id}/retry", {"from_stage": "topic_map"})).json()
     assert [stage["status"] for stage in run["stages"]] == ["queued", "pending"]
@@ -79,11 +79,11 @@ async def test_only_failed_runs_are_retried(api: Api) -> None:
     assert written() == before
 
 
-async def test_a_fork_takes_over_what_was_finished(api: Api) -> None:
+async def test_a_fork_copies_the_finished_stages(api: Api) -> None:
     parent = await failed_run(api)
-    reply = await api.post(f"/runs/{parent}/fork", {"from_stage": "calendar", "request": "for a tea shop"})
-    run = reply.json()
-    assert (reply.status, reply.headers["Location"]) == (201, f"/api/v2/runs/{run['id']}")
+    response = await api.post(f"/runs/{parent}/fork", {"from_stage": "calendar", "request": "for a tea shop"})
+    run = response.json()
+    assert (response.status, response.headers["Location"]) == (201, f"/api/v2/runs/{run['id']}")
     assert (run["parent_run_id"], run["request"], run["status"]) == (parent, "for a tea shop", "queued")
     assert [stage["status"] for stage in run["stages"]] == ["completed", "queued"]
     assert run["usage"] == {"prompt_tokens": 0, "completion_tokens": 0}
@@ -93,7 +93,7 @@ async def test_a_fork_takes_over_what_was_finished(api: Api) -> None:
     assert (await api.get(f"/runs/{parent}")).json()["status"] == "failed"
 
 
-async def test_a_fork_from_the_first_stage_begins_anew(api: Api) -> None:
+async def test_a_fork_from_the_first_stage_starts_from_scratch(api: Api) -> None:
     parent = await failed_run(api)
     run = (await api.post(f"/runs/{parent}/fork", {"from_stage": "topic_map"})).json()
     assert [stage["status"] for stage in run["stages"]] == ["queued", "pending"]
@@ -115,10 +115,10 @@ async def test_the_archive_holds_every_version_the_timeline_and_an_index(api: Ap
     run_id = await failed_run(api)
     await api.post(f"/runs/{run_id}/retry", {"from_stage": "topic_map"})
     await asyncio.to_thread(finish_next, run_id, "# New “topics”")
-    reply = await api.get(f"/runs/{run_id}/archive")
-    assert reply.headers["Content-Type"] == "application/zip"
-    assert f"run-{run_id}.zip" in reply.headers["Content-Disposition"]
-    with zipfile.ZipFile(io.BytesIO(reply.body)) as archive:
+    response = await api.get(f"/runs/{run_id}/archive")
+    assert response.headers["Content-Type"] == "application/zip"
+    assert f"run-{run_id}.zip" in response.headers["Content-Disposition"]
+    with zipfile.ZipFile(io.BytesIO(response.body)) as archive:
         assert archive.testzip() is None
         names = set(archive.namelist())
         assert names == {"README.md", "01-topic_map/v1.md", "01-topic_map/v2.md", "timeline.json"}
@@ -131,7 +131,7 @@ async def test_the_archive_holds_every_version_the_timeline_and_an_index(api: Ap
     assert "[v2.md](01-topic_map/v2.md)" in index
 
 
-async def test_an_archive_is_streamed_document_by_document(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_archive_is_streamed_artifact_by_artifact(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     run_id = (await api.create_run(workflow="plan_90d", auto_approve=True))["id"]
 
     def work() -> None:
@@ -157,5 +157,5 @@ async def test_an_archive_is_streamed_document_by_document(api: Api, monkeypatch
     assert whole
 
 
-async def test_the_archive_of_nothing_is_not_found(refusing: Api) -> None:
+async def test_the_archive_of_an_unknown_run_is_not_found(refusing: Api) -> None:
     (await refusing.get(f"/runs/{uuid4()}/archive")).problem(404, "not_found")

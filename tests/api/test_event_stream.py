@@ -1,4 +1,4 @@
-"""A run's timeline, live: history first, then what comes; in order, nothing twice, nothing missing."""
+"""A run's timeline, live: past events first, then new ones; in order, none twice, none missing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from actors import broker
 from api.streams import event_stream
-from tests.api.client import Api, Reply, until
+from tests.api.client import Api, Response, until
 from tests.api.conftest import Serving
 from tests.api.streams import Message, open_stream
 from tests.support.work import claim_next, finish_next
@@ -31,13 +31,13 @@ def stored(run_id: str) -> list[tuple[int | None, str]]:
     return [(event.id, event.type) for event in queries.list_events(UUID(run_id), after=0, limit=200)]
 
 
-def told(messages: list[Message]) -> list[tuple[int | None, str]]:
+def sent(messages: list[Message]) -> list[tuple[int | None, str]]:
     """Return ids and types of the messages."""
     return [(message.id, message.event) for message in messages]
 
 
 async def in_thread(work: Callable[[], object]) -> None:
-    """Do what a worker does, beside the server's event loop."""
+    """Run work without blocking the server's event loop."""
     await asyncio.to_thread(work)
 
 
@@ -50,35 +50,33 @@ async def test_history_comes_first_then_live_events_until_the_final_one(api: Api
         history = [await stream.next() for _ in stored(run_id)]
         await in_thread(lambda: finish_next(run_id))
         live = await stream.rest()
-    assert told([*(message for message in history if message), *live]) == stored(run_id)
+    assert sent([*(message for message in history if message), *live]) == stored(run_id)
     assert live[-1].event == "run.completed"
     assert live[-1].data["run_id"] == run_id
 
 
-async def test_a_live_event_is_woken_by_redis_and_not_by_the_look_once_a_second(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("api.streams.followers.LOOK_SECONDS", 60)
+async def test_redis_wakes_a_stream_before_the_poll_does(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.streams.followers.POLL_SECONDS", 60)
     run_id = (await api.create_run())["id"]
     async with open_stream(api, run_id) as stream:
         assert await stream.next()
         assert await stream.next()
         await until(lambda: api.services.followers.listening)
         await in_thread(lambda: lifecycle.cancel_run_if_open(UUID(run_id), actor="ann"))
-        assert told(await stream.rest(seconds=3)) == stored(run_id)[2:]
+        assert sent(await stream.rest(seconds=3)) == stored(run_id)[2:]
 
 
-async def test_without_redis_a_look_once_a_second_finds_everything(serving: Serving, database: str) -> None:
+async def test_without_redis_the_poll_finds_every_event(serving: Serving, database: str) -> None:
     async with serving(redis_url=None) as api:
         run_id = (await api.create_run())["id"]
         async with open_stream(api, run_id) as stream:
             await stream.next()
             await in_thread(lambda: finish_next(run_id))
             await in_thread(lambda: finish_next(run_id))
-            assert told(await stream.rest()) == stored(run_id)[1:]
+            assert sent(await stream.rest()) == stored(run_id)[1:]
 
 
-async def test_many_followed_runs_cost_one_query_a_second(
+async def test_many_followed_runs_cost_one_query_per_poll(
     serving: Serving, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
@@ -89,7 +87,7 @@ async def test_many_followed_runs_cost_one_query_a_second(
         return heads(ids)
 
     monkeypatch.setattr(queries, "run_heads", counted)
-    monkeypatch.setattr("api.streams.followers.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("api.streams.followers.POLL_SECONDS", 0.1)
     async with serving() as api:
         runs = [(await api.create_run())["id"] for _ in range(10)]
         async with asyncio.TaskGroup() as group:
@@ -118,7 +116,7 @@ async def test_a_stream_is_resumed_where_it_broke_off(serving: Serving, database
     async with serving() as api, open_stream(api, run_id, last_id=str(first.id)) as stream:
         await in_thread(lambda: finish_next(run_id))
         messages = await stream.rest()
-    assert told([first, *messages]) == stored(run_id)
+    assert sent([first, *messages]) == stored(run_id)
 
 
 async def test_after_the_end_a_reconnect_gets_204(api: Api) -> None:
@@ -126,8 +124,8 @@ async def test_after_the_end_a_reconnect_gets_204(api: Api) -> None:
     await in_thread(lambda: finish_next(run_id))
     async with open_stream(api, run_id) as stream:
         last = (await stream.rest())[-1]
-    reply = await api.get(f"/runs/{run_id}/events", headers=STREAM | {"Last-Event-ID": str(last.id)})
-    assert (reply.status, reply.body) == (204, b"")
+    response = await api.get(f"/runs/{run_id}/events", headers=STREAM | {"Last-Event-ID": str(last.id)})
+    assert (response.status, response.body) == (204, b"")
 
 
 async def test_the_failure_of_a_run_that_was_retried_is_not_its_end(api: Api) -> None:
@@ -141,24 +139,24 @@ async def test_the_failure_of_a_run_that_was_retried_is_not_its_end(api: Api) ->
         await in_thread(lambda: finish_next(run_id))
         await in_thread(lambda: finish_next(run_id))
         messages = await stream.rest()
-    assert told(messages) == stored(run_id)
+    assert sent(messages) == stored(run_id)
     assert messages[-1].event == "run.completed"
 
 
 @pytest.mark.parametrize("given", ["x", "-1", "1.5", "9" * 30, "99999999"])
-async def test_a_position_that_cannot_be_one_is_refused(api: Api, given: str) -> None:
+async def test_a_wrong_position_is_refused(api: Api, given: str) -> None:
     run_id = (await api.create_run())["id"]
-    reply: Reply = await api.get(f"/runs/{run_id}/events", headers=STREAM | {"Last-Event-ID": given})
-    problem = reply.problem(422, "invalid_header")
+    response: Response = await api.get(f"/runs/{run_id}/events", headers=STREAM | {"Last-Event-ID": given})
+    problem = response.problem(422, "invalid_header")
     assert [each["header"] for each in problem["errors"]] == ["Last-Event-ID"]
     assert len(api.services.followers) == 0
 
 
-async def test_a_stream_of_nothing_is_not_found(refusing: Api) -> None:
+async def test_the_stream_of_an_unknown_run_is_not_found(refusing: Api) -> None:
     (await refusing.get(f"/runs/{uuid4()}/events", headers=STREAM)).problem(404, "not_found")
 
 
-async def test_an_open_transaction_holds_back_what_comes_after_it_in_the_same_run(api: Api) -> None:
+async def test_an_open_transaction_delays_later_events_of_the_same_run(api: Api) -> None:
     """The second transition waits for the first one's lock, so ids and commits have one order."""
     run_id = (await api.create_run())["id"]
     other = (await api.create_run())["id"]
@@ -182,11 +180,11 @@ async def test_an_open_transaction_holds_back_what_comes_after_it_in_the_same_ru
         assert not canceling.done()
         go_on.set()
         messages = await stream.rest()
-    assert told(messages) == stored(run_id)[2:]
+    assert sent(messages) == stored(run_id)[2:]
     assert [message.event for message in messages] == ["stage.queued", "run.canceled"]
 
 
-async def test_what_the_model_writes_is_streamed_without_an_id_and_not_stored(api: Api) -> None:
+async def test_text_that_the_model_writes_is_streamed_without_an_id_and_not_stored(api: Api) -> None:
     run_id = (await api.create_run())["id"]
     text = "# Topics\nwith “quotes”\u2028"
     async with open_stream(api, run_id) as stream:
@@ -205,7 +203,7 @@ async def test_what_the_model_writes_is_streamed_without_an_id_and_not_stored(ap
     assert len(stored(run_id)) == 2
 
 
-async def test_silence_is_broken_by_heartbeats(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_idle_stream_sends_heartbeats(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_stream, "HEARTBEAT_SECONDS", 0.1)
     run_id = (await api.create_run())["id"]
     async with open_stream(api, run_id) as stream:
@@ -214,7 +212,7 @@ async def test_silence_is_broken_by_heartbeats(api: Api, monkeypatch: pytest.Mon
             assert await stream.response.content.readline() == b": still here\n"
 
 
-async def test_a_reader_that_leaves_is_forgotten(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_disconnects_is_no_longer_followed(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_stream, "HEARTBEAT_SECONDS", 0.1)
     run_id = (await api.create_run())["id"]
     async with open_stream(api, run_id) as stream:
@@ -224,7 +222,7 @@ async def test_a_reader_that_leaves_is_forgotten(api: Api, monkeypatch: pytest.M
         await until(lambda: len(api.services.followers) == 0)
 
 
-async def test_a_reader_that_never_reads_is_cut_off(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_never_reads_is_disconnected(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(event_stream, "WRITE_SECONDS", 0.2)
     run_id = (await api.create_run())["id"]
     large = {"filler": "x" * 60_000}

@@ -12,9 +12,9 @@ from vm_webapp.runs import lifecycle
 
 async def test_the_timeline_begins_with_the_creation(api: Api) -> None:
     run = await api.create_run()
-    reply = await api.get(f"/runs/{run['id']}/events")
-    created, queued = reply.json()["items"]
-    assert reply.json()["next_cursor"] is None
+    response = await api.get(f"/runs/{run['id']}/events")
+    created, queued = response.json()["items"]
+    assert response.json()["next_cursor"] is None
     assert (created.pop("id") < queued.pop("id")) is True
     assert created.pop("created_at") <= queued.pop("created_at")
     same = {"run_id": run["id"], "actor": "local"}
@@ -22,7 +22,7 @@ async def test_the_timeline_begins_with_the_creation(api: Api) -> None:
     assert queued == same | {"stage": "topic_map", "type": "stage.queued", "data": {}}
 
 
-async def test_whoever_holds_the_token_acts_as_admin(managed: Api) -> None:
+async def test_the_tokens_holder_acts_as_admin(managed: Api) -> None:
     managed.session.headers["Authorization"] = "Bearer a-token-of-the-tests"
     run = await managed.create_run()
     events = (await managed.get(f"/runs/{run['id']}/events")).json()["items"]
@@ -50,8 +50,8 @@ async def test_a_page_that_is_exactly_full_is_known_to_be_the_last(api: Api) -> 
 
 async def test_after_the_last_event_there_is_an_empty_page(api: Api) -> None:
     run = await api.create_run()
-    reply = await api.get(f"/runs/{run['id']}/events?after={2**63 - 1}")
-    assert (reply.status, reply.json()) == (200, {"items": [], "next_cursor": None})
+    response = await api.get(f"/runs/{run['id']}/events?after={2**63 - 1}")
+    assert (response.status, response.json()) == (200, {"items": [], "next_cursor": None})
 
 
 @pytest.mark.parametrize(
@@ -68,5 +68,5 @@ async def test_after_the_last_event_there_is_an_empty_page(api: Api) -> None:
     ],
 )
 async def test_a_wrong_parameter_is_named(refusing: Api, query: str, parameter: str) -> None:
-    reply = await refusing.get(f"/runs/{uuid4()}/events?{query}")
-    assert reply.wrong(422, "invalid_parameter") == {parameter}
+    response = await refusing.get(f"/runs/{uuid4()}/events?{query}")
+    assert response.wrong(422, "invalid_parameter") == {parameter}

@@ -1,4 +1,4 @@
-"""Probes: liveness depends on nothing, readiness says what is wrong and names no machine to strangers."""
+"""The probes: liveness depends on nothing; readiness says what is wrong, and shows no host without credentials."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ PID = 987_654
 
 @pytest.fixture
 def worker(database: str) -> WorkerIdentity:
-    """A worker that was heard of just now."""
+    """A worker with a fresh heartbeat."""
     identity = WorkerIdentity(uuid4(), "kimi", 4, host=HOST, pid=PID)
     write_heartbeat(identity, Heartbeat("working", 0))
     return identity
 
 
 async def test_liveness_is_always_this_exact_body(refusing: Api) -> None:
-    reply = await refusing.get("/health/live")
-    assert (reply.status, reply.body) == (200, b'{"status":"live"}')
+    response = await refusing.get("/health/live")
+    assert (response.status, response.body) == (200, b'{"status":"live"}')
 
 
 async def test_with_a_worker_it_is_ready(api: Api, worker: WorkerIdentity) -> None:
-    reply = await api.get("/health/ready")
-    body = reply.json()
-    assert (reply.status, body["status"]) == (200, "ready")
+    response = await api.get("/health/ready")
+    body = response.json()
+    assert (response.status, body["status"]) == (200, "ready")
     assert "reasons" not in body
     assert body["dependencies"] == {
         "database": {"status": "ok"},
@@ -47,9 +47,9 @@ async def test_with_a_worker_it_is_ready(api: Api, worker: WorkerIdentity) -> No
 
 
 async def test_without_a_worker_it_is_not_ready_and_says_what_to_do(refusing: Api) -> None:
-    reply = await refusing.get("/health/ready")
-    body = reply.json()
-    assert (reply.status, body["status"]) == (503, "not_ready")
+    response = await refusing.get("/health/ready")
+    body = response.json()
+    assert (response.status, body["status"]) == (503, "not_ready")
     assert body["reasons"] == ["no worker has ever used this database: start one, with the same VM_DB_URL as the API"]
     assert body["dependencies"]["worker"]["status"] == "down"
 
@@ -57,13 +57,15 @@ async def test_without_a_worker_it_is_not_ready_and_says_what_to_do(refusing: Ap
 async def test_with_a_migration_missing_it_is_not_ready_and_names_the_command(api: Api, worker: WorkerIdentity) -> None:
     with transaction():
         execute("DELETE FROM _yoyo_migration WHERE migration_id = %(id)s", id=bundled_ids()[-1])
-    reply = await api.get("/health/ready")
-    assert reply.status == 503
-    assert reply.json()["dependencies"]["migrations"]["status"] == "pending"
-    assert "vm_webapp migrate" in reply.json()["reasons"][0]
+    response = await api.get("/health/ready")
+    assert response.status == 503
+    assert response.json()["dependencies"]["migrations"]["status"] == "pending"
+    assert "vm_webapp migrate" in response.json()["reasons"][0]
 
 
-async def test_a_stranger_is_told_no_host_pid_or_fingerprint(api: Api, managed: Api, worker: WorkerIdentity) -> None:
+async def test_without_credentials_no_host_pid_or_fingerprint_is_shown(
+    api: Api, managed: Api, worker: WorkerIdentity
+) -> None:
     for open_api in (api, managed):
         text = (await open_api.get("/health/ready")).body.decode()
         assert '"ready"' in text
@@ -71,13 +73,13 @@ async def test_a_stranger_is_told_no_host_pid_or_fingerprint(api: Api, managed: 
             assert secret not in text
 
 
-async def test_whoever_holds_the_token_sees_which_workers_there_are(managed: Api, worker: WorkerIdentity) -> None:
+async def test_the_tokens_holder_sees_the_workers(managed: Api, worker: WorkerIdentity) -> None:
     body = (await managed.get("/health/ready", headers={"Authorization": f"Bearer {TOKEN}"})).json()
     (seen,) = body["dependencies"]["worker"]["workers"]
     assert (seen["host"], seen["pid"], seen["worker_id"]) == (HOST, PID, str(worker.worker_id))
 
 
-async def test_the_build_is_told_to_whoever_holds_the_token(managed: Api, api: Api, worker: WorkerIdentity) -> None:
+async def test_only_the_tokens_holder_sees_the_build(managed: Api, api: Api, worker: WorkerIdentity) -> None:
     body = (await managed.get("/health/ready", headers={"Authorization": f"Bearer {TOKEN}"})).json()
     assert body["build"] == __version__
     for stranger in (managed, api):

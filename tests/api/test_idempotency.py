@@ -1,4 +1,4 @@
-"""A POST under a key is done once, however often and from wherever it is sent."""
+"""A POST under a key is executed once, however often and by whichever process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.client import NEW_RUN, Api, Reply, written
+from tests.api.client import NEW_RUN, Api, Response, written
 from tests.api.conftest import MANAGED, TOKEN, Serving
 from tests.api.idempotency_locks import held_key
 from tests.support.runs import read
@@ -16,12 +16,12 @@ from vm_webapp.idempotency import KeyScope
 from vm_webapp.runs import lifecycle
 
 
-async def post(api: Api, body: Any = NEW_RUN, *, path: str = "/runs", key: str = "4e6d", **headers: str) -> Reply:
+async def post(api: Api, body: Any = NEW_RUN, *, path: str = "/runs", key: str = "4e6d", **headers: str) -> Response:
     """POST under a key."""
     return await api.post(path, body, headers={"Idempotency-Key": key, **headers})
 
 
-async def test_the_same_bytes_get_the_same_answer_again(api: Api) -> None:
+async def test_the_same_bytes_get_the_same_response_again(api: Api) -> None:
     first = await post(api)
     again = await post(api)
     assert (first.status, "Idempotency-Replayed" in first.headers) == (201, False)
@@ -43,20 +43,20 @@ async def test_another_operation_or_key_is_another_scope(api: Api) -> None:
     assert written()["runs"] == 2
 
 
-async def test_a_refusal_is_not_kept(api: Api) -> None:
+async def test_a_refusal_is_not_stored(api: Api) -> None:
     (await post(api, NEW_RUN | {"workflow": "nothing"})).problem(422, "invalid_input")
     assert (await post(api)).status == 201
 
 
 async def test_a_hundred_calls_at_once_have_one_effect_across_two_processes(serving: Serving, database: str) -> None:
     async with serving() as one, serving() as two:
-        replies = await asyncio.gather(*(post(api) for _ in range(50) for api in (one, two)))
-        assert {reply.status for reply in replies} <= {201, 409, 503}
-        for reply in replies:
-            if reply.status == 409:
-                reply.problem(409, "idempotency_in_progress")
-                assert reply.headers["Retry-After"] == "1"
-        assert len({reply.body for reply in replies if reply.status == 201}) == 1
+        responses = await asyncio.gather(*(post(api) for _ in range(50) for api in (one, two)))
+        assert {response.status for response in responses} <= {201, 409, 503}
+        for response in responses:
+            if response.status == 409:
+                response.problem(409, "idempotency_in_progress")
+                assert response.headers["Retry-After"] == "1"
+        assert len({response.body for response in responses if response.status == 201}) == 1
         assert written()["runs"] == 1
         assert (await post(two)).headers["Idempotency-Replayed"] == "true"
 
@@ -85,7 +85,7 @@ async def test_a_call_in_progress_is_a_conflict_and_a_crash_frees_the_key(api: A
     assert (await post(api)).status == 201
 
 
-async def test_a_key_is_kept_for_a_day(api: Api) -> None:
+async def test_a_key_is_stored_for_a_day(api: Api) -> None:
     await post(api)
     with transaction():
         execute("UPDATE idempotency_keys SET created_at = now() - interval '23 hours 59 minutes'")
@@ -99,16 +99,16 @@ async def test_a_key_is_kept_for_a_day(api: Api) -> None:
 async def test_keys_of_one_caller_are_not_those_of_another(serving: Serving, database: str) -> None:
     async with serving() as local, serving(MANAGED, require_token=True) as managed:
         assert (await post(local)).status == 201
-        answer = await post(managed, Authorization=f"Bearer {TOKEN}")
-        assert "Idempotency-Replayed" not in answer.headers
+        response = await post(managed, Authorization=f"Bearer {TOKEN}")
+        assert "Idempotency-Replayed" not in response.headers
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "ä", "a\tb"])
-async def test_a_key_that_cannot_be_one_is_refused(refusing: Api, key: str) -> None:
+async def test_a_malformed_key_is_refused(refusing: Api, key: str) -> None:
     problem = (await post(refusing, key=key)).problem(422, "invalid_header")
     assert [each["header"] for each in problem["errors"]] == ["Idempotency-Key"]
 
 
-async def test_no_key_at_all_is_fine_and_keeps_nothing(api: Api) -> None:
+async def test_without_a_key_nothing_is_stored(api: Api) -> None:
     await api.create_run()
     assert read("SELECT 1 AS found FROM idempotency_keys") == []

@@ -1,4 +1,4 @@
-"""API keys open the door while they are in force, and no longer."""
+"""API keys grant access while they are valid, and no longer."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from api.auth import key_ring
-from api.auth.key_ring import KeyRing
+from api.auth import key_cache
+from api.auth.key_cache import KeyCache
 from tests.api.client import NEW_RUN, Api
 from tests.api.conftest import TOKEN, Serving
 from tests.fakes.tcp_proxy import Proxy
@@ -19,11 +19,11 @@ from vm_webapp.settings import Settings
 
 
 def bearer(secret: str) -> dict[str, str]:
-    """Return the header that shows it."""
+    """Return the header with this secret."""
     return {"Authorization": f"Bearer {secret}"}
 
 
-async def test_a_key_opens_everything_and_is_named_in_the_timeline(managed: Api) -> None:
+async def test_a_key_grants_access_and_is_named_in_the_timeline(managed: Api) -> None:
     key = create_key("ci")
     run = (await managed.post("/runs", NEW_RUN, headers=bearer(key.secret))).json()
     assert {each["actor"] for each in read("SELECT actor FROM events")} == {"key:ci"}
@@ -32,7 +32,7 @@ async def test_a_key_opens_everything_and_is_named_in_the_timeline(managed: Api)
     assert list_keys()[0].last_used_at is not None
 
 
-async def test_only_a_digest_is_kept_and_nothing_shows_the_secret(database: str) -> None:
+async def test_only_a_digest_is_stored_and_nothing_shows_the_secret(database: str) -> None:
     key = create_key("ci")
     stored = str(
         [
@@ -45,8 +45,8 @@ async def test_only_a_digest_is_kept_and_nothing_shows_the_secret(database: str)
     assert key.secret not in repr(list_keys())
 
 
-async def test_a_revoked_key_opens_nothing_after_a_few_seconds(managed: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_ring, "REMEMBER_SECONDS", 0.0)
+async def test_a_revoked_key_is_refused_after_a_few_seconds(managed: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_cache, "CACHE_SECONDS", 0.0)
     key = create_key("ci")
     assert (await managed.get("/runs", headers=bearer(key.secret))).status == 200
     revoke_key("ci")
@@ -55,7 +55,7 @@ async def test_a_revoked_key_opens_nothing_after_a_few_seconds(managed: Api, mon
         revoke_key("ci")
 
 
-async def test_a_key_ends_when_its_time_is_over(managed: Api) -> None:
+async def test_an_expired_key_is_refused(managed: Api) -> None:
     key = create_key("ci", lasts=timedelta(minutes=10))
     with transaction():
         execute("UPDATE api_keys SET expires_at = now() - interval '1 s'")
@@ -65,7 +65,7 @@ async def test_a_key_ends_when_its_time_is_over(managed: Api) -> None:
 
 
 @pytest.mark.parametrize("change", ["x", "vmk_", "vmk_" + "A" * 43])
-async def test_what_is_no_key_opens_nothing(managed: Api, change: str) -> None:
+async def test_a_string_that_is_not_a_key_is_refused(managed: Api, change: str) -> None:
     create_key("ci")
     (await managed.get("/runs", headers=bearer(change))).problem(401, "unauthorized")
 
@@ -76,33 +76,33 @@ async def test_a_refusal_says_how_to_make_a_key(serving: Serving, untouched: Non
             assert "python -m vm_webapp keys create" in (await api.get("/runs")).problem(401, "unauthorized")["detail"]
 
 
-async def test_a_key_is_looked_up_once_in_a_while_and_few_are_remembered(
+async def test_lookups_of_keys_are_cached_for_a_while_in_a_cache_of_bounded_size(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(key_ring, "MOST_REMEMBERED", 2)
+    monkeypatch.setattr(key_cache, "MAX_CACHED", 2)
     asked: list[str] = []
 
     def find(secret: str) -> str | None:
         asked.append(secret)
         return find_name_of_key(secret)
 
-    monkeypatch.setattr(key_ring, "find_name_of_key", find)
-    ring = KeyRing(api.services.threads)
+    monkeypatch.setattr(key_cache, "find_name_of_key", find)
+    ring = KeyCache(api.services.threads)
     key = create_key("ci").secret
-    assert [await ring.holder(key), await ring.holder(key)] == ["ci", "ci"]
+    assert [await ring.name_of(key), await ring.name_of(key)] == ["ci", "ci"]
     assert asked == [key]
     strangers = ["vmk_" + letter * 43 for letter in "AB"]
-    assert [await ring.holder(each) for each in (*strangers, strangers[1], key)] == [None, None, None, "ci"]
+    assert [await ring.name_of(each) for each in (*strangers, strangers[1], key)] == [None, None, None, "ci"]
     assert asked == [key, *strangers, key]
 
 
-async def test_a_probe_never_looks_for_a_key(managed: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_probe_never_looks_up_a_key(managed: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     key = create_key("ci")
-    monkeypatch.setattr(key_ring, "find_name_of_key", lambda secret: pytest.fail("it asked the database"))
+    monkeypatch.setattr(key_cache, "find_name_of_key", lambda secret: pytest.fail("it asked the database"))
     assert (await managed.get("/health/live", headers=bearer(key.secret))).status == 200
 
 
-async def test_without_its_table_no_key_opens_anything_and_the_token_does(managed: Api) -> None:
+async def test_without_its_table_keys_are_refused_and_the_token_is_accepted(managed: Api) -> None:
     key = create_key("ci")
     with transaction():
         execute("DROP TABLE api_keys")
@@ -110,9 +110,7 @@ async def test_without_its_table_no_key_opens_anything_and_the_token_does(manage
     assert (await managed.get("/runs", headers=bearer(TOKEN))).status == 200
 
 
-async def test_with_the_database_away_a_key_is_answered_503_and_the_token_still_counts(
-    behind_proxy: Api, proxy: Proxy
-) -> None:
+async def test_without_the_database_a_key_gets_503_and_the_token_is_accepted(behind_proxy: Api, proxy: Proxy) -> None:
     key = create_key("ci")
     proxy.cut()
     (await behind_proxy.get("/workflows", headers=bearer(key.secret))).problem(503, "database_unavailable")
@@ -120,7 +118,7 @@ async def test_with_the_database_away_a_key_is_answered_503_and_the_token_still_
 
 
 @pytest.mark.parametrize("name", ["", "a b", "-a", "x" * 65, "ä"])
-def test_a_name_that_would_confuse_is_refused(database: str, name: str) -> None:
+def test_a_malformed_name_is_refused(database: str, name: str) -> None:
     with pytest.raises(InvalidInput, match="1 to 64"):
         create_key(name)
 

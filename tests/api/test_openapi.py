@@ -1,4 +1,4 @@
-"""GET /openapi.json: a valid OpenAPI 3.1 document that tells of every route and of nothing else."""
+"""GET /openapi.json: a valid OpenAPI 3.1 document of every route and of nothing else."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ async def test_times_are_described_as_times(document: dict[str, Any]) -> None:
         ("get", "/runs/{run_id}/artifacts/{stage}", {"200", "304", "401", "403", "404", "422", "500", "503"}),
     ],
 )
-async def test_every_status_that_may_be_answered_is_listed(
+async def test_every_possible_status_is_listed(
     document: dict[str, Any], method: str, path: str, statuses: set[str]
 ) -> None:
     assert set(document["paths"][PREFIX + path][method]["responses"]) == statuses
 
 
-async def test_an_answer_of_each_kind_has_the_described_fields(api: Api) -> None:
+async def test_responses_have_the_described_fields(api: Api) -> None:
     schemas = (await api.get("/openapi.json")).json()["components"]["schemas"]
     run = (await api.post("/runs", NEW_RUN)).json()
     assert set(run) == set(schemas["RunOut"]["required"]) == set(schemas["RunOut"]["properties"])
@@ -92,5 +92,5 @@ async def test_it_takes_no_parameters(refusing: Api) -> None:
     assert (await refusing.get("/openapi.json?format=yaml")).wrong(422, "invalid_parameter") == {"format"}
 
 
-async def test_an_application_can_be_made_twice(refusing: Api) -> None:
+async def test_an_application_can_be_created_twice(refusing: Api) -> None:
     assert isinstance(create_app(refusing.services), web.Application)

@@ -1,4 +1,4 @@
-"""Answers in general: ids of requests, methods, paths, and problems that tell nothing internal."""
+"""Responses in general: request ids, methods, paths, and problems without internal details."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ ID = "01a20c66-c2a9-70b2-9d9f-0558575aa31b"
 
 
 async def test_a_problem_has_the_members_of_rfc_9457(refusing: Api) -> None:
-    reply = await refusing.get("/runs?limit=0")
-    assert reply.problem(422, "invalid_parameter") == {
+    response = await refusing.get("/runs?limit=0")
+    assert response.problem(422, "invalid_parameter") == {
         "type": "/problems/invalid_parameter",
         "title": "Unprocessable Entity",
         "status": 422,
         "detail": "limit: Input should be greater than or equal to 1",
-        "request_id": reply.headers["X-Request-ID"],
+        "request_id": response.headers["X-Request-ID"],
         "errors": [{"parameter": "limit", "message": "Input should be greater than or equal to 1"}],
     }
 
@@ -57,22 +57,22 @@ async def test_an_unknown_path_is_a_problem(refusing: Api, path: str) -> None:
         ("PROPFIND", "/workflows", "GET, HEAD, OPTIONS"),
     ],
 )
-async def test_a_method_that_is_not_there_is_told_of_those_that_are(
+async def test_the_response_to_an_unknown_method_lists_the_known_ones(
     refusing: Api, method: str, path: str, allow: str
 ) -> None:
-    reply = await refusing.request(method, path, json=NEW_RUN)
-    reply.problem(405, "method_not_allowed")
-    assert reply.headers["Allow"] == allow
+    response = await refusing.request(method, path, json=NEW_RUN)
+    response.problem(405, "method_not_allowed")
+    assert response.headers["Allow"] == allow
 
 
 async def test_options_lists_the_methods(refusing: Api) -> None:
-    reply = await refusing.request("OPTIONS", "/runs")
-    assert (reply.status, reply.body, reply.headers["Allow"]) == (204, b"", "GET, HEAD, OPTIONS, POST")
-    assert reply.headers["X-Request-ID"]
+    response = await refusing.request("OPTIONS", "/runs")
+    assert (response.status, response.body, response.headers["Allow"]) == (204, b"", "GET, HEAD, OPTIONS, POST")
+    assert response.headers["X-Request-ID"]
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/workflows", "/runs", "/openapi.json", "/runs?x=1"])
-async def test_head_answers_as_get_does_without_a_body(refusing: Api, path: str) -> None:
+async def test_the_response_to_head_is_that_of_get_without_a_body(refusing: Api, path: str) -> None:
     head, get = await refusing.request("HEAD", path), await refusing.get(path)
     assert (head.status, head.body) == (get.status, b"")
     assert head.headers["Content-Type"] == get.headers["Content-Type"]
@@ -81,17 +81,17 @@ async def test_head_answers_as_get_does_without_a_body(refusing: Api, path: str)
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml;q=0.9", "nonsense", "", "*/*"])
-async def test_the_answer_is_json_whatever_is_accepted(refusing: Api, accept: str) -> None:
+async def test_the_response_is_json_whatever_is_accepted(refusing: Api, accept: str) -> None:
     assert (await refusing.get("/runs", headers={"Accept": accept})).json() == {"items": [], "next_cursor": None}
     (await refusing.get("/no/such", headers={"Accept": accept})).problem(404, "not_found")
 
 
-async def test_an_expectation_nobody_knows_is_refused(refusing: Api) -> None:
-    reply = await refusing.post("/runs", NEW_RUN, headers={"Expect": "miracles"})
-    reply.problem(417, "expectation_failed")
+async def test_an_unknown_expectation_is_refused(refusing: Api) -> None:
+    response = await refusing.post("/runs", NEW_RUN, headers={"Expect": "miracles"})
+    response.problem(417, "expectation_failed")
 
 
-async def test_a_caller_that_waits_for_100_continue_is_answered(api: Api) -> None:
+async def test_a_client_that_waits_for_100_continue_gets_it(api: Api) -> None:
     assert (await api.request("POST", "/runs", json=NEW_RUN, expect100=True)).status == 201
 
 
@@ -103,24 +103,22 @@ async def test_a_caller_that_waits_for_100_continue_is_answered(api: Api) -> Non
         pytest.param(b'Transfer-Encoding: chunked\r\n\r\n2\r\n{"\r\n', id="one chunk"),
     ],
 )
-async def test_a_body_that_does_not_come_is_waited_for_no_longer_than_the_limit(
-    refusing: Api, monkeypatch: pytest.MonkeyPatch, sent: bytes
-) -> None:
+async def test_the_wait_for_a_body_is_limited(refusing: Api, monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
     monkeypatch.setattr("api.operations.inputs.BODY_SECONDS", 0.1)
     _, _, port = refusing.base_url.rpartition(":")
     reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
     writer.write(b"POST /api/v2/runs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" + sent)
-    answer = await asyncio.wait_for(reader.readuntil(b'"}'), 5)
+    response = await asyncio.wait_for(reader.readuntil(b'"}'), 5)
     writer.close()
-    assert b"HTTP/1.1 408 Request Timeout\r\n" in answer
-    assert b"/problems/body_timeout" in answer
+    assert b"HTTP/1.1 408 Request Timeout\r\n" in response
+    assert b"/problems/body_timeout" in response
 
 
-async def test_what_goes_wrong_here_is_logged_and_not_told(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_internal_error_is_logged_and_not_shown(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     with transaction():
         execute("ALTER TABLE runs RENAME TO gone")
-    reply = await api.get("/runs")
-    problem = reply.problem(500, "internal_error")
+    response = await api.get("/runs")
+    problem = response.problem(500, "internal_error")
     assert "log" in problem["detail"]
     for internal in ("gone", "relation", "SELECT", "Traceback", "psycopg2"):
         assert internal not in json.dumps(problem)

@@ -1,4 +1,4 @@
-"""``@query``: a synchronous function, run on a database thread, whose records the declared model makes an answer of."""
+"""``@query``: a synchronous function on a database thread, whose records the declared model turns into a response."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from aiohttp import web
 
 from api.auth.actors import ACTOR
 from api.http.cursors import Cursor
-from api.http.problems import Handler, answer_problems
+from api.http.problems import Handler, problem_middleware
 from api.operations.call import Call
 from api.operations.models import Output
 from api.operations.operation import Operation
 from api.operations.pages import PageOut, PageQuery
 from api.operations.query import Found, query
-from tests.api.client import Reply
+from tests.api.client import Response
 from tests.api.conftest import Serving
 from vm_webapp.db.paging import Page
 
@@ -28,10 +28,10 @@ POSITION = (datetime(2026, 11, 25, tzinfo=UTC), UUID(int=7))
 
 @dataclass(frozen=True)
 class Thing:
-    """A record of a core."""
+    """A record of the core."""
 
     name: str
-    secret: str = "not told"
+    secret: str = "not shown"
 
 
 class ThingOut(Output):
@@ -41,7 +41,7 @@ class ThingOut(Output):
 
 
 class OtherOut(Output):
-    """What no thing is."""
+    """A model that no thing fits."""
 
     size: int
 
@@ -49,7 +49,7 @@ class OtherOut(Output):
 async def twice_or_not_at_all(
     request: web.Request, read: Callable[[], Awaitable[Found]], *, query: PageQuery
 ) -> Found | web.StreamResponse:
-    """Read twice, or answer by itself."""
+    """Read twice, or return its own response."""
     if query.limit == 1:
         return web.Response(text="by itself")
     await read()
@@ -58,7 +58,7 @@ async def twice_or_not_at_all(
 
 @query("/thread", ThingOut, summary="x", headers=lambda thing: {"X-Length": str(len(thing.name))})
 def name_thread(call: Call) -> Thing:
-    """Tell which thread this is."""
+    """Return the name of this thread."""
     return Thing(threading.current_thread().name)
 
 
@@ -82,7 +82,7 @@ def list_all(call: Call) -> list[Thing]:
 
 @query("/other", OtherOut, summary="x")
 def read_other(call: Call) -> Thing:
-    """Return what the model does not know."""
+    """Return a record that the model refuses."""
     return Thing("a")
 
 
@@ -98,52 +98,52 @@ def list_around(call: Call, query: PageQuery) -> list[Thing]:
 
 @web.middleware
 async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let everybody in."""
+    """Admit every request."""
     request[ACTOR] = "ann"
     return await handler(request)
 
 
 @pytest.fixture
-async def ask(serving: Serving, untouched: None) -> AsyncIterator[Callable[[str], Awaitable[Reply]]]:
-    """Ask a room of these queries."""
-    room = web.Application(middlewares=[answer_problems, admit])
+async def ask(serving: Serving, untouched: None) -> AsyncIterator[Callable[[str], Awaitable[Response]]]:
+    """Send requests to a sub-application of these queries."""
+    sub_app = web.Application(middlewares=[problem_middleware, admit])
     routes: list[Operation] = [name_thread, list_page, list_numbered, list_all, read_other, list_around]
     for route in routes:
-        room.router.add_get(route.path, route.__call__)
+        sub_app.router.add_get(route.path, route.__call__)
 
-    async with serving(rooms={"/room": room}) as api:
+    async with serving(sub_apps={"/sub_app": sub_app}) as api:
 
-        async def get(path: str) -> Reply:
-            async with api.session.get(f"{api.base_url}/room{path}") as response:
-                return Reply(response.status, response.headers, await response.read())
+        async def get(path: str) -> Response:
+            async with api.session.get(f"{api.base_url}/sub_app{path}") as response:
+                return Response(response.status, response.headers, await response.read())
 
         yield get
 
 
-Ask = Callable[[str], Awaitable[Reply]]
+Ask = Callable[[str], Awaitable[Response]]
 
 
-async def test_it_runs_on_a_database_thread_and_tells_what_the_model_knows(ask: Ask) -> None:
-    reply = await ask("/thread")
-    told = reply.json()
-    assert told["name"].startswith("api_")
-    assert told.keys() == {"name"}
-    assert reply.headers["X-Length"] == str(len(told["name"]))
+async def test_it_runs_on_a_database_thread_and_returns_the_models_fields(ask: Ask) -> None:
+    response = await ask("/thread")
+    thread = response.json()
+    assert thread["name"].startswith("api_")
+    assert thread.keys() == {"name"}
+    assert response.headers["X-Length"] == str(len(thread["name"]))
 
 
 @pytest.mark.parametrize(
     ("path", "names", "cursor"),
     [("/page", ["a", "b"], Cursor.of(POSITION)), ("/numbered", ["a"], "12"), ("/all", ["a"], None)],
 )
-async def test_a_page_is_made_of_the_cores(ask: Ask, path: str, names: list[str], cursor: str | None) -> None:
+async def test_a_page_is_built_from_the_cores_page(ask: Ask, path: str, names: list[str], cursor: str | None) -> None:
     assert (await ask(path)).json() == {"items": [{"name": name} for name in names], "next_cursor": cursor}
 
 
-async def test_what_the_model_does_not_know_is_our_fault(ask: Ask) -> None:
+async def test_records_that_the_model_refuses_are_an_internal_error(ask: Ask) -> None:
     (await ask("/other")).problem(500, "internal_error")
 
 
-async def test_what_stands_around_it_reads_as_often_as_it_likes(ask: Ask) -> None:
+async def test_around_reads_as_often_as_it_likes(ask: Ask) -> None:
     read.clear()
     assert (await ask("/around?limit=1")).body == b"by itself"
     assert read == []

@@ -16,7 +16,7 @@ from vm_webapp.ops import bulk
 RUN_STATUS = "SELECT status FROM runs ORDER BY id"
 
 
-async def test_the_queue_answers_every_figure_of_the_contract(api: Api) -> None:
+async def test_the_queue_returns_every_figure_of_the_contract(api: Api) -> None:
     write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Heartbeat("working", 1))
     create()
     body = (await api.get("/queue")).json()
@@ -49,16 +49,16 @@ async def test_canceling_many_is_a_dry_run_first_and_done_once_under_a_key(api: 
     runs = [(await api.create_run())["id"] for _ in range(2)]
     await api.create_run(workflow="plan_90d")
     where = {"workflow": "content_calendar"}
-    told = (await api.post("/queue/cancel", where | {"dry_run": True})).json()
-    assert told == {"matched": 2, "changed": 0, "busy": 0, "run_ids": runs, "next_after": None}
+    preview = (await api.post("/queue/cancel", where | {"dry_run": True})).json()
+    assert preview == {"matched": 2, "changed": 0, "busy": 0, "run_ids": runs, "next_after": None}
     first = await api.post("/queue/cancel", where, headers={"Idempotency-Key": "one"})
-    assert first.json() == told | {"changed": 2}
+    assert first.json() == preview | {"changed": 2}
     again = await api.post("/queue/cancel", where, headers={"Idempotency-Key": "one"})
     assert (again.body, again.headers["Idempotency-Replayed"]) == (first.body, "true")
     assert [each["status"] for each in read(RUN_STATUS)] == ["canceled", "canceled", "queued"]
 
 
-async def test_a_batch_says_where_the_next_one_goes_on(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_batch_returns_the_position_of_the_next_one(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "BATCH", 2)
     runs = [(await api.create_run())["id"] for _ in range(3)]
     first = (await api.post("/queue/cancel", {"status": "queued"})).json()
@@ -67,7 +67,7 @@ async def test_a_batch_says_where_the_next_one_goes_on(api: Api, monkeypatch: py
     assert (rest["run_ids"], rest["next_after"]) == (runs[2:], None)
 
 
-async def test_retrying_many_takes_failed_runs_alone(api: Api) -> None:
+async def test_a_bulk_retry_takes_only_failed_runs(api: Api) -> None:
     run = await api.create_run()
     assert (await api.post("/queue/retry", {"status": "failed"})).json()["matched"] == 0
     with transaction():
@@ -99,7 +99,7 @@ async def test_retrying_many_takes_failed_runs_alone(api: Api) -> None:
         ("/queue/pause", {"why": "x"}, {"/why"}),
     ],
 )
-async def test_what_cannot_be_meant_is_refused(
+async def test_a_bulk_change_with_wrong_values_is_refused(
     refusing: Api, path: str, body: dict[str, Any], pointers: set[str] | None
 ) -> None:
     problem = (await refusing.post(path, body)).problem(422, "invalid_input")

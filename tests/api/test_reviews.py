@@ -1,4 +1,4 @@
-"""Drafts that wait for a person: approve, edit, send back; bound to the draft that was read."""
+"""Drafts that wait for a person: approve, edit, request changes; bound to the draft that was read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WORKER = Claimant(uuid4(), "kimi")
 
 
 def digest(text: str) -> str:
-    """Return what identifies a text."""
+    """Return the digest of a text."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -47,11 +47,11 @@ async def waiting_run(api: Api, text: str = "# A draft", **options: Any) -> str:
 
 async def test_an_approval_moves_the_run_on(api: Api) -> None:
     run_id = await waiting_run(api)
-    reply = await api.post(
+    response = await api.post(
         f"/runs/{run_id}/stages/message/approve", {"artifact_sha256": digest("# A draft"), "note": "well done"}
     )
-    assert reply.status == 200
-    run = reply.json()
+    assert response.status == 200
+    run = response.json()
     assert (run["status"], [stage["status"] for stage in run["stages"]]) == (
         "running",
         ["completed", "queued", "pending"],
@@ -74,8 +74,8 @@ async def test_an_edit_is_what_later_stages_read(api: Api) -> None:
 async def test_changes_requested_go_into_the_next_attempt(api: Api) -> None:
     run_id = await waiting_run(api)
     body = {"artifact_sha256": digest("# A draft"), "feedback": "shorter, please"}
-    reply = await api.post(f"/runs/{run_id}/stages/message/request-changes", body)
-    assert reply.json()["stages"][0]["status"] == "queued"
+    response = await api.post(f"/runs/{run_id}/stages/message/request-changes", body)
+    assert response.json()["stages"][0]["status"] == "queued"
     (stage_id,) = queries_due(run_id)
     claim = lifecycle.claim_stage(stage_id, WORKER, token=uuid4())
     assert claim is not None
@@ -93,7 +93,7 @@ async def test_a_stale_digest_is_refused_with_the_current_one(api: Api, action: 
 
 
 @pytest.mark.parametrize(("action", "further"), [("approve", {}), ("request-changes", {"feedback": "shorter"})])
-async def test_a_stage_that_does_not_wait_cannot_be_decided(api: Api, action: str, further: dict[str, str]) -> None:
+async def test_a_stage_that_does_not_wait_cannot_be_reviewed(api: Api, action: str, further: dict[str, str]) -> None:
     run_id = await waiting_run(api)
     before = written()
     body = {"artifact_sha256": digest("# A draft"), **further}
@@ -119,8 +119,8 @@ async def test_a_stage_that_does_not_wait_cannot_be_decided(api: Api, action: st
 async def test_a_wrong_decision_names_what_is_wrong(
     refusing: Api, action: str, body: dict[str, Any], wrong: set[str]
 ) -> None:
-    reply = await refusing.post(f"/runs/{uuid4()}/stages/message/{action}", body)
-    assert reply.wrong(422, "invalid_input") == wrong
+    response = await refusing.post(f"/runs/{uuid4()}/stages/message/{action}", body)
+    assert response.wrong(422, "invalid_input") == wrong
 
 
 async def test_of_a_thousand_decisions_at_once_one_has_effect(api: Api) -> None:
@@ -131,9 +131,9 @@ async def test_of_a_thousand_decisions_at_once_one_has_effect(api: Api) -> None:
     async def decide(number: int) -> int:
         action, body = ("approve", approve) if number % 2 else ("request-changes", change)
         while True:
-            reply = await api.post(f"/runs/{run_id}/stages/message/{action}", body)
-            if reply.status != 503:  # the waiting line is bounded: those refused ask again
-                return reply.status
+            response = await api.post(f"/runs/{run_id}/stages/message/{action}", body)
+            if response.status != 503:  # the waiting line is bounded: a refused request is sent again
+                return response.status
 
     statuses = [await status for status in asyncio.as_completed([decide(number) for number in range(1000)])]
     assert statuses.count(200) == 1

@@ -1,4 +1,4 @@
-"""POST /runs: what is created, and all that is refused without leaving a trace."""
+"""POST /runs: what is created, and requests that are refused without writing anything."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def raw(**fields: Any) -> str:
     return json.dumps(NEW_RUN | fields)
 
 
-async def test_the_answer_is_the_whole_run(api: Api) -> None:
-    reply = await api.post("/runs", NEW_RUN)
-    run = reply.json()
-    assert reply.status == 201
-    assert reply.headers["Location"] == f"/api/v2/runs/{run['id']}"
+async def test_the_response_is_the_whole_run(api: Api) -> None:
+    response = await api.post("/runs", NEW_RUN)
+    run = response.json()
+    assert response.status == 201
+    assert response.headers["Location"] == f"/api/v2/runs/{run['id']}"
     assert UUID(run.pop("id")).version == 7
     assert run.pop("created_at").endswith("Z")
     assert run.pop("waiting_on")["kind"] == "no_worker"
@@ -67,13 +67,13 @@ async def test_the_answer_is_the_whole_run(api: Api) -> None:
     assert (first["key"], first["position"], first["status"]) == ("topic_map", 1, "queued")
 
 
-async def test_the_location_answers_the_same_run(api: Api) -> None:
+async def test_the_location_leads_to_the_same_run(api: Api) -> None:
     created = await api.post("/runs", NEW_RUN)
     read = await api.get(created.headers["Location"].removeprefix("/api/v2"))
     assert read.json() == created.json()
 
 
-async def test_every_field_is_kept(api: Api) -> None:
+async def test_every_field_is_stored(api: Api) -> None:
     brand, project = uuid4(), uuid4()
     with transaction():
         execute("INSERT INTO brands (id, name) VALUES (%(id)s, 'Crumb')", id=brand)
@@ -100,7 +100,7 @@ async def test_a_body_of_exactly_one_mebibyte_is_read(api: Api) -> None:
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
-async def test_json_may_be_announced_in_other_spellings(api: Api, content_type: str) -> None:
+async def test_other_spellings_of_the_json_content_type_are_accepted(api: Api, content_type: str) -> None:
     assert (await api.post_raw("/runs", raw(), {"Content-Type": content_type})).status == 201
 
 
@@ -145,15 +145,15 @@ async def test_json_may_be_announced_in_other_spellings(api: Api, content_type: 
 async def test_a_wrong_value_is_named_and_nothing_is_written(
     refusing: Api, fields: dict[str, Any], pointers: set[str]
 ) -> None:
-    reply = await refusing.post_raw("/runs", raw(**fields))
-    assert reply.wrong(422, "invalid_input") == pointers
+    response = await refusing.post_raw("/runs", raw(**fields))
+    assert response.wrong(422, "invalid_input") == pointers
 
 
 async def test_what_is_missing_is_named(refusing: Api) -> None:
     assert (await refusing.post("/runs", {})).wrong(422, "invalid_input") == {"/workflow", "/request"}
 
 
-async def test_an_unknown_workflow_is_answered_with_those_there_are(refusing: Api) -> None:
+async def test_the_error_for_an_unknown_workflow_lists_the_known_ones(refusing: Api) -> None:
     (error,) = (await refusing.post("/runs", NEW_RUN | {"workflow": "no_such"})).problem(422, "invalid_input")["errors"]
     assert error["message"].startswith("there is no workflow 'no_such'; known: content_calendar, ")
 
@@ -224,8 +224,10 @@ async def test_another_content_type_is_refused(refusing: Api, headers: dict[str,
 
 
 async def test_no_content_type_is_refused(refusing: Api) -> None:
-    reply = await refusing.request("POST", "/runs", data=raw().encode(), headers={}, skip_auto_headers={"Content-Type"})
-    reply.problem(415, "unsupported_media_type")
+    response = await refusing.request(
+        "POST", "/runs", data=raw().encode(), headers={}, skip_auto_headers={"Content-Type"}
+    )
+    response.problem(415, "unsupported_media_type")
 
 
 async def test_a_body_over_one_mebibyte_is_refused(refusing: Api) -> None:

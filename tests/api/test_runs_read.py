@@ -1,4 +1,4 @@
-"""GET /runs and GET /runs/{id}: pages, filters, and what cannot be asked."""
+"""GET /runs and GET /runs/{id}: pages, filters, and refused requests."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ async def test_a_run_that_does_not_exist_is_not_found(refusing: Api, run_id: str
     (await refusing.get(f"/runs/{run_id}{below}")).problem(404, "not_found")
 
 
-async def test_a_run_is_read_as_it_stands(api: Api) -> None:
+async def test_the_current_state_of_a_run_is_read(api: Api) -> None:
     run = await api.create_run()
     assert (await api.get(f"/runs/{run['id']}")).json() == run
     cancel(run)

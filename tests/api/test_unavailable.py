@@ -1,4 +1,4 @@
-"""Without the database: 503 with nothing internal, probes that tell the truth, and a recovery nobody has to help."""
+"""An outage of the database: 503 without internal details, probes that report it, and recovery without an operator."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def unavailable_paths() -> list[str]:
 
 
 @pytest.mark.parametrize("path", unavailable_paths())
-async def test_a_read_without_the_database_is_a_503_that_tells_nothing_internal(
+async def test_a_read_without_the_database_is_a_503_without_internal_details(
     behind_proxy: Api, proxy: Proxy, path: str
 ) -> None:
     proxy.cut()
-    reply = await behind_proxy.get(path)
-    reply.problem(503, "database_unavailable")
-    assert int(reply.headers["Retry-After"]) > 0
-    assert not [word for word in INTERNAL if word in reply.body.decode()]
+    response = await behind_proxy.get(path)
+    response.problem(503, "database_unavailable")
+    assert int(response.headers["Retry-After"]) > 0
+    assert not [word for word in INTERNAL if word in response.body.decode()]
 
 
 async def test_a_write_without_the_database_is_a_503_and_works_when_it_is_back(behind_proxy: Api, proxy: Proxy) -> None:
@@ -49,16 +49,16 @@ async def test_every_connection_that_broke_is_replaced(behind_proxy: Api, proxy:
     broken = await asyncio.gather(*(behind_proxy.get("/runs") for _ in range(20)))
     proxy.restore()
     last = await asyncio.gather(*(behind_proxy.get("/runs") for _ in range(20)))
-    assert [{reply.status for reply in replies} for replies in (first, broken, last)] == [{200}, {503}, {200}]
+    assert [{response.status for response in responses} for responses in (first, broken, last)] == [{200}, {503}, {200}]
 
 
-async def test_readiness_says_why_meanwhile_and_liveness_does_not_care(behind_proxy: Api, proxy: Proxy) -> None:
+async def test_during_an_outage_readiness_says_why_and_liveness_stays_200(behind_proxy: Api, proxy: Proxy) -> None:
     write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Heartbeat("working", 0))
     assert (await behind_proxy.get("/health/ready")).status == 200
     proxy.cut()
-    reply = await behind_proxy.get("/health/ready", headers={"Authorization": ""})
-    body = reply.json()
-    assert (reply.status, body["status"]) == (503, "not_ready")
+    response = await behind_proxy.get("/health/ready", headers={"Authorization": ""})
+    body = response.json()
+    assert (response.status, body["status"]) == (503, "not_ready")
     assert "PostgreSQL" in body["reasons"][0]
     assert body["dependencies"]["database"] == {"status": "down"}
     assert body["dependencies"]["redis"] == {"status": "ok"}
@@ -68,14 +68,14 @@ async def test_readiness_says_why_meanwhile_and_liveness_does_not_care(behind_pr
     assert (await behind_proxy.get("/health/ready")).status == 200
 
 
-async def test_a_database_that_swallows_everything_is_found_out(behind_proxy: Api, proxy: Proxy) -> None:
+async def test_a_database_that_never_responds_is_detected(behind_proxy: Api, proxy: Proxy) -> None:
     write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Heartbeat("working", 0))
     assert (await behind_proxy.get("/runs")).status == 200
     proxy.stall()
     began = time.monotonic()
-    replies = await asyncio.gather(*(behind_proxy.get("/runs") for _ in range(20)))
-    for reply in replies:
-        reply.problem(503, "no_answer_in_time")
+    responses = await asyncio.gather(*(behind_proxy.get("/runs") for _ in range(20)))
+    for response in responses:
+        response.problem(503, "no_answer_in_time")
     for _ in range(2):
         ready = await behind_proxy.get("/health/ready")
         assert (ready.status, ready.json()["status"]) == (503, "not_ready")
@@ -91,9 +91,9 @@ async def test_a_schema_that_was_changed_by_hand_is_not_ready_with_its_reason(be
     write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Heartbeat("working", 0))
     with transaction():
         execute("DROP TABLE providers")
-    reply = await behind_proxy.get("/health/ready", headers={"Authorization": ""})
-    body = reply.json()
-    assert (reply.status, body["status"]) == (503, "not_ready")
+    response = await behind_proxy.get("/health/ready", headers={"Authorization": ""})
+    body = response.json()
+    assert (response.status, body["status"]) == (503, "not_ready")
     assert 'the schema is not what its migrations say (relation "providers" does not exist)' in body["reasons"][0]
     assert (body["dependencies"]["database"], body["dependencies"]["migrations"]) == (
         {"status": "ok"},
@@ -108,7 +108,7 @@ async def test_a_slow_database_is_only_slow(behind_proxy: Api, proxy: Proxy) -> 
     assert (await behind_proxy.get("/runs")).status == 200
 
 
-async def test_whoever_waits_sees_the_outage_through(behind_proxy: Api, proxy: Proxy) -> None:
+async def test_a_waiting_request_survives_an_outage(behind_proxy: Api, proxy: Proxy) -> None:
     run = await behind_proxy.create_run()
     waiting = asyncio.create_task(behind_proxy.get(f"/runs/{run['id']}?wait=2"))
     await until(lambda: behind_proxy.services.followers.waiting == 1)
@@ -118,18 +118,18 @@ async def test_whoever_waits_sees_the_outage_through(behind_proxy: Api, proxy: P
     assert (await waiting).json() == run
 
 
-async def test_more_requests_than_the_line_holds_are_refused_at_once(behind_proxy: Api, proxy: Proxy) -> None:
+async def test_requests_beyond_the_waiting_line_are_refused_at_once(behind_proxy: Api, proxy: Proxy) -> None:
     await behind_proxy.get("/runs")
     proxy.stall()
-    replies = await asyncio.gather(*(behind_proxy.get("/runs") for _ in range(7 + 64 + 9)))
-    codes = [reply.json()["type"] for reply in replies]
+    responses = await asyncio.gather(*(behind_proxy.get("/runs") for _ in range(7 + 64 + 9)))
+    codes = [response.json()["type"] for response in responses]
     assert codes.count("/problems/overloaded") == 9
-    assert all(reply.headers["Retry-After"] for reply in replies)
+    assert all(response.headers["Retry-After"] for response in responses)
     proxy.restore()
     assert (await behind_proxy.get("/runs")).status == 200
 
 
-async def test_without_redis_a_run_is_created_all_the_same(behind_proxy: Api) -> None:
+async def test_a_run_is_created_without_redis(behind_proxy: Api) -> None:
     with connected("redis://127.0.0.1:1/0"):
         failed = broker.hints_failed
         run = await behind_proxy.create_run()

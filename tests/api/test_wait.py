@@ -1,4 +1,4 @@
-"""GET /runs/{id}?wait=: the answer comes with the change, and waiting costs next to nothing."""
+"""GET /runs/{id}?wait=: the response comes with the change, and waiting costs next to nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import redis
 from actors import broker
 from api.http.threads import Threads
 from api.streams import followers
-from api.streams.followers import LOOK_WITHOUT_REDIS_SECONDS as POLL_SECONDS
+from api.streams.followers import POLL_WITHOUT_REDIS_SECONDS as POLL_SECONDS
 from api.streams.followers import Followers
 from tests.api.client import Api, until
 from tests.api.conftest import Serving
@@ -27,7 +27,7 @@ from vm_webapp.runs.lifecycle.steps import lock_run
 from vm_webapp.runs.records import RunHead
 
 LONG = 30
-SOON = 5.0  # far below LONG, far above what an answer takes
+SOON = 5.0  # far below LONG, far above what a response takes
 
 
 def cancel(run_id: str) -> None:
@@ -38,40 +38,40 @@ def polls(caplog: pytest.LogCaptureFixture) -> int:
     return sum('AS "event_id"' in record.getMessage() for record in caplog.records)
 
 
-async def test_the_answer_comes_as_soon_as_the_status_changes(api: Api) -> None:
+async def test_the_response_comes_as_soon_as_the_status_changes(api: Api) -> None:
     run = await api.create_run()
     waiting = asyncio.create_task(api.get(f"/runs/{run['id']}?wait={LONG}"))
     await until(lambda: api.services.followers.waiting == 1)
     cancel(run["id"])
-    reply = await asyncio.wait_for(waiting, SOON)
-    assert (reply.status, reply.json()["status"]) == (200, "canceled")
+    response = await asyncio.wait_for(waiting, SOON)
+    assert (response.status, response.json()["status"]) == (200, "canceled")
 
 
 @pytest.mark.parametrize("wait", ["0.3", "1"])
-async def test_without_a_change_the_answer_comes_when_the_time_is_over(api: Api, wait: str) -> None:
+async def test_without_a_change_the_response_comes_when_the_time_is_over(api: Api, wait: str) -> None:
     run = await api.create_run()
     began = time.monotonic()
-    reply = await api.get(f"/runs/{run['id']}?wait={wait}")
+    response = await api.get(f"/runs/{run['id']}?wait={wait}")
     assert float(wait) <= time.monotonic() - began < float(wait) + SOON
-    assert reply.json() == run
+    assert response.json() == run
 
 
-async def test_a_final_run_is_answered_at_once(api: Api) -> None:
+async def test_a_final_run_is_returned_at_once(api: Api) -> None:
     run = await api.create_run()
     cancel(run["id"])
-    reply = await asyncio.wait_for(api.get(f"/runs/{run['id']}?wait={LONG}"), SOON)
-    assert reply.json()["status"] == "canceled"
+    response = await asyncio.wait_for(api.get(f"/runs/{run['id']}?wait={LONG}"), SOON)
+    assert response.json()["status"] == "canceled"
 
 
-async def test_a_run_that_does_not_exist_is_answered_at_once(refusing: Api) -> None:
+async def test_a_run_that_does_not_exist_is_a_404_at_once(refusing: Api) -> None:
     (await asyncio.wait_for(refusing.get(f"/runs/{uuid4()}?wait={LONG}"), SOON)).problem(404, "not_found")
 
 
 @pytest.mark.parametrize("with_redis", [True, False])
-async def test_fifty_who_wait_cost_one_query_a_poll(
+async def test_fifty_waiting_requests_cost_one_query_per_poll(
     serving: Serving, database: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, with_redis: bool
 ) -> None:
-    monkeypatch.setattr(followers, "LOOK_SECONDS", POLL_SECONDS)
+    monkeypatch.setattr(followers, "POLL_SECONDS", POLL_SECONDS)
     async with serving(**({} if with_redis else {"redis_url": None})) as api:
         await _let_fifty_wait(api, caplog)
 
@@ -86,12 +86,14 @@ async def _let_fifty_wait(api: Api, caplog: pytest.LogCaptureFixture) -> None:
         assert polls(caplog) <= (time.monotonic() - began) / POLL_SECONDS + 1
     for run in runs:
         cancel(run["id"])
-    replies = await asyncio.wait_for(asyncio.gather(*waiting), SOON)
-    assert {reply.json()["status"] for reply in replies} == {"canceled"}
+    responses = await asyncio.wait_for(asyncio.gather(*waiting), SOON)
+    assert {response.json()["status"] for response in responses} == {"canceled"}
 
 
-async def test_nobody_waiting_costs_no_query(serving: Serving, database: str, caplog: pytest.LogCaptureFixture) -> None:
-    # Without Redis, which would tell of the run's creation while somebody waits.
+async def test_without_waiting_requests_there_is_no_poll(
+    serving: Serving, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Without Redis, which would report the run's creation during the wait.
     async with serving(redis_url=None) as api:
         run = await api.create_run()
         with caplog.at_level(logging.DEBUG, logger="peewee"):
@@ -100,7 +102,7 @@ async def test_nobody_waiting_costs_no_query(serving: Serving, database: str, ca
     assert polls(caplog) == 0
 
 
-async def test_a_caller_who_goes_away_is_waited_for_no_longer(api: Api) -> None:
+async def test_the_wait_of_a_client_that_disconnects_ends(api: Api) -> None:
     run = await api.create_run()
     waiting = asyncio.create_task(api.get(f"/runs/{run['id']}?wait={LONG}"))
     await until(lambda: api.services.followers.waiting == 1)
@@ -108,7 +110,7 @@ async def test_a_caller_who_goes_away_is_waited_for_no_longer(api: Api) -> None:
     await until(lambda: api.services.followers.waiting == 0)
 
 
-async def test_whoever_waits_is_answered_when_the_service_stops(api: Api) -> None:
+async def test_waiting_requests_get_a_response_when_the_service_stops(api: Api) -> None:
     run = await api.create_run()
     waiting = asyncio.create_task(api.get(f"/runs/{run['id']}?wait={LONG}"))
     await until(lambda: api.services.followers.waiting == 1)
@@ -116,21 +118,19 @@ async def test_whoever_waits_is_answered_when_the_service_stops(api: Api) -> Non
     assert (await asyncio.wait_for(waiting, SOON)).json()["status"] == "queued"
 
 
-async def test_a_change_is_told_by_redis_and_not_by_the_look_once_a_second(
-    api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(followers, "LOOK_SECONDS", 60)
+async def test_a_change_is_reported_by_redis_and_not_by_the_poll(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(followers, "POLL_SECONDS", 60)
     run = await api.create_run()
     first = asyncio.create_task(api.get(f"/runs/{(await api.create_run())['id']}?wait=1"))
     await until(lambda: api.services.followers.listening)
-    await first  # and with it the last look from before Redis was listened to
+    await first  # and with it the last poll from before the subscription to Redis
     waiting = asyncio.create_task(api.get(f"/runs/{run['id']}?wait={LONG}"))
     await until(lambda: api.services.followers.waiting == 1)
     cancel(run["id"])
     assert (await asyncio.wait_for(waiting, SOON)).json()["status"] == "canceled"
 
 
-async def test_a_change_that_redis_does_not_tell_of_is_found_by_the_look_once_a_second(
+async def test_a_change_that_redis_does_not_report_is_found_by_the_poll(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("api.streams.wake_ups.channel_of", lambda run_id: "where nobody tells anything")
@@ -141,7 +141,7 @@ async def test_a_change_that_redis_does_not_tell_of_is_found_by_the_look_once_a_
     assert (await asyncio.wait_for(waiting, SOON)).json()["status"] == "canceled"
 
 
-async def test_what_changes_besides_the_status_ends_no_wait(api: Api) -> None:
+async def test_a_change_of_anything_but_the_status_ends_no_wait(api: Api) -> None:
     run = await api.create_run()
     waiting = asyncio.create_task(api.get(f"/runs/{run['id']}?wait=1.5"))
     await until(lambda: api.services.followers.waiting == 1)
@@ -155,7 +155,7 @@ async def test_what_changes_besides_the_status_ends_no_wait(api: Api) -> None:
     assert time.monotonic() - began > 1
 
 
-async def test_streams_and_waits_are_looked_after_by_one_query(
+async def test_streams_and_waits_share_one_query(
     serving: Serving, database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(redis_url=None) as api:
@@ -169,18 +169,18 @@ async def test_streams_and_waits_are_looked_after_by_one_query(
                 assert polls(caplog) <= (time.monotonic() - began) / POLL_SECONDS + 1
             for run in runs:
                 cancel(run["id"])
-            replies = await asyncio.wait_for(asyncio.gather(*waiting), SOON)
-            assert {reply.json()["status"] for reply in replies} == {"canceled"}
+            responses = await asyncio.wait_for(asyncio.gather(*waiting), SOON)
+            assert {response.json()["status"] for response in responses} == {"canceled"}
             assert [(await stream.rest())[-1].event for stream in (first, second)] == ["run.canceled"] * 2
 
 
 @pytest.mark.parametrize("wait", ["31", "-1", "x", "", "nan", "inf", "1e3", "5&wait=5", "-0.1"])
-async def test_a_time_that_cannot_be_waited_is_named(refusing: Api, wait: str) -> None:
-    reply = await refusing.get(f"/runs/{uuid4()}?wait={wait}")
-    assert reply.wrong(422, "invalid_parameter") == {"wait"}
+async def test_a_wrong_wait_is_refused(refusing: Api, wait: str) -> None:
+    response = await refusing.get(f"/runs/{uuid4()}?wait={wait}")
+    assert response.wrong(422, "invalid_parameter") == {"wait"}
 
 
-async def test_a_broken_subscription_costs_nobody_anything(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_broken_subscription_fails_no_request(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Redis ends the connection again and again, and a new one takes its time, while followers come and go."""
     connect = asyncio.open_unix_connection
 

@@ -23,7 +23,7 @@ async def kind(api: Api, run: dict[str, Any]) -> str:
     return str(waiting["kind"])
 
 
-async def test_it_names_what_has_to_change(api: Api) -> None:
+async def test_it_names_what_the_run_waits_for(api: Api) -> None:
     first, second = await api.create_run(), await api.create_run()
     assert await kind(api, first) == "no_worker"
     beat()
@@ -57,7 +57,7 @@ async def test_a_full_provider(api: Api) -> None:
     assert await kind(api, await api.create_run()) == "model_limit"
 
 
-async def test_a_page_of_runs_costs_as_many_statements_as_one_run(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_page_of_runs_takes_as_many_statements_as_one_run(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     beat()
     for _ in range(20):
         await api.create_run()

@@ -26,7 +26,7 @@ async def test_a_workflow_says_which_stages_need_approval(refusing: Api) -> None
     assert set(body["stages"][0]) == {"key", "title", "requires_approval", "needs_model"}
 
 
-async def test_each_listed_workflow_is_the_one_that_is_read(refusing: Api) -> None:
+async def test_a_workflow_is_the_same_in_the_listing_and_alone(refusing: Api) -> None:
     for workflow in (await refusing.get("/workflows")).json()["items"]:
         assert (await refusing.get(f"/workflows/{workflow['name']}")).json() == workflow
 

@@ -1,4 +1,4 @@
-"""Wrong requests get the status, type, pointer and words that they have always had."""
+"""The responses to wrong requests: status, type, pointers and messages, as recorded."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import re
 from typing import Any
 from uuid import UUID
 
-from tests.api.client import NEW_RUN, Api, Reply
+from tests.api.client import NEW_RUN, Api, Response
 from tests.recorded.record import check
 from tests.support.runs import create, read
 from tests.support.work import finish_next
 
 NOBODY = "01a20c66-c2a9-70b2-9d9f-0558575aa31b"
 DIGEST = "0" * 64
-TOLD = ("Allow", "Content-Type", "Retry-After", "WWW-Authenticate", "ETag")
+RECORDED_HEADERS = ("Allow", "Content-Type", "Retry-After", "WWW-Authenticate", "ETag")
 JSON = {"Content-Type": "application/json"}
 
 
@@ -170,12 +170,12 @@ def requests(ids: dict[str, str]) -> list[Request]:
     ]
 
 
-async def test_what_is_wrong_is_answered_as_before(api: Api, record: bool) -> None:
+async def test_the_responses_to_wrong_requests_are_as_recorded(api: Api, record: bool) -> None:
     ids = await _prepare(api)
     check("wrong_requests", await _ask(api, requests(ids), ids), anew=record)
 
 
-async def test_strangers_are_refused_as_before(refusing_managed: Api, record: bool) -> None:
+async def test_requests_without_credentials_are_refused_as_recorded(refusing_managed: Api, record: bool) -> None:
     given = [{}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic dTpw"}, {"Authorization": "Bearer"}]
     asked: list[Request] = [
         (method, path, {"headers": headers})
@@ -186,8 +186,8 @@ async def test_strangers_are_refused_as_before(refusing_managed: Api, record: bo
 
 
 async def _prepare(api: Api) -> dict[str, str]:
-    reply = await api.post("/runs", NEW_RUN, headers={"Idempotency-Key": "used"})
-    ids = {"QUEUED": reply.json()["id"]}
+    response = await api.post("/runs", NEW_RUN, headers={"Idempotency-Key": "used"})
+    ids = {"QUEUED": response.json()["id"]}
     waiting, completed, canceled = create("landing_page"), create(), create()
     for created in (waiting, completed):
         _carry_on(created.run.id)
@@ -207,20 +207,20 @@ def _carry_on(run_id: UUID) -> None:
 async def _ask(api: Api, asked: list[Request], ids: dict[str, str]) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for method, path, options in asked:
-        reply = await api.request(method, path, **options)
+        response = await api.request(method, path, **options)
         shown = {name: value for name, value in options.items() if value or name != "headers"}
         question = _without_ids(f"{method} {path} {_short(repr(shown))}", ids)
         assert question not in said, question
-        said[question] = _told(reply, ids)
+        said[question] = _told(response, ids)
     return said
 
 
-def _told(reply: Reply, ids: dict[str, str]) -> dict[str, Any]:
-    told: dict[str, Any] = {"status": reply.status}
-    told |= {name: reply.headers[name] for name in TOLD if name in reply.headers}
-    text = _without_ids(reply.body.decode(), ids).replace(reply.headers["X-Request-ID"], "REQUEST")
-    told["body"] = json.loads(text) if text and "json" in told.get("Content-Type", "") else text
-    return told
+def _told(response: Response, ids: dict[str, str]) -> dict[str, Any]:
+    recorded: dict[str, Any] = {"status": response.status}
+    recorded |= {name: response.headers[name] for name in RECORDED_HEADERS if name in response.headers}
+    text = _without_ids(response.body.decode(), ids).replace(response.headers["X-Request-ID"], "REQUEST")
+    recorded["body"] = json.loads(text) if text and "json" in recorded.get("Content-Type", "") else text
+    return recorded
 
 
 def _without_ids(text: str, ids: dict[str, str]) -> str:

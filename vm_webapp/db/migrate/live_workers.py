@@ -47,7 +47,7 @@ def refuse_to_roll_back(session: Any, steps: Iterable[MigrationFiles], alive: Ex
     needed = [files.id for files in steps if not files.deferrable]
     if not needed:
         return
-    stopped = _count(session, alive & (min(needed) <= NEWEST_MIGRATION))
+    stopped = _count(session, alive & (_newest_migration >= min(needed)))
     if stopped:
         raise Conflict(
             f"{stopped} live worker(s) need {min(needed)}: stop them or deploy an older build, or say --force"

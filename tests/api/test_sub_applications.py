@@ -1,4 +1,4 @@
-"""Sub-applications: each answers everything below its prefix in its own way, and what lies outside is the API's."""
+"""Sub-applications: each handles every path below its prefix, and the API's rules apply to paths below no prefix."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from aiohttp import web
 
 from api.app import MAX_BODY_BYTES
-from api.http.problems import Handler, answer_problems
+from api.http.problems import Handler, problem_middleware
 from api.http.request_ids import request_id
-from tests.api.client import Api, Reply
+from tests.api.client import Api, Response
 from tests.api.conftest import MANAGED, TOKEN, Serving
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
@@ -31,9 +31,9 @@ async def remember(request: web.Request, handler: Handler) -> web.StreamResponse
 
 @web.middleware
 async def tell_in_html(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer errors as pages, and as problems to those who do not read pages."""
+    """Render errors as HTML pages, or as problems for clients that do not accept HTML."""
     if "text/html" not in request.headers.get("Accept", ""):
-        return await answer_problems(request, handler)
+        return await problem_middleware(request, handler)
     try:
         return await handler(request)
     except web.HTTPRedirection:
@@ -48,7 +48,7 @@ async def tell_in_html(request: web.Request, handler: Handler) -> web.StreamResp
 
 
 def pages() -> web.Application:
-    """Return a room of pages: a good one, one that fails, and one that takes a form."""
+    """Return a sub-application of pages: one that works, one that fails, and one that takes a form."""
 
     async def good(request: web.Request) -> web.Response:
         return web.Response(text="<h1>Good</h1>", content_type="text/html")
@@ -66,36 +66,38 @@ def pages() -> web.Application:
 
 
 @pytest.fixture
-async def roomy(serving: Serving, untouched: None) -> AsyncIterator[Api]:
-    """A deployment's API with pages beside it."""
-    async with serving(MANAGED, require_token=True, rooms={"/pages": pages()}) as running:
+async def with_pages(serving: Serving, untouched: None) -> AsyncIterator[Api]:
+    """The API of a deployment, with a sub-application of pages."""
+    async with serving(MANAGED, require_token=True, sub_apps={"/pages": pages()}) as running:
         yield running
 
 
-async def ask(api: Api, method: str, path: str, headers: dict[str, str], body: io.BytesIO | None = None) -> Reply:
+async def ask(api: Api, method: str, path: str, headers: dict[str, str], body: io.BytesIO | None = None) -> Response:
     """Send a request to a path of the root application."""
     url = f"{api.base_url}{path}"
     async with api.session.request(method, url, headers=headers, data=body, allow_redirects=False) as response:
-        return Reply(response.status, response.headers, await response.read())
+        return Response(response.status, response.headers, await response.read())
 
 
 WRONG = [("GET", "nothing", 404), ("GET", "", 404), ("POST", "good", 405), ("GET", "fails", 500)]
 
 
 @pytest.mark.parametrize(("method", "path", "status"), WRONG)
-async def test_a_browser_gets_errors_of_pages_in_html(roomy: Api, method: str, path: str, status: int) -> None:
-    reply = await ask(roomy, method, f"/pages/{path}", BROWSER)
-    assert (reply.status, reply.headers["Content-Type"]) == (status, "text/html; charset=utf-8")
-    assert f"<h1>{status}</h1>" in reply.body.decode()
-    assert reply.headers["X-Request-ID"] in reply.body.decode()
-    assert "secret" not in reply.body.decode()
-    assert ("Allow" in reply.headers) == (status == 405)
+async def test_a_browser_gets_errors_of_pages_in_html(with_pages: Api, method: str, path: str, status: int) -> None:
+    response = await ask(with_pages, method, f"/pages/{path}", BROWSER)
+    assert (response.status, response.headers["Content-Type"]) == (status, "text/html; charset=utf-8")
+    assert f"<h1>{status}</h1>" in response.body.decode()
+    assert response.headers["X-Request-ID"] in response.body.decode()
+    assert "secret" not in response.body.decode()
+    assert ("Allow" in response.headers) == (status == 405)
 
 
 @pytest.mark.parametrize(("method", "path", "status"), WRONG)
-async def test_a_client_of_the_api_gets_problems_from_pages(roomy: Api, method: str, path: str, status: int) -> None:
+async def test_a_client_of_the_api_gets_problems_from_pages(
+    with_pages: Api, method: str, path: str, status: int
+) -> None:
     codes = {404: "not_found", 405: "method_not_allowed", 500: "internal_error"}
-    (await ask(roomy, method, f"/pages/{path}", CLIENT)).problem(status, codes[status])
+    (await ask(with_pages, method, f"/pages/{path}", CLIENT)).problem(status, codes[status])
 
 
 @pytest.mark.parametrize("accept", [BROWSER, CLIENT])
@@ -113,35 +115,35 @@ async def test_a_client_of_the_api_gets_problems_from_pages(roomy: Api, method: 
         ("GET", "/api/v2x", 404, "not_found"),
     ],
 )
-async def test_everybody_gets_problems_from_the_api_and_from_what_lies_outside(
-    roomy: Api, accept: dict[str, str], method: str, path: str, status: int, code: str
+async def test_problems_come_from_the_api_and_from_paths_below_no_prefix(
+    with_pages: Api, accept: dict[str, str], method: str, path: str, status: int, code: str
 ) -> None:
-    reply = await ask(roomy, method, path, accept | BEARER)
-    reply.problem(status, code)
-    assert ("Allow" in reply.headers) == (status == 405)
-    assert "Set-Cookie" not in reply.headers
+    response = await ask(with_pages, method, path, accept | BEARER)
+    response.problem(status, code)
+    assert ("Allow" in response.headers) == (status == 405)
+    assert "Set-Cookie" not in response.headers
 
 
 @pytest.mark.parametrize("path", ["/api/v2/runs", "/api/v2/nothing", "/api/v2", "/", "/nothing"])
-async def test_a_stranger_is_refused_by_the_api_and_outside(roomy: Api, path: str) -> None:
-    (await ask(roomy, "GET", path, BROWSER)).problem(401, "unauthorized")
+async def test_without_credentials_the_api_and_paths_below_no_prefix_refuse(with_pages: Api, path: str) -> None:
+    (await ask(with_pages, "GET", path, BROWSER)).problem(401, "unauthorized")
 
 
-async def test_the_open_door_outside_answers_to_this_machines_names_only(refusing: Api) -> None:
+async def test_an_open_api_refuses_a_foreign_host_outside_every_prefix(refusing: Api) -> None:
     (await ask(refusing, "GET", "/nothing", {"Host": "evil.example"})).problem(403, "forbidden_host")
 
 
-async def test_the_apis_guard_keeps_nobody_from_a_page(roomy: Api) -> None:
-    reply = await ask(roomy, "GET", "/pages/good", BROWSER)
-    assert (reply.status, reply.body) == (200, b"<h1>Good</h1>")
-    assert reply.headers["Set-Cookie"].startswith(f"{VISITED}=1")
-    assert reply.headers["X-Request-ID"]
+async def test_the_apis_guard_does_not_apply_to_pages(with_pages: Api) -> None:
+    response = await ask(with_pages, "GET", "/pages/good", BROWSER)
+    assert (response.status, response.body) == (200, b"<h1>Good</h1>")
+    assert response.headers["Set-Cookie"].startswith(f"{VISITED}=1")
+    assert response.headers["X-Request-ID"]
 
 
-async def test_the_roots_limit_is_every_rooms_limit(roomy: Api) -> None:
+async def test_the_roots_size_limit_applies_to_every_sub_application(with_pages: Api) -> None:
     large = b"x" * (MAX_BODY_BYTES + 1)
     form = BROWSER | {"Content-Type": "application/x-www-form-urlencoded"}
-    assert (await ask(roomy, "POST", "/pages/form", form, io.BytesIO(large))).status == 413
-    assert (await ask(roomy, "POST", "/pages/form", form, io.BytesIO(b"a=1"))).headers["Location"] == "/pages/good"
+    assert (await ask(with_pages, "POST", "/pages/form", form, io.BytesIO(large))).status == 413
+    assert (await ask(with_pages, "POST", "/pages/form", form, io.BytesIO(b"a=1"))).headers["Location"] == "/pages/good"
     json = BEARER | {"Content-Type": "application/json"}
-    (await ask(roomy, "POST", "/api/v2/runs", json, io.BytesIO(large))).problem(413, "body_too_large")
+    (await ask(with_pages, "POST", "/api/v2/runs", json, io.BytesIO(large))).problem(413, "body_too_large")

@@ -1,4 +1,4 @@
-"""API keys as requests show them: looked up off the event loop, and remembered for a few seconds."""
+"""A cache of API key lookups, which run off the event loop and are kept for a few seconds."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from collections import OrderedDict
 from api.http.threads import Threads
 from vm_webapp.access.keys import could_be_key, find_name_of_key
 
-REMEMBER_SECONDS = 5.0  # how long a revoked key may still be taken
-MOST_REMEMBERED = 1024
+CACHE_SECONDS = 5.0  # a revoked key may work for this much longer
+MAX_CACHED = 1024
 
 
-class KeyRing:
-    """Which keys open the door.
+class KeyCache:
+    """Finds the name of a key by its secret.
 
     Args:
-        threads: where the database is asked.
+        threads: the pool on which database queries run.
     """
 
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
         self._known: OrderedDict[bytes, tuple[str | None, float]] = OrderedDict()
 
-    async def holder(self, secret: str) -> str | None:
-        """Return the name of the key with this secret, None where it opens nothing.
+    async def name_of(self, secret: str) -> str | None:
+        """Return the name of the key with this secret, None if no valid key has it.
 
         Raises:
-            Unavailable: nothing is known.
+            Unavailable: the database could not be queried.
         """
         if not could_be_key(secret):
             return None
-        # By digest: what is found in memory, or how long a look took, tells nothing about a secret.
+        # Keyed by digest, so that neither a memory dump nor the timing of a lookup reveals a secret.
         digest = hashlib.sha256(secret.encode()).digest()
         known = self._known.get(digest)
         now = time.monotonic()
@@ -43,7 +43,7 @@ class KeyRing:
         return name
 
     def _remember(self, digest: bytes, name: str | None, now: float) -> None:
-        self._known[digest] = (name, now + REMEMBER_SECONDS)
+        self._known[digest] = (name, now + CACHE_SECONDS)
         self._known.move_to_end(digest)
-        while len(self._known) > MOST_REMEMBERED:
+        while len(self._known) > MAX_CACHED:
             self._known.popitem(last=False)
