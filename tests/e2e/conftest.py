@@ -1,4 +1,4 @@
-"""Where commands and services of an end-to-end test run."""
+"""Fixtures of end-to-end tests: a folder and an environment."""
 
 from __future__ import annotations
 

@@ -39,9 +39,7 @@ def env(database: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
     return managed_environment(database, redis_url, tmp_path, VM_API_TOKEN=TOKEN, WEB_CONCURRENCY="2")
 
 
-def test_under_load_a_process_that_is_killed_costs_its_own_requests_and_nothing_else(
-    env: dict[str, str], tmp_path: Path
-) -> None:
+def test_under_load_a_killed_process_fails_only_its_own_requests(env: dict[str, str], tmp_path: Path) -> None:
     with service(env, tmp_path) as serving:
         clients = [Client(serving) for _ in range(6)]
         with ExitStack() as running:
@@ -67,7 +65,7 @@ def test_under_load_a_process_that_is_killed_costs_its_own_requests_and_nothing_
         assert serving.program.stop() == 0
 
 
-def test_five_deaths_within_a_minute_end_all(env: dict[str, str], tmp_path: Path) -> None:
+def test_five_deaths_within_a_minute_stop_all_processes(env: dict[str, str], tmp_path: Path) -> None:
     with service(env, tmp_path) as serving:
         for _ in range(4):
             serving.kill_one()
@@ -83,25 +81,25 @@ def test_five_deaths_within_a_minute_end_all(env: dict[str, str], tmp_path: Path
 
 
 @pytest.mark.parametrize("ask", ["the parent", "the group"])
-def test_at_the_end_every_process_finishes_its_requests(env: dict[str, str], tmp_path: Path, ask: str) -> None:
+def test_at_shutdown_every_process_finishes_its_requests(env: dict[str, str], tmp_path: Path, ask: str) -> None:
     with service(env, tmp_path) as serving:
         run = httpx.post(f"{serving.url}/runs", json=NEW_RUN, headers=HEADERS, trust_env=False).json()
         pids = serving.pids()
         path = f"/api/v2/runs/{run['id']}"
         waiting = wait_on_each(serving, f"{path}?wait=30", HEADERS)
         streams = wait_on_each(serving, f"{path}/events", HEADERS | {"Accept": "text/event-stream"})
-        told = [stream.getresponse() for stream in streams.values()]
-        for answer in told:
-            assert b"run.created" in next(line for line in answer if line.startswith(b"data: "))
+        responses = [stream.getresponse() for stream in streams.values()]
+        for response in responses:
+            assert b"run.created" in next(line for line in response if line.startswith(b"data: "))
         began = time.monotonic()
         if ask == "the parent":
             serving.program.signal(signal.SIGTERM)
         else:
             os.killpg(serving.program.pid, signal.SIGINT)
         for request in waiting.values():
-            answer = request.getresponse()
-            assert (answer.status, b'"queued"' in answer.read()) == (200, True)
-        for stream in told:
+            response = request.getresponse()
+            assert (response.status, b'"queued"' in response.read()) == (200, True)
+        for stream in responses:
             assert b"run.created" not in stream.read()  # to its end: it is not cut off
         assert serving.program.wait() == 0
         assert time.monotonic() - began < 10
@@ -128,11 +126,11 @@ def connect_to_each(serving: Service, count: int) -> dict[int, list[http.client.
 
 
 def wait_on_each(serving: Service, path: str, headers: dict[str, str]) -> dict[int, http.client.HTTPConnection]:
-    """Begin a GET on each process; return the connections over which the answers will come."""
+    """Begin a GET on each process; return the connections over which the responses will come."""
     found = {}
     for pid, (waiting, other, *_) in connect_to_each(serving, 2).items():
         waiting.request("GET", path, headers=headers)
-        # Two answers on another connection to the same process: by then the request before them has been read.
+        # Two responses on another connection to the same process: by then it has read the request before them.
         for _ in range(2):
             other.request("GET", "/api/v2/health/live")
             assert json.loads(other.getresponse().read()) == {"status": "live"}
@@ -141,12 +139,12 @@ def wait_on_each(serving: Service, path: str, headers: dict[str, str]) -> dict[i
 
 
 def go_on(pid: int) -> None:
-    """Let a process that was stopped go on, if it is still there."""
+    """Continue a process that was stopped with SIGSTOP, if it still exists."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)
 
 
-def test_a_signal_within_two_seconds_is_the_same_and_a_later_one_ends_at_once(
+def test_a_second_signal_within_two_seconds_is_ignored_and_a_later_one_exits_at_once(
     env: dict[str, str], tmp_path: Path
 ) -> None:
     with service(env, tmp_path) as serving, ExitStack() as stopped:
@@ -175,7 +173,7 @@ def test_when_the_parent_is_killed_nothing_is_left(root: Path) -> None:
         assert "Traceback" not in serving.program.output()
 
 
-def test_requests_under_way_are_finished_when_the_parent_is_killed(env: dict[str, str], tmp_path: Path) -> None:
+def test_requests_in_flight_finish_when_the_parent_is_killed(env: dict[str, str], tmp_path: Path) -> None:
     with service(env, tmp_path) as serving:
         run = httpx.post(f"{serving.url}/runs", json=NEW_RUN, headers=HEADERS, trust_env=False).json()
         waiting = wait_on_each(serving, f"/api/v2/runs/{run['id']}?wait=30", HEADERS)
@@ -185,7 +183,7 @@ def test_requests_under_way_are_finished_when_the_parent_is_killed(env: dict[str
         eventually(lambda: not any(map(is_running, waiting)), "the processes see that their parent is gone")
 
 
-def test_one_command_has_everything_and_one_worker(root: Path) -> None:
+def test_one_command_starts_everything_and_one_worker(root: Path) -> None:
     with served(root, WEB_CONCURRENCY="2") as serving:
         lines = serving.program.stdout.read_text().splitlines()
         assert [line.split()[0] for line in lines] == ["API", "Model", "Data", "Worker"]
@@ -223,24 +221,24 @@ def test_ctrl_c_at_a_bad_moment_leaves_nothing_running(root: Path) -> None:
         eventually(lambda: not servers_of(root), "no server is left")
 
 
-def test_in_managed_mode_there_are_the_apis_and_nothing_else(env: dict[str, str], tmp_path: Path) -> None:
+def test_in_managed_mode_only_the_api_processes_run(env: dict[str, str], tmp_path: Path) -> None:
     with service(env, tmp_path) as serving:
         assert sorted(child_pids(serving.program.pid)) == sorted(serving.pids())
         assert len(serving.pids()) == 2
         assert "Worker    none here: python -m vm_webapp worker" in serving.program.stdout.read_text()
 
 
-def test_in_managed_mode_nobody_migrates(env: dict[str, str], tmp_path: Path) -> None:
+def test_in_managed_mode_nothing_is_migrated(env: dict[str, str], tmp_path: Path) -> None:
     change("DROP SCHEMA public CASCADE")
     change("CREATE SCHEMA public")
     with service(env, tmp_path) as serving:
-        answer = httpx.get(f"{serving.url}/health/ready", trust_env=False)
-        assert answer.status_code == 503
+        response = httpx.get(f"{serving.url}/health/ready", trust_env=False)
+        assert response.status_code == 503
         assert read("SELECT 1 FROM information_schema.tables WHERE table_schema = 'public'") == []
 
 
 @pytest.mark.parametrize("concurrency", ["", "1"])
-def test_one_is_this_process_alone(env: dict[str, str], tmp_path: Path, concurrency: str) -> None:
+def test_a_concurrency_of_one_starts_no_child(env: dict[str, str], tmp_path: Path, concurrency: str) -> None:
     with service(env | {"WEB_CONCURRENCY": concurrency}, tmp_path) as serving:
         assert serving.live()
         assert child_pids(serving.program.pid) == []
@@ -286,7 +284,7 @@ def test_a_wrong_number_is_one_line_that_names_the_variable(tmp_path: Path, valu
     assert not (tmp_path / "workspace").exists()
 
 
-def test_what_only_a_process_finds_wrong_is_said_once_and_ends_all(env: dict[str, str], tmp_path: Path) -> None:
+def test_an_error_that_only_a_child_finds_is_reported_once_and_stops_all(env: dict[str, str], tmp_path: Path) -> None:
     wrong = env | {"VM_DB_URL": "postgresql://localhost/x?nonsense=1"}
     with program("serve", "--port", "0", env=wrong, folder=tmp_path / "log") as running:
         assert running.wait() == 2

@@ -80,7 +80,7 @@ def in_process_of_its_own(url: str, *arguments: str, build: Path = ROOT) -> subp
 
 
 def another_build(folder: Path, migrations: Bundle) -> Path:
-    """Lay out a build that carries other migrations than this one: the same code beside another folder."""
+    """Create a build with other migrations: the same code beside another folder of migrations."""
     for package in ("vm_webapp", "api", "actors"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     write_folder(folder / "migrations", migrations)
@@ -92,8 +92,8 @@ def test_an_older_build_rolls_back_what_a_newer_one_applied(cli: Cli, database_u
     newer = another_build(tmp_path / "newer", later_build(compatible()))
     assert cli("up", build=newer).stdout == f"applied {FURTHER}\n"
 
-    told = cli("status", build=older)
-    assert f"newer    {FURTHER}" in told.stdout
+    status = cli("status", build=older)
+    assert f"newer    {FURTHER}" in status.stdout
     assert cli("up").stdout == "nothing to apply\n"
     done = cli("down", "--to", FIRST, "--yes", build=older)
     assert done.returncode == 0, done.stderr
@@ -148,7 +148,7 @@ def test_a_dry_run_prints_the_sql_and_changes_nothing(cli: Cli, database_url: st
         (("export", "migrations"), 1, "migrations is not empty: name a new folder"),
     ],
 )
-def test_what_cannot_be_done_is_one_clear_line(
+def test_an_impossible_command_is_one_clear_line(
     cli: Cli, database_url: str, arguments: tuple[str, ...], code: int, said: str
 ) -> None:
     before = dump(database_url)
@@ -214,7 +214,7 @@ def test_export_writes_what_plain_yoyo_needs(cli: Cli, tmp_path: Path) -> None:
     ],
     ids=["irreversible", "no rollback"],
 )
-def test_export_says_what_plain_yoyo_would_only_unmark(
+def test_export_warns_about_migrations_that_plain_yoyo_would_only_unmark(
     cli: Cli, database_url: str, tmp_path: Path, files: MigrationFiles, why: str
 ) -> None:
     migrate.apply_pending(database_url, bundle=later_build(files))
@@ -223,7 +223,7 @@ def test_export_says_what_plain_yoyo_would_only_unmark(
     assert done.stderr == f"{FURTHER} cannot be rolled back: {why}; plain yoyo would only unmark it\n"
 
 
-def test_each_step_is_told_when_it_is_done(cli: Cli, database_url: str) -> None:
+def test_each_step_is_reported_when_it_is_done(cli: Cli, database_url: str) -> None:
     run_sql(empty(database_url), "CREATE TABLE api_keys ()")
     done = cli("up")
     assert done.returncode == 1
@@ -241,7 +241,7 @@ def test_each_step_is_told_when_it_is_done(cli: Cli, database_url: str) -> None:
 
 
 @pytest.mark.parametrize("dry_run", [(), ("--dry-run",)])
-def test_up_names_the_apis_that_it_cannot_ask(cli: Cli, database_url: str, dry_run: tuple[str, ...]) -> None:
+def test_up_names_the_connected_apis_of_other_builds(cli: Cli, database_url: str, dry_run: tuple[str, ...]) -> None:
     cli("down", "--to", FIRST, "--yes")
     run_sql(database_url, "UPDATE _migration_archive SET oldest_build = '0000_older'")
     with closing(psycopg2.connect(database_url, application_name=name_session("api", "0.0.1+old"))):

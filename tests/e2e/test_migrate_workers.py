@@ -1,4 +1,4 @@
-"""Workers on schemas of another age: they wait and say so, and begin when the schema fits."""
+"""Workers on older and newer schemas: they wait, report it, and start when the schema fits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def cli(env: dict[str, str], *arguments: str) -> None:
 
 
 def waits(worker: Program, what: str) -> None:
-    """Assert that the worker lives, waits for this and says so in its log and in its row."""
+    """Assert that the worker is alive, waits for this, and reports it in its log and in its heartbeat."""
     worker.says("worker.starting")
     worker.says(what)
     said = eventually(lambda: read("SELECT state, last_error FROM worker_heartbeats"), "a heartbeat row")

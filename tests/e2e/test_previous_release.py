@@ -45,7 +45,7 @@ def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def model() -> Iterator[ModelServer]:
-    """A fake Kimi that takes a moment for each answer."""
+    """A fake Kimi that takes a moment for each completion."""
     with ModelServer(random_script(0.2, 0.5, 0.0, seed=3)) as server:
         yield server
 
@@ -64,13 +64,13 @@ def client_of(api: Program) -> httpx.Client:
 
 
 def completed(api: httpx.Client, runs: int) -> bool:
-    """Tell whether so many runs are completed, and nothing of any was tried twice."""
+    """Return whether this many runs are completed, and no stage was attempted twice."""
     items = api.get("/runs", params={"limit": 200}).raise_for_status().json()["items"]
     assert all(stage["attempt"] <= 1 for run in items for stage in run["stages"])
     return [run["status"] for run in items] == ["completed"] * runs
 
 
-def test_the_release_before_works_on_when_the_newest_migration_comes(
+def test_the_previous_release_keeps_working_when_the_newest_migration_is_applied(
     previous: Path, env: dict[str, str], database_url: str, tmp_path: Path
 ) -> None:
     older = read_bundle(previous / "migrations")

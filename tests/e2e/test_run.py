@@ -1,4 +1,4 @@
-"""``run`` in the terminal: progress, documents in a folder, exit codes, one line for what goes wrong."""
+"""``run`` in the terminal: progress, artifacts in a folder, exit codes, one line per error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.fakes.model_server import ModelServer
 from tests.support.processes import program
 
 
-def test_a_request_becomes_a_folder_of_documents(folder: Path) -> None:
+def test_a_request_becomes_a_folder_of_artifacts(folder: Path) -> None:
     with ModelServer() as model:
         model.enqueue(answer("# Research"), answer("# Strategy"), answer("# Plan"))
         env = {
@@ -43,7 +43,7 @@ def test_a_refused_key_ends_with_one_line_that_says_what_to_do(folder: Path) -> 
     assert not (folder / "documents").exists()
 
 
-def test_an_unknown_workflow_is_named_beside_those_there_are(folder: Path) -> None:
+def test_the_error_for_an_unknown_workflow_lists_the_known_ones(folder: Path) -> None:
     env = {"VM_WORKSPACE_ROOT": str(folder / "workspace")}
     with program("run", "x", "--workflow", "nonsense", env=env, folder=folder / "log") as running:
         assert running.wait(seconds=60) == 1
@@ -52,9 +52,9 @@ def test_an_unknown_workflow_is_named_beside_those_there_are(folder: Path) -> No
     assert "plan_90d" in line
 
 
-def test_an_api_that_does_not_answer_is_one_clear_line(folder: Path) -> None:
+def test_an_api_that_does_not_respond_is_one_clear_line(folder: Path) -> None:
     env = {"VM_WORKSPACE_ROOT": str(folder / "workspace")}
     with program("run", "x", "--base-url", "http://127.0.0.1:1", env=env, folder=folder / "log") as running:
         assert running.wait() == 1
         (line,) = running.output().splitlines()
-    assert line.startswith("vm_webapp: the API at http://127.0.0.1:1 does not answer")
+    assert line.startswith("vm_webapp: the API at http://127.0.0.1:1 does not respond")

@@ -35,7 +35,7 @@ def terminal(folder: Path, model: ModelServer, *arguments: str) -> pexpect.spawn
     )
 
 
-def test_one_change_one_edit_one_approval_and_a_break_in_between(folder: Path, model: ModelServer) -> None:
+def test_requested_changes_an_edit_an_approval_and_a_break_in_between(folder: Path, model: ModelServer) -> None:
     texts = ("# Research", "# Voice, first", "# Voice, second", "# Positioning", "# Keywords", "# Brief")
     model.enqueue(*map(answer, texts))
     output = str(folder / "documents")
@@ -63,7 +63,7 @@ def test_one_change_one_edit_one_approval_and_a_break_in_between(folder: Path, m
         second.expect(title)
         second.expect(QUESTION)
         second.sendline("a")
-    second.expect("completed: 5 documents")
+    second.expect("completed: 5 artifacts")
     second.expect(pexpect.EOF)
     second.close()
     assert second.exitstatus == 0
@@ -77,10 +77,10 @@ def test_one_change_one_edit_one_approval_and_a_break_in_between(folder: Path, m
     assert "# Voice, second" not in prompts[3]
 
 
-def test_yes_passes_the_reviews(folder: Path, model: ModelServer) -> None:
+def test_yes_approves_without_asking(folder: Path, model: ModelServer) -> None:
     running = terminal(folder, model, "A CRM", "--yes", "--output", str(folder / "documents"))
     running.expect("Reviews are passed without asking")
-    running.expect("completed: 3 documents")
+    running.expect("completed: 3 artifacts")
     running.expect(pexpect.EOF)
     running.close()
     assert running.exitstatus == 0

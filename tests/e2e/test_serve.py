@@ -24,7 +24,7 @@ def root() -> Iterator[Path]:
         yield Path(folder) / "workspace"
 
 
-def test_one_command_carries_a_run_to_completed_and_leaves_nothing_running(root: Path) -> None:
+def test_one_command_completes_a_run_and_leaves_nothing_running(root: Path) -> None:
     with served(root) as serving:
         run = serving.run_to_the_end()
         assert run["status"] == "completed"
@@ -86,19 +86,19 @@ def test_a_second_worker_joins_the_same_servers(root: Path) -> None:
         eventually(lambda: not servers_of(root), "the last one out stops them")
 
 
-def test_requests_under_way_are_finished_at_the_end(root: Path) -> None:
+def test_requests_in_flight_finish_at_shutdown(root: Path) -> None:
     with served(root, "--no-worker") as serving:
         created = serving.client.post("/runs", json={"workflow": "smoke", "request": "x"}).json()
         address = serving.client.base_url
         waiting = http.client.HTTPConnection(address.host, address.port, timeout=40)
         waiting.request("GET", f"/api/v2/runs/{created['id']}?wait=30")
-        # Two answers on another connection: by then the request before them has been read.
+        # Two responses on another connection: by then the request before them has been read.
         for _ in range(2):
             assert serving.client.get("/health/live").status_code == 200
         began = time.monotonic()
         serving.program.signal(signal.SIGTERM)
-        answer = waiting.getresponse()
-        assert (answer.status, b'"queued"' in answer.read()) == (200, True)
+        response = waiting.getresponse()
+        assert (response.status, b'"queued"' in response.read()) == (200, True)
         assert serving.program.wait() == 0
         assert time.monotonic() - began < 10
 

@@ -57,7 +57,7 @@ def lasting(
 
 @pytest.fixture
 def deployed(lasting: Deployment) -> Iterator[Deployment]:
-    """The deployment as if it were new, with this process's pool open on its database."""
+    """The deployment in a clean state, with this process's pool open on its database."""
     clean(lasting.env["VM_DB_URL"])
     open_pool(lasting.env["VM_DB_URL"], max_connections=4, application_name="tests")
     yield lasting
@@ -66,7 +66,7 @@ def deployed(lasting: Deployment) -> Iterator[Deployment]:
 
 @pytest.fixture
 def smoke(deployed: Deployment, capsys: pytest.CaptureFixture[str]) -> Smoke:
-    """Runs the smoke test against the deployment, in a shell that has its database and what else is given."""
+    """Runs the smoke test against the deployment, with its database and further variables in the environment."""
 
     def run(*options: str, **further: str) -> Said:
         env = {"VM_DB_URL": deployed.env["VM_DB_URL"], **further}
@@ -89,12 +89,12 @@ def key_of(model: ModelServer) -> dict[str, str]:
 
 
 def build_of(commit: str) -> str:
-    """Return how the build of a commit names itself."""
+    """Return the build name of a commit."""
     return f"{__version__}+{commit[:12]}"
 
 
 def readiness(url: str) -> Any:
-    """Return what readiness says."""
+    """Return the body of the readiness probe."""
     return httpx.get(f"{url}/api/v2/health/ready", trust_env=False).json()
 
 
@@ -104,10 +104,10 @@ def test_a_deployment_that_works_passes_and_nothing_is_left(
     before = len(model.requests)
     code, said, errors = smoke("--with-model", "--json")
     assert (code, errors) == (0, ""), said
-    told: dict[str, Any] = json.loads(said)
-    assert (told["ok"], told["failed"], told["base_url"]) == (True, None, deployed.url)
-    assert told["seconds"] < 30
-    assert [step["name"] for step in told["steps"]] == [
+    report: dict[str, Any] = json.loads(said)
+    assert (report["ok"], report["failed"], report["base_url"]) == (True, None, deployed.url)
+    assert report["seconds"] < 30
+    assert [step["name"] for step in report["steps"]] == [
         "live",
         "ready",
         "credentials",
@@ -127,9 +127,7 @@ def test_a_deployment_that_works_passes_and_nothing_is_left(
     assert key["revoked_at"] is not None
 
 
-def test_a_queue_that_nobody_takes_from_fails_at_the_worker_and_is_cleaned_up(
-    smoke: Smoke, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_paused_queue_fails_at_the_worker_and_is_cleaned_up(smoke: Smoke, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "RUN_SECONDS", 0.5)
     with transaction():
         execute("UPDATE queues SET paused_at = now(), paused_by = 'tests'")
@@ -184,7 +182,7 @@ def test_worksheets_are_not_taken_for_a_model(
 
 
 @pytest.mark.parametrize(("redis_is_up", "code"), [(True, 1), (False, 0)])
-def test_without_redis_the_model_gets_the_time_of_a_whole_document(
+def test_without_redis_the_model_gets_the_time_for_a_whole_artifact(
     deployed: Deployment,
     model: ModelServer,
     tmp_path: Path,
@@ -204,17 +202,17 @@ def test_without_redis_the_model_gets_the_time_of_a_whole_document(
     assert done.code == code, done.out
 
 
-def test_a_wrong_token_is_said(smoke: Smoke) -> None:
+def test_a_wrong_token_is_reported(smoke: Smoke) -> None:
     code, said, errors = smoke(VM_API_TOKEN="wrong")
     assert (code, errors) == (1, "")
     assert said.splitlines()[-1] == "smoke failed at credentials"
     assert "401" in said
 
 
-def test_the_build_is_told_to_the_token_alone(smoke: Smoke) -> None:
+def test_only_the_token_shows_the_build(smoke: Smoke) -> None:
     code, said, errors = smoke("--expect-build", COMMIT)
     assert (code, said) == (2, "")
-    assert errors == "vm_webapp: --expect-build requires VM_API_TOKEN: the build is told to nobody else\n"
+    assert errors == "vm_webapp: --expect-build requires VM_API_TOKEN: the API shows its build to nobody else\n"
     code, said, _ = smoke("--expect-build", COMMIT, VM_API_TOKEN=TOKEN)
     assert code == 0, said
     (build,) = [line for line in said.splitlines() if " build " in line]

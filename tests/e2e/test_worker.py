@@ -44,7 +44,7 @@ def stock_command(env: Mapping[str, str], folder: Path) -> Iterator[Program]:
 
 
 def working() -> bool:
-    """Whether a worker says that it works."""
+    """Whether a heartbeat reports the state "working"."""
     return bool(read("SELECT 1 AS found FROM worker_heartbeats WHERE state = 'working'"))
 
 
@@ -54,7 +54,7 @@ def test_sigterm_lets_calls_finish_and_ends_with_0(env: dict[str, str], model: M
         run_id = create("content_calendar").run.id
         model.wait_until(lambda server: server.in_flight == 1, seconds=20)
         worker.signal(signal.SIGTERM)
-        # Process groups deliver it twice: within two seconds that is the same signal.
+        # A process group may deliver a signal twice: within two seconds that counts as the same signal.
         worker.signal(signal.SIGTERM)
         eventually(lambda: read("SELECT 1 AS found FROM worker_heartbeats WHERE state = 'draining'"), "it drains")
         assert worker.wait() == 0
@@ -63,7 +63,7 @@ def test_sigterm_lets_calls_finish_and_ends_with_0(env: dict[str, str], model: M
     assert read("SELECT state FROM worker_heartbeats") == [{"state": "stopped"}]
 
 
-def test_a_late_second_signal_ends_it_at_once(env: dict[str, str], model: ModelServer, tmp_path: Path) -> None:
+def test_a_late_second_signal_exits_at_once(env: dict[str, str], model: ModelServer, tmp_path: Path) -> None:
     model.enqueue(Behaviour(silent=True))
     with program("worker", "--poll-interval-ms", "100", env=env, folder=tmp_path / "log") as worker:
         run_id = create("content_calendar").run.id
@@ -77,9 +77,7 @@ def test_a_late_second_signal_ends_it_at_once(env: dict[str, str], model: ModelS
     assert queries.get_run(run_id).stages[0].status == "running"
 
 
-def test_released_stages_are_taken_up_by_another_worker_at_once(
-    env: dict[str, str], model: ModelServer, tmp_path: Path
-) -> None:
+def test_another_worker_claims_released_stages_at_once(env: dict[str, str], model: ModelServer, tmp_path: Path) -> None:
     model.enqueue(Behaviour(silent=True))
     given = env | {"VM_DRAIN_SECONDS": "0.2"}
     with program("worker", "--poll-interval-ms", "30000", env=given, folder=tmp_path / "one") as first:

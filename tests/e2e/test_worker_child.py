@@ -1,4 +1,4 @@
-"""The worker that ``serve`` keeps: asked to stop at any moment, it stops."""
+"""The worker that ``serve`` keeps: it stops whenever it is asked to."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def until(child: WorkerChild, *, running: bool) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_a_stop_while_the_process_is_being_made_is_not_forgotten(
+async def test_a_stop_during_the_creation_of_the_process_is_honoured(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("VM_DB_URL", "postgresql://nobody@127.0.0.1:1/nothing")
@@ -33,7 +33,7 @@ async def test_a_stop_while_the_process_is_being_made_is_not_forgotten(
         await keeping
 
 
-async def test_a_process_that_cannot_be_made_is_tried_again(
+async def test_a_process_that_cannot_be_created_is_retried(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tries = asyncio.Semaphore(0)

@@ -1,4 +1,4 @@
-"""Wrong commands end with the exit code and the words that they have always ended with."""
+"""Wrong commands: exit code and output, as recorded."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHOICES = re.compile(r" \(choose from [^)]*\)")  # quoted or not, by the version
 NOWHERE = "http://127.0.0.1:1"
 ID = "01a20c66-c2a9-70b2-9d9f-0558575aa31b"
 
-# Nothing of these is begun, whatever the environment says.
+# These fail before they start anything, whatever the environment is.
 USAGE: tuple[tuple[str, ...], ...] = (
     (),
     ("nonsense",),
@@ -45,7 +45,7 @@ USAGE: tuple[tuple[str, ...], ...] = (
     ("purge",),
     ("purge", "--older-than", "90"),
 )
-# These are refused with the environment of a managed service, on a database that answers.
+# These are refused with the environment of a managed service, on a database that responds.
 MANAGED: tuple[tuple[str, ...], ...] = (
     ("queue", "cancel"),
     ("queue", "retry"),
@@ -79,29 +79,29 @@ ENVIRONMENTS: tuple[dict[str, str], ...] = (
 )
 
 
-def told(said: Said) -> dict[str, int | str]:
-    """Return how a command ended, as JSON, without how long it took."""
+def outcome_of(said: Said) -> dict[str, int | str]:
+    """Return the exit code and output of a command, as JSON, without its duration."""
     return {"code": said.code, "out": SECONDS.sub("… s", said.out), "errors": said.errors}
 
 
-def test_wrong_usage_ends_as_before(capsys: pytest.CaptureFixture[str], record: bool) -> None:
-    said = {" ".join(arguments): told(command(capsys, {}, *arguments)) for arguments in USAGE}
+def test_wrong_usage_ends_as_recorded(capsys: pytest.CaptureFixture[str], record: bool) -> None:
+    said = {" ".join(arguments): outcome_of(command(capsys, {}, *arguments)) for arguments in USAGE}
     for ended in said.values():
         ended["errors"] = CHOICES.sub("", str(ended["errors"]))
     check("wrong_usage", said, anew=record)
 
 
-def test_wrong_commands_end_as_before(
+def test_wrong_commands_end_as_recorded(
     capsys: pytest.CaptureFixture[str], database: str, redis_url: str, tmp_path: Path, record: bool
 ) -> None:
     env = managed_environment(database, redis_url, tmp_path)
-    said = {" ".join(arguments): told(command(capsys, env, *arguments)) for arguments in MANAGED}
+    said = {" ".join(arguments): outcome_of(command(capsys, env, *arguments)) for arguments in MANAGED}
     check("wrong_commands", said, anew=record)
 
 
-def test_wrong_environments_end_as_before(capsys: pytest.CaptureFixture[str], tmp_path: Path, record: bool) -> None:
+def test_wrong_environments_end_as_recorded(capsys: pytest.CaptureFixture[str], tmp_path: Path, record: bool) -> None:
     said = {
-        " ".join((command_name, *(f"{name}={value}" for name, value in env.items()))): told(
+        " ".join((command_name, *(f"{name}={value}" for name, value in env.items()))): outcome_of(
             command(capsys, {"VM_WORKSPACE_ROOT": str(tmp_path / "workspace")} | env, command_name)
         )
         for command_name in ("serve", "worker", "migrate")

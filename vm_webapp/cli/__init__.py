@@ -1,6 +1,6 @@
 """The command line. Each command imports what it needs only when it runs, so that ``--help`` is quick.
 
-Exit codes: 0 done; 1 the thing asked for failed; 2 wrong usage or configuration.
+Exit codes: 0 success; 1 the command failed; 2 wrong usage or configuration.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vm_webapp.text import first_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code; what goes wrong is one line on stderr."""
+    """Run a command and return its exit code; print an error as one line on stderr."""
     arguments = _parser().parse_args(argv)
     try:
         code: int = arguments.command(arguments)
@@ -37,19 +37,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"vm_webapp: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        return 130  # what shells report for a command that SIGINT ended
     except Exception as error:
         if arguments.command in (_serve, _worker):
-            raise  # the log of a service has the place for it
+            raise  # the log of a service should hold the traceback
         logging.getLogger(__name__).debug("command.crashed", exc_info=True)
-        said = f"{type(error).__name__}: {first_line(error)}"
-        print(f"vm_webapp: this is a defect: {said} (LOG_LEVEL=DEBUG shows where)", file=sys.stderr)
+        message = f"{type(error).__name__}: {first_line(error)}"
+        print(f"vm_webapp: this is a defect: {message} (LOG_LEVEL=DEBUG shows where)", file=sys.stderr)
         return 1
     return code
 
 
 class _OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
+    """Reports wrong usage in one line, without argparse's usage text."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"vm_webapp: {message} ({self.prog} --help tells more)\n")
@@ -62,25 +62,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"vm-webapp {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
 
-    serve = commands.add_parser("serve", help="the API; outside managed mode with everything it needs")
+    serve = commands.add_parser("serve", help="run the API; outside managed mode with everything that it needs")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=_port, help="port to listen on (default: PORT, else 8766)")
     serve.add_argument("--no-worker", action="store_true", help="keep no worker as a child process")
     serve.add_argument("--on-descriptors", type=_descriptors, default=(), help=argparse.SUPPRESS)
     serve.set_defaults(command=_serve)
 
-    worker = commands.add_parser("worker", help="a worker, which carries the stages of runs")
+    worker = commands.add_parser("worker", help="run a worker, which executes the stages of runs")
     worker.add_argument(
         "--poll-interval-ms",
         type=_positive,
         default=500,
-        help="how often an idle worker asks PostgreSQL for work (default: %(default)s)",
+        help="how often an idle worker polls PostgreSQL for work (default: %(default)s)",
     )
     worker.add_argument("--threads", type=_positive, help="stages at a time (default: VM_WORKER_THREADS, else 32)")
     worker.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
     worker.set_defaults(command=_worker)
 
-    run = commands.add_parser("run", help="create a run, show its progress, write its documents to a folder")
+    run = commands.add_parser("run", help="create a run, show its progress, write its artifacts to a folder")
     what = run.add_mutually_exclusive_group(required=True)
     what.add_argument("request", nargs="?", help="what is wanted, in a sentence or more")
     what.add_argument("--resume", metavar="RUN_ID", help="come back to a run, such as one that waits for a review")
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         type=base_url,
         help="a running API; without it everything is started here (VM_API_TOKEN is sent)",
     )
-    run.add_argument("--output", help="folder for the documents (default: ./<workflow>-<run id>)")
+    run.add_argument("--output", help="folder for the artifacts (default: ./<workflow>-<run id>)")
     run.set_defaults(command=_run)
 
     _add_migrate(commands.add_parser("migrate", help="show, apply or roll back migrations"))
@@ -105,21 +105,22 @@ def _add_migrate(migrate: argparse.ArgumentParser) -> None:
     dry_run = argparse.ArgumentParser(add_help=False)
     dry_run.add_argument("--dry-run", action="store_true", help="print the SQL and change nothing")
     up = actions.add_parser("up", parents=[dry_run], help="apply what is missing")
-    up.add_argument("--force", action="store_true", help="although live workers cannot run on what comes")
+    up.add_argument("--force", action="store_true", help="even if live workers cannot work with the new schema")
     actions.add_parser("status", help="compare the database with this build")
     down = actions.add_parser("down", parents=[dry_run], help="roll back, whichever build applied it")
     how_far = down.add_mutually_exclusive_group(required=True)
     how_far.add_argument("--to", metavar="ID", help="the newest migration that stays")
     how_far.add_argument("--steps", type=_positive, metavar="N", help="how many to roll back")
     down.add_argument("--yes", action="store_true", help="do not ask")
-    down.add_argument("--force", action="store_true", help="although live workers need what goes")
+    down.add_argument("--force", action="store_true", help="even if live workers need what is removed")
     export = actions.add_parser("export", help="write the applied migrations to a folder, for plain yoyo")
     export.add_argument("folder", metavar="DIR", help="a folder that is new or empty")
     actions.add_parser("unlock", help="remove the lock that a killed yoyo left")
 
 
 def _end_at_once_when_asked() -> None:
-    """While there is nothing to stop yet, end at a signal: a KeyboardInterrupt can get lost during an import."""
+    """Exit at once on a signal, until the command installs its own handlers."""
+    # Nothing has to be stopped yet, and a KeyboardInterrupt that is raised during an import can get lost.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: os._exit(128 + number))
 

@@ -1,4 +1,4 @@
-"""Values on the command line: what they may be, and what is said when they are not."""
+"""Converters for command-line values; each raises ``ArgumentTypeError`` with a message for a wrong value."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from vm_webapp.durations import parse_duration
 
 
 def words(text: str) -> str:
-    """Any text, as long as it is UTF-8: Python lets other bytes through as halves of surrogate pairs."""
+    """Return the text, which must be UTF-8."""
+    # Python decodes other bytes in sys.argv to halves of surrogate pairs, which neither JSON nor PostgreSQL accepts.
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -19,11 +20,11 @@ def words(text: str) -> str:
 
 
 def base_url(text: str) -> str:
-    """The address of an API."""
+    """Return the base URL of an API, without a slash at its end."""
     try:
         parts = urlsplit(words(text))
         named = bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:  # such as a port that is no number, or a bracket that is not closed
+    except ValueError:  # such as a port that is not a number, or a bracket that is not closed
         named = False
     if not text.startswith(("http://", "https://")) or not named:
         raise argparse.ArgumentTypeError("must begin with http:// or https:// and name a host")
@@ -31,7 +32,7 @@ def base_url(text: str) -> str:
 
 
 def duration(text: str) -> timedelta:
-    """A length of time."""
+    """Return a duration, such as 90m or 7d."""
     try:
         return parse_duration(text)
     except ValueError as error:
@@ -39,12 +40,13 @@ def duration(text: str) -> timedelta:
 
 
 def whole_number(text: str, low: int, high: int) -> int:
-    """A whole number within limits, both included."""
+    """Return a whole number within limits, both included."""
+    # Checked before int(), which would also accept "1_0", " 5" and digits of other scripts.
     if not (text.isascii() and text.isdecimal()) or not low <= int(text) <= high:
         raise argparse.ArgumentTypeError(f"must be a whole number from {low} to {high}")
     return int(text)
 
 
 def wait_seconds(text: str) -> int:
-    """How long to wait: up to an hour."""
+    """Return a waiting time in seconds, up to an hour."""
     return whole_number(text, 0, 3600)

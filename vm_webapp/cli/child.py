@@ -1,4 +1,4 @@
-"""Processes that ``serve`` keeps as its children: started again when they die, drained when we stop."""
+"""Child processes of ``serve``: restarted when they die, drained when the parent stops."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ EXIT_NOT_MADE = 71  # EX_OSERR
 
 
 class Child(ABC):
-    """One process of this program, kept running.
+    """One child process that runs this program and is kept running.
 
-    It is expected to drain at SIGTERM, and when its standard input ends: that tells it that we were killed.
+    It must drain on SIGTERM, and at the end of its standard input, which means that the parent was killed.
 
     Args:
-        name: what it is, for the log.
+        name: the prefix of its events in the log.
         arguments: its command line after ``python -m vm_webapp``.
         log_level: its ``LOG_LEVEL``.
-        drain_seconds: how long it may need to end, apart from a grace period; then it is killed.
-        inherited: descriptors that it takes along.
-        on_line: called with each line of its standard output, which otherwise goes where ours goes.
+        drain_seconds: how long it may take to exit, in addition to a grace period; then it is killed.
+        inherited: the file descriptors that it inherits.
+        on_line: called with each line of its standard output; without it the child shares the parent's.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class Child(ABC):
 
     @property
     def pid(self) -> int | None:
-        """Its process id, None between two processes."""
+        """The process id, None while no process runs."""
         return self._process.pid if self._process else None
 
     async def keep_running(self) -> None:
-        """Start it and start it again whenever it ends, until it is stopped or given up."""
+        """Start the process, and restart it whenever it exits, until ``stop`` or until no restart is allowed."""
         while not self._stopping.is_set():
             began = time.monotonic()
             code = await self._run_once()
@@ -77,11 +77,12 @@ class Child(ABC):
                 await asyncio.wait_for(self._stopping.wait(), pause)
 
     async def stop(self) -> None:
-        """Let it drain; kill it when it does not end."""
+        """Drain the process; kill it if it does not exit in time."""
         self._stopping.set()
         process = self._process
         if process is None or process.returncode is not None:
             return
+        # It may exit between the check above and the signal.
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
         try:
@@ -91,7 +92,7 @@ class Child(ABC):
             await process.wait()
 
     def kill(self) -> None:
-        """End it at once, and start no other."""
+        """Kill the process and do not restart it."""
         self._stopping.set()
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
@@ -99,11 +100,16 @@ class Child(ABC):
 
     @abstractmethod
     def _pause_after(self, code: int, lived_seconds: float) -> float | None:
-        """Return the seconds until the next process after one that ended with this code, None for no other."""
+        """Return the seconds to wait before a restart, None for no restart.
+
+        Args:
+            code: the exit code of the process.
+            lived_seconds: how long the process lived.
+        """
 
     async def _run_once(self) -> int:
-        # The open pipe tells it that we live: when we are killed it ends, and the child drains and goes.
-        # A session of its own keeps the terminal's Ctrl-C away from it, so that we stop it in the right order.
+        # The kernel closes the pipe on stdin even if this process is killed: the child reads its end, drains and exits.
+        # In a session of its own the child does not get the terminal's Ctrl-C, so that the parent stops it in order.
         try:
             self._process = process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "vm_webapp", *self._arguments),
@@ -113,10 +119,10 @@ class Child(ABC):
                 pass_fds=self._inherited,
                 env=os.environ | {"LOG_LEVEL": self._log_level},
             )
-        except OSError as error:  # such as no more processes or memory: it may be better in a moment
-            log.error(f"{self._name}.not_made", extra={"error": str(error)})  # noqa: TRY400 - one line says it
+        except OSError as error:  # such as a lack of processes or memory, which may pass
+            log.error(f"{self._name}.not_made", extra={"error": str(error)})  # noqa: TRY400 - the message is enough
             return EXIT_NOT_MADE
-        if self._stopping.is_set():  # asked to stop while the process was being made, when there was nothing to signal
+        if self._stopping.is_set():  # stop() came while the process was being created, and had nothing to signal
             process.terminate()
         try:
             if process.stdout is not None and self._on_line is not None:
@@ -128,7 +134,7 @@ class Child(ABC):
 
 
 class WorkerChild(Child):
-    """One worker process, kept running: started again sooner the longer it lived."""
+    """A worker process; it is restarted with exponential backoff, which starts again after a process that lived."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(
@@ -140,6 +146,7 @@ class WorkerChild(Child):
         self._pause = FIRST_PAUSE_SECONDS
 
     def _pause_after(self, code: int, lived_seconds: float) -> float | None:
+        # A restart would read the same wrong configuration. The worker has printed what is wrong with it.
         if code == EXIT_WRONG_CONFIGURATION:
             log.error("worker.not_started")
             return None

@@ -1,4 +1,4 @@
-"""The database and the Redis of the settings, for a command that works on them directly."""
+"""Opens the configured database for commands that work on it directly."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ CONNECTIONS = 2
 
 @contextmanager
 def open_database(settings: Settings) -> Iterator[str | None]:
-    """Have the pool open for the block, on the embedded database where there is no other, which is said.
+    """Open the connection pool for the block: on ``VM_DB_URL``, else on the embedded database.
 
     Yields:
-        Where Redis is, None where there is none.
+        The URL of Redis, None if there is none.
 
     Raises:
-        DatabaseRefused: the block used what the database lacks, or does not allow.
+        DatabaseRefused: the block used a table or a right that the database does not have.
     """
     with ExitStack() as stack:
+        # Said on stderr, because an operator who forgot VM_DB_URL would otherwise act on the wrong database.
         if settings.mode == "local":
             print(f"embedded database under {settings.workspace_root}: VM_DB_URL is not set", file=sys.stderr)
         servers = stack.enter_context(servers_of(settings))

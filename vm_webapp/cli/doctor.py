@@ -1,4 +1,4 @@
-"""``doctor``: what is wrong, and the next command to type."""
+"""``doctor``: report what is wrong, and the next command to type."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vm_webapp.settings import Settings
 
 
 def run_doctor(settings: Settings, *, as_json: bool) -> int:
-    """Look at everything and say it; return 1 where a check fails."""
+    """Run all checks and print them; return 1 if a check fails."""
     with open_database(settings) as redis_url:
         checks = examine(settings, redis_url)
     if as_json:

@@ -1,4 +1,4 @@
-"""The settings of a command, with logging set up by them."""
+"""Reads the settings of a command and configures logging."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 def read_environment(*, quiet: bool = False, remote: bool = False) -> Settings:
-    """Return the settings, and log as they say.
+    """Return the settings, and configure logging by them.
 
     Args:
-        quiet: log errors alone, for a command whose output is for people; not where LOG_LEVEL asks for more.
-        remote: the command works over an API: what the mode needs is that one's concern.
+        quiet: log only errors, for a command whose output is for people; an explicit LOG_LEVEL takes precedence.
+        remote: the command works over an API, so the variables that the mode requires may be missing here.
 
     Raises:
         ConfigurationError: a variable is wrong or missing.

@@ -1,4 +1,4 @@
-"""``keys``: make, list and revoke the keys of API clients."""
+"""``keys``: create, list and revoke the keys of API clients."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from vm_webapp.settings import Settings
 
 
 def run_create(settings: Settings, name: str, lasts: timedelta | None) -> int:
-    """Make a key and show its secret, alone on standard output so that a script can take it."""
+    """Create a key and print its secret."""
     with open_database(settings):
         made = create_key(name, lasts=lasts)
-    print(made.secret)
+    print(made.secret)  # alone on standard output, so that a script can capture it
     _note(f"key {made.name}, {_until(made.expires_at)}; it is shown this once: send it as Authorization: Bearer")
     return 0
 
 
 def run_list(settings: Settings) -> int:
-    """Show every key without its secret."""
+    """Print every key without its secret."""
     with open_database(settings):
         found = list_keys()
     for key in found:
@@ -32,7 +32,7 @@ def run_list(settings: Settings) -> int:
 
 
 def run_revoke(settings: Settings, name: str) -> int:
-    """Make a key open nothing any more."""
+    """Revoke a key."""
     with open_database(settings):
         revoke_key(name)
     print(f"revoked {name}")

@@ -1,4 +1,4 @@
-"""``migrate``: the schema of the database that the settings name."""
+"""``migrate``: show, apply and roll back migrations of the configured database."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from vm_webapp.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class MigrateOptions:
-    """What was asked for.
+    """The options of the command line.
 
     Attributes:
         action: ``status``, ``up``, ``down``, ``export`` or ``unlock``.
-        dry_run: print the SQL of ``up`` or ``down`` and do nothing.
+        dry_run: for ``up`` and ``down``: print the SQL and change nothing.
         to: for ``down``: the newest migration that stays.
-        steps: for ``down``: or else how many to roll back.
+        steps: for ``down``, instead of ``to``: how many to roll back.
         yes: for ``down``: do not ask.
-        force: for ``up`` and ``down``: although live workers cannot run on what is left.
-        folder: for ``export``: where to.
+        force: for ``up`` and ``down``: even if live workers cannot work with the resulting schema.
+        folder: for ``export``: the folder to write to.
     """
 
     action: str
@@ -40,12 +40,12 @@ class MigrateOptions:
 
     @property
     def alive(self) -> Expression | None:
-        """Which workers stand in the way, as a condition on their rows; None when none may."""
+        """The condition on the heartbeats of workers that block a migration, None if none may block it."""
         return None if self.force else ALIVE
 
 
 def run_migrate(settings: Settings, options: MigrateOptions) -> int:
-    """Do what was asked; return the exit code."""
+    """Execute the action; return the exit code."""
     with servers_of(settings) as servers:
         url, embedded = servers.database_url, servers.embedded
         if options.action == "status":
@@ -63,8 +63,9 @@ def run_migrate(settings: Settings, options: MigrateOptions) -> int:
 
 def _up(url: str, options: MigrateOptions, build: str, *, embedded: bool) -> None:
     pending = migrate.pending_files(url)
-    if said := migrate.warning_about_apis(url, pending, build):
-        print(said, file=sys.stderr)
+    # A warning only: the name of an API's session shows its build, but not which migrations that build knows.
+    if warning := migrate.warning_about_apis(url, pending, build):
+        print(warning, file=sys.stderr)
     if options.dry_run:
         _print_sql((f"{files.id}.sql", files.up) for files in pending)
         if not pending:
@@ -73,7 +74,7 @@ def _up(url: str, options: MigrateOptions, build: str, *, embedded: bool) -> Non
     applied = migrate.apply_pending(
         url,
         alive=options.alive,
-        break_leftover_lock=embedded,
+        break_leftover_lock=embedded,  # no other host can reach an embedded database, so a leftover lock has no owner
         on_done=lambda id: print(f"applied {id}", flush=True),
     )
     if not applied:
@@ -143,8 +144,8 @@ def _show_status(url: str) -> None:
             " python -m vm_webapp migrate unlock",
             file=sys.stderr,
         )
-    if said := status.obstacle or status.note:
-        print(said, file=sys.stderr)
+    if remark := status.obstacle or status.note:
+        print(remark, file=sys.stderr)
 
 
 def _warn_edited(id: str) -> None:

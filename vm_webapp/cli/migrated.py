@@ -1,4 +1,4 @@
-"""The servers of the settings with a schema that this build works with."""
+"""Starts or finds the configured servers, and migrates their database outside managed mode."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from vm_webapp.settings import Settings
 
 @contextmanager
 def migrated_servers(settings: Settings) -> Iterator[Servers]:
-    """Have the servers for the block; what their database lacks is applied, except in managed mode.
+    """Provide the servers for the block; apply pending migrations first, except in managed mode.
 
     Raises:
         ConfigurationError: the embedded servers cannot be started.
         VMError: the database cannot be migrated.
     """
     with servers_of(settings) as servers:
+        # In managed mode a deployment runs ``migrate`` as a step of its own.
         if not settings.managed:
             url, embedded = servers.database_url, servers.embedded
             migrate.apply_pending(url, alive=ALIVE, break_leftover_lock=embedded)

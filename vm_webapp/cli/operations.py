@@ -1,4 +1,4 @@
-"""The commands of operators: their arguments, and what each runs."""
+"""The commands for operators: their arguments, and the function that each one calls."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ STATUSES = ("queued", "running", "waiting_approval", "failed")
 
 
 def add_operations(commands: Commands) -> None:
-    """Add the commands of operators to those there are."""
-    _add_smoke(commands.add_parser("smoke", help="whether a deployment works, from one end to the other"))
-    _add_doctor(commands.add_parser("doctor", help="what is wrong, and the next command to type"))
-    _add_queue(commands.add_parser("queue", help="look at the queue, stop it, restart it, change many runs"))
-    _add_keys(commands.add_parser("keys", help="make, list and revoke API keys"))
+    """Add the commands for operators."""
+    _add_smoke(commands.add_parser("smoke", help="test a deployment from end to end"))
+    _add_doctor(commands.add_parser("doctor", help="report what is wrong, and the next command to type"))
+    _add_queue(commands.add_parser("queue", help="show, pause or resume the queue; cancel or retry many runs"))
+    _add_keys(commands.add_parser("keys", help="create, list and revoke API keys"))
     _add_purge(commands.add_parser("purge", help="delete finished runs that are old enough"))
 
 
@@ -30,12 +30,13 @@ def _add_smoke(smoke: argparse.ArgumentParser) -> None:
         "--wait",
         type=wait_seconds,
         metavar="SECONDS",
-        help="for a deploy that is under way: until it answers and is ready (default: it answers, 30 until ready)",
+        help="for a deployment in progress: how long until it responds and is ready (default: it must respond at once,"
+        " and be ready within 30)",
     )
     smoke.add_argument(
-        "--expect-build", type=words, metavar="BUILD", help="wait for API and workers of this build or commit, too"
+        "--expect-build", type=words, metavar="BUILD", help="also wait for an API and workers of this build or commit"
     )
-    smoke.add_argument("--with-model", action="store_true", help="one short call of the model, too")
+    smoke.add_argument("--with-model", action="store_true", help="also make one short call of the model")
     smoke.add_argument("--json", action="store_true", help="one JSON object in place of lines")
     smoke.set_defaults(command=_smoke)
 
@@ -47,19 +48,19 @@ def _add_doctor(doctor: argparse.ArgumentParser) -> None:
 
 def _add_queue(queue: argparse.ArgumentParser) -> None:
     queue.set_defaults(command=_queue, action="status", name=None, reason=None)
-    place = "a running API in place of VM_DB_URL"
+    place = "use a running API instead of VM_DB_URL"
     queue.add_argument("--base-url", type=base_url, help=place)
     where = argparse.ArgumentParser(add_help=False)
-    # Left out rather than None, or it would take back what stands before the action.
+    # SUPPRESS, because a default of None would overwrite a --base-url that was given before the action.
     where.add_argument("--base-url", type=base_url, default=argparse.SUPPRESS, help=place)
     which = argparse.ArgumentParser(add_help=False)
     which.add_argument("--workflow", type=words, help="runs of this workflow")
     which.add_argument("--older-than", type=duration, metavar="AGE", help="runs created longer ago, such as 90m or 7d")
-    which.add_argument("--dry-run", action="store_true", help="say which, and change nothing")
+    which.add_argument("--dry-run", action="store_true", help="show which runs match, and change nothing")
     actions = queue.add_subparsers(metavar="action", dest="action", help="(default: status)")
     actions.add_parser("status", parents=[where], help="how full it is, and who works on it")
     pause = actions.add_parser("pause", parents=[where], help="stop claiming; stages in flight go on")
-    pause.add_argument("--reason", type=words, help="why, for whoever asks")
+    pause.add_argument("--reason", type=words, help="why; shown in the status of the queue")
     actions.add_parser("resume", parents=[where], help="claim again")
     cancel = actions.add_parser("cancel", parents=[where, which], help="cancel the runs that match")
     cancel.add_argument("--status", choices=STATUSES, help="runs in this status (default: all that are open)")
@@ -71,18 +72,18 @@ def _add_queue(queue: argparse.ArgumentParser) -> None:
 
 def _add_keys(keys: argparse.ArgumentParser) -> None:
     actions = keys.add_subparsers(metavar="action", dest="action", required=True)
-    create = actions.add_parser("create", help="make a key; its secret is shown once")
+    create = actions.add_parser("create", help="create a key; its secret is shown once")
     create.add_argument("name", type=words, help="who will use it")
     create.add_argument("--lasts", type=duration, metavar="TIME", help="such as 90d (default: until it is revoked)")
     actions.add_parser("list", help="show every key without its secret")
-    revoke = actions.add_parser("revoke", help="make a key open nothing any more")
+    revoke = actions.add_parser("revoke", help="revoke a key")
     revoke.add_argument("name", type=words, help="its name or id")
     keys.set_defaults(command=_keys)
 
 
 def _add_purge(purge: argparse.ArgumentParser) -> None:
     purge.add_argument("--older-than", type=duration, required=True, metavar="AGE", help="finished longer ago: 90d")
-    purge.add_argument("--dry-run", action="store_true", help="say how many, and delete nothing")
+    purge.add_argument("--dry-run", action="store_true", help="show how many, and delete nothing")
     purge.set_defaults(command=_purge)
 
 

@@ -1,4 +1,4 @@
-"""``serve`` with several API processes: this one listens, keeps them and the worker, and answers no request itself."""
+"""``serve`` with several API processes: this parent listens, and keeps them and the worker; it serves no request."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from vm_webapp.settings import Settings
 
 log = logging.getLogger(__name__)
 
-MOST_DEATHS = 5
+MAX_DEATHS = 5
 WITHIN_SECONDS = 60.0
 NOT_MADE_PAUSE_SECONDS = 1.0
-ADDRESS_SECONDS, ADDRESS_LOOK_SECONDS = 2.0, 0.1
-SAME_SIGNAL_SECONDS = 2.0  # process groups deliver one twice
+ADDRESS_SECONDS, ADDRESS_RETRY_SECONDS = 2.0, 0.1
+SAME_SIGNAL_SECONDS = 2.0  # a terminal or a supervisor may deliver a signal twice, to the process and to its group
 
 
 class ApisKeepDying(VMError):
-    """API processes died again and again."""
+    """Too many API processes died."""
 
     code = "apis_keep_dying"
 
@@ -37,13 +37,13 @@ def keep_serving(settings: Settings, *, host: str, port: int, with_worker: bool)
     """Keep as many API processes as the settings say until SIGTERM or Ctrl-C, which drain them.
 
     Args:
-        settings: what the environment says.
+        settings: the settings of the environment.
         host: the address to listen on.
         port: the port, 0 for any free one.
         with_worker: keep a worker as well; never done in managed mode.
 
     Returns:
-        The exit code: 2 where a process said that the configuration is wrong.
+        The exit code: 2 if a process reported that the configuration is wrong.
 
     Raises:
         ConfigurationError: something cannot be started; what was started is stopped again.
@@ -52,8 +52,8 @@ def keep_serving(settings: Settings, *, host: str, port: int, with_worker: bool)
     apis = asyncio.run(_keep_serving(settings, host, port, with_worker=with_worker and not settings.managed))
     if apis.keep_dying:
         raise ApisKeepDying(
-            f"{MOST_DEATHS} API processes died within a minute: the log above says how (api.died; exit code -9 is often"
-            " a lack of memory: set WEB_CONCURRENCY lower or add memory), mend that and start again"
+            f"{MAX_DEATHS} API processes died within a minute: the log above says how (api.died; exit code -9 is often"
+            " a lack of memory: set WEB_CONCURRENCY lower or add memory), fix that and start again"
         )
     return EXIT_WRONG_CONFIGURATION if apis.wrong_configuration else 0
 
@@ -62,14 +62,14 @@ class ApiProcesses:
     """API processes on the same sockets, each replaced when it dies.
 
     Args:
-        settings: what the environment says.
+        settings: the settings of the environment.
         arguments: the command line of ``serve``, apart from the sockets.
-        sockets: those that they accept connections from.
-        give_up: called when no more of them should be started.
+        sockets: the sockets on which they accept connections.
+        give_up: called when no process will be restarted any more.
 
     Attributes:
-        keep_dying: whether they were given up because too many of them died.
-        wrong_configuration: whether they were given up because one said that the configuration is wrong.
+        keep_dying: whether restarts ended because too many processes died.
+        wrong_configuration: whether restarts ended because a process reported that the configuration is wrong.
     """
 
     def __init__(
@@ -85,19 +85,19 @@ class ApiProcesses:
             _ApiChild(settings, arguments, descriptors, self._pause_after) for _ in range(settings.web_concurrency)
         ]
         self._tasks: list[asyncio.Task[None]] = []
-        self._deaths: deque[float] = deque(maxlen=MOST_DEATHS)
+        self._deaths: deque[float] = deque(maxlen=MAX_DEATHS)
         self._give_up = give_up
         self.keep_dying = False
         self.wrong_configuration = False
 
     @property
     def gave_up(self) -> bool:
-        """Whether no more of them are started."""
+        """Whether no process is restarted any more."""
         return self.keep_dying or self.wrong_configuration
 
     async def start(self) -> list[str]:
-        """Start them; return what the first one has to say to a person, once it serves."""
-        # What is wrong with the configuration is said once, by the first one.
+        """Start the processes; return the lines that the first one prints for a person once it serves."""
+        # The first starts alone, so that an error in the configuration is reported once.
         first, *others = self._children
         self._keep(first)
         await first.serves.wait()
@@ -106,12 +106,12 @@ class ApiProcesses:
         return first.lines
 
     async def stop(self) -> None:
-        """Let all of them drain at the same time; kill those that do not end."""
+        """Drain all processes at the same time; kill those that do not exit in time."""
         await asyncio.gather(*(child.stop() for child in self._children))
         await asyncio.gather(*self._tasks)
 
     def kill(self) -> None:
-        """End them at once."""
+        """Kill all processes."""
         for child in self._children:
             child.kill()
 
@@ -121,30 +121,31 @@ class ApiProcesses:
     def _pause_after(self, code: int) -> float | None:
         if code == EXIT_NOT_MADE:
             return NOT_MADE_PAUSE_SECONDS
-        # It has said so itself. Once one serves this is a death like any other: the configuration cannot be wrong.
+        # The process has printed the reason. Once a process has served, this code is a death like any other: the same
+        # configuration has proved right.
         if code == EXIT_WRONG_CONFIGURATION and not self._children[0].serves.is_set():
             self.wrong_configuration = True
-        elif self._die(code):
+        elif self._record_death(code):
             self.keep_dying = True
         else:
             return 0.0
         self._give_up()
         return None
 
-    def _die(self, code: int) -> bool:
-        """Note the death of one; return whether there were too many within a minute."""
+    def _record_death(self, code: int) -> bool:
+        """Record the death of a process; return whether too many died within a minute."""
         log.warning("api.died", extra={"exit_code": code})
         now = time.monotonic()
         self._deaths.append(now)
-        return len(self._deaths) == MOST_DEATHS and now - self._deaths[0] <= WITHIN_SECONDS
+        return len(self._deaths) == MAX_DEATHS and now - self._deaths[0] <= WITHIN_SECONDS
 
 
 class _ApiChild(Child):
-    """One of them.
+    """One API process.
 
     Attributes:
-        lines: what it has to say to a person.
-        serves: set once it serves.
+        lines: the lines that it printed for a person.
+        serves: set once it serves requests.
     """
 
     def __init__(
@@ -160,13 +161,14 @@ class _ApiChild(Child):
             log_level=settings.log_level,
             drain_seconds=FINISH_SECONDS,
             inherited=descriptors,
-            on_line=self._hear,
+            on_line=self._read_line,
         )
         self._decide = pause_after
         self.lines: list[str] = []
         self.serves = asyncio.Event()
 
-    def _hear(self, line: str) -> None:
+    def _read_line(self, line: str) -> None:
+        # An empty line ends what serve_for_parent() prints. Later output, if any, is dropped.
         if not line:
             self.serves.set()
         elif not self.serves.is_set():
@@ -177,13 +179,13 @@ class _ApiChild(Child):
 
 
 class _StopSignals:
-    """The first signal asks for a drain; one within two seconds is the same signal; a later one exits at once.
+    """The first signal starts a drain; one within two seconds counts as the same signal; a later one exits at once.
 
     Args:
-        stop: set by the first.
+        stop: set by the first signal.
 
     Attributes:
-        before_exit: what has to be done at the later one.
+        before_exit: called by the later signal, before the process exits.
     """
 
     def __init__(self, stop: asyncio.Event) -> None:
@@ -204,7 +206,8 @@ class _StopSignals:
 
 
 async def _listen(host: str, port: int) -> list[socket.socket]:
-    """Listen, with a moment's patience: the children of a parent that was killed have the address until they notice."""
+    """Listen on an address; retry for a moment if it is in use."""
+    # The children of a parent that was killed keep the address until they notice.
     until = time.monotonic() + ADDRESS_SECONDS
     while True:
         try:
@@ -213,7 +216,7 @@ async def _listen(host: str, port: int) -> list[socket.socket]:
             in_use = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
             if not in_use or time.monotonic() >= until:
                 raise
-        await asyncio.sleep(ADDRESS_LOOK_SECONDS)
+        await asyncio.sleep(ADDRESS_RETRY_SECONDS)
 
 
 async def _keep_serving(settings: Settings, host: str, port: int, *, with_worker: bool) -> ApiProcesses:
@@ -221,7 +224,7 @@ async def _keep_serving(settings: Settings, host: str, port: int, *, with_worker
     signals = _StopSignals(stop)
     with ExitStack() as opened:
         if not settings.managed:
-            # Lazily: a parent that has nothing to migrate needs a third of its children's memory.
+            # Imported only here: a parent that does not migrate needs a third of a child's memory.
             from vm_webapp.cli.migrated import migrated_servers
 
             opened.enter_context(migrated_servers(settings))
@@ -244,7 +247,7 @@ async def _keep_serving(settings: Settings, host: str, port: int, *, with_worker
         finally:
             stop.set()
             starting.cancel()
-            close_all(sockets)  # or clients would wait in a line from which nobody takes them
+            close_all(sockets)  # or the kernel would go on queueing connections that nobody accepts
             await apis.stop()
             await worker.stop()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Shows a run while it moves: a bar for each stage, and how much of its document is written."""
+"""Shows the progress of a run: a bar for each stage, which grows while the model writes the artifact."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from vm_webapp.client.shapes import Run, Stage, WaitingOn
 
 AT_REST = ("completed", "failed", "canceled", "waiting_approval")
 MARKS = {"completed": "[green]✓[/]", "failed": "[red]✗[/]", "canceled": "[yellow]–[/]"}
-# A document's length is not known before it is written; most come to about this, and the bar never fills by itself.
+# The length of an artifact is unknown until it is written. Most have about this length; the formula below never reaches
+# 1, so the bar does not fill before the stage is complete.
 USUAL_CHARACTERS = 12_000
 
 
 async def follow(client: ApiClient, run: Run, console: Console) -> Run:
-    """Show a run until nothing moves it but a person, and return it as it is then."""
+    """Show a run until it has ended or waits for a person, and return it as it is then."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         bars = _Bars(progress, run)
@@ -42,12 +43,12 @@ class _Bars:
         }
 
     def show(self, run: Run) -> None:
-        """Show every stage as it stands."""
+        """Show the current state of every stage."""
         for stage in run["stages"]:
             self._show_stage(stage, run["waiting_on"])
 
     def show_writing(self, key: str, characters: int) -> None:
-        """Show how much of a document is written."""
+        """Show how much of an artifact is written."""
         written = characters / (characters + USUAL_CHARACTERS)
         self._progress.update(self._bars[key], completed=written)
 

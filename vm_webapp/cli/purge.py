@@ -11,7 +11,7 @@ from vm_webapp.settings import Settings
 
 
 def run_purge(settings: Settings, older_than: timedelta, *, dry_run: bool) -> int:
-    """Delete them, or only say how many there are; return the exit code."""
+    """Delete the runs, or only print how many there are; return the exit code."""
     with open_database(settings):
         if dry_run:
             print(f"would delete {retention.count_purgeable(older_than)} runs")

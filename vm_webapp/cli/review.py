@@ -1,4 +1,4 @@
-"""Asks the person at the terminal about a draft: approve, edit, request changes, or stop for now."""
+"""Asks the person at the terminal to decide about a draft: approve, edit, request changes, or stop for now."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ EDITORS = ("sensible-editor", "nano", "vi")
 
 
 async def review(client: ApiClient, run: Run, console: Console) -> bool:
-    """Ask about the draft that a run waits with, until something is decided.
+    """Show the draft that waits for approval, and ask until the person decides.
 
     Args:
-        client: where the decision goes.
+        client: the client of the API that receives the decision.
         run: a run that is ``waiting_approval``.
-        console: where the person sits.
+        console: the person's terminal.
 
     Returns:
-        False when the person wants to come back later.
+        False if the person wants to come back later.
     """
     stage = next(stage for stage in run["stages"] if stage["status"] == "waiting_approval")
     artifact, which = stage["artifact"], (run["id"], stage["key"])
@@ -56,21 +56,23 @@ async def review(client: ApiClient, run: Run, console: Console) -> bool:
             if answer in ("s", "stop"):
                 return False
         except Refused as error:
+            # The draft may have been decided over the API, or the run canceled, while the person was reading.
             if error.code not in ("draft_changed", "conflict"):
                 raise
-            console.print(f"Somebody else was faster: {error}")
+            console.print(f"The draft has changed or has been decided meanwhile: {error}")
             return True
 
 
 async def _ask(console: Console, question: str) -> str:
     try:
+        # On a thread, because the event loop also keeps the worker of a local stack.
         return await asyncio.to_thread(console.input, question)
     except EOFError:
         return "s"
 
 
 def _edit(draft: str, console: Console) -> str | None:
-    """Open a draft in the person's editor; return what they made of it, None where nothing was changed."""
+    """Open a draft in the person's editor; return the edited text, None if nothing was changed."""
     command = os.environ.get("VISUAL") or os.environ.get("EDITOR") or next(filter(shutil.which, EDITORS), None)
     if command is None:
         raise ConfigurationError("no editor is known: set EDITOR")
@@ -78,11 +80,12 @@ def _edit(draft: str, console: Console) -> str | None:
         file = Path(folder) / "draft.md"
         file.write_text(draft, encoding="utf-8")
         try:
-            ended = subprocess.run([*shlex.split(command), str(file)], check=False).returncode
+            # Split, because EDITOR may hold arguments, such as "code --wait".
+            exit_code = subprocess.run([*shlex.split(command), str(file)], check=False).returncode
         except OSError as error:
             raise ConfigurationError(f"EDITOR cannot be run: {command}: {error.strerror}") from error
         edited = file.read_text(encoding="utf-8")
-    if ended != 0 or edited == draft or not edited.strip():
+    if exit_code != 0 or edited == draft or not edited.strip():
         console.print("Nothing was changed.")
         return None
     return edited

@@ -1,4 +1,4 @@
-"""``run``: one run from the terminal, over the same API that everybody uses."""
+"""``run``: create one run from the terminal and follow it, over the same API that every client uses."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class RunFailed(VMError):
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """What was asked for on the command line.
+    """The options of the command line.
 
     Attributes:
-        request: what is wanted, None to come back to a run.
+        request: the text of the request, None to come back to a run.
         run_id: the run to come back to, None for a new one.
-        workflow: which workflow a new run has.
-        auto_approve: pass the reviews without asking.
+        workflow: the workflow of a new run.
+        auto_approve: approve drafts without asking.
         base_url: a running API, None to start everything here.
-        output: folder for the documents, None for one named after the run.
+        output: the folder for the artifacts, None for one named after the run.
     """
 
     request: str | None
@@ -48,21 +48,21 @@ class RunOptions:
 
 
 def run_in_terminal(settings: Settings, options: RunOptions) -> int:
-    """Create a run or come back to one, show its progress, ask for its reviews, and write its documents.
+    """Create a run or come back to one, show its progress, ask for its reviews, and write its artifacts.
 
     Returns:
-        0 when the run completed, or waits for somebody to come back.
+        0 if the run completed, or waits for the person to come back.
 
     Raises:
-        RunFailed: it did not; the text says why.
-        ConfigurationError: the API cannot be reached or does not let us in.
+        RunFailed: the run did not complete; the message says why.
+        ConfigurationError: the API cannot be reached or refuses the credentials.
     """
     return asyncio.run(_run(settings, options))
 
 
 async def _run(settings: Settings, options: RunOptions) -> int:
     console = Console()
-    # Where nobody can be asked, nobody is.
+    # Without a terminal nobody could answer, and the run would wait for ever.
     asks = console.is_terminal and not options.auto_approve
     async with _api(settings, options.base_url) as client:
         run = await _begin(client, options, asks=asks)
@@ -98,9 +98,9 @@ async def _conclude(client: ApiClient, run: Run, output: str | None, console: Co
     if run["status"] != "completed":
         reason = run["error"]["message"] if run["error"] else "somebody canceled it"
         raise RunFailed(f"the run {run['status']}: {reason}")
-    documents = _save(await _documents(client, run), Path(output or f"{run['workflow']}-{run['id']}"))
-    console.print(f"completed: {len(documents)} documents", highlight=False)
-    for path in documents:
+    written = _save(await _artifacts(client, run), Path(output or f"{run['workflow']}-{run['id']}"))
+    console.print(f"completed: {len(written)} artifacts", highlight=False)
+    for path in written:
         console.print(f"  {path}", highlight=False, soft_wrap=True)
 
 
@@ -110,16 +110,17 @@ async def _api(settings: Settings, base_url: str | None) -> AsyncIterator[ApiCli
         async with open_api(base_url, settings.api_token) as client:
             yield client
         return
-    said: list[str] = []
+    lines: list[str] = []
     with_worker = not settings.managed
-    async with running_stack(settings, "127.0.0.1", 0, with_worker=with_worker, on_lines=said.extend):
-        url = said[0].split()[-1]
+    async with running_stack(settings, "127.0.0.1", 0, with_worker=with_worker, on_lines=lines.extend):
+        url = lines[0].split()[-1]
+        # trust_env is off, because a proxy of the environment could not reach this machine's loopback.
         async with open_api(url, settings.api_token, trust_env=False) as client:
             yield client
 
 
-async def _documents(client: ApiClient, run: Run) -> dict[str, str]:
-    """Return the newest document of each stage: file name → text."""
+async def _artifacts(client: ApiClient, run: Run) -> dict[str, str]:
+    """Return the newest artifact of each stage: file name → text."""
     return {
         f"{stage['position']:02}-{stage['artifact']['name']}": (
             await client.runs.artifact(run["id"], stage["key"])
@@ -129,11 +130,11 @@ async def _documents(client: ApiClient, run: Run) -> dict[str, str]:
     }
 
 
-def _save(documents: dict[str, str], folder: Path) -> list[Path]:
+def _save(artifacts: dict[str, str], folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in documents.items():
+        for name, text in artifacts.items():
             (folder / name).write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"{folder} cannot be written: {error.strerror}; choose another --output") from error
-    return [folder / name for name in documents]
+    return [folder / name for name in artifacts]

@@ -1,4 +1,4 @@
-"""``serve``: the API, and outside managed mode everything that it needs."""
+"""``serve``: run the API, and outside managed mode everything that it needs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def serve_until_stopped(settings: Settings, *, host: str, port: int, with_worker
     """Serve until SIGTERM or Ctrl-C; return the exit code.
 
     Args:
-        settings: what the environment says.
+        settings: the settings of the environment.
         host: the address to listen on.
         port: the port, 0 for any free one.
         with_worker: keep a worker as a child process; never done in managed mode.
@@ -41,21 +41,22 @@ def serve_until_stopped(settings: Settings, *, host: str, port: int, with_worker
 
 
 def serve_for_parent(settings: Settings, *, host: str, port: int, with_worker: bool, descriptors: Sequence[int]) -> int:
-    """Serve on the sockets of a parent until SIGTERM, or until standard input ends because the parent is gone.
+    """Serve on the sockets of a parent until SIGTERM, or until standard input ends because the parent has died.
 
-    What a person should know goes to standard output once the API answers, with an empty line at its end.
+    Once the API serves requests, it prints the lines for a person to standard output, followed by an empty line.
 
     Args:
-        settings: what the environment says.
-        host: the address that is listened on.
-        port: its port.
+        settings: the settings of the environment.
+        host: the address of the sockets.
+        port: the port of the sockets.
         with_worker: whether the parent keeps a worker.
-        descriptors: the sockets, which listen.
+        descriptors: the file descriptors of the listening sockets.
 
     Returns:
         The exit code.
     """
     sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    # Not by this process's own children: one that outlived it would keep the address in use.
     for each in sockets:
         each.set_inheritable(False)
     asyncio.run(_serve(settings, host, port, with_worker=with_worker and not settings.managed, sockets=sockets))
@@ -71,8 +72,8 @@ async def _serve(
         loop.add_signal_handler(number, stop.set)
     if sockets:
         loop.add_reader(STDIN, _read_stdin, stop)
-    say = _tell_parent if sockets else _print
-    async with running_stack(settings, host, port, with_worker=with_worker, on_lines=say, sockets=sockets) as ended:
+    show = _print_to_parent if sockets else _print
+    async with running_stack(settings, host, port, with_worker=with_worker, on_lines=show, sockets=sockets) as ended:
         waits = [asyncio.create_task(stop.wait()), asyncio.create_task(ended.wait())]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
@@ -94,15 +95,15 @@ async def running_stack(
     """Run the API, its servers and its worker for the block; stop them in the reverse order.
 
     Args:
-        settings: what the environment says.
+        settings: the settings of the environment.
         host: the address to listen on.
         port: the port, 0 for any free one.
         with_worker: whether to keep a worker.
-        on_lines: called once the API answers, with what a person should know; the first line ends with its URL.
-        sockets: those of a parent, which has migrated and keeps the worker; without them this process does all that.
+        on_lines: called with lines for a person once the API serves requests; the first line ends with its URL.
+        sockets: the listening sockets of a parent, which migrates and keeps the worker; without them this process does.
 
     Raises:
-        ConfigurationError: something cannot be started; what was started is stopped again.
+        ConfigurationError: something cannot be started; everything that was started is stopped again.
     """
     opened = ExitStack()
     servers = opened.enter_context(servers_of(settings) if sockets else migrated_servers(settings))
@@ -110,24 +111,26 @@ async def running_stack(
     tasks: list[asyncio.Task[None]] = []
     started = asyncio.Event()
 
-    def say(url: str) -> None:
+    def on_started(url: str) -> None:
         on_lines(_lines(settings, services, servers, url, with_worker=with_worker))
         started.set()
 
     try:
         services = _open(settings, servers, host, opened)
-        serving = serve(create_app(services), host, port, stop=stop, on_started=say, sockets=sockets)
+        serving = serve(create_app(services), host, port, stop=stop, on_started=on_started, sockets=sockets)
         tasks.append(asyncio.create_task(serving))
         waiting = asyncio.create_task(started.wait())
         await asyncio.wait([tasks[0], waiting], return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
-        if tasks[0].done():
+        if tasks[0].done():  # it failed before it served; this raises why
             await tasks[0]
         if with_worker and not sockets:
             tasks.append(asyncio.create_task(child.keep_running()))
+        # Judges readiness once a second, so that a probe never waits for a check.
         with services.health.monitored():
             yield stop
     finally:
+        # The API first stops accepting, then the worker drains, and the servers stop last, because both use them.
         stop.set()
         await child.stop()
         for task in tasks:
@@ -176,8 +179,8 @@ def _print(lines: list[str]) -> None:
     print("\n".join(lines), flush=True)
 
 
-def _tell_parent(lines: list[str]) -> None:
-    with contextlib.suppress(BrokenPipeError):  # it was killed a moment ago; the end of standard input says so
+def _print_to_parent(lines: list[str]) -> None:
+    with contextlib.suppress(BrokenPipeError):  # the parent has just been killed; standard input will end as well
         os.write(STDOUT, "\n".join([*lines, "", ""]).encode())
 
 

@@ -63,6 +63,7 @@ def _token(settings: Settings, undo: ExitStack) -> str | None:
         return settings.api_token
     try:
         undo.enter_context(open_database(settings))
+        # A random name, because two valid keys cannot share one and two pipelines may run at the same time.
         key = create_key(f"smoke-{secrets.token_hex(6)}", lasts=KEY_LASTS)
     except VMError as error:
         raise StepFailed(f"no VM_API_TOKEN, and no key can be made in VM_DB_URL: {error}") from error
