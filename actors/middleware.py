@@ -38,8 +38,8 @@ class Runtime(Protocol):
         """Whether stages may be claimed: neither starting nor draining."""
 
     @property
-    def deaf(self) -> bool:
-        """Whether a thread of the worker died, so that the process must be replaced."""
+    def unhealthy(self) -> bool:
+        """Whether a thread of the worker has died or hangs, so that the process must be replaced."""
 
     def start(self) -> None:
         """Start what runs beside the worker's threads."""
@@ -67,8 +67,8 @@ class WorkerMiddleware(Middleware):
     """Opens the runtime with the worker and drains it at the end.
 
     Args:
-        open_runtime: opens it; called with the settings and, by keyword, ``threads``, ``threads_alive`` and
-            ``on_deaf``. A wrong configuration is a ``VMError``.
+        open_runtime: opens it; called with the settings and, by keyword, ``threads``, ``find_dead_thread``
+            and ``on_unhealthy``. A wrong configuration is a ``VMError``.
 
     Attributes:
         poll_seconds: how often an idle worker asks PostgreSQL for due stages.
@@ -97,9 +97,9 @@ class WorkerMiddleware(Middleware):
         return self._runtime is not None and self._runtime.takes_work
 
     @property
-    def deaf(self) -> bool:
-        """Whether a thread of the worker died, so that the process must be replaced."""
-        return self._runtime is not None and self._runtime.deaf
+    def unhealthy(self) -> bool:
+        """Whether a thread of the worker has died or hangs, so that the process must be replaced."""
+        return self._runtime is not None and self._runtime.unhealthy
 
     def configure(self, settings: Settings | None, *, poll_seconds: float) -> None:
         """Set what the process was started with.
@@ -129,8 +129,8 @@ class WorkerMiddleware(Middleware):
             self._runtime = self._open_runtime(
                 self._settings or _settings_from_environment(),
                 threads=worker.worker_threads,
-                threads_alive=lambda: _all_alive(worker),
-                on_deaf=lambda: os.kill(os.getpid(), signal.SIGTERM),
+                find_dead_thread=lambda: _find_dead_thread(worker),
+                on_unhealthy=lambda: os.kill(os.getpid(), signal.SIGTERM),
             )
         except VMError as error:
             sys.stderr.write(f"vm_webapp: {error}\n")
@@ -156,12 +156,12 @@ class WorkerMiddleware(Middleware):
         """Say goodbye and close everything, the embedded servers last.
 
         Raises:
-            SystemExit: a thread had died under the stock command, which would report success.
+            SystemExit: the worker was unhealthy; the stock command would report success.
         """
-        deaf = self.deaf
+        unhealthy = self.unhealthy
         self.runtime.close()
         self._runtime = None
-        if deaf and self._is_stock:
+        if unhealthy and self._is_stock:
             raise SystemExit(EXIT_FAILED)
 
     @property
@@ -176,5 +176,11 @@ def _settings_from_environment() -> Settings:
     return settings
 
 
-def _all_alive(worker: Worker) -> bool:
-    return all(thread.is_alive() for thread in (*worker.workers, *worker.consumers.values()))
+def _find_dead_thread(worker: Worker) -> str:
+    """Return which kind of Dramatiq's threads has died, empty when all of them live."""
+    # Dramatiq never restarts a thread that died, and goes on without it.
+    if not all(thread.is_alive() for thread in worker.consumers.values()):
+        return "a consumer thread died"
+    if not all(thread.is_alive() for thread in worker.workers):
+        return "a worker thread died"
+    return ""

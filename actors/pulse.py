@@ -74,7 +74,7 @@ class Pulse:
         status: what the worker is doing.
         activity: where errors of the loop are noted, for the heartbeat.
         prepare: returns why work cannot begin yet, empty when it can; asked until then.
-        threads_alive: whether every consumer and worker thread lives.
+        find_fault: returns which thread of the worker has died or hangs, empty when all of them work.
         connection: what surrounds the loop on its thread: a database connection of its own.
 
     Attributes:
@@ -88,7 +88,7 @@ class Pulse:
         activity: Activity,
         *,
         prepare: Callable[[], str],
-        threads_alive: Callable[[], bool],
+        find_fault: Callable[[], str],
         connection: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._renew = duties.renew
@@ -98,10 +98,12 @@ class Pulse:
         self._status = status
         self._activity = activity
         self._prepare = prepare
-        self._threads_alive = threads_alive
+        self._find_fault = find_fault
         self._waits_for = ""
         self._loop = Loop("pulse", self.run_once, every_seconds=TICK_SECONDS, around=connection)
-        self.watchdog = Watchdog(lambda: status.started, on_dead=status.note_deaf)
+        self.watchdog = Watchdog(
+            lambda: status.started, on_hang=lambda: status.note_unhealthy("the maintenance loop hangs")
+        )
 
     def start(self) -> None:
         """Start the loop's thread and the one that watches it."""
@@ -139,7 +141,7 @@ class Pulse:
         if not self._status.started and not self._may_begin():
             return
         self._renew.run_once()
-        if self._all_threads_live():
+        if self._is_healthy():
             steady_seconds = self._beat.run_once().steady_seconds
             # After an outage every lease looks expired until its worker has had the chance to renew it.
             may_rescue = steady_seconds >= LEASE_SECONDS and self._status.state == "working"
@@ -157,12 +159,14 @@ class Pulse:
         self._status.begin()
         return True
 
-    def _all_threads_live(self) -> bool:
-        """A worker with a dead thread writes no heartbeat: it must not look healthy."""
-        if self._status.state != "working" or self._threads_alive():
+    def _is_healthy(self) -> bool:
+        """Return whether the worker is healthy. An unhealthy one writes no heartbeat: it must not look healthy."""
+        if self._status.state != "working":
             return True
-        self._status.note_deaf()
-        return False
+        fault = self._find_fault()
+        if fault:
+            self._status.note_unhealthy(fault)
+        return not fault
 
     def _note_bad_tick(self, error: Exception, *, unexpected: bool = False) -> None:
         self._activity.note_error(shortened(error))

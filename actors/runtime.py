@@ -66,9 +66,9 @@ class WorkerRuntime:
         return self.status.started and not self.runner.draining.is_set()
 
     @property
-    def deaf(self) -> bool:
-        """Whether a thread of the worker died, so that the process must be replaced."""
-        return self.status.deaf
+    def unhealthy(self) -> bool:
+        """Whether a thread of the worker has died or hangs, so that the process must be replaced."""
+        return self.status.unhealthy
 
     def start(self) -> None:
         """Start the pulse."""
@@ -110,8 +110,8 @@ def open_runtime(
     broker: HintBroker,
     connect: Callable[[str | None], AbstractContextManager[None]],
     threads: int,
-    threads_alive: Callable[[], bool],
-    on_deaf: Callable[[], object],
+    find_dead_thread: Callable[[], str],
+    on_unhealthy: Callable[[], object],
 ) -> WorkerRuntime:
     """Open what a worker needs. Neither the database nor Redis need to answer yet, unless they are embedded.
 
@@ -120,8 +120,8 @@ def open_runtime(
         broker: tells followers what the model writes, and counts what could not be told.
         connect: connects the core's signals to a Redis for a block.
         threads: how many stages are carried at a time.
-        threads_alive: whether every thread of the worker lives.
-        on_deaf: called once when one has died.
+        find_dead_thread: returns which of Dramatiq's threads has died, empty when all of them live.
+        on_unhealthy: called once when the worker has become unhealthy.
 
     Raises:
         ConfigurationError: the configuration is wrong; what was opened is closed again.
@@ -147,7 +147,7 @@ def open_runtime(
         identity = WorkerIdentity(
             runner.claimant.worker_id, model.name, threads, runner.claimant.cap, build=settings.build
         )
-        status = WorkerStatus(identity, on_deaf)
+        status = WorkerStatus(identity, on_unhealthy)
         presence = Presence(quick_client(servers.redis_url, PRESENCE_TIMEOUT_SECONDS)) if servers.redis_url else None
         pulse = Pulse(
             Duties(
@@ -166,7 +166,9 @@ def open_runtime(
             status,
             runner.activity,
             prepare=lambda: prepare_schema(servers, settings, identity),
-            threads_alive=lambda: threads_alive() and calls.alive(),
+            find_fault=lambda: (
+                find_dead_thread() or ("" if calls.alive() else "the loop of the model calls died or hangs")
+            ),
             connection=lambda: pulse_connection(servers.database_url, settings.build),
         )
         return WorkerRuntime(runner, status, pulse, calls, settings.drain_seconds, opened.pop_all())

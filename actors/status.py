@@ -15,17 +15,17 @@ class WorkerStatus:
 
     Args:
         identity: which worker.
-        on_deaf: called once when the worker cannot go on although it should.
+        on_unhealthy: called once, when the worker becomes unhealthy.
 
     Attributes:
         identity: what does not change about it.
-        deaf: whether a thread has died, or the pulse hangs for good: the process must be replaced.
+        unhealthy: whether a thread has died or hangs, so that the process must be replaced.
     """
 
-    def __init__(self, identity: WorkerIdentity, on_deaf: Callable[[], object]) -> None:
+    def __init__(self, identity: WorkerIdentity, on_unhealthy: Callable[[], object]) -> None:
         self.identity = identity
-        self.deaf = False
-        self._on_deaf = on_deaf
+        self.unhealthy = False
+        self._on_unhealthy = on_unhealthy
         # One is set by the pulse's thread alone, the other by other threads alone: neither undoes the other.
         self._begun = False
         self._leaving: WorkerState | None = None
@@ -50,9 +50,13 @@ class WorkerStatus:
         """Say that this worker goes: ``draining`` or ``stopped``."""
         self._leaving = state
 
-    def note_deaf(self) -> None:
-        """Note that a thread has died, or hangs. A worker that drains is on its way out already and is left alone."""
-        if not self.deaf and self.state == "working":
-            self.deaf = True
-            log.error("worker.deaf")
-            self._on_deaf()
+    def note_unhealthy(self, reason: str) -> None:
+        """Note that the worker cannot work any more. Does nothing while the worker drains: it is about to exit anyway.
+
+        Args:
+            reason: which thread has died or hangs.
+        """
+        if not self.unhealthy and self.state == "working":
+            self.unhealthy = True
+            log.error("worker.unhealthy", extra={"reason": reason})
+            self._on_unhealthy()

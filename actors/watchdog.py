@@ -19,12 +19,12 @@ class Watchdog:
 
     Args:
         expects: whether ticks are due at all.
-        on_dead: called at the sixtieth.
+        on_hang: called at the sixtieth.
     """
 
-    def __init__(self, expects: Callable[[], bool], *, on_dead: Callable[[], object]) -> None:
+    def __init__(self, expects: Callable[[], bool], *, on_hang: Callable[[], object]) -> None:
         self._expects = expects
-        self._on_dead = on_dead
+        self._on_hang = on_hang
         self._missed = 0
         self._loop = Loop("pulse-watchdog", self.look_once, every_seconds=LOOK_SECONDS)
 
@@ -45,4 +45,4 @@ class Watchdog:
         self._missed = self._missed + 1 if self._expects() else 0
         if self._missed == DEAD_LOOKS:
             log.error("pulse.hangs", extra={"seconds": DEAD_LOOKS * LOOK_SECONDS})
-            self._on_dead()
+            self._on_hang()

@@ -51,7 +51,7 @@ def run_worker(settings: Settings, *, poll_seconds: float, until_stdin_closes: b
         until_stdin_closes: stop as well when standard input ends, which tells that the parent has died.
 
     Returns:
-        The exit code: 0, or 1 when a thread of the worker had died.
+        The exit code: 0, or 1 when the worker was unhealthy.
     """
     middleware.configure(settings, poll_seconds=poll_seconds)
     signals = StopSignals()
@@ -60,14 +60,14 @@ def run_worker(settings: Settings, *, poll_seconds: float, until_stdin_closes: b
     worker = Worker(broker, worker_threads=settings.worker_threads, worker_timeout=IDLE_TIMEOUT_MS)
     worker.start()
     signals.wait()
-    deaf = middleware.deaf
+    unhealthy = middleware.unhealthy
     try:
         worker.stop(timeout=15_000)
     except Exception:
         log.exception("worker.stop_failed")
         return 1
     log.info("worker.stopped")
-    return 1 if deaf else 0
+    return 1 if unhealthy else 0
 
 
 def _watch_stdin() -> None:

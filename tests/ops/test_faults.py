@@ -28,16 +28,16 @@ pytestmark = pytest.mark.timeout(300)
 
 IN_TIME_SECONDS = 10.0
 
-# A worker in which one of Dramatiq's threads dies when it is told to.
-DEAFENED_ON_SIGUSR1 = """
+# A worker whose consumer thread dies on SIGUSR1.
+CONSUMER_DIES_ON_SIGUSR1 = """
 import ctypes, signal, sys, threading
 from dramatiq.worker import ConsumerThread
 
-def deafen(number, frame):
+def kill_consumer(number, frame):
     victim = next(each for each in threading.enumerate() if isinstance(each, ConsumerThread))
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(victim.ident), ctypes.py_object(SystemExit))
 
-signal.signal(signal.SIGUSR1, deafen)
+signal.signal(signal.SIGUSR1, kill_consumer)
 from vm_webapp.cli import main
 sys.exit(main(["worker", "--poll-interval-ms", "100"]))
 """
@@ -131,19 +131,20 @@ def loop_stuck(deployment: Deployment) -> Iterator[None]:
 
 
 @contextmanager
-def worker_deaf(deployment: Deployment) -> Iterator[None]:
+def worker_unhealthy(deployment: Deployment) -> Iterator[None]:
     """The thread that takes work has died in the only worker."""
-    deaf = Program([sys.executable, "-c", DEAFENED_ON_SIGUSR1], deployment.env, deployment.folder / "deaf")
+    crippled = Program([sys.executable, "-c", CONSUMER_DIES_ON_SIGUSR1], deployment.env, deployment.folder / "crippled")
     try:
-        deaf.says("worker.started", seconds=30)
+        crippled.says("worker.started", seconds=30)
         assert deployment.worker.stop() == 0
-        deaf.signal(signal.SIGUSR1)
+        crippled.signal(signal.SIGUSR1)
         yield
-        assert deaf.wait() == 1, "it asks to be replaced"
-        assert "worker.deaf" in deaf.output()
+        assert crippled.wait() == 1, "it asks to be replaced"
+        assert "worker.unhealthy" in crippled.output()
+        assert "a consumer thread died" in crippled.output()
     finally:
-        if deaf.process.poll() is None:
-            deaf.kill()
+        if crippled.process.poll() is None:
+            crippled.kill()
     deployment.replace_worker()
 
 
@@ -195,7 +196,7 @@ HINDERING: dict[Fault, str] = {
     schema_too_new: "too new for this build: deploy a newer one, or python -m vm_webapp migrate down",
     nothing_claimed: "work that is due has not been claimed for 4 s: restart them",
     loop_stuck: "no worker has been heard of for 6 s: look at the worker's log and restart it",
-    worker_deaf: "look at the worker's log and restart it",
+    worker_unhealthy: "look at the worker's log and restart it",
 }
 # These take long and go the ways of others: with --full.
 HINDERING_IN_FULL: dict[Fault, str] = {

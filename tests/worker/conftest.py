@@ -75,18 +75,18 @@ def make_pulse(database: str) -> MakePulse:
     def make(
         *,
         prepare: Callable[[], str] = lambda: "",
-        threads_alive: Callable[[], bool] = lambda: True,
-        on_deaf: Callable[[], object] = lambda: None,
+        find_fault: Callable[[], str] = lambda: "",
+        on_unhealthy: Callable[[], object] = lambda: None,
         presence: Presence | None = None,
     ) -> TestedPulse:
-        status, activity = WorkerStatus(identity, on_deaf), Activity()
+        status, activity = WorkerStatus(identity, on_unhealthy), Activity()
         beat = Beat(status, activity, leases, presence=presence, hints_failed=lambda: 3)
         return TestedPulse(
             Duties(Renew(leases), beat, Rescue(activity), PurgeLeftovers(), PurgeRuns(None)),
             status,
             activity,
             prepare=prepare,
-            threads_alive=threads_alive,
+            find_fault=find_fault,
             connection=lambda: pulse_connection(database, "of the tests"),
         )
 

@@ -226,7 +226,7 @@ def test_a_worker_with_a_dead_thread_stops_looking_alive(
         pulse = runtime().pulse
         pulse.tick_once(time.monotonic())
         assert read("SELECT last_tick_at FROM worker_heartbeats") == before
-        assert middleware.deaf
+        assert middleware.unhealthy
 
 
 def test_a_worker_whose_calls_cannot_go_on_stops_looking_alive(
@@ -240,4 +240,4 @@ def test_a_worker_whose_calls_cannot_go_on_stops_looking_alive(
         assert calls.alive()
         stop_loop(calls)
         eventually(lambda: asked, "the process asks itself to end")
-        assert middleware.deaf
+        assert middleware.unhealthy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
 import redis
 
 from tests.support.resolver import hanging_resolver
@@ -44,14 +45,16 @@ def test_a_worker_begins_when_the_schema_is_there_and_not_before(make_pulse: Mak
     assert len(read("SELECT * FROM worker_heartbeats")) == 1
 
 
-def test_a_deaf_worker_writes_no_heartbeat(make_pulse: MakePulse) -> None:
-    alive = [True, False, False]
-    pulse = make_pulse(threads_alive=lambda: alive.pop(0))
+def test_an_unhealthy_worker_writes_no_heartbeat(make_pulse: MakePulse, caplog: pytest.LogCaptureFixture) -> None:
+    faults = ["", "a worker thread died", "a worker thread died"]
+    pulse = make_pulse(find_fault=lambda: faults.pop(0))
     tick(pulse, 1.0)
     before = read("SELECT last_tick_at FROM worker_heartbeats")
     tick(pulse, 2.0, 3.0)
     assert read("SELECT last_tick_at FROM worker_heartbeats") == before
-    assert pulse.status.deaf
+    assert pulse.status.unhealthy
+    (logged,) = [record for record in caplog.records if record.message == "worker.unhealthy"]
+    assert vars(logged)["reason"] == "a worker thread died"
 
 
 def test_stopped_workers_are_forgotten_after_a_day(make_pulse: MakePulse) -> None:

@@ -18,18 +18,18 @@ def look(watchdog: Watchdog, times: int) -> None:
 
 def test_a_pulse_that_hangs_for_good_is_told_once() -> None:
     told: list[str] = []
-    watchdog = Watchdog(lambda: True, on_dead=lambda: told.append("dead"))
+    watchdog = Watchdog(lambda: True, on_hang=lambda: told.append("hangs"))
     look(watchdog, DEAD_LOOKS - 1)
     watchdog.note_tick()
     look(watchdog, DEAD_LOOKS - 1)
     assert told == []
     look(watchdog, 6)
-    assert told == ["dead"]
+    assert told == ["hangs"]
 
 
 def test_a_worker_that_waits_for_its_schema_is_not_called_late() -> None:
     told: list[str] = []
-    watchdog = Watchdog(lambda: False, on_dead=lambda: told.append("dead"))
+    watchdog = Watchdog(lambda: False, on_hang=lambda: told.append("hangs"))
     look(watchdog, DEAD_LOOKS + 5)
     assert told == []
 
@@ -50,20 +50,20 @@ def test_a_server_process_that_freezes_costs_a_pulse_its_connection_and_no_more(
             eventually(lambda: read(last_tick)[0]["at"] > before, "a heartbeat over another connection", seconds=15)
     finally:
         pulse.stop()
-    assert not pulse.status.deaf
+    assert not pulse.status.unhealthy
 
 
-def test_a_pulse_that_nothing_brings_back_makes_the_worker_deaf(make_pulse: MakePulse) -> None:
+def test_a_pulse_that_nothing_brings_back_makes_the_worker_unhealthy(make_pulse: MakePulse) -> None:
     told: list[str] = []
-    pulse = make_pulse(on_deaf=lambda: told.append("deaf"))
+    pulse = make_pulse(on_unhealthy=lambda: told.append("unhealthy"))
     tick(pulse, 1.0)
     look(pulse.watchdog, DEAD_LOOKS)
-    assert (pulse.status.deaf, told) == (True, ["deaf"])
+    assert (pulse.status.unhealthy, told) == (True, ["unhealthy"])
 
 
 def test_a_draining_worker_is_not_told_to_stop_a_second_time(make_pulse: MakePulse) -> None:
     told: list[str] = []
-    pulse = make_pulse(on_deaf=lambda: told.append("deaf"))
+    pulse = make_pulse(on_unhealthy=lambda: told.append("unhealthy"))
     tick(pulse, 1.0)
     pulse.status.leave("draining")
     look(pulse.watchdog, DEAD_LOOKS)
