@@ -14,10 +14,10 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.message import Message
 from dramatiq.middleware import Middleware
 
-from actors.bell import Bell
 from actors.consumer import FeedingConsumer, WorkSource
 from actors.hints import HintQueue
 from actors.sender import Sender
+from actors.wake_list import WakeList
 from vm_webapp.execution.progress import StageProgress
 from vm_webapp.redis_client import quick_client
 from vm_webapp.runs.channels import channel_of
@@ -46,7 +46,7 @@ class HintBroker(Broker):
         self.sender = Sender()
         self.url: str | None = None
         self._hint_broker: RedisBroker | None = None
-        self._bell: Bell | None = None
+        self._wake_list: WakeList | None = None
         self._notices: redis.Redis | None = None
 
     @property
@@ -57,11 +57,11 @@ class HintBroker(Broker):
     def bind(self, redis_url: str | None) -> None:
         """Say where Redis is; None means that there is none. Nothing is connected yet."""
         self.url = redis_url
-        self._hint_broker = self._bell = self._notices = None
+        self._hint_broker = self._wake_list = self._notices = None
         if redis_url is not None:
             client = quick_client(redis_url, HINT_TIMEOUT_SECONDS)
             self._hint_broker = RedisBroker(client=client, namespace=NAMESPACE, middleware=[])
-            self._bell = Bell(client, NAMESPACE)
+            self._wake_list = WakeList(client, NAMESPACE)
             self._notices = client
 
     def wake(self, run_id: UUID) -> None:
@@ -84,20 +84,20 @@ class HintBroker(Broker):
         return set(self.queues)
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
-        """Send a hint and ring the bell, on another thread. Never raises and never waits for Redis' sake."""
+        """Send a hint and wake a worker, on another thread. Never raises and never waits for Redis."""
         if self.url is not None:
             self.sender.put(lambda: self._send(message))
         return message
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
         """Return a consumer that takes hints from Redis and, when there are none, due stages from PostgreSQL."""
-        hints = bell = None
+        hints = wake_list = None
         if self.url is not None:
             client = quick_client(self.url, CONSUMER_TIMEOUT_SECONDS, max_connections=prefetch + 16)
             stock = RedisBroker(client=client, namespace=NAMESPACE, middleware=[])
             hints = HintQueue(stock, queue_name)
-            bell = Bell(client, NAMESPACE, probe=quick_client(self.url, HINT_TIMEOUT_SECONDS))
-        return FeedingConsumer(queue_name, slots=prefetch, hints=hints, bell=bell, work=self._work)
+            wake_list = WakeList(client, NAMESPACE, probe=quick_client(self.url, HINT_TIMEOUT_SECONDS))
+        return FeedingConsumer(queue_name, slots=prefetch, hints=hints, wake_list=wake_list, work=self._work)
 
     def _publish(self, run_id: UUID, notice: str) -> None:
         client = self._notices
@@ -105,7 +105,7 @@ class HintBroker(Broker):
             self.sender.put(lambda: client.publish(channel_of(run_id), notice))
 
     def _send(self, message: Message[Any]) -> None:
-        broker, bell = self._hint_broker, self._bell
-        if broker is not None and bell is not None:
+        broker, wake_list = self._hint_broker, self._wake_list
+        if broker is not None and wake_list is not None:
             broker.enqueue(message)
-            bell.ring()
+            wake_list.push()

@@ -18,8 +18,8 @@ import redis
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.message import Message
 
-from actors.bell import Bell
 from actors.hints import ACTOR, HintQueue, RedisUnavailable
+from actors.wake_list import WakeList
 from vm_webapp.circuit_breaker import CircuitBreaker
 from vm_webapp.runs.due import DueStages
 from vm_webapp.text import shortened
@@ -54,7 +54,7 @@ class FeedingConsumer(Consumer):
         queue_name: the queue in whose name messages are made.
         slots: messages that may be under way at a time, one for each thread.
         hints: where hints come from, None where there is no Redis.
-        bell: what says that there is a hint.
+        wake_list: wakes this consumer when there is a hint; None without Redis.
         work: where due stages come from.
         freed: notified when a slot is free again; given by tests that must know when it is waited for.
     """
@@ -65,14 +65,14 @@ class FeedingConsumer(Consumer):
         *,
         slots: int,
         hints: HintQueue | None,
-        bell: Bell | None,
+        wake_list: WakeList | None,
         work: WorkSource,
         freed: threading.Condition | None = None,
     ) -> None:
         self._queue_name = queue_name
         self._slots = slots
         self._hints = hints
-        self._bell = bell
+        self._wake_list = wake_list
         self._work = work
         self._poll_seconds = work.poll_seconds
         self._held: dict[str, UUID | None] = {}
@@ -179,7 +179,7 @@ class FeedingConsumer(Consumer):
     def _take_hint(self) -> MessageProxy | None:
         if self._hints is None or self._redis.is_open:
             return None
-        if self._redis.is_half_open and self._bell is not None and not self._bell.answers():
+        if self._redis.is_half_open and self._wake_list is not None and not self._wake_list.responds():
             # One that hangs would hold this thread for a whole time-out, again and again, and polling with it.
             self._redis.record_failure()
             return None
@@ -203,15 +203,16 @@ class FeedingConsumer(Consumer):
             seconds = min(self._next_poll - now, LONGEST_WAIT_SECONDS)
             if seconds <= 0:
                 return None
-            if self._bell is None or self._more_are_due or self._redis.is_open:
+            if self._wake_list is None or self._more_are_due or self._redis.is_open:
                 self._freed.wait(seconds)
                 return None
         try:
-            rung = self._bell.wait(seconds)
-            if rung and not self._work.takes_work:
-                self._bell.ring()  # a drain has begun meanwhile: this was meant for somebody who stays
+            woken = self._wake_list.wait(seconds)
+            if woken and not self._work.takes_work:
+                # A drain began during the wait. This pop took an entry that should have woken a worker that stays.
+                self._wake_list.push()
                 return None
-            return self._take_hint() if rung else None
+            return self._take_hint() if woken else None
         except (redis.RedisError, OSError) as error:
             self._note_redis_down(type(error).__name__)
             return None

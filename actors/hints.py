@@ -39,7 +39,7 @@ class HintQueue:
     def __init__(self, broker: RedisBroker, queue_name: str) -> None:
         self._broker = broker
         self._queue_name = queue_name
-        # With a time-out of zero the stock consumer never sleeps: the bell does the waiting.
+        # With a time-out of zero the stock consumer never sleeps: FeedingConsumer waits on the wake list instead.
         self._stock: Any = broker.consume(queue_name, prefetch=1, timeout=0)
 
     def take(self, at_most: int) -> MessageProxy | None:

@@ -94,7 +94,7 @@ class Late(threading.Condition):
 
 def busy_consumer(queue: Queue, freed: Late) -> tuple[FeedingConsumer, Callable[[], None]]:
     """Return a consumer with one of its two slots taken, and what ends the call in that slot."""
-    consumer = FeedingConsumer("stages", slots=2, hints=None, bell=None, work=queue, freed=freed)
+    consumer = FeedingConsumer("stages", slots=2, hints=None, wake_list=None, work=queue, freed=freed)
     message = next(consumer)
     assert message is not None
     return consumer, lambda: consumer.ack(message)

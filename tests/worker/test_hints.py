@@ -26,7 +26,7 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 
 
 def put_in_queue(client: redis.Redis, body: bytes, id: str = "") -> None:
-    """Put bytes into Dramatiq's queue as if they were a message, and ring."""
+    """Put bytes into Dramatiq's queue as if they were a message, and wake a worker."""
     id = id or str(uuid4())
     client.hset(f"{QUEUE}.msgs", id, body.decode("latin-1"))
     client.rpush(QUEUE, id)
