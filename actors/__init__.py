@@ -1,4 +1,4 @@
-"""The Dramatiq side. Importing it sets the broker and declares the actor, as ``dramatiq actors`` expects."""
+"""The Dramatiq adapter. Importing it sets the broker and declares the actor, as ``dramatiq actors`` expects."""
 
 from actors.app import broker, connected, execute_stage, middleware
 

@@ -1,6 +1,7 @@
-"""The parts of this package put together: the broker, the actor and the middleware that know nothing of each other.
+"""Wires this package together: the broker, the actor and the middleware, which do not import each other.
 
-Importing it sets Dramatiq's broker and connects to nothing. A process that only sends hints loads no model client.
+Importing this module sets Dramatiq's broker but opens no connection. A process that only sends hints (the Dramatiq
+messages that say that a stage may be due) loads no model client.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ LAST_HINTS_SECONDS = 0.5
 
 
 def _open_runtime(settings: Settings, **worker: Any) -> Runtime:
-    # Lazily: model clients and all the rest are for workers alone.
+    # Imported here because only workers need the model clients; an API that sends hints starts without them.
     from actors.runtime import open_runtime
 
     return open_runtime(settings, broker=broker, connect=connected, **worker)
@@ -36,17 +37,18 @@ dramatiq.set_broker(broker)
 
 @contextmanager
 def connected(redis_url: str | None) -> Iterator[None]:
-    """Tell workers of stages that became due, and followers of runs that changed, for the block.
+    """For the block, send workers a hint for each stage that becomes due, and wake the followers of each changed run.
 
     Args:
-        redis_url: over which Redis; None where there is none, and nobody is told.
+        redis_url: the Redis to use; without one (None) nothing is sent, and polling finds the stages.
     """
     before = broker.url
     broker.bind(redis_url)
     try:
-        with stage_due.connected(_send_hint), run_changed.connected(broker.wake):
+        with stage_due.connected(_send_hint), run_changed.connected(broker.wake_followers):
             yield
     finally:
+        # A short-lived command would exit before the sender's daemon thread has sent its last hints.
         broker.sender.flush(LAST_HINTS_SECONDS)
         broker.bind(before)
 

@@ -1,4 +1,7 @@
-"""The broker: hints go out over Redis quickly or not at all; workers are fed from Redis and from PostgreSQL."""
+"""The broker. It sends hints over Redis, and its consumers take work from Redis and from PostgreSQL.
+
+A hint is a Dramatiq message that says that a stage may be due. Losing one costs latency only: polling finds the stage.
+"""
 
 from __future__ import annotations
 
@@ -28,15 +31,15 @@ CONSUMER_TIMEOUT_SECONDS = 1.0
 
 
 class HintBroker(Broker):
-    """A Redis broker that may be without Redis.
+    """A Dramatiq broker over Redis that also works without Redis.
 
     Args:
-        work: where consumers find stages when no hint comes.
+        work: where consumers find due stages when no hint arrives.
         middleware: Dramatiq's hooks.
 
     Attributes:
-        sender: tells Redis things without waiting for it.
-        url: where Redis is, None where there is none.
+        sender: sends to Redis on a thread of its own.
+        url: the URL of Redis, None without Redis.
     """
 
     def __init__(self, work: WorkSource, middleware: Iterable[Middleware]) -> None:
@@ -51,11 +54,11 @@ class HintBroker(Broker):
 
     @property
     def hints_failed(self) -> int:
-        """Hints and notices that were not sent since the process began, skipped ones included."""
+        """How many hints and notices failed or were dropped since the process started."""
         return self.sender.failed
 
     def bind(self, redis_url: str | None) -> None:
-        """Say where Redis is; None means that there is none. Nothing is connected yet."""
+        """Set the URL of Redis, None to work without Redis. No connection is opened yet."""
         self.url = redis_url
         self._hint_broker = self._wake_list = self._notices = None
         if redis_url is not None:
@@ -64,16 +67,16 @@ class HintBroker(Broker):
             self._wake_list = WakeList(client, NAMESPACE)
             self._notices = client
 
-    def wake(self, run_id: UUID) -> None:
-        """Tell those who follow a run that it has new events."""
+    def wake_followers(self, run_id: UUID) -> None:
+        """Publish to the run's followers that it has new events."""
         self._publish(run_id, "")
 
     def report(self, run_id: UUID, progress: StageProgress) -> None:
-        """Tell those who follow a run what its model is writing."""
+        """Publish to the run's followers what the model is writing."""
         self._publish(run_id, json.dumps(asdict(progress)))
 
     def declare_queue(self, queue_name: str) -> None:
-        """Declare a queue; without a delay queue, because nothing here is delayed by the broker."""
+        """Declare a queue, without a delay queue: delays are in PostgreSQL (``available_at``)."""
         if queue_name not in self.queues:
             self.emit_before("declare_queue", queue_name)
             self.queues.add(queue_name)
@@ -90,9 +93,10 @@ class HintBroker(Broker):
         return message
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
-        """Return a consumer that takes hints from Redis and, when there are none, due stages from PostgreSQL."""
+        """Return a consumer that takes hints from Redis and, when none arrive, due stages from PostgreSQL."""
         hints = wake_list = None
         if self.url is not None:
+            # Every thread may acknowledge at the same moment; with fewer connections than threads, redis-py raises.
             client = quick_client(self.url, CONSUMER_TIMEOUT_SECONDS, max_connections=prefetch + 16)
             stock = RedisBroker(client=client, namespace=NAMESPACE, middleware=[])
             hints = HintQueue(stock, queue_name)
@@ -100,6 +104,7 @@ class HintBroker(Broker):
         return FeedingConsumer(queue_name, slots=prefetch, hints=hints, wake_list=wake_list, work=self._work)
 
     def _publish(self, run_id: UUID, notice: str) -> None:
+        # Bound now: by the time the sender calls it, ``bind`` may have replaced the client.
         client = self._notices
         if client is not None:
             self.sender.put(lambda: client.publish(channel_of(run_id), notice))
@@ -107,5 +112,6 @@ class HintBroker(Broker):
     def _send(self, message: Message[Any]) -> None:
         broker, wake_list = self._hint_broker, self._wake_list
         if broker is not None and wake_list is not None:
+            # In this order: a worker that is woken before the hint is in its queue finds nothing, and waits again.
             broker.enqueue(message)
             wake_list.push()

@@ -1,7 +1,8 @@
-"""The consumer of a worker: hints from Redis when they come, due stages from PostgreSQL when none do.
+"""A worker's consumer: it takes hints from Redis and, when none arrive, due stages from PostgreSQL.
 
-Both go through Dramatiq's own threads, and both count against one number of slots, so there is one lane with Redis or
-without. Nothing in here raises: Dramatiq would stop the consumer, or make its threads wait.
+A hint is a Dramatiq message that says that a stage may be due. Hints and polled stages run on the same Dramatiq threads
+and share one number of slots, so work takes one path with Redis or without. Nothing here raises: Dramatiq would discard
+the consumer for a second, or make a worker thread wait and retry its acknowledgement.
 """
 
 from __future__ import annotations
@@ -33,30 +34,30 @@ LOCAL = "fed_from_postgresql"
 
 
 class WorkSource(Protocol):
-    """What a consumer asks when no hint comes."""
+    """Where a consumer finds due stages when no hint arrives."""
 
     @property
     def takes_work(self) -> bool:
-        """Whether stages may be claimed: neither starting nor draining."""
+        """Whether stages may be claimed: the worker is neither starting nor draining."""
 
     @property
     def poll_seconds(self) -> float:
-        """How often an idle consumer asks for due stages."""
+        """How often an idle consumer polls for due stages."""
 
     def find_due(self, limit: int, *, without: Collection[UUID]) -> DueStages:
-        """Return stages that could be claimed now, at most ``limit`` and none of those in hand."""
+        """Return at most ``limit`` stages that could be claimed now, none of those in ``without``."""
 
 
 class FeedingConsumer(Consumer):
-    """Gives a worker's threads what to do.
+    """Hands messages to a worker's threads.
 
     Args:
-        queue_name: the queue in whose name messages are made.
-        slots: messages that may be under way at a time, one for each thread.
-        hints: where hints come from, None where there is no Redis.
+        queue_name: the queue name of the messages that are made from polled stages.
+        slots: how many messages may be in progress at a time, one for each thread.
+        hints: the hints in Redis; None without Redis.
         wake_list: wakes this consumer when there is a hint; None without Redis.
-        work: where due stages come from.
-        freed: notified when a slot is free again; given by tests that must know when it is waited for.
+        work: the due stages in PostgreSQL.
+        freed: notified when a slot becomes free; tests pass one to control the timing.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class FeedingConsumer(Consumer):
     def __next__(self) -> MessageProxy | None:
         """Return the next message, or None after waiting for at most half a second."""
         if not self._work.takes_work:
+            # Dramatiq keeps calling its consumer during a drain. These stages are unclaimed: other workers find them.
             self._fed.clear()
             time.sleep(0.05)
             return None
@@ -99,45 +101,45 @@ class FeedingConsumer(Consumer):
         return self._take_hint() or self._wait_for_hint()
 
     def ack(self, message: MessageProxy) -> None:
-        """Free the slot; tell Redis if the message came from there."""
+        """Free the message's slot, and acknowledge the message in Redis if it came from there."""
         with self._freed:
             self._held.pop(message.message_id, None)
             if self._more_are_due:
-                self._next_poll = 0.0
+                self._next_poll = 0.0  # the free slot can be filled at once
             self._freed.notify()
         if self._hints is not None and LOCAL not in message.options:
             self._hints.acknowledge(message)
 
     def nack(self, message: MessageProxy) -> None:
-        """Like ``ack``: a hint that failed is worth no second look, because the stage is found by polling."""
+        """Do the same as ``ack``: a hint that failed need not be redelivered, because polling finds its stage."""
         self.ack(message)
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Give back hints that no thread took; messages that we made ourselves need no giving back."""
+        """Put hints that no thread took back into Redis; local messages are dropped, as polling finds their stages."""
         from_redis = [message for message in messages if LOCAL not in message.options]
         if self._hints is not None and from_redis:
-            self._hints.give_back(from_redis)
+            self._hints.requeue(from_redis)
 
     def close(self) -> None:
-        """Close what hints come from."""
+        """Close the hint queue."""
         if self._hints is not None:
             self._hints.close()
 
     def poll_once(self) -> None:
-        """Ask PostgreSQL for as many due stages as there are free slots."""
+        """Poll PostgreSQL for as many due stages as there are free slots."""
         self._last_poll = time.monotonic()
         self._next_poll = self._last_poll + self._poll_seconds
         free = self._free_slots()
         try:
-            due = self._work.find_due(free, without=self._in_hand())
-        except Exception as error:  # an outage, or a schema that is being changed: either way ask again later
+            due = self._work.find_due(free, without=self._recently_handed_out())
+        except Exception as error:  # an outage, or a migration in progress: the next poll tries again
             log.warning("poll.failed", extra={"error": shortened(error)})
             return
         self._fed.extend(due.ids)
         with self._freed:
             self._more_are_due = due.more
             if due.more and self._slots - len(self._held) > free:
-                self._next_poll = 0.0  # a call ended while PostgreSQL answered
+                self._next_poll = 0.0  # a call ended during the query, before ``_more_are_due`` was set
 
     def _wait_for_slot(self) -> bool:
         with self._freed:
@@ -153,11 +155,9 @@ class FeedingConsumer(Consumer):
         with self._freed:
             self._held[message_id] = stage_id
 
-    def _in_hand(self) -> list[UUID]:
-        """Return what need not be given out again: what a thread has, and what one had a moment ago.
-
-        A stage that comes back unclaimed is tried once a poll interval, not in a tight loop.
-        """
+    def _recently_handed_out(self) -> list[UUID]:
+        """Return the stages that a thread has now, or was given within the last poll interval."""
+        # A stage that no claim succeeds on stays due. Without this it would be handed out again in a tight loop.
         before = self._last_poll - self._poll_seconds
         self._recently_fed = {id: when for id, when in self._recently_fed.items() if when > before}
         with self._freed:
@@ -180,7 +180,8 @@ class FeedingConsumer(Consumer):
         if self._hints is None or self._redis.is_open:
             return None
         if self._redis.is_half_open and self._wake_list is not None and not self._wake_list.responds():
-            # One that hangs would hold this thread for a whole time-out, again and again, and polling with it.
+            # Fetching from a Redis that hangs blocks this thread, and so the polling, for the whole consumer time-out.
+            # The probe finds out within a tenth of that.
             self._redis.record_failure()
             return None
         try:
@@ -192,17 +193,19 @@ class FeedingConsumer(Consumer):
             log.info("redis.back")
         if message is not None:
             self._hold(message.message_id, None)
-            # Hints put off the poll, but not for ever: a lost hint is found although others keep coming.
+            # A hint postpones the next poll, but not for ever: a lost hint must be found while others keep arriving.
             soonest = time.monotonic() + self._poll_seconds
             self._next_poll = min(soonest, self._last_poll + HINTS_BEFORE_POLL * self._poll_seconds)
         return message
 
     def _wait_for_hint(self) -> MessageProxy | None:
-        with self._freed:  # a call that ends brings the next poll forward, before the wait or during it
+        with self._freed:  # reads ``_next_poll`` and waits under one lock, so that no ``ack`` falls between the two
             now = time.monotonic()
             seconds = min(self._next_poll - now, LONGEST_WAIT_SECONDS)
             if seconds <= 0:
                 return None
+            # While more stages are due than there were slots, the next free slot is the event to wait for, and a
+            # blocking pop of the wake list would not notice it.
             if self._wake_list is None or self._more_are_due or self._redis.is_open:
                 self._freed.wait(seconds)
                 return None

@@ -1,6 +1,7 @@
-"""The hints of a queue in Redis, taken through Dramatiq's own consumer and made fit for use.
+"""The hints of one queue in Redis, fetched through Dramatiq's own consumer and validated.
 
-What this relies on in Dramatiq is pinned by a test of its own, ``tests/worker/test_dramatiq_contract.py``.
+A hint is a Dramatiq message that says that a stage may be due. ``tests/worker/test_dramatiq_contract.py`` checks what
+this module relies on in Dramatiq.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ from vm_webapp.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-# By then every idle worker has polled: an older hint is a leftover of a backlog and not worth a look at the database.
+# Within this time every idle worker has polled. An older hint is left over from a backlog; a query for it is wasted.
 STALE_SECONDS = 10.0
-LATEST_TIMESTAMP = 1e15  # milliseconds: no clock says so, and nothing overflows
+LATEST_TIMESTAMP = 1e15  # milliseconds: later than any clock shows, and small enough not to overflow a float
 ACTOR = "execute_stage"
 
 
 class RedisUnavailable(Unavailable):
-    """Redis does not answer, or answers that it cannot."""
+    """Redis does not respond, or responds with an error."""
 
     code = "redis_unavailable"
 
 
 class HintQueue:
-    """Hints as messages of Dramatiq. Only sound and recent ones come out; the others are logged and dropped."""
+    """Dramatiq messages in Redis. Invalid ones are logged and dropped, those older than ten seconds are dropped."""
 
     def __init__(self, broker: RedisBroker, queue_name: str) -> None:
         self._broker = broker
@@ -43,31 +44,33 @@ class HintQueue:
         self._stock: Any = broker.consume(queue_name, prefetch=1, timeout=0)
 
     def take(self, at_most: int) -> MessageProxy | None:
-        """Return a hint, or None where there is none worth taking.
+        """Return a valid and recent hint, or None if the next message is not one or there is none.
 
         Args:
-            at_most: hints that may be fetched now: one that lies here is one that other workers cannot take.
+            at_most: how many hints may be fetched now. A fetched hint is out of other workers' reach.
 
         Raises:
-            RedisUnavailable: ask again later.
+            RedisUnavailable: Redis does not respond, or responds with an error.
         """
+        # The stock consumer refuses to fetch while as many messages as its prefetch are unacknowledged.
         self._stock.prefetch = self._stock.outstanding_message_count + at_most
         try:
             message: MessageProxy | None = next(self._stock)
         except (redis.RedisError, ConnectionClosed, OSError) as error:
             raise RedisUnavailable(type(error).__name__) from error
-        except Exception as error:  # whatever somebody else's bytes make the decoder raise
+        except Exception as error:  # foreign bytes can make the decoder raise anything
             log.warning("hint.malformed", extra={"error": type(error).__name__})
-            self._drop_unsound()
+            self._drop_invalid()
             return None
         if message is None:
             return None
-        if not self._is_sound(message):
-            self._complain(message)
-            # Its own word for its place in Redis is worth nothing: this only frees it here.
+        if not self._is_valid(message):
+            self._log_invalid(message)
+            # The message's redis_message_id may be wrong, so this only frees its place in the stock consumer.
+            # _drop_invalid removes the message from Redis.
             with suppress(Exception):
                 self._stock.ack(message)
-            self._drop_unsound()
+            self._drop_invalid()
             return None
         if time.time() - message.message_timestamp / 1000 < STALE_SECONDS:
             return message
@@ -75,14 +78,14 @@ class HintQueue:
         return None
 
     def acknowledge(self, message: MessageProxy) -> None:
-        """Tell Redis that a hint is done with. A failure costs a duplicate later, which is harmless."""
+        """Acknowledge a hint in Redis. A failure is logged: it costs a duplicate later, which is harmless."""
         try:
             self._stock.ack(message)
-        except Exception as error:  # Redis' errors, Dramatiq's for them, and what a message without an id raises
+        except Exception as error:  # errors of Redis and Dramatiq, and a KeyError for a message without an id
             log.warning("hint.unacknowledged", extra={"error": type(error).__name__})
 
-    def give_back(self, messages: Iterable[MessageProxy]) -> None:
-        """Put hints that nobody took back for other workers; failing to do so is harmless, too."""
+    def requeue(self, messages: Iterable[MessageProxy]) -> None:
+        """Put hints that no thread took back into Redis for other workers. A failure is logged and harmless."""
         try:
             self._stock.requeue(messages)
         except (redis.RedisError, ConnectionClosed, OSError, KeyError) as error:
@@ -92,14 +95,14 @@ class HintQueue:
         """Close the wrapped consumer."""
         self._stock.close()
 
-    def _is_sound(self, message: MessageProxy | Message[Any]) -> bool:
-        """Whether a message is a hint as we send them. Never raises, whatever JSON its parts are."""
+    def _is_valid(self, message: MessageProxy | Message[Any]) -> bool:
+        """Whether a message is a hint as ``execute_stage.send`` makes it. Never raises, whatever JSON its parts are."""
         return (
             message.actor_name == ACTOR
-            and message.queue_name == self._queue_name  # another one would kill the thread that works on it
+            and message.queue_name == self._queue_name  # Dramatiq's worker thread dies of a queue without a consumer
             and [type(argument) for argument in message.args] == [str]
             and message.kwargs == {}
-            # Nothing else: an eta, for one, would keep a slot until that time.
+            # No further options: with an eta, for one, Dramatiq would hold the message, and its slot, until that time.
             and type(message.options) is dict
             and message.options.keys() == {"redis_message_id"}
             and type(message.options["redis_message_id"]) is str
@@ -108,21 +111,22 @@ class HintQueue:
             and 0 < message.message_timestamp < LATEST_TIMESTAMP
         )
 
-    def _complain(self, message: MessageProxy) -> None:
+    def _log_invalid(self, message: MessageProxy) -> None:
         if message.actor_name == ACTOR:
             log.warning("hint.malformed", extra={"error": "not a hint of ours"})
         else:
             log.warning("hint.unknown_actor", extra={"actor": str(message.actor_name)[:100]})
 
-    def _drop_unsound(self) -> None:
-        """Acknowledge what is not a hint: else it would come back to every worker after this one."""
+    def _drop_invalid(self) -> None:
+        """Remove what is not a hint from Redis."""
+        # Fetched and never acknowledged, Dramatiq would redeliver it to one worker after another.
         client, acks = self._broker.client, f"{self._broker.namespace}:__acks__.{self._broker.broker_id}"
         bodies = f"{self._broker.namespace}:{self._queue_name}.msgs"
         try:
             fetched = cast(Iterable[bytes], client.smembers(f"{acks}.{self._queue_name}"))
             for id in fetched:
                 message = _decode(cast("bytes | None", client.hget(bodies, id.decode())))
-                if message is None or not self._is_sound(message):
+                if message is None or not self._is_valid(message):
                     self._broker.do_ack(self._queue_name, id)
         except (redis.RedisError, OSError) as error:
             log.warning("hint.unacknowledged", extra={"error": type(error).__name__})
@@ -131,5 +135,5 @@ class HintQueue:
 def _decode(body: bytes | None) -> Message[Any] | None:
     try:
         return Message.decode(body) if body else None
-    except Exception:  # whatever somebody else's bytes make the decoder raise
+    except Exception:  # foreign bytes can make the decoder raise anything
         return None

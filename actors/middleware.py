@@ -1,6 +1,7 @@
-"""What makes a Dramatiq worker one of ours: the stock ``dramatiq actors`` command gets it too.
+"""The Dramatiq middleware that runs our worker in any Dramatiq worker process, the stock ``dramatiq actors`` included.
 
-Before the worker boots it opens what the worker needs; the pulse then starts taking work; a shutdown drains first.
+Before the worker boots, it opens what the worker needs. After the boot, it starts the pulse (the worker's maintenance
+loop), which lets the worker take work once the schema fits. Before a shutdown, it drains the worker.
 """
 
 from __future__ import annotations
@@ -31,47 +32,47 @@ EXIT_WRONG_CONFIGURATION = 2
 
 
 class Runtime(Protocol):
-    """What a worker process has open, from its boot to its shutdown."""
+    """Everything that a worker process keeps open from its boot to its shutdown."""
 
     @property
     def takes_work(self) -> bool:
-        """Whether stages may be claimed: neither starting nor draining."""
+        """Whether stages may be claimed: the worker is neither starting nor draining."""
 
     @property
     def unhealthy(self) -> bool:
         """Whether a thread of the worker has died or hangs, so that the process must be replaced."""
 
     def start(self) -> None:
-        """Start what runs beside the worker's threads."""
+        """Start the pulse."""
 
     def find_due(self, limit: int, *, without: Collection[UUID]) -> DueStages:
         """Return stages that this worker could claim now."""
 
     def run_stage(self, stage_id: UUID) -> int:
-        """Claim a stage and carry its run on; return how many stages were carried."""
+        """Claim a stage and execute it and those that follow in its run; return how many stages were executed."""
 
     def count(self, name: str) -> None:
-        """Add one to a counter of the heartbeat."""
+        """Add one to a counter that the heartbeat reports."""
 
     def drain(self) -> None:
-        """Take nothing more, let calls in flight finish, hand back the rest."""
+        """Stop claiming, let calls in flight finish, and release the stages that do not finish in time."""
 
     def close(self) -> None:
-        """Say goodbye and close everything."""
+        """Write the last heartbeat, ``stopped``, and close everything."""
 
 
 OpenRuntime = Callable[..., Runtime]
 
 
 class WorkerMiddleware(Middleware):
-    """Opens the runtime with the worker and drains it at the end.
+    """Opens the runtime when the worker boots, drains it before the shutdown and closes it afterwards.
 
     Args:
-        open_runtime: opens it; called with the settings and, by keyword, ``threads``, ``find_dead_thread``
-            and ``on_unhealthy``. A wrong configuration is a ``VMError``.
+        open_runtime: called with the settings and, by keyword, ``threads``, ``find_dead_thread``
+            and ``on_unhealthy``. It raises a ``VMError`` for a wrong configuration.
 
     Attributes:
-        poll_seconds: how often an idle worker asks PostgreSQL for due stages.
+        poll_seconds: how often an idle worker polls PostgreSQL for due stages.
     """
 
     def __init__(self, open_runtime: OpenRuntime) -> None:
@@ -82,7 +83,7 @@ class WorkerMiddleware(Middleware):
 
     @property
     def runtime(self) -> Runtime:
-        """What this process has open; there is one from the worker's boot to its shutdown."""
+        """The runtime of this process, from the worker's boot to its shutdown."""
         assert self._runtime is not None, "actors run in a worker that has booted"
         return self._runtime
 
@@ -93,7 +94,7 @@ class WorkerMiddleware(Middleware):
 
     @property
     def takes_work(self) -> bool:
-        """Whether stages may be claimed: neither starting nor draining."""
+        """Whether stages may be claimed: the worker is neither starting nor draining."""
         return self._runtime is not None and self._runtime.takes_work
 
     @property
@@ -102,11 +103,11 @@ class WorkerMiddleware(Middleware):
         return self._runtime is not None and self._runtime.unhealthy
 
     def configure(self, settings: Settings | None, *, poll_seconds: float) -> None:
-        """Set what the process was started with.
+        """Set the options that the process was started with.
 
         Args:
-            settings: None, as without this call, lets the environment decide at boot: the stock command's way.
-            poll_seconds: how often an idle worker asks PostgreSQL for due stages.
+            settings: None, which is also the default, reads the environment at boot, as the stock command needs.
+            poll_seconds: how often an idle worker polls PostgreSQL for due stages.
         """
         self._settings = settings
         self.poll_seconds = poll_seconds
@@ -119,9 +120,10 @@ class WorkerMiddleware(Middleware):
         """Open the runtime.
 
         Raises:
-            SystemExit: it cannot start; one line on stderr says why. Dramatiq would swallow any other exception.
+            SystemExit: the worker cannot start; one line on stderr says why.
         """
-        # What is prefetched counts as work in progress, so nothing is hoarded beyond the threads there are.
+        # Dramatiq counts work in progress as prefetched. With the default, twice the threads, a worker would hoard
+        # messages that other workers could run.
         worker.queue_prefetch = worker.worker_threads
         if self._is_stock:
             ignore_echoes(signal.SIGTERM, signal.SIGHUP)
@@ -132,6 +134,7 @@ class WorkerMiddleware(Middleware):
                 find_dead_thread=lambda: _find_dead_thread(worker),
                 on_unhealthy=lambda: os.kill(os.getpid(), signal.SIGTERM),
             )
+        # Dramatiq swallows whatever a middleware raises, except SystemExit: the worker would run without a runtime.
         except VMError as error:
             sys.stderr.write(f"vm_webapp: {error}\n")
             raise SystemExit(EXIT_WRONG_CONFIGURATION) from error
@@ -141,7 +144,7 @@ class WorkerMiddleware(Middleware):
             raise SystemExit(EXIT_WRONG_CONFIGURATION) from error
 
     def after_worker_boot(self, broker: Broker, worker: Worker) -> None:
-        """Start the pulse, now that there are threads to speak for."""
+        """Start the pulse, now that the worker's threads exist, which it checks."""
         try:
             self.runtime.start()
         except Exception as error:
@@ -166,7 +169,7 @@ class WorkerMiddleware(Middleware):
 
     @property
     def _is_stock(self) -> bool:
-        """Whether Dramatiq's own command runs this worker: nobody has configured it."""
+        """Whether Dramatiq's own command runs this worker: ``configure`` was not called."""
         return self._settings is None
 
 

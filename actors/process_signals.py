@@ -1,4 +1,4 @@
-"""Signals of a worker process: process groups deliver one twice."""
+"""Signals of a worker process, which may receive each of them twice."""
 
 from __future__ import annotations
 
@@ -11,10 +11,15 @@ SAME_SIGNAL_SECONDS = 2.0
 
 
 def ignore_echoes(*numbers: int) -> None:
-    """Keep signals from reaching their handlers again within two seconds of the first of them: that is the same signal.
+    """Drop signals that arrive within two seconds of the first one: they are copies of it.
 
-    Does nothing outside the main thread, and where no handler of Python's is installed.
+    Does nothing outside the main thread, nor for a signal without a Python handler.
+
+    Args:
+        numbers: the signals, which count as copies of each other.
     """
+    # ``uv run`` forwards a signal that the process group has delivered already. Dramatiq's handler would take the copy
+    # for a second request, and exit without a drain.
     if threading.current_thread() is not threading.main_thread():
         return
     handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}

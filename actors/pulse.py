@@ -1,6 +1,6 @@
-"""The loop beside a worker's threads: the order and the periods of its duties.
+"""The pulse (the worker's maintenance loop): the order and the periods of its duties.
 
-Renewal comes first and has a connection of its own, so that nothing else can make this process lose its stages.
+It renews leases first, and on a database connection of its own: an exhausted pool must not cost the worker its leases.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LAST_BEAT_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Duties:
-    """What the pulse does."""
+    """The duties of the pulse."""
 
     renew: Renew
     beat: Beat
@@ -48,11 +48,11 @@ class Duties:
 
 
 class Purges:
-    """The deletions with their periods, of which a tick does one at most.
+    """Deletes expired rows periodically, at most one batch in a tick.
 
     Args:
-        leftovers: done hourly.
-        runs: done daily.
+        leftovers: runs every hour.
+        runs: runs every day.
     """
 
     def __init__(self, leftovers: PurgeLeftovers, runs: PurgeRuns) -> None:
@@ -62,23 +62,24 @@ class Purges:
         )
 
     def run_once(self, now: float) -> None:
-        """Do a piece of the first that is due, by the monotonic time ``now``."""
+        """Delete a batch for the first purge that is due at the monotonic time ``now``."""
+        # ``any`` stops at the first that ran, so that a tick stays short and the leases are renewed in time.
         any(each.run_if_due(now) for each in self._periodic)
 
 
 class Pulse:
-    """The loop of one worker.
+    """The maintenance loop of one worker.
 
     Args:
-        duties: what it does.
-        status: what the worker is doing.
-        activity: where errors of the loop are noted, for the heartbeat.
-        prepare: returns why work cannot begin yet, empty when it can; asked until then.
+        duties: what a tick runs.
+        status: the worker's state.
+        activity: records the loop's errors for the heartbeat.
+        prepare: returns why the worker cannot start work yet, empty when it can; called every tick until then.
         find_fault: returns which thread of the worker has died or hangs, empty when all of them work.
-        connection: what surrounds the loop on its thread: a database connection of its own.
+        connection: opens the loop's own database connection, on the loop's thread.
 
     Attributes:
-        watchdog: notices when it hangs.
+        watchdog: notices when the loop hangs.
     """
 
     def __init__(
@@ -106,12 +107,12 @@ class Pulse:
         )
 
     def start(self) -> None:
-        """Start the loop's thread and the one that watches it."""
+        """Start the loop's thread and the watchdog's."""
         self._loop.start()
         self.watchdog.start()
 
-    def say_at_once(self) -> None:
-        """Tick now: the worker's state has changed."""
+    def tick_now(self) -> None:
+        """Start the next tick at once, so that the heartbeat shows a new state without delay."""
         self._loop.wake()
 
     def stop(self) -> None:
@@ -120,31 +121,32 @@ class Pulse:
         self.watchdog.stop()
 
     def run_once(self) -> None:
-        """Tick, and note what went wrong: the loop goes on, whatever that was."""
+        """Tick, and record any error: the loop goes on."""
         try:
             self.tick_once(time.monotonic())
         except DatabaseUnavailable as error:
-            self._note_bad_tick(error)
+            self._record_failed_tick(error)
         except Exception as error:
-            self._note_bad_tick(error, unexpected=True)
+            self._record_failed_tick(error, unexpected=True)
         self.watchdog.note_tick()
 
     def tick_once(self, now: float) -> None:
-        """Renew, beat, and rescue when that is due.
+        """Renew the leases, write the heartbeat, and rescue and purge when they are due.
 
         Args:
             now: the monotonic time.
 
         Raises:
-            DatabaseUnavailable: the tick did not succeed.
+            DatabaseUnavailable: a duty failed; those after it did not run.
         """
         if not self._status.started and not self._may_begin():
             return
         self._renew.run_once()
         if self._is_healthy():
             steady_seconds = self._beat.run_once().steady_seconds
-            # After an outage every lease looks expired until its worker has had the chance to renew it.
+            # After a database outage every lease has expired, until its worker has had the time to renew it.
             may_rescue = steady_seconds >= LEASE_SECONDS and self._status.state == "working"
+            # A rescue may take half a second: the purge waits for the next tick, after the next renewal.
             if may_rescue and self._rescue.run_if_due(now):
                 return
         self._purges.run_once(now)
@@ -152,7 +154,7 @@ class Pulse:
     def _may_begin(self) -> bool:
         reason = self._prepare()
         if reason:
-            if reason != self._waits_for:
+            if reason != self._waits_for:  # once for each reason, not once a second
                 log.warning("worker.starting", extra={"waiting_for": reason})
                 self._waits_for = reason
             return False
@@ -168,7 +170,7 @@ class Pulse:
             self._status.note_unhealthy(fault)
         return not fault
 
-    def _note_bad_tick(self, error: Exception, *, unexpected: bool = False) -> None:
+    def _record_failed_tick(self, error: Exception, *, unexpected: bool = False) -> None:
         self._activity.note_error(shortened(error))
         self._activity.count("loop_errors")
         log.error("worker.loop_error", extra={"error": shortened(error)}, exc_info=unexpected)

@@ -1,4 +1,4 @@
-"""Everything that a worker process has open, opened in order and closed in the reverse one."""
+"""Everything that a worker process keeps open. It is opened in order and closed in reverse order."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from vm_webapp.settings import Settings
 
 log = logging.getLogger(__name__)
 
-POOL_CONNECTIONS = WORKER_CONNECTIONS - 1  # the pulse has one of its own
+POOL_CONNECTIONS = WORKER_CONNECTIONS - 1  # the pulse has its own
 RELEASE_SECONDS = 10.0
 PRESENCE_TIMEOUT_SECONDS = 0.1
 
@@ -46,11 +46,11 @@ class WorkerRuntime:
     """The parts of a worker.
 
     Attributes:
-        runner: carries stages.
-        status: what the worker is doing.
-        pulse: the loop beside the threads.
-        calls: the loop that the model is called on.
-        drain_seconds: how long calls in flight may go on at shutdown.
+        runner: claims and executes stages.
+        status: the worker's state.
+        pulse: the worker's maintenance loop.
+        calls: the asyncio loop that the model calls run on.
+        drain_seconds: how long calls in flight may continue after a shutdown begins.
     """
 
     runner: StageRunner
@@ -62,7 +62,7 @@ class WorkerRuntime:
 
     @property
     def takes_work(self) -> bool:
-        """Whether stages may be claimed: neither starting nor draining."""
+        """Whether stages may be claimed: the worker is neither starting nor draining."""
         return self.status.started and not self.runner.draining.is_set()
 
     @property
@@ -80,25 +80,25 @@ class WorkerRuntime:
         return find_due(claimant.provider, limit, cap=claimant.cap, without=without)
 
     def run_stage(self, stage_id: UUID) -> int:
-        """Claim a stage and carry its run on; return how many stages were carried."""
+        """Claim a stage and execute it and those that follow in its run; return how many stages were executed."""
         return self.runner.run(stage_id)
 
     def count(self, name: str) -> None:
-        """Add one to a counter of the heartbeat."""
+        """Add one to a counter that the heartbeat reports."""
         self.runner.activity.count(name)
 
     def drain(self) -> None:
-        """Take nothing more, let calls in flight finish, hand back the rest."""
+        """Stop claiming, let calls in flight finish, and release the stages that do not finish in time."""
         self.runner.draining.set()
         self.status.leave("draining")
-        self.pulse.say_at_once()
-        # A call of a loop that died or hangs never ends by itself.
+        self.pulse.tick_now()
+        # Calls on a loop that died or hangs never end: waiting for them would only delay the next worker process.
         if not self.runner.wait_until_idle(self.drain_seconds if self.calls.alive() else 0.0):
             log.info("worker.releasing", extra={"stages": self.runner.leases.abandon_all()})
             self.runner.wait_until_idle(RELEASE_SECONDS)
 
     def close(self) -> None:
-        """Say goodbye and close everything, the embedded servers last."""
+        """Write the last heartbeat, ``stopped``, and close everything, the embedded servers last."""
         self.status.leave("stopped")
         self.pulse.stop()
         self._open.close()
@@ -113,18 +113,18 @@ def open_runtime(
     find_dead_thread: Callable[[], str],
     on_unhealthy: Callable[[], object],
 ) -> WorkerRuntime:
-    """Open what a worker needs. Neither the database nor Redis need to answer yet, unless they are embedded.
+    """Open what a worker needs. The database and Redis need not respond yet, unless they are embedded.
 
     Args:
-        settings: what the environment says.
-        broker: tells followers what the model writes, and counts what could not be told.
-        connect: connects the core's signals to a Redis for a block.
-        threads: how many stages are carried at a time.
+        settings: read from the environment.
+        broker: publishes what the model writes, and counts the hints and notices that failed.
+        connect: connects the core's signals (stage due, run changed) to a Redis for a block.
+        threads: how many stages are executed at a time.
         find_dead_thread: returns which of Dramatiq's threads has died, empty when all of them live.
         on_unhealthy: called once when the worker has become unhealthy.
 
     Raises:
-        ConfigurationError: the configuration is wrong; what was opened is closed again.
+        ConfigurationError: the configuration is wrong; everything that was opened is closed again.
     """
     with ExitStack() as opened:
         servers = opened.enter_context(servers_of(settings))

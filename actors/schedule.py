@@ -1,4 +1,4 @@
-"""When a duty is due."""
+"""Decides when a duty is due."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 
 class Periodic:
-    """A duty with its period.
+    """A duty that is due periodically.
 
     Args:
-        run_once: does a piece of it; returns whether more of it is left.
-        every_seconds: from one time that nothing was left to the next.
-        after_error_seconds: until the next try of one that failed.
+        run_once: does one batch; returns whether more is left, which makes the duty due again at once.
+        every_seconds: the period, counted from a call that left nothing to do.
+        after_error_seconds: how long to wait after a call that raised; ``every_seconds`` if None.
     """
 
     def __init__(
@@ -23,17 +23,17 @@ class Periodic:
         self._next = 0.0
 
     def run_if_due(self, now: float) -> bool:
-        """Do a piece of it if it is time; return whether it was.
+        """Run the duty once if it is due; return whether it was.
 
         Args:
             now: the monotonic time.
 
         Raises:
-            DatabaseUnavailable: it was not done.
+            DatabaseUnavailable: the duty failed.
         """
         if now < self._next:
             return False
-        self._next = now + self._after_error_seconds
+        self._next = now + self._after_error_seconds  # set first: stays if the call raises
         more = self._run_once()
         self._next = now if more else now + self._every_seconds
         return True

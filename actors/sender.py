@@ -1,4 +1,4 @@
-"""Tells Redis things on a thread of its own: whoever has one goes on at once, whatever state Redis is in."""
+"""Sends commands to Redis on a thread of its own, so that no request and no stage waits for Redis."""
 
 from __future__ import annotations
 
@@ -15,51 +15,51 @@ from vm_webapp.circuit_breaker import CircuitBreaker
 log = logging.getLogger(__name__)
 
 SKIP_AFTER_FAILURE_SECONDS = 2.0
-MOST_WAITING = 1000
+MAX_QUEUED = 1000
 
 Send = Callable[[], object]
 
 
 class Sender:
-    """A short line of things to send and the thread that empties it. They are dropped and counted, never waited for.
+    """A bounded queue of things to send, and the thread that sends them. What cannot be sent is dropped and counted.
 
     Attributes:
-        failed: what was not sent since the process began, skipped things included.
+        failed: how many things failed or were dropped since the process started.
     """
 
     def __init__(self) -> None:
         self.failed = 0
-        self._line: deque[Send] = deque()
+        self._queue: deque[Send] = deque()
         self._filled = threading.Condition()
         self._busy = False
         self._process: int | None = None
         self._redis = CircuitBreaker(SKIP_AFTER_FAILURE_SECONDS)
 
     def put(self, send: Send) -> None:
-        """Send something soon, or drop it: Redis failed a moment ago, or too much waits already.
+        """Queue something to send, or drop it if Redis failed within two seconds or the queue is full.
 
         Args:
-            send: sends it; raises ``redis.RedisError`` when Redis does not take it.
+            send: sends it, on the sender's thread; raises ``redis.RedisError`` on failure.
         """
         with self._filled:
-            late = self._redis.is_open or len(self._line) >= MOST_WAITING
-            if late or not self._has_thread():
+            hopeless = self._redis.is_open or len(self._queue) >= MAX_QUEUED
+            if hopeless or not self._has_thread():
                 self.failed += 1
                 return
-            self._line.append(send)
+            self._queue.append(send)
             self._filled.notify()
 
     def flush(self, seconds: float) -> bool:
-        """Wait until everything is sent or dropped; return False when the time is over before that."""
+        """Wait at most this long until everything is sent or dropped; return whether it was."""
         with self._filled:
-            return self._filled.wait_for(lambda: not self._line and not self._busy, seconds)
+            return self._filled.wait_for(lambda: not self._queue and not self._busy, seconds)
 
     def _has_thread(self) -> bool:
-        # A fork takes the object along and leaves the thread behind.
+        # A forked process inherits this object, but not its thread.
         if self._process != os.getpid():
             try:
                 threading.Thread(target=self._run, name="redis-sender", daemon=True).start()
-            except RuntimeError as error:  # no more threads for this process: the next one may be luckier
+            except RuntimeError as error:  # the system refuses more threads; the next call tries again
                 log.warning("redis.send_failed", extra={"error": str(error), "dropped": 1})
                 return False
             self._process = os.getpid()
@@ -70,19 +70,20 @@ class Sender:
             with self._filled:
                 self._busy = False
                 self._filled.notify_all()
-                self._filled.wait_for(lambda: bool(self._line))
-                send, self._busy = self._line.popleft(), True
+                self._filled.wait_for(lambda: bool(self._queue))
+                send, self._busy = self._queue.popleft(), True
             try:
                 send()
             except redis.RedisError as error:
-                self._give_up_for_a_while(error)
+                self._pause_after(error)
             except Exception:
                 log.exception("redis.send_crashed")
 
-    def _give_up_for_a_while(self, error: Exception) -> None:
+    def _pause_after(self, error: Exception) -> None:
         with self._filled:
             self._redis.record_failure()
-            dropped = 1 + len(self._line)
+            # Each queued item would run into a time-out of its own, and polling finds a stage before a late hint.
+            dropped = 1 + len(self._queue)
             self.failed += dropped
-            self._line.clear()
+            self._queue.clear()
         log.warning("redis.send_failed", extra={"error": type(error).__name__, "dropped": dropped})

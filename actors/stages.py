@@ -18,26 +18,26 @@ log = logging.getLogger(__name__)
 
 
 def declare_execute_stage(broker: Broker, worker: WorkerMiddleware) -> dramatiq.Actor[Any, Any]:
-    """Declare the actor ``execute_stage`` on a broker; ``execute_stage.send(id)`` is the hint.
+    """Declare the actor ``execute_stage``. ``execute_stage.send(id)`` sends the hint that a stage may be due.
 
     Args:
-        broker: whose messages call it.
-        worker: has, in a worker process, what does the work.
+        broker: the broker that delivers its messages.
+        worker: holds the runtime that executes stages, in a worker process.
     """
 
     @dramatiq.actor(broker=broker, queue_name=QUEUE)
     def execute_stage(stage_id: str) -> None:
-        """Carry a stage that may be due, and its run's next ones.
+        """Execute a stage if it is due, and the stages that follow it in its run.
 
         Args:
-            stage_id: the stage. One that is unknown, finished or taken is dropped; a lost one is found by polling.
+            stage_id: the stage. A hint for an unknown, finished or claimed stage is dropped.
         """
         try:
             parsed = UUID(stage_id)
         except ValueError:
             log.warning("hint.malformed", extra={"error": "not an id"})
             return
-        if worker.takes_work:
+        if worker.takes_work:  # else the stage stays queued, and another worker's poll finds it
             _run_stage(worker.runtime, parsed)
 
     return execute_stage
@@ -46,14 +46,14 @@ def declare_execute_stage(broker: Broker, worker: WorkerMiddleware) -> dramatiq.
 def _run_stage(runtime: Runtime, stage_id: UUID) -> None:
     facts = {"stage_id": str(stage_id)}
     try:
-        carried = runtime.run_stage(stage_id)
+        executed = runtime.run_stage(stage_id)
     except DatabaseUnavailable as error:
         log.warning("claim.failed", extra=facts | {"error": str(error)})
     except Exception:
-        # Such as a run that only a newer build can read. The stage stays queued, for a worker that can.
+        # For example, only a newer build can read this run. The stage stays queued for a worker of that build.
         runtime.count("claims_crashed")
         log.exception("claim.crashed", extra=facts)
     else:
-        if not carried:
+        if not executed:
             runtime.count("not_due")
             log.info("hint.dropped", extra=facts)

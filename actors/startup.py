@@ -1,4 +1,4 @@
-"""Whether a worker may begin: its database has a schema that this build works with."""
+"""Decides whether a worker may start work: the database schema must fit this build."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from vm_webapp.text import shortened
 
 
 def prepare_schema(servers: Servers, settings: Settings, identity: WorkerIdentity) -> str:
-    """Make sure that the database has a schema this build works with, migrating where that is ours to do.
+    """Check that the schema fits this build. Outside managed mode, apply pending migrations.
 
-    Until it has, the worker's heartbeat says ``starting`` and why.
+    Until the schema fits, the worker's heartbeat says ``starting`` and the reason.
 
     Returns:
-        Why work cannot begin yet, empty when it can.
+        Why the worker cannot start work yet, empty when it can.
     """
     try:
         schema = migrate.read_status(servers.database_url)
@@ -33,12 +33,12 @@ def prepare_schema(servers: Servers, settings: Settings, identity: WorkerIdentit
     except VMError as error:
         obstacle = str(error)
     if obstacle:
-        _say_starting(identity, obstacle)
+        _report_starting(identity, obstacle)
     return obstacle
 
 
-def _say_starting(identity: WorkerIdentity, obstacle: str) -> None:
+def _report_starting(identity: WorkerIdentity, obstacle: str) -> None:
     waiting = {"error": shortened(f"waiting to start: {obstacle}"), "at": datetime.now(UTC).isoformat()}
-    # On a schema of another age the table may be missing or different; then the log alone says it.
+    # In an older or newer schema the table may be missing or different. Then only the log shows the reason.
     with suppress(DatabaseError, DatabaseUnavailable):
         write_heartbeat(identity, Heartbeat("starting", 0, last_error=waiting))

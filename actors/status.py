@@ -1,4 +1,4 @@
-"""What this worker is doing, as its heartbeat tells it, and whether it can go on."""
+"""The state of this worker, which its heartbeat reports, and whether the worker is healthy."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class WorkerStatus:
     """The state of one worker: starting → working → draining → stopped.
 
     Args:
-        identity: which worker.
+        identity: the facts about the worker that never change.
         on_unhealthy: called once, when the worker becomes unhealthy.
 
     Attributes:
-        identity: what does not change about it.
+        identity: the facts about the worker that never change.
         unhealthy: whether a thread has died or hangs, so that the process must be replaced.
     """
 
@@ -26,28 +26,29 @@ class WorkerStatus:
         self.identity = identity
         self.unhealthy = False
         self._on_unhealthy = on_unhealthy
-        # One is set by the pulse's thread alone, the other by other threads alone: neither undoes the other.
+        # Two fields, because two threads write: the pulse (the maintenance loop) sets the first, and the thread that
+        # shuts the worker down sets the second. With one field, a start could overwrite a drain that has just begun.
         self._begun = False
         self._leaving: WorkerState | None = None
 
     @property
     def state(self) -> WorkerState:
-        """What the heartbeat tells."""
+        """The state that the heartbeat reports."""
         return self._leaving or ("working" if self._begun else "starting")
 
     @property
     def started(self) -> bool:
-        """Whether the schema was found fit for this build."""
+        """Whether the worker has left the state ``starting``."""
         return self.state != "starting"
 
     def begin(self) -> None:
-        """Say that work can begin."""
+        """Let the worker take work: the schema fits this build."""
         self._begun = True
-        if self.state == "working":  # no shutdown has begun meanwhile
+        if self.state == "working":  # unless a shutdown has begun
             log.info("worker.started", extra={"slots": self.identity.slots, "provider": self.identity.provider})
 
     def leave(self, state: WorkerState) -> None:
-        """Say that this worker goes: ``draining`` or ``stopped``."""
+        """Set the state to ``draining`` or ``stopped``."""
         self._leaving = state
 
     def note_unhealthy(self, reason: str) -> None:

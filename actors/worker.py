@@ -1,4 +1,4 @@
-"""A worker process: a programmatic Dramatiq worker with signals and an exit code."""
+"""A worker process: a Dramatiq worker started from code, with signal handling and an exit code."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from vm_webapp.settings import Settings
 log = logging.getLogger(__name__)
 
 IDLE_TIMEOUT_MS = 250
-LOOK_SECONDS = 0.2
+CHECK_SECONDS = 0.2
 
 
 class StopSignals:
-    """The first signal asks for a drain; one within two seconds is the same signal; a later one exits at once."""
+    """Handles SIGTERM and SIGINT. The first starts a drain, copies within two seconds do nothing, a later exits."""
 
     def __init__(self) -> None:
         self._asked = False
@@ -32,9 +32,9 @@ class StopSignals:
 
     def wait(self) -> None:
         """Return after the first signal."""
-        # No event: setting one in a handler that interrupts its own wait would lock up.
+        # Not a threading.Event: a handler that interrupts ``wait`` and calls ``set`` deadlocks on the event's own lock.
         while not self._asked:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(CHECK_SECONDS)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._asked:
@@ -46,9 +46,9 @@ def run_worker(settings: Settings, *, poll_seconds: float, until_stdin_closes: b
     """Run a worker until a signal asks it to stop, then drain it.
 
     Args:
-        settings: what the environment says.
-        poll_seconds: how often an idle worker asks PostgreSQL for due stages.
-        until_stdin_closes: stop as well when standard input ends, which tells that the parent has died.
+        settings: read from the environment.
+        poll_seconds: how often an idle worker polls PostgreSQL for due stages.
+        until_stdin_closes: stop also when standard input ends, which happens when the parent process dies.
 
     Returns:
         The exit code: 0, or 1 when the worker was unhealthy.
@@ -60,8 +60,9 @@ def run_worker(settings: Settings, *, poll_seconds: float, until_stdin_closes: b
     worker = Worker(broker, worker_threads=settings.worker_threads, worker_timeout=IDLE_TIMEOUT_MS)
     worker.start()
     signals.wait()
-    unhealthy = middleware.unhealthy
+    unhealthy = middleware.unhealthy  # read before ``stop``, which closes the runtime
     try:
+        # This time-out starts after the drain, which the middleware runs first.
         worker.stop(timeout=15_000)
     except Exception:
         log.exception("worker.stop_failed")
@@ -71,7 +72,7 @@ def run_worker(settings: Settings, *, poll_seconds: float, until_stdin_closes: b
 
 
 def _watch_stdin() -> None:
-    # Unbuffered: a thread that sleeps inside sys.stdin's lock makes the interpreter abort when it ends.
+    # Not ``sys.stdin.read``: the interpreter aborts at exit if a daemon thread holds the lock of its buffer.
     while os.read(0, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Says that this worker lives: in its row of PostgreSQL, and in Redis for an API that uses another database."""
+"""Reports that this worker is alive: in PostgreSQL, and in Redis for an API that was given another database."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Beat:
     """Writes the heartbeat of one worker.
 
     Args:
-        status: which worker, and what it is doing.
-        activity: what it has been doing.
-        leases: the stages that it holds.
-        presence: where else it says that it lives, None without Redis.
-        hints_failed: how many hints and notices Redis did not take.
+        status: the worker's identity and state.
+        activity: its counters, last claim, last model outcome and last error.
+        leases: the leases of the stages that it holds.
+        presence: announces the worker in Redis; None without Redis.
+        hints_failed: returns how many hints and notices failed.
     """
 
     def __init__(
@@ -38,21 +38,21 @@ class Beat:
         self._hints_failed = hints_failed
 
     def run_once(self) -> WrittenHeartbeat:
-        """Write it.
+        """Write the heartbeat.
 
         Returns:
-            What the database answers.
+            The database's fingerprint, and for how long heartbeats have reached it without a gap.
 
         Raises:
-            DatabaseUnavailable: it was not written.
+            DatabaseUnavailable: the heartbeat was not written.
         """
-        heard = write_heartbeat(self._status.identity, self._heartbeat())
+        written = write_heartbeat(self._status.identity, self._heartbeat())
         if self._presence is not None:
             self._presence.announce_soon(
                 self._status.identity.worker_id,
-                {"fingerprint": heard.fingerprint, "state": self._status.state, "build": self._status.identity.build},
+                {"fingerprint": written.fingerprint, "state": self._status.state, "build": self._status.identity.build},
             )
-        return heard
+        return written
 
     def _heartbeat(self) -> Heartbeat:
         return Heartbeat(

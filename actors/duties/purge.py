@@ -1,4 +1,4 @@
-"""Deletes what is too old to be kept, a short batch at a time. Every worker does: what one deletes, no other finds."""
+"""Deletes rows that are too old to keep, in short batches. Every worker does: they find different rows to delete."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vm_webapp.ops.retention import BATCH, purge_batch
 
 
 class PurgeLeftovers:
-    """Deletes the rows of workers that are gone, dead API keys and expired idempotency keys."""
+    """Deletes heartbeats of stopped workers, expired and revoked API keys, and expired idempotency keys."""
 
     def run_once(self) -> bool:
         """Delete a batch.
@@ -30,11 +30,11 @@ class PurgeLeftovers:
 
 
 class PurgeRuns:
-    """Deletes finished runs that are old enough.
+    """Deletes finished runs that are older than a limit.
 
     Args:
-        older_than: from which age on, None to keep them all.
-        mirror: where this machine's copies of their documents are.
+        older_than: the limit; None keeps all runs.
+        mirror: this machine's copies of their artifacts.
     """
 
     def __init__(self, older_than: timedelta | None, mirror: ArtifactMirror | None = None) -> None:
@@ -54,10 +54,11 @@ class PurgeRuns:
         if self._older_than is None:
             return False
         size = self._batch
-        self._batch = max(1, size // 2)  # what takes longer than a statement may is tried in smaller pieces
+        # Stays halved if the delete raises: a batch that exceeds the statement time-out is tried in smaller ones.
+        self._batch = max(1, size // 2)
         deleted = purge_batch(self._older_than, limit=size)
         self._batch = size
         if deleted and self._mirror:
-            # On a thread of its own: a disk that hangs must not cost this worker its leases.
+            # On another thread: a disk that hangs would block the pulse, and the worker would lose its leases.
             threading.Thread(target=self._mirror.remove, args=(deleted,), name="mirror", daemon=True).start()
         return len(deleted) == size

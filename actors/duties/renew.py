@@ -8,22 +8,22 @@ from vm_webapp.execution.leases import HeldLeases
 
 
 class Renew:
-    """Renews every lease that a live thread holds; a call whose lease is lost is ended.
+    """Renews every lease that a thread of this process holds, and cancels the model call of a lease that was lost.
 
     Args:
-        leases: those of this process.
+        leases: the leases of this process.
     """
 
     def __init__(self, leases: HeldLeases) -> None:
         self._leases = leases
 
     def run_once(self) -> tuple[UUID, ...]:
-        """Renew them in one statement.
+        """Renew all of them in one statement.
 
         Returns:
-            The tokens of the leases that were given up.
+            The tokens of the leases that were lost or given up.
 
         Raises:
-            DatabaseUnavailable: nothing was renewed, nothing given up.
+            DatabaseUnavailable: no lease was renewed, and none given up.
         """
         return self._leases.renew_once()

@@ -1,4 +1,4 @@
-"""Takes back the stages that other workers have lost."""
+"""Rescues stages whose worker died: their lease has expired, so they are queued again or failed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from vm_webapp.runs.lifecycle import rescue_expired_leases
 
 log = logging.getLogger(__name__)
 
-LONGEST_SECONDS = 0.5  # at a time: the leases of this worker must be renewed in time, too
+LONGEST_SECONDS = 0.5  # per tick, because this worker must renew its own leases in time
 
 
 class Rescue:
-    """Rescues whatever lease has ended.
+    """Rescues the stages whose lease has expired.
 
     Args:
-        activity: where rescued stages are counted.
+        activity: counts the rescued stages.
     """
 
     def __init__(self, activity: Activity) -> None:
@@ -27,10 +27,10 @@ class Rescue:
         """Rescue batch after batch for at most half a second.
 
         Returns:
-            Whether the time was over before all were seen to.
+            Whether expired leases may be left because the time was up.
 
         Raises:
-            DatabaseUnavailable: the last batch was not done.
+            DatabaseUnavailable: the last batch was rolled back.
         """
         until = time.monotonic() + LONGEST_SECONDS
         more = True

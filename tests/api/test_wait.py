@@ -150,7 +150,7 @@ async def test_a_change_of_anything_but_the_status_ends_no_wait(api: Api) -> Non
         with transaction():
             lock_run(UUID(run["id"]))
             append_events(UUID(run["id"]), "ann", NewEvent("stage.queued", "topic_map", {}))
-        broker.wake(UUID(run["id"]))
+        broker.wake_followers(UUID(run["id"]))
     assert (await asyncio.wait_for(waiting, SOON)).json() == run
     assert time.monotonic() - began > 1
 

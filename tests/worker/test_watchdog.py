@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.watchdog import DEAD_LOOKS, Watchdog
+from actors.watchdog import MAX_MISSED_CHECKS, Watchdog
 from tests.support.processes import frozen
 from tests.support.runs import read
 from tests.support.waiting import eventually
@@ -13,15 +13,15 @@ from tests.worker.ticks import tick
 def look(watchdog: Watchdog, times: int) -> None:
     """Look again and again."""
     for _ in range(times):
-        watchdog.look_once()
+        watchdog.check_once()
 
 
 def test_a_pulse_that_hangs_for_good_is_told_once() -> None:
     told: list[str] = []
     watchdog = Watchdog(lambda: True, on_hang=lambda: told.append("hangs"))
-    look(watchdog, DEAD_LOOKS - 1)
+    look(watchdog, MAX_MISSED_CHECKS - 1)
     watchdog.note_tick()
-    look(watchdog, DEAD_LOOKS - 1)
+    look(watchdog, MAX_MISSED_CHECKS - 1)
     assert told == []
     look(watchdog, 6)
     assert told == ["hangs"]
@@ -30,7 +30,7 @@ def test_a_pulse_that_hangs_for_good_is_told_once() -> None:
 def test_a_worker_that_waits_for_its_schema_is_not_called_late() -> None:
     told: list[str] = []
     watchdog = Watchdog(lambda: False, on_hang=lambda: told.append("hangs"))
-    look(watchdog, DEAD_LOOKS + 5)
+    look(watchdog, MAX_MISSED_CHECKS + 5)
     assert told == []
 
 
@@ -57,7 +57,7 @@ def test_a_pulse_that_nothing_brings_back_makes_the_worker_unhealthy(make_pulse:
     told: list[str] = []
     pulse = make_pulse(on_unhealthy=lambda: told.append("unhealthy"))
     tick(pulse, 1.0)
-    look(pulse.watchdog, DEAD_LOOKS)
+    look(pulse.watchdog, MAX_MISSED_CHECKS)
     assert (pulse.status.unhealthy, told) == (True, ["unhealthy"])
 
 
@@ -66,5 +66,5 @@ def test_a_draining_worker_is_not_told_to_stop_a_second_time(make_pulse: MakePul
     pulse = make_pulse(on_unhealthy=lambda: told.append("unhealthy"))
     tick(pulse, 1.0)
     pulse.status.leave("draining")
-    look(pulse.watchdog, DEAD_LOOKS)
+    look(pulse.watchdog, MAX_MISSED_CHECKS)
     assert told == []
