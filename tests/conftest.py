@@ -68,7 +68,7 @@ def database_url(databases: Databases) -> Iterator[str]:
     """The URL of a database of this test's own."""
     name = databases.take()
     yield databases.url(name)
-    databases.give_back(name)
+    databases.release(name)
 
 
 @pytest.fixture

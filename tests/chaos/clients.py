@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 REPEAT_SECONDS = 0.5
 
 
-class PatientClient:
+class RetryingClient:
     """Creates runs at a steady pace, on a thread of its own, for as long as the block lasts.
 
     Args:
@@ -35,7 +35,7 @@ class PatientClient:
         self._api = api
         self._every = every
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="patient-client")
+        self._thread = threading.Thread(target=self._run, name="retrying-client")
 
     def __enter__(self) -> Self:
         self._thread.start()

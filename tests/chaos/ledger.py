@@ -26,13 +26,13 @@ class Orphan:
     since: datetime
 
 
-def create_many(count: int, workflow: str = "plan_90d", *, ring: bool = True) -> list[UUID]:
+def create_many(count: int, workflow: str = "plan_90d", *, send_hints: bool = True) -> list[UUID]:
     """Create runs that ask nobody for approval, and send their hints where Redis is known."""
-    with nullcontext() if ring else lost_hints():
+    with nullcontext() if send_hints else lost_hints():
         return [create(workflow, f"request {number}", auto_approve=True).run.id for number in range(count)]
 
 
-def patient(sql: str, **params: Any) -> list[dict[str, Any]]:
+def read_when_up(sql: str, **params: Any) -> list[dict[str, Any]]:
     """Like ``read``, for a database that may be down for the moment."""
 
     def look() -> list[dict[str, Any]] | None:
@@ -48,12 +48,12 @@ def patient(sql: str, **params: Any) -> list[dict[str, Any]]:
 
 def open_runs() -> int:
     """Return how many runs are not finished."""
-    return int(patient("SELECT count(*) AS n FROM runs WHERE status = ANY(%(open)s)", open=list(OPEN))[0]["n"])
+    return int(read_when_up("SELECT count(*) AS n FROM runs WHERE status = ANY(%(open)s)", open=list(OPEN))[0]["n"])
 
 
 def completed_stages() -> int:
     """Return how many stages are completed."""
-    return int(patient("SELECT count(*) AS n FROM stages WHERE status = 'completed'")[0]["n"])
+    return int(read_when_up("SELECT count(*) AS n FROM stages WHERE status = 'completed'")[0]["n"])
 
 
 def wait_for_all(*, seconds: float) -> None:
@@ -152,7 +152,7 @@ def quantile(ordered: list[float], share: float) -> float:
 
 def completions_per_second(since: datetime, until: datetime) -> float:
     """Return the pace at which stages were completed between two times of the database's clock."""
-    found = patient(
+    found = read_when_up(
         """
         SELECT count(*) / extract(epoch FROM %(until)s::timestamptz - %(since)s::timestamptz) AS pace
           FROM events WHERE type = 'stage.completed' AND created_at >= %(since)s AND created_at < %(until)s
@@ -165,5 +165,5 @@ def completions_per_second(since: datetime, until: datetime) -> float:
 
 def database_now() -> datetime:
     """Return the time by the database's clock."""
-    now: datetime = patient("SELECT clock_timestamp() AS now")[0]["now"]
+    now: datetime = read_when_up("SELECT clock_timestamp() AS now")[0]["now"]
     return now

@@ -20,7 +20,7 @@ STAGES = 3
 def test_calls_in_flight_never_exceed_the_cap_and_use_it(fleet: Fleet, model: ModelServer, full: bool) -> None:
     cap, runs, seconds = (30, 400, 1.0) if full else (5, 12, 0.8)
     model.script = lambda body: delayed(seconds)
-    create_many(runs, ring=False)
+    create_many(runs, send_hints=False)
     fleet.start_and_wait(3, threads=32, VM_LLM_MAX_CONCURRENCY=str(cap))
     eventually(lambda: completed_stages() >= cap, "work is under way", seconds=30)
     before, began = completed_stages(), time.monotonic()
@@ -39,7 +39,7 @@ def test_calls_in_flight_never_exceed_the_cap_and_use_it(fleet: Fleet, model: Mo
 def test_a_killed_worker_gives_its_share_of_the_cap_back(fleet: Fleet, model: ModelServer) -> None:
     cap, runs = 30, 400
     model.script = lambda body: delayed(1.0)
-    create_many(runs, ring=False)
+    create_many(runs, send_hints=False)
     fleet.start_and_wait(3, threads=32, VM_LLM_MAX_CONCURRENCY=str(cap))
     eventually(lambda: model.in_flight == cap, "the cap is used")
     lost = len(fleet.kill(fleet.workers[0]))

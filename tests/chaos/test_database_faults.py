@@ -10,7 +10,7 @@ import psycopg2
 import pytest
 
 from tests.chaos import faults
-from tests.chaos.clients import PatientClient
+from tests.chaos.clients import RetryingClient
 from tests.chaos.faults import Fault
 from tests.chaos.harness import Fleet
 from tests.chaos.ledger import assert_nothing_lost, completed_stages, counted, create_many, wait_for_all
@@ -39,9 +39,9 @@ def test_a_database_that_fails_for_moments(tmp_path: Path) -> None:
         runs = 0
         for fault, seconds in MOMENTS.items():
             before = completed_stages()
-            runs += len(create_many(12, ring=False))
+            runs += len(create_many(12, send_hints=False))
             eventually(lambda before=before: completed_stages() > before, "work is under way")  # type: ignore[misc]
-            with PatientClient(lambda: stack.api, every=0.1) as client:
+            with RetryingClient(lambda: stack.api, every=0.1) as client:
                 with fault(stack):
                     time.sleep(seconds)
                 over, refused = time.monotonic(), client.refused
@@ -59,7 +59,7 @@ def test_a_database_that_fails_for_moments(tmp_path: Path) -> None:
 
 def test_a_session_that_dies_while_a_prompt_is_read_costs_no_attempt(fleet: Fleet, database: str) -> None:
     waiting = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    create_many(1, "content_calendar", ring=False)
+    create_many(1, "content_calendar", send_hints=False)
     with closing(psycopg2.connect(database)) as holder, holder.cursor() as cursor:
         cursor.execute("LOCK TABLE artifacts IN ACCESS EXCLUSIVE MODE")
         fleet.start_and_wait(1, threads=1)

@@ -30,7 +30,7 @@ def test_killed_workers_lose_nothing(fleet: Fleet, model: ModelServer, full: boo
     dice = random.Random(7)
     runs, kill_every, kills_wanted = (2000, 5.0, 1000) if full else (60, 1.0, 1)
     model.script = random_script(0.2, 2.0, 0.0, seed=7) if full else random_script(0.5, 1.0, 0.0, seed=7)
-    create_many(runs, ring=False)
+    create_many(runs, send_hints=False)
     fleet.start_and_wait(3, threads=32 if full else 8)
     began = time.monotonic()
     orphans: list[Orphan] = []

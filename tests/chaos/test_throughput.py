@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import faults
-from tests.chaos.clients import PatientClient
+from tests.chaos.clients import RetryingClient
 from tests.chaos.faults import Fault
 from tests.chaos.ledger import (
     assert_nothing_lost,
@@ -17,7 +17,7 @@ from tests.chaos.ledger import (
     database_now,
     failures,
     open_runs,
-    patient,
+    read_when_up,
     wait_for_all,
 )
 from tests.chaos.pace import seconds_until_back, usual_pace
@@ -56,7 +56,7 @@ def test_throughput_comes_back_after_a_long_failure(tmp_path: Path, fault: Fault
     with running_stack(tmp_path, script, threads=16, far=fault is faults.postgres_slow) as stack:
         pids = stack.fleet.pids()
         created = len(create_many(RUNS))
-        with PatientClient(lambda: stack.api, every=0.5) as client:
+        with RetryingClient(lambda: stack.api, every=0.5) as client:
             usual = usual_pace()
             with fault(stack):
                 time.sleep(seconds)
@@ -68,8 +68,8 @@ def test_throughput_comes_back_after_a_long_failure(tmp_path: Path, fault: Fault
         assert set(client.run_ids) <= made
         assert len(made) == created + len(set(client.run_ids)), "no request was done twice"
         # The rest would take long and show nothing: every stage that was under way has ended by now.
-        patient("DELETE FROM runs WHERE status = 'queued' RETURNING id")
-        left = int(patient("SELECT count(*) AS n FROM runs")[0]["n"])
+        read_when_up("DELETE FROM runs WHERE status = 'queued' RETURNING id")
+        left = int(read_when_up("SELECT count(*) AS n FROM runs")[0]["n"])
         wait_for_all(seconds=120)
         print(
             f"{fault.__name__} for {seconds:g} s: {left} runs completed,"

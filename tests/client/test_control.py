@@ -7,7 +7,7 @@ from aiohttp import web
 
 from tests.api.client import Api
 from tests.api.conftest import TOKEN
-from tests.fakes.stranger import answering
+from tests.fakes.stranger import responding
 from vm_webapp.client import ApiClient, open_api
 from vm_webapp.client.errors import NotThisApi, Refused
 from vm_webapp.client.shapes import RunFilter
@@ -81,7 +81,7 @@ async def test_any_response_but_ready_means_not_ready(
     status: int, text: str, ready: bool, reasons: tuple[str, ...], whole: bool
 ) -> None:
     async with (
-        answering(lambda request: web.Response(status=status, text=text)) as address,
+        responding(lambda request: web.Response(status=status, text=text)) as address,
         open_api(address, trust_env=False) as client,
     ):
         readiness = await client.health.ready()
@@ -103,7 +103,7 @@ async def test_any_response_but_ready_means_not_ready(
 @pytest.mark.parametrize("text", ["[]", "<html>", '{"status": "live"}'])
 async def test_a_live_server_with_another_body_is_not_this_api(text: str) -> None:
     async with (
-        answering(lambda request: web.Response(text=text)) as address,
+        responding(lambda request: web.Response(text=text)) as address,
         open_api(address, trust_env=False) as client,
     ):
         with pytest.raises(NotThisApi) as error:

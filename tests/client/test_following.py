@@ -13,7 +13,7 @@ from aiohttp import web
 from actors import broker
 from tests.api.client import Api, until
 from tests.client.work import write_next
-from tests.fakes.stranger import answering
+from tests.fakes.stranger import responding
 from vm_webapp.client import ApiClient, connection, open_api, runs
 from vm_webapp.client.errors import ConnectionBroken, MalformedStream, NotThisApi, Refused, TimedOut, Unreachable
 from vm_webapp.client.event_stream import EventStream
@@ -105,7 +105,7 @@ async def test_a_stream_that_is_refused_leaves_the_run_to_be_read(monkeypatch: p
         return web.json_response({"id": "r1", "status": "running"})
 
     async with (
-        answering(respond) as address,
+        responding(respond) as address,
         open_api(address, trust_env=False) as client,
         aclosing(client.runs.follow("r1")) as following,
     ):
@@ -126,7 +126,7 @@ async def test_the_server_decides_when_to_reconnect_and_the_last_id_where(monkey
         return web.Response(text=text, content_type="text/event-stream")
 
     async with (
-        answering(respond) as address,
+        responding(respond) as address,
         open_api(address, trust_env=False) as client,
         aclosing(client.runs.follow("r1")) as following,
     ):
@@ -165,7 +165,7 @@ async def test_an_unreachable_address_and_a_broken_connection_are_different_erro
         request.transport.abort()
         return web.Response()
 
-    async with answering(hang_up) as address, open_api(address, trust_env=False) as client:
+    async with responding(hang_up) as address, open_api(address, trust_env=False) as client:
         with pytest.raises(ConnectionBroken):
             await received(client.runs.stream("r1"), 1)
 
@@ -174,7 +174,7 @@ async def test_an_unreachable_address_and_a_broken_connection_are_different_erro
 async def test_a_stream_of_another_server_is_malformed(data: str) -> None:
     text = f"data: {data}\n\n"
     async with (
-        answering(lambda request: web.Response(text=text)) as address,
+        responding(lambda request: web.Response(text=text)) as address,
         open_api(address, trust_env=False) as client,
     ):
         with pytest.raises(MalformedStream):
@@ -184,7 +184,7 @@ async def test_a_stream_of_another_server_is_malformed(data: str) -> None:
 @pytest.mark.parametrize("status", [204, 206, 302, 404])
 async def test_a_stream_that_another_server_refuses_is_not_this_api(status: int) -> None:
     async with (
-        answering(lambda request: web.Response(status=status)) as address,
+        responding(lambda request: web.Response(status=status)) as address,
         open_api(address, trust_env=False) as client,
     ):
         with pytest.raises(NotThisApi):

@@ -12,7 +12,7 @@ from aiohttp import web
 from tests.api.client import Api
 from tests.api.conftest import TOKEN
 from tests.client.work import write_next
-from tests.fakes.stranger import answering
+from tests.fakes.stranger import responding
 from vm_webapp.client import ApiClient, open_api, runs
 from vm_webapp.client.errors import AccessDenied, Refused
 from vm_webapp.client.shapes import ArtifactSummary, Run
@@ -116,7 +116,7 @@ async def test_a_timeline_is_read_page_after_page(client: ApiClient, monkeypatch
 async def test_a_listing_that_repeats_its_cursor_is_not_read_for_ever() -> None:
     page = {"items": [{"id": 1}], "next_cursor": "1"}
     async with (
-        answering(lambda request: web.json_response(page)) as address,
+        responding(lambda request: web.json_response(page)) as address,
         open_api(address, trust_env=False) as client,
     ):
         assert len([event async for event in client.runs.timeline("r1")]) == 2

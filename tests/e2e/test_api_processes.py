@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 import httpx
 import pytest
 
-from tests.support.api_processes import HEADERS, NEW_RUN, TOKEN, Client, Service, freeze_one_that_is_busy, service
+from tests.support.api_processes import HEADERS, NEW_RUN, TOKEN, Client, Service, freeze_busy_process, service
 from tests.support.deployment import managed_environment
 from tests.support.fleet import change
 from tests.support.processes import child_pids, is_running, program
@@ -47,7 +47,7 @@ def test_under_load_a_killed_process_fails_only_its_own_requests(env: dict[str, 
                 running.enter_context(client)
             eventually(lambda: all(client.created for client in clients), "everybody is served")
             assert not any(client.failed for client in clients)
-            pid, in_flight = freeze_one_that_is_busy(serving)
+            pid, in_flight = freeze_busy_process(serving)
             os.kill(pid, signal.SIGKILL)
             eventually(lambda: pid not in serving.pids() and len(serving.pids()) == 2, "it is replaced")
             before = [len(client.created) for client in clients]

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.fakes.stranger import answering, hanging
-from tests.support.commands import Said, command
+from tests.fakes.stranger import hanging, responding
+from tests.support.commands import CommandResult, command
 from tests.support.deployment import address_of
 from tests.support.processes import program
 from tests.support.runs import create, read, types
@@ -21,14 +21,14 @@ from vm_webapp.access.keys import create_key
 from vm_webapp.cli import queue
 from vm_webapp.db.pool import execute, transaction
 
-Cli = Callable[..., Said]
+Cli = Callable[..., CommandResult]
 
 
 @pytest.fixture
 def cli(env: dict[str, str], capsys: pytest.CaptureFixture[str]) -> Cli:
     """Runs a command in the environment of the services, with further variables."""
 
-    def run(*arguments: str, **further: str) -> Said:
+    def run(*arguments: str, **further: str) -> CommandResult:
         return command(capsys, env | further, *arguments)
 
     return run
@@ -71,7 +71,7 @@ def test_the_queue_is_paused_and_resumed_over_an_api_as_well(cli: Cli, env: dict
     with program("serve", "--port", "0", env=env, folder=tmp_path / "api") as api:
         url = address_of(api)
 
-        def remote(*arguments: str) -> Said:
+        def remote(*arguments: str) -> CommandResult:
             return cli("queue", *arguments, "--base-url", url, VM_API_TOKEN=key)
 
         code, said, _ = cli("queue", "--base-url", url, "resume", VM_API_TOKEN=key)
@@ -131,7 +131,7 @@ async def test_a_response_of_another_server_is_one_clear_line(
     def respond(request: web.Request) -> web.Response:
         return web.Response(status=status, text=text, content_type=content_type)
 
-    async with answering(respond) as url:
+    async with responding(respond) as url:
         done = await remotely(capsys, url, *arguments)
     assert (done.code, done.out, done.errors.count("\n")) == (code, "", 1)
     first = {"cancel": "matched", "resume-provider": "resumed"}.get(arguments[0], "queued")
@@ -151,7 +151,7 @@ async def test_figures_of_another_version_are_one_clear_line(
         "reason": None,
     }
     for body, code in ((complete, 0), (complete | change, 2)):
-        async with answering(lambda request, body=body: web.json_response(body)) as url:  # type: ignore[misc]
+        async with responding(lambda request, body=body: web.json_response(body)) as url:  # type: ignore[misc]
             done = await remotely(capsys, url)
         assert done.code == code, done.errors
     assert f"another version of it: {next(iter(change))}: " in done.errors
@@ -173,7 +173,7 @@ async def test_an_api_that_is_down_is_exit_code_1(capsys: pytest.CaptureFixture[
     assert error.startswith("vm_webapp: the API at http://127.0.0.1:1 does not respond: ")
 
 
-async def remotely(capsys: pytest.CaptureFixture[str], url: str, *arguments: str) -> Said:
+async def remotely(capsys: pytest.CaptureFixture[str], url: str, *arguments: str) -> CommandResult:
     """Run ``queue`` over an API that this test's loop serves."""
     return await asyncio.to_thread(command, capsys, {}, "queue", *arguments, "--base-url", url)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.fakes.behaviours import answer, refusal
+from tests.fakes.behaviours import completion, refusal
 from tests.fakes.model_server import ModelServer
 from tests.support.processes import program
 
 
 def test_a_request_becomes_a_folder_of_artifacts(folder: Path) -> None:
     with ModelServer() as model:
-        model.enqueue(answer("# Research"), answer("# Strategy"), answer("# Plan"))
+        model.enqueue(completion("# Research"), completion("# Strategy"), completion("# Plan"))
         env = {
             "VM_WORKSPACE_ROOT": str(folder / "workspace"),
             "KIMI_API_KEY": "sk-test-key",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pexpect
 
-from tests.fakes.behaviours import answer
+from tests.fakes.behaviours import completion
 from tests.fakes.model_server import ModelServer
 from tests.support.processes import ROOT, UNSET
 
@@ -37,7 +37,7 @@ def terminal(folder: Path, model: ModelServer, *arguments: str) -> pexpect.spawn
 
 def test_requested_changes_an_edit_an_approval_and_a_break_in_between(folder: Path, model: ModelServer) -> None:
     texts = ("# Research", "# Voice, first", "# Voice, second", "# Positioning", "# Keywords", "# Brief")
-    model.enqueue(*map(answer, texts))
+    model.enqueue(*map(completion, texts))
     output = str(folder / "documents")
     first = terminal(folder, model, "A CRM for dental clinics", "--workflow", "foundation", "--output", output)
     first.expect("Voice, first")

@@ -14,7 +14,7 @@ import pytest
 
 from tests.fakes.behaviours import delayed, refusal
 from tests.fakes.model_server import ModelServer
-from tests.support.commands import Said, command
+from tests.support.commands import CommandResult, command
 from tests.support.databases import Databases
 from tests.support.deployment import Deployment, address_of, clean, deployment, managed_environment
 from tests.support.processes import program
@@ -30,7 +30,7 @@ OTHER_COMMIT = "f" * 40
 TOKEN = "a-token-of-the-tests"
 NOWHERE = "redis://127.0.0.1:1/0"
 
-Smoke = Callable[..., Said]
+Smoke = Callable[..., CommandResult]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def lasting(
     with deployment(env | {"RENDER_GIT_COMMIT": COMMIT, "VM_API_TOKEN": TOKEN}, folder) as running:
         eventually(lambda: readiness(running.url)["status"] == "ready", "ready", seconds=30)
         yield running
-    databases.give_back(name)
+    databases.release(name)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def deployed(lasting: Deployment) -> Iterator[Deployment]:
 def smoke(deployed: Deployment, capsys: pytest.CaptureFixture[str]) -> Smoke:
     """Runs the smoke test against the deployment, with its database and further variables in the environment."""
 
-    def run(*options: str, **further: str) -> Said:
+    def run(*options: str, **further: str) -> CommandResult:
         env = {"VM_DB_URL": deployed.env["VM_DB_URL"], **further}
         return command(capsys, env, "smoke", "--base-url", deployed.url, *options)
 

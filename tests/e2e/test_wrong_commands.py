@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.recorded.record import check
-from tests.support.commands import Said, command
+from tests.support.commands import CommandResult, command
 from tests.support.deployment import managed_environment
 
 SECONDS = re.compile(r"\d+\.\d\d s")
@@ -79,7 +79,7 @@ ENVIRONMENTS: tuple[dict[str, str], ...] = (
 )
 
 
-def outcome_of(said: Said) -> dict[str, int | str]:
+def outcome_of(said: CommandResult) -> dict[str, int | str]:
     """Return the exit code and output of a command, as JSON, without its duration."""
     return {"code": said.code, "out": SECONDS.sub("… s", said.out), "errors": said.errors}
 

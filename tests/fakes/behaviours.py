@@ -51,7 +51,7 @@ class Behaviour:
 GOOD = Behaviour()
 
 
-def answer(text: str) -> Behaviour:
+def completion(text: str) -> Behaviour:
     """Answer with this text."""
     return Behaviour(text=text)
 

@@ -11,7 +11,7 @@ from vm_webapp.llm.base import Assignment, Completion
 from vm_webapp.llm.calls import CallLoop
 
 
-class Meddler:
+class TamperingProvider:
     """Does it, and never answers.
 
     Args:
@@ -36,5 +36,5 @@ class Meddler:
 
 def stop_loop(calls: CallLoop) -> None:
     """Let the loop of the calls die, as if its thread had crashed."""
-    calls.submit(Meddler(lambda loop: loop.stop()), an_assignment(), timeout_seconds=60)
+    calls.submit(TamperingProvider(lambda loop: loop.stop()), an_assignment(), timeout_seconds=60)
     eventually(lambda: not calls.alive(), "the loop has died", every=0.1)

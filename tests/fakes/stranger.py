@@ -12,7 +12,7 @@ Respond = Callable[[web.Request], web.Response]
 
 
 @asynccontextmanager
-async def answering(respond: Respond) -> AsyncIterator[str]:
+async def responding(respond: Respond) -> AsyncIterator[str]:
     """Serve this answer to every request; yield the address."""
 
     async def handle(request: web.Request) -> web.Response:

@@ -10,9 +10,9 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
 
-from tests.fakes.behaviours import REFUSALS, Behaviour, answer, stalled
+from tests.fakes.behaviours import REFUSALS, Behaviour, completion, stalled
 from tests.fakes.model_server import ModelServer
-from tests.fakes.providers import Meddler, stop_loop
+from tests.fakes.providers import TamperingProvider, stop_loop
 from tests.llm.assignments import an_assignment
 from tests.llm.providers import a_provider
 from tests.support.waiting import eventually
@@ -122,7 +122,7 @@ def test_a_loop_that_hangs_is_detected(calls: CallLoop, kimi: KimiProvider, monk
         hang.set()
         go_on.wait(10)
 
-    hanging = calls.submit(Meddler(block), an_assignment(), timeout_seconds=60)
+    hanging = calls.submit(TamperingProvider(block), an_assignment(), timeout_seconds=60)
     assert hang.wait(5)
     try:
         assert [calls.alive() for _ in range(4)] == [True, True, True, False]
@@ -148,7 +148,7 @@ def test_many_threads_call_side_by_side_and_one_canceled_call_leaves_the_others_
     server: ModelServer, calls: CallLoop, kimi: KimiProvider
 ) -> None:
     release = threading.Event()
-    server.script = lambda body: answer("Done") if release.is_set() else stalled()
+    server.script = lambda body: completion("Done") if release.is_set() else stalled()
     with ThreadPoolExecutor(8) as threads:
         waiting = list(
             threads.map(lambda _: calls.submit(kimi, an_assignment(), timeout_seconds=60), range(8), timeout=5)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.fakes.behaviours import Behaviour, answer, chunk, delayed, redirect, stalled
+from tests.fakes.behaviours import Behaviour, chunk, completion, delayed, redirect, stalled
 from tests.fakes.model_server import ModelServer
 from tests.llm.assignments import an_assignment
 from tests.llm.providers import KEY, a_provider
@@ -93,7 +93,7 @@ class TestAGoodCompletion:
     async def test_a_line_separator_within_json_does_not_split_the_chunk(
         self, server: ModelServer, kimi: KimiProvider
     ) -> None:
-        server.enqueue(answer("one\u2028two\u2029three\x85four"))
+        server.enqueue(completion("one\u2028two\u2029three\x85four"))
         assert (await kimi.complete(an_assignment())).text == "one\u2028two\u2029three\x85four"
 
     async def test_what_postgresql_cannot_store_is_replaced(self, server: ModelServer, kimi: KimiProvider) -> None:

@@ -7,8 +7,8 @@ import pytest
 from tests.fakes.behaviours import (
     REFUSALS,
     Behaviour,
-    answer,
     chunk,
+    completion,
     dropped,
     error_in_stream,
     filtered,
@@ -163,7 +163,7 @@ class TestErrorResponses:
             await kimi.complete(an_assignment())
 
     async def test_the_client_works_on_after_a_refusal(self, server: ModelServer, kimi: KimiProvider) -> None:
-        server.enqueue(REFUSALS["overloaded"], answer("Now."))
+        server.enqueue(REFUSALS["overloaded"], completion("Now."))
         with pytest.raises(LLMOverloaded):
             await kimi.complete(an_assignment())
         assert (await kimi.complete(an_assignment())).text == "Now."

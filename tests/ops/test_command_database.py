@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.support.commands import Said, command
+from tests.support.commands import CommandResult, command
 from tests.support.deployment import managed_environment
 from tests.support.fleet import change
 from vm_webapp.db.pool import close_pool
@@ -37,7 +37,7 @@ def test_a_table_that_is_gone_is_never_said_to_be_a_migration_that_is_missing(
     capsys: pytest.CaptureFixture[str], env: dict[str, str]
 ) -> None:
     change("DROP TABLE api_keys")
-    assert command(capsys, env, "keys", "list") == Said(
+    assert command(capsys, env, "keys", "list") == CommandResult(
         1,
         "",
         'vm_webapp: the schema is not what its migrations say (relation "api_keys" does not exist): run python -m'

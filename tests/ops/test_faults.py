@@ -83,7 +83,7 @@ def deployment(database: str, databases: Databases, tmp_path: Path) -> Iterator[
         env = {"VM_DB_URL": database, "VM_REDIS_URL": redis.url, "VM_WORKSPACE_ROOT": str(tmp_path / "workspace")}
         other = databases.take()
         yield Deployment(api, proxy, redis, fleet, worker, env, tmp_path, databases.url(other))
-    databases.give_back(other)
+    databases.release(other)
 
 
 @contextmanager

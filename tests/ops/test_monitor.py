@@ -11,14 +11,14 @@ from vm_webapp.ops.monitor import STALE_SECONDS, Monitor
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandResult:
     """A verdict."""
 
     ready: bool
     text: str = ""
 
 
-HANGS = Said(False, "the check hangs")
+HANGS = CommandResult(False, "the check hangs")
 
 
 class Monitored:
@@ -26,27 +26,27 @@ class Monitored:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self._next = (Said(True), 0.0)
+        self._next = (CommandResult(True), 0.0)
         self._monitor = Monitor(self._check, lambda: HANGS, lambda: self.now)
 
-    def check(self, verdict: Said, *, took: float = 0.0) -> Said | None:
+    def check(self, verdict: CommandResult, *, took: float = 0.0) -> CommandResult | None:
         """Check a second later; return what is shown then."""
         self.now += 1.0
         self._next = (verdict, took)
         self._monitor.check_once()
         return self.shown()
 
-    def shown(self) -> Said | None:
+    def shown(self) -> CommandResult | None:
         """Return what is shown."""
         return self._monitor.latest()
 
-    def _check(self) -> Said:
+    def _check(self) -> CommandResult:
         verdict, took = self._next
         self.now += took
         return verdict
 
 
-GOOD, BAD = Said(True, "good"), Said(False, "bad")
+GOOD, BAD = CommandResult(True, "good"), CommandResult(False, "bad")
 
 
 def test_before_the_first_check_there_is_nothing_to_show() -> None:
@@ -54,12 +54,12 @@ def test_before_the_first_check_there_is_nothing_to_show() -> None:
 
 
 @pytest.mark.parametrize("first", [GOOD, BAD])
-def test_the_first_verdict_is_shown_at_once(first: Said) -> None:
+def test_the_first_verdict_is_shown_at_once(first: CommandResult) -> None:
     assert Monitored().check(first) == first
 
 
 @pytest.mark.parametrize(("before", "after"), [(GOOD, BAD), (BAD, GOOD)])
-def test_it_changes_sides_when_two_checks_in_a_row_say_so(before: Said, after: Said) -> None:
+def test_it_changes_sides_when_two_checks_in_a_row_say_so(before: CommandResult, after: CommandResult) -> None:
     monitored = Monitored()
     shown = [monitored.check(said) for said in (before, after, before, after, after)]
     assert shown == [before, before, before, before, after]
@@ -68,7 +68,7 @@ def test_it_changes_sides_when_two_checks_in_a_row_say_so(before: Said, after: S
 def test_another_reason_is_shown_at_once() -> None:
     monitored = Monitored()
     monitored.check(BAD)
-    assert monitored.check(Said(False, "another")) == Said(False, "another")
+    assert monitored.check(CommandResult(False, "another")) == CommandResult(False, "another")
 
 
 def test_a_check_that_hangs_is_told_after_three_seconds() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.fakes.stranger import answering, hanging
+from tests.fakes.stranger import hanging, responding
 from vm_webapp.client import open_api
 from vm_webapp.ops.smoke import Smoke, SmokeOptions, Step
 from vm_webapp.ops.smoke.arrival import is_build
@@ -42,14 +42,14 @@ async def test_a_wrong_url_is_one_clear_line(address: str, said: str) -> None:
 
 @pytest.mark.parametrize("text", ["<html>Welcome to nginx</html>", '{"status": "live"}', '{"status":"up"}', ""])
 async def test_a_200_of_something_else_is_not_this_api(text: str) -> None:
-    async with answering(lambda request: web.Response(text=text, content_type="application/json")) as address:
+    async with responding(lambda request: web.Response(text=text, content_type="application/json")) as address:
         (step,) = await steps_against(address)
     assert (step.name, step.ok) == ("live", False)
     assert "is not this API" in step.detail
 
 
 async def test_a_redirect_is_not_followed() -> None:
-    async with answering(lambda request: web.Response(status=302, headers={"Location": "/elsewhere"})) as address:
+    async with responding(lambda request: web.Response(status=302, headers={"Location": "/elsewhere"})) as address:
         (step,) = await steps_against(address)
     assert "it answered 302" in step.detail
 
@@ -72,7 +72,7 @@ async def test_life_is_waited_for_while_a_proxy_answers_in_its_place() -> None:
             return web.Response(status=200 if text == LIVE else 502, text=text)
         return web.json_response({"status": "not_ready", "reasons": ["no worker"]}, status=503)
 
-    async with answering(answer) as address:
+    async with responding(answer) as address:
         live, ready = await steps_against(address, wait_seconds=3)
     assert (live.ok, answers) == (True, [])
     assert ready.detail == "not ready within 3 s: no worker"
@@ -93,7 +93,7 @@ async def test_readiness_is_waited_for_and_then_its_reasons_are_told() -> None:
         asked.append(request.path)
         return web.json_response({"status": "not_ready", "reasons": ["no worker has ever used it"]}, status=503)
 
-    async with answering(answer) as address:
+    async with responding(answer) as address:
         live, ready = await steps_against(address, wait_seconds=1.2)
     assert (live.ok, ready.ok, ready.name) == (True, False, "ready")
     assert "no worker has ever used it" in ready.detail
@@ -113,7 +113,7 @@ async def test_an_answer_of_another_shape_fails_the_step_and_cancels_what_was_cr
             canceled.append(path)
         return web.json_response({"id": "r1"} if request.method == "POST" else {})
 
-    async with answering(answer) as address:
+    async with responding(answer) as address:
         steps = await steps_against(address)
     assert (steps[-1].name, steps[-1].ok) == ("worker", False)
     assert "not one of this API" in steps[-1].detail
@@ -135,7 +135,7 @@ async def test_readiness_of_another_shape_is_not_ready(body: Any) -> None:
     def answer(request: web.Request) -> web.Response:
         return web.Response(text=LIVE) if request.path.endswith("/live") else web.json_response(body)
 
-    async with answering(answer) as address:
+    async with responding(answer) as address:
         live, ready = await steps_against(address, wait_seconds=0)
     assert (live.ok, ready.ok) == (True, False)
     assert ready.detail.startswith("it answered 200")

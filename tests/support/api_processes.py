@@ -149,7 +149,7 @@ class Client:
         return True
 
 
-def freeze_one_that_is_busy(service: Service) -> tuple[int, set[int]]:
+def freeze_busy_process(service: Service) -> tuple[int, set[int]]:
     """Stop a process in the middle of requests; return it, and the ports that these came from."""
 
     def look() -> tuple[int, set[int]] | None:

@@ -14,7 +14,7 @@ from tests.support.processes import UNSET
 from vm_webapp.cli import main
 
 
-class Said(NamedTuple):
+class CommandResult(NamedTuple):
     """How a command ended, and what it said on each stream."""
 
     code: int
@@ -22,7 +22,7 @@ class Said(NamedTuple):
     errors: str
 
 
-def command(capsys: pytest.CaptureFixture[str], env: Mapping[str, str], *arguments: str) -> Said:
+def command(capsys: pytest.CaptureFixture[str], env: Mapping[str, str], *arguments: str) -> CommandResult:
     """Run a command without a terminal, with these variables and none of ours beside them."""
     capsys.readouterr()
     with pytest.MonkeyPatch.context() as patch, Path(os.devnull).open() as nothing:
@@ -36,4 +36,4 @@ def command(capsys: pytest.CaptureFixture[str], env: Mapping[str, str], *argumen
         except SystemExit as usage:
             code = int(str(usage.code))
     out, errors = capsys.readouterr()
-    return Said(code, out, errors)
+    return CommandResult(code, out, errors)

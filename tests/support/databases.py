@@ -71,7 +71,7 @@ class Databases:
         self._administer(f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}" STRATEGY file_copy')
         return name
 
-    def give_back(self, name: str) -> None:
+    def release(self, name: str) -> None:
         """Empty a database for the next test, or drop it where it is no longer what it was."""
         if self._empties(name):
             self._clean.append(name)

@@ -1,4 +1,4 @@
-"""A Dramatiq worker of ours, or its pulse alone, inside the test's process, on real PostgreSQL and Redis."""
+"""A worker, or its pulse (the maintenance loop) alone, in the test's process, on a real PostgreSQL and Redis."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ StartWorker = Callable[..., AbstractContextManager[Worker]]
 
 
 class TestedPulse(Pulse):
-    """A pulse that shows whose it is."""
+    """A pulse whose status tests can read."""
 
     __test__ = False
 
@@ -45,7 +45,7 @@ MakePulse = Callable[..., TestedPulse]
 
 @pytest.fixture
 def start_worker(database: str, redis_url: str, tmp_path: Path) -> Iterator[StartWorker]:
-    """Return what runs a worker for a block: ``with start_worker(worker_threads=4): …``."""
+    """Return a context manager that runs a worker: ``with start_worker(worker_threads=4): …``."""
 
     @contextmanager
     def start(*, redis: str | None = redis_url, poll_seconds: float = 0.5, **settings: Any) -> Iterator[Worker]:
@@ -60,7 +60,7 @@ def start_worker(database: str, redis_url: str, tmp_path: Path) -> Iterator[Star
             yield worker
         finally:
             worker.stop(timeout=10_000)
-            broker.middleware[:] = [middleware]  # Dramatiq adds one for each worker of a process
+            broker.middleware[:] = [middleware]  # each Worker adds its own middleware to the broker
 
     broker.bind(redis_url)
     yield start
@@ -69,7 +69,7 @@ def start_worker(database: str, redis_url: str, tmp_path: Path) -> Iterator[Star
 
 @pytest.fixture
 def make_pulse(database: str) -> MakePulse:
-    """Return what makes a pulse that ticks when told to."""
+    """Return a factory of pulses that tick only when the test calls them."""
     identity, leases = WorkerIdentity(uuid4(), "offline", 4), HeldLeases()
 
     def make(
@@ -94,7 +94,7 @@ def make_pulse(database: str) -> MakePulse:
 
 
 def runtime() -> WorkerRuntime:
-    """What the worker of this process has open."""
+    """Return the runtime of this process's worker."""
     opened = middleware.runtime
     assert isinstance(opened, WorkerRuntime)
     return opened
@@ -106,6 +106,6 @@ def kimi(model: ModelServer, **settings: Any) -> dict[str, Any]:
 
 
 def let_one_thread_die(worker: Worker) -> None:
-    """End one of a worker's threads, as if it had crashed."""
+    """Stop one of a worker's threads, as if it had crashed."""
     worker.workers[0].stop()
     worker.workers[0].join(5)

@@ -1,4 +1,4 @@
-"""What our consumer and broker rely on in Dramatiq. When an upgrade breaks one of these, look at ``actors/`` first."""
+"""What ``actors/`` relies on in Dramatiq. If an upgrade of Dramatiq breaks one of these, change ``actors/`` first."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_drain_hooks_run_before_threads_are_stopped() -> None:
 
 
 class Failing(Middleware):
-    """Raises the same at both ends of a worker's life."""
+    """Raises an error before a worker's boot and after its shutdown."""
 
     def __init__(self, error: BaseException) -> None:
         self._error = error
@@ -104,7 +104,7 @@ class Failing(Middleware):
 
 
 def test_what_a_middleware_raises_is_swallowed_unless_it_is_an_exit() -> None:
-    swallowing = Broker(middleware=[Failing(ValueError("nobody hears of this"))])
+    swallowing = Broker(middleware=[Failing(ValueError("swallowed"))])
     swallowing.emit_before("worker_boot", None)
     swallowing.emit_after("worker_shutdown", None)
     exiting = Broker(middleware=[Failing(SystemExit(2))])

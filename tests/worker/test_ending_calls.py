@@ -1,4 +1,4 @@
-"""Calls that have to end: canceled runs, lost leases, deadlines, and a worker that shuts down."""
+"""Model calls that must end: the run is canceled, the lease is lost, the deadline passes, the worker shuts down."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ SILENT = Behaviour(silent=True)
 
 
 def scheduled_retries() -> list[dict[str, Any]]:
-    """Return what the timelines say of retries."""
+    """Return the data of the ``stage.retry_scheduled`` events."""
     return read("SELECT data FROM events WHERE type = 'stage.retry_scheduled'")
 
 
-@pytest.mark.parametrize("behaviour", [SILENT, stalled()], ids=["no answer at all", "silence in mid-text"])
+@pytest.mark.parametrize("behaviour", [SILENT, stalled()], ids=["no response at all", "silence in mid-text"])
 def test_a_cancel_reaches_a_silent_call_within_two_seconds_and_frees_its_thread(
     start_worker: StartWorker, model: ModelServer, behaviour: Behaviour
 ) -> None:
@@ -46,28 +46,30 @@ def test_a_cancel_reaches_a_silent_call_within_two_seconds_and_frees_its_thread(
     assert types(run_id)[-1] == "run.canceled"
 
 
-def test_a_call_past_its_deadline_is_ended_and_counted(start_worker: StartWorker, model: ModelServer) -> None:
+def test_a_call_past_its_deadline_is_canceled_and_counts_as_failure(
+    start_worker: StartWorker, model: ModelServer
+) -> None:
     model.enqueue(SILENT)
     with start_worker(**kimi(model)):
         run_id = create("content_calendar").run.id
         model.wait_until(lambda server: server.in_flight == 1)
         (held,) = runtime().runner.leases.held()
         held.give_up_at = 0.0
-        told = eventually(scheduled_retries, "it is given up")
-        assert (told[0]["data"]["code"], told[0]["data"]["counted"]) == ("llm_timeout", True)
+        retries = eventually(scheduled_retries, "the attempt ends with a retry")
+        assert (retries[0]["data"]["code"], retries[0]["data"]["counted"]) == ("llm_timeout", True)
         assert "stage.released" not in types(run_id)
         assert read("SELECT failures FROM stages WHERE attempt > 0") == [{"failures": 1}]
 
 
-def test_a_call_that_begins_late_gets_what_is_left_of_its_time(
+def test_a_call_that_starts_late_gets_the_rest_of_its_attempts_time(
     start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read_documents, given = queries.newest_artifacts, list[float]()
     until = time.monotonic() + 1.5
 
-    def be_away_for_a_moment(run_id: UUID) -> dict[str, str]:
+    def fail_until_the_time(run_id: UUID) -> dict[str, str]:
         if time.monotonic() < until:
-            raise DatabaseUnavailable("away")
+            raise DatabaseUnavailable("down")
         return read_documents(run_id)
 
     monkeypatch.setattr(queries, "newest_artifacts", be_away_for_a_moment)
@@ -87,7 +89,7 @@ def test_a_call_that_begins_late_gets_what_is_left_of_its_time(
 
 
 @pytest.mark.parametrize("step", ["finish_stage_if_held", "fail_attempt_if_held"])
-def test_an_attempt_whose_end_cannot_be_written_says_so_and_is_tried_again(
+def test_an_attempt_whose_result_cannot_be_written_is_retried_as_an_internal_error(
     start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch, model: ModelServer, step: str
 ) -> None:
     write, tries = getattr(lifecycle, step), 0
@@ -104,13 +106,13 @@ def test_an_attempt_whose_end_cannot_be_written_says_so_and_is_tried_again(
         model.enqueue(refusal(500, "server_error", "boom"))
     with start_worker(**kimi(model)):
         run_id = create("content_calendar").run.id
-        told = eventually(scheduled_retries, "a retry")
-    assert told[0]["data"]["code"] == "internal_error"
+        retries = eventually(scheduled_retries, "a retry")
+    assert retries[0]["data"]["code"] == "internal_error"
     assert read("SELECT rescues, failures FROM stages WHERE attempt > 0") == [{"rescues": 0, "failures": 1}]
     assert types(run_id)[-1] == "stage.retry_scheduled"
 
 
-def test_what_goes_wrong_after_a_finish_does_not_stop_the_run(
+def test_a_mirror_that_fails_after_a_finish_does_not_stop_the_run(
     start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def break_down(*_: Any, **__: Any) -> bool:
@@ -121,19 +123,19 @@ def test_what_goes_wrong_after_a_finish_does_not_stop_the_run(
         assert wait_until_still(create("content_calendar").run.id).status == "completed"
 
 
-def test_a_claim_whose_commit_is_lost_is_carried_all_the_same(
+def test_a_claim_whose_commit_result_was_lost_is_executed(
     start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim, lost = lifecycle.claim_stage, list[UUID]()
 
-    def lose_the_first_answer(stage_id: UUID, *arguments: Any, **others: Any) -> Any:
+    def lose_the_first_result(stage_id: UUID, *arguments: Any, **others: Any) -> Any:
         claimed = claim(stage_id, *arguments, **others)
         if claimed and not lost:
             lost.append(stage_id)
             raise DatabaseUnavailable("the connection broke in COMMIT")
         return claimed
 
-    monkeypatch.setattr(lifecycle, "claim_stage", lose_the_first_answer)
+    monkeypatch.setattr(lifecycle, "claim_stage", lose_the_first_result)
     with start_worker():
         assert wait_until_still(create("smoke").run.id).status == "completed"
     assert lost
@@ -156,7 +158,7 @@ def test_a_lost_lease_ends_the_call_and_its_result_is_not_written(
 
 
 def _take_over(run_id: UUID) -> None:
-    """Let another worker have the stage: rescued, and claimed again."""
+    """Rescue the stage and claim it for another worker."""
     with transaction():
         execute(
             "UPDATE stages SET lease_expires_at = now() - interval '1 s' WHERE run_id = %(id)s AND status = 'running'",
@@ -167,7 +169,7 @@ def _take_over(run_id: UUID) -> None:
     assert lifecycle.claim_stage(stage["id"], lifecycle.Claimant(uuid4(), "kimi"), token=uuid4())
 
 
-def test_a_drain_lets_a_call_in_flight_finish_and_leaves_the_next_stage_to_others(
+def test_a_drain_lets_a_call_in_flight_finish_and_leaves_the_next_stage_queued(
     start_worker: StartWorker, model: ModelServer
 ) -> None:
     model.enqueue(delayed(0.7))
@@ -179,7 +181,7 @@ def test_a_drain_lets_a_call_in_flight_finish_and_leaves_the_next_stage_to_other
     assert len(model.requests) == 1
 
 
-def test_a_drain_hands_back_what_does_not_finish_in_time(start_worker: StartWorker, model: ModelServer) -> None:
+def test_a_drain_releases_stages_that_do_not_finish_in_time(start_worker: StartWorker, model: ModelServer) -> None:
     model.enqueue(SILENT, SILENT)
     with start_worker(**kimi(model, drain_seconds=0.2)):
         runs = [create("content_calendar").run.id for _ in range(2)]
@@ -195,7 +197,7 @@ def test_a_drain_hands_back_what_does_not_finish_in_time(start_worker: StartWork
         assert {wait_until_still(run_id).status for run_id in runs} == {"completed"}
 
 
-def test_the_heartbeat_tells_how_the_worker_fares(start_worker: StartWorker, model: ModelServer) -> None:
+def test_the_heartbeat_reports_state_outcome_and_counters(start_worker: StartWorker, model: ModelServer) -> None:
     with start_worker(**kimi(model, drain_seconds=5)):
         wait_until_still(create("content_calendar").run.id)
         seen = eventually(
@@ -213,7 +215,7 @@ def test_the_heartbeat_tells_how_the_worker_fares(start_worker: StartWorker, mod
     assert ended["stopped_at"] is not None
 
 
-def test_a_worker_with_a_dead_thread_stops_looking_alive(
+def test_a_worker_with_a_dead_thread_writes_no_heartbeat_and_ends_itself(
     start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []
@@ -229,7 +231,7 @@ def test_a_worker_with_a_dead_thread_stops_looking_alive(
         assert middleware.unhealthy
 
 
-def test_a_worker_whose_calls_cannot_go_on_stops_looking_alive(
+def test_a_worker_whose_call_loop_died_is_unhealthy_and_ends_itself(
     start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []

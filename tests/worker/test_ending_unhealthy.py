@@ -1,4 +1,4 @@
-"""The end of a worker that cannot go on: quick where waiting is in vain, and never taken for a success."""
+"""The end of an unhealthy worker: it does not wait for calls that cannot end, and its exit code is not 0."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sent
 
 
-def test_calls_that_cannot_end_any_more_are_handed_back_without_waiting_for_them(
+def test_stages_whose_calls_can_never_end_are_released_without_a_wait(
     start_worker: StartWorker, asked: list[int]
 ) -> None:
     with ModelServer() as model:
@@ -44,7 +44,7 @@ def test_the_stock_command_exits_with_1_when_a_thread_has_died(start_worker: Sta
     with start_worker() as worker:
         let_one_thread_die(worker)
         eventually(lambda: asked, "the process asks itself to end")
-        middleware.configure(None, poll_seconds=0.5)  # nobody configures the stock command's worker
+        middleware.configure(None, poll_seconds=0.5)  # the stock command never calls configure
         with pytest.raises(SystemExit) as ended:
             worker.stop()
     assert ended.value.code == 1

@@ -1,4 +1,4 @@
-"""Work reaches a worker's threads by hints, by polling, with Redis or without, and rubbish in Redis does no harm."""
+"""How work reaches a worker's threads: by hints and by polling, with Redis and without."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_work_goes_on_when_redis_cannot_be_reached(start_worker: StartWorker) ->
         assert wait_until_still(create("smoke").run.id).status == "completed"
 
 
-def test_a_backlog_is_worked_off_oldest_first_within_the_slots(start_worker: StartWorker) -> None:
+def test_a_backlog_is_executed_oldest_first_within_the_slots(start_worker: StartWorker) -> None:
     runs = [create("content_calendar").run.id for _ in range(12)]
     with ModelServer(lambda body: delayed(0.1)) as model:
         settings = {"kimi_api_key": "sk-k", "kimi_base_url": model.base_url, "worker_threads": 2}
@@ -55,12 +55,12 @@ def test_a_backlog_is_worked_off_oldest_first_within_the_slots(start_worker: Sta
         assert model.most_in_flight == 2
     assert all(run.status == "completed" for run in finished)
     started = [run.started_at.timestamp() for run in finished if run.started_at]
-    # Two that are handed out together may start in either order; none overtakes those before them.
+    # With two threads, two neighbours may start in either order, but no run overtakes two.
     assert all(earlier < later for earlier, later in zip(started, started[2:], strict=False))
 
 
 class Queue:
-    """A queue that has one stage due, then none, always says that there are more, and may be interrupted meanwhile."""
+    """A work source with one due stage, then none, that always reports more, and calls ``meanwhile`` in each query."""
 
     takes_work = True
     poll_seconds = 0.5
@@ -70,21 +70,21 @@ class Queue:
         self.asked_at: list[float] = []
 
     def find_due(self, limit: int, *, without: Collection[UUID]) -> DueStages:
-        """Return a stage at the first time."""
+        """Return a stage for the first query, none later."""
         self.asked_at.append(time.monotonic())
         self.meanwhile()
         return DueStages((uuid4(),) if len(self.asked_at) == 1 else (), more=True)
 
 
 class Late(threading.Condition):
-    """A condition that is entered only after something else has happened, where that is set."""
+    """A condition that calls a function just before a given entry, to force a race."""
 
     def __init__(self) -> None:
         super().__init__()
         self.before: dict[int, Callable[[], object]] = {}
 
     def __enter__(self) -> bool:
-        """Let happen what comes before this entry, counted from the moment at which that was set."""
+        """Call the function that is set for this entry; the count starts when ``before`` is set."""
         due = self.before.pop(1, None)
         self.before = {entry - 1: call for entry, call in self.before.items()}
         if due is not None:
@@ -93,7 +93,7 @@ class Late(threading.Condition):
 
 
 def busy_consumer(queue: Queue, freed: Late) -> tuple[FeedingConsumer, Callable[[], None]]:
-    """Return a consumer with one of its two slots taken, and what ends the call in that slot."""
+    """Return a consumer with one of its two slots taken, and a function that ends the call in that slot."""
     consumer = FeedingConsumer("stages", slots=2, hints=None, wake_list=None, work=queue, freed=freed)
     message = next(consumer)
     assert message is not None
@@ -104,13 +104,13 @@ def test_a_call_that_ends_just_before_the_consumer_waits_is_noticed() -> None:
     freed = Late()
     consumer, end_call = busy_consumer(Queue(), freed)
     consumer.poll_once()
-    freed.before = {2: end_call}  # the first entry looks for a free slot, the second waits for something to do
+    freed.before = {2: end_call}  # the first entry checks for a free slot, the second waits for work
     began = time.monotonic()
     assert next(consumer) is None
     assert time.monotonic() - began < LONGEST_WAIT_SECONDS / 2
 
 
-def test_a_call_that_ends_while_postgresql_answers_brings_the_next_poll_forward() -> None:
+def test_a_call_that_ends_during_a_poll_brings_the_next_poll_forward() -> None:
     queue = Queue()
     consumer, queue.meanwhile = busy_consumer(queue, Late())
     consumer.poll_once()

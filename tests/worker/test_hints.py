@@ -1,4 +1,4 @@
-"""Hints as they lie in Redis: rubbish, leftovers and what somebody else put there."""
+"""Messages in the hint queue that are not hints, or are out of date."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 
 
 def put_in_queue(client: redis.Redis, body: bytes, id: str = "") -> None:
-    """Put bytes into Dramatiq's queue as if they were a message, and wake a worker."""
+    """Put bytes into Dramatiq's queue as if they were a message, and push to the wake list."""
     id = id or str(uuid4())
     client.hset(f"{QUEUE}.msgs", id, body.decode("latin-1"))
     client.rpush(QUEUE, id)
@@ -48,7 +48,7 @@ def put_message(client: redis.Redis, **changes: Any) -> None:
     put_in_queue(client, json.dumps(whole | changes).encode(), id)
 
 
-RUBBISH: tuple[tuple[bytes | dict[str, Any], str], ...] = (
+INVALID: tuple[tuple[bytes | dict[str, Any], str], ...] = (
     (b"not json", "hint.malformed"),
     (b"{}", "hint.malformed"),
     (b"[]", "hint.malformed"),
@@ -77,34 +77,34 @@ RUBBISH: tuple[tuple[bytes | dict[str, Any], str], ...] = (
 )
 
 
-@pytest.mark.parametrize(("rubbish", "said"), RUBBISH, ids=lambda value: str(value)[:50])
-def test_rubbish_in_the_queue_is_logged_once_and_dropped_for_good(
+@pytest.mark.parametrize(("message", "logged"), INVALID, ids=lambda value: str(value)[:50])
+def test_an_invalid_message_is_logged_once_and_removed(
     start_worker: StartWorker,
     client: redis.Redis,
     caplog: pytest.LogCaptureFixture,
-    rubbish: bytes | dict[str, Any],
-    said: str,
+    message: bytes | dict[str, Any],
+    logged: str,
 ) -> None:
     caplog.set_level("INFO")
     with start_worker(poll_seconds=30):
-        if isinstance(rubbish, bytes):
-            put_in_queue(client, rubbish)
+        if isinstance(message, bytes):
+            put_in_queue(client, message)
         else:
-            put_message(client, **rubbish)
-        eventually(lambda: said in caplog.messages, f"{said} is logged")
+            put_message(client, **message)
+        eventually(lambda: logged in caplog.messages, f"{logged} is logged")
         assert wait_until_still(create("smoke").run.id).status == "completed"
-        eventually(lambda: not client.hlen(f"{QUEUE}.msgs"), "nothing is left that could come back")
-    assert caplog.messages.count(said) == 1
+        eventually(lambda: not client.hlen(f"{QUEUE}.msgs"), "no message is left to be redelivered")
+    assert caplog.messages.count(logged) == 1
 
 
-def test_a_hint_with_a_time_to_wait_for_takes_no_slot(start_worker: StartWorker, client: redis.Redis) -> None:
+def test_a_hint_with_an_eta_takes_no_slot(start_worker: StartWorker, client: redis.Redis) -> None:
     with start_worker(poll_seconds=30, worker_threads=1):
         id = str(uuid4())
         put_message(client, options={"redis_message_id": id, "eta": 9e15})
         assert wait_until_still(create("smoke").run.id).status == "completed"
 
 
-def test_old_hints_of_a_backlog_cost_the_database_nothing(start_worker: StartWorker, client: redis.Redis) -> None:
+def test_old_hints_are_dropped_without_a_query(start_worker: StartWorker, client: redis.Redis) -> None:
     for _ in range(200):
         put_message(client, message_timestamp=int(time.time() * 1000) - 60_000)
     with start_worker(poll_seconds=30):

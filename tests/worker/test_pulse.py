@@ -1,4 +1,4 @@
-"""The loop beside the threads, tick by tick, with the time passed in."""
+"""The pulse (the worker's maintenance loop), tick by tick, with the time passed in."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vm_webapp.redis_client import quick_client
 from vm_webapp.runs.states import LEASE_SECONDS
 
 
-def test_a_failed_tick_is_told(make_pulse: MakePulse) -> None:
+def test_a_failed_tick_is_reported_by_the_heartbeat(make_pulse: MakePulse) -> None:
     def prepare() -> str:
         if not tries:
             tries.append(1)
@@ -35,7 +35,7 @@ def test_a_failed_tick_is_told(make_pulse: MakePulse) -> None:
     assert row["counters"]["loop_errors"] == 1
 
 
-def test_a_worker_begins_when_the_schema_is_there_and_not_before(make_pulse: MakePulse) -> None:
+def test_a_worker_starts_only_when_the_schema_fits(make_pulse: MakePulse) -> None:
     reasons = ["not yet", "not yet", ""]
     pulse = make_pulse(prepare=lambda: reasons.pop(0))
     tick(pulse, 1.0, 2.0)
@@ -57,7 +57,7 @@ def test_an_unhealthy_worker_writes_no_heartbeat(make_pulse: MakePulse, caplog: 
     assert vars(logged)["reason"] == "a worker thread died"
 
 
-def test_stopped_workers_are_forgotten_after_a_day(make_pulse: MakePulse) -> None:
+def test_heartbeats_of_stopped_workers_are_deleted_after_a_day(make_pulse: MakePulse) -> None:
     tick(make_pulse(), 1.0)
     with transaction():
         execute(
@@ -79,12 +79,12 @@ def test_presence_says_which_database_is_used_and_expires(make_pulse: MakePulse,
     assert presence.present() == []
 
 
-def test_presence_never_fails_for_redis_sake(make_pulse: MakePulse) -> None:
+def test_a_heartbeat_is_written_when_redis_cannot_be_reached(make_pulse: MakePulse) -> None:
     tick(make_pulse(presence=Presence(quick_client("redis://127.0.0.1:1/0", 0.1))), 1.0, 2.0)
     assert len(read("SELECT * FROM worker_heartbeats")) == 1
 
 
-def test_a_name_that_does_not_resolve_holds_up_nothing(make_pulse: MakePulse) -> None:
+def test_a_redis_name_that_does_not_resolve_delays_no_tick(make_pulse: MakePulse) -> None:
     pulse = make_pulse(presence=Presence(quick_client("redis://redis.internal:6379/0", 0.1)))
     with hanging_resolver() as asked:
         began = time.monotonic()
@@ -92,7 +92,7 @@ def test_a_name_that_does_not_resolve_holds_up_nothing(make_pulse: MakePulse) ->
         assert asked.wait(5)
         tick(pulse, 2.0, 3.0)
         assert time.monotonic() - began < 5
-    eventually(lambda: "presence" not in {thread.name for thread in threading.enumerate()}, "it gives up")
+    eventually(lambda: "presence" not in {thread.name for thread in threading.enumerate()}, "the presence thread ends")
 
 
 def test_a_heartbeat_counts_the_rescued_and_the_hints_that_failed(make_pulse: MakePulse) -> None:

@@ -1,4 +1,4 @@
-"""What dead workers held is taken back by the others, without harm to what these hold themselves."""
+"""Workers rescue the stages of dead workers, and renew their own leases meanwhile."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vm_webapp.runs.states import LEASE_SECONDS, MAX_RESCUES
 
 
 def make_slow(status: str, seconds: float) -> None:
-    """Let each stage that comes to a status take its time."""
+    """Make each update of a stage to a status take so many seconds."""
     with transaction():
         execute(
             f"""
@@ -28,12 +28,12 @@ def make_slow(status: str, seconds: float) -> None:
 
 
 def statuses() -> dict[str, int]:
-    """Return how many stages are in each status, those not begun left out."""
+    """Return how many stages are in each status, without those that were never claimed."""
     counted = read("SELECT status, count(*) AS n FROM stages WHERE attempt > 0 GROUP BY status")
     return {each["status"]: each["n"] for each in counted}
 
 
-def test_nobody_is_rescued_before_one_lease_length_of_ticks(make_pulse: MakePulse) -> None:
+def test_no_stage_is_rescued_before_one_lease_length_of_ticks(make_pulse: MakePulse) -> None:
     due: list[UUID] = []
     created, pulse = orphan(), make_pulse()
     tick(pulse, 1.0)
@@ -47,7 +47,7 @@ def test_nobody_is_rescued_before_one_lease_length_of_ticks(make_pulse: MakePuls
     assert due == [created.stage_id]
 
 
-def test_a_gap_in_everybodys_ticks_begins_the_wait_anew(make_pulse: MakePulse) -> None:
+def test_a_gap_in_all_workers_ticks_restarts_the_wait(make_pulse: MakePulse) -> None:
     created, pulse = orphan(), make_pulse()
     tick(pulse, 1.0)
     shift_ticks(steady=60, last=LONGEST_GAP_SECONDS + 1)
@@ -58,7 +58,7 @@ def test_a_gap_in_everybodys_ticks_begins_the_wait_anew(make_pulse: MakePulse) -
     assert "stage.rescued" in types(created.run.id)
 
 
-def test_a_new_worker_may_rescue_at_once_where_others_have_been_ticking(make_pulse: MakePulse) -> None:
+def test_a_new_worker_rescues_at_once_if_other_workers_have_been_ticking(make_pulse: MakePulse) -> None:
     created = orphan()
     write_heartbeat(WorkerIdentity(uuid4(), "offline", 4), Heartbeat("working", 0))
     shift_ticks(steady=LEASE_SECONDS)
@@ -66,7 +66,7 @@ def test_a_new_worker_may_rescue_at_once_where_others_have_been_ticking(make_pul
     assert "stage.rescued" in types(created.run.id)
 
 
-def test_a_draining_worker_rescues_nobody(make_pulse: MakePulse) -> None:
+def test_a_draining_worker_rescues_no_stage(make_pulse: MakePulse) -> None:
     created, pulse = orphan(), make_pulse()
     tick(pulse, 1.0)
     pulse.status.leave("draining")
@@ -76,7 +76,7 @@ def test_a_draining_worker_rescues_nobody(make_pulse: MakePulse) -> None:
     assert read("SELECT state FROM worker_heartbeats") == [{"state": "draining"}]
 
 
-def test_a_rescue_that_takes_its_time_goes_on_after_the_next_renewal(make_pulse: MakePulse) -> None:
+def test_a_slow_rescue_continues_after_the_next_renewal(make_pulse: MakePulse) -> None:
     for _ in range(RESCUE_BATCH + 5):
         orphan()
     pulse = make_pulse()
@@ -89,7 +89,7 @@ def test_a_rescue_that_takes_its_time_goes_on_after_the_next_renewal(make_pulse:
     assert statuses() == {"queued": RESCUE_BATCH + 5}
 
 
-def test_stages_are_given_up_for_half_a_second_at_a_time(make_pulse: MakePulse) -> None:
+def test_stages_out_of_rescues_are_failed_for_at_most_half_a_second_per_tick(make_pulse: MakePulse) -> None:
     for _ in range(4):
         orphan()
     with transaction():
@@ -104,7 +104,7 @@ def test_stages_are_given_up_for_half_a_second_at_a_time(make_pulse: MakePulse) 
     assert statuses() == {"failed": 4}
 
 
-def test_those_who_follow_a_rescued_run_are_woken(make_pulse: MakePulse) -> None:
+def test_followers_of_a_rescued_run_are_woken(make_pulse: MakePulse) -> None:
     created, pulse, woken = orphan(), make_pulse(), list[UUID]()
     tick(pulse, 1.0)
     shift_ticks(steady=LEASE_SECONDS)

@@ -1,4 +1,4 @@
-"""What sends to Redis on the side never troubles whoever has something to send."""
+"""The sender to Redis never blocks its callers and never raises."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from actors.sender import Sender
 
 @pytest.fixture
 def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """No thread can be started until this is undone."""
+    """Make the start of every thread fail until this is undone."""
 
     def refuse(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -26,7 +26,7 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 
 def test_without_a_thread_a_hint_is_dropped_and_the_next_one_tries_again(no_threads: pytest.MonkeyPatch) -> None:
     sender, sent = Sender(), Future[None]()
-    sender.put(lambda: pytest.fail("there is nobody to send it"))
+    sender.put(lambda: pytest.fail("no thread to send it"))
     assert sender.failed == 1
     no_threads.undo()
     sender.put(lambda: sent.set_result(None))

@@ -1,4 +1,4 @@
-"""Signals that come twice because a group got them, and what the stock command makes of its own end."""
+"""Copies of a signal, which a process group causes, do not reach the handler."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 from actors import process_signals as signals
 from actors.process_signals import ignore_echoes
 
-# Neither means anything to pytest.
+# Signals that pytest does not handle.
 TERM, HANGUP = signal.SIGUSR1, signal.SIGUSR2
 
 
 @pytest.fixture
-def heard() -> Iterator[list[int]]:
-    """The signals that reached their handler."""
+def received() -> Iterator[list[int]]:
+    """Return the signals that reached their handler."""
     reached: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -30,22 +30,22 @@ def heard() -> Iterator[list[int]]:
         signal.signal(number, handler)
 
 
-def test_a_signal_and_its_echoes_are_one_whatever_their_numbers(heard: list[int]) -> None:
+def test_only_the_first_of_several_signals_reaches_its_handler(received: list[int]) -> None:
     ignore_echoes(TERM, HANGUP)
     for number in (TERM, TERM, HANGUP):
         signal.raise_signal(number)
-    assert heard == [TERM]
+    assert received == [TERM]
 
 
-def test_a_later_signal_is_another_one(heard: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_later_signal_reaches_its_handler(received: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "SAME_SIGNAL_SECONDS", 0.0)
     ignore_echoes(TERM, HANGUP)
     signal.raise_signal(TERM)
     signal.raise_signal(HANGUP)
-    assert heard == [TERM, HANGUP]
+    assert received == [TERM, HANGUP]
 
 
-def test_outside_the_main_thread_and_without_a_handler_nothing_changes(heard: list[int]) -> None:
+def test_outside_the_main_thread_and_without_a_handler_nothing_changes(received: list[int]) -> None:
     installed = signal.getsignal(TERM)
     elsewhere = threading.Thread(target=ignore_echoes, args=(TERM,))
     elsewhere.start()

@@ -1,10 +1,10 @@
-"""A worker carries runs through a model: what it sends, what it stores, how it fails and retries."""
+"""A worker executes runs with a model: what it sends and stores, and how it fails and retries."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tests.fakes.behaviours import answer, delayed, dropped, refusal, truncated
+from tests.fakes.behaviours import completion, delayed, dropped, refusal, truncated
 from tests.fakes.model_server import ModelServer
 from tests.support.runs import create, read, types, wait_until_still
 from tests.support.waiting import eventually
@@ -19,7 +19,7 @@ def user_message(model: ModelServer, number: int) -> str:
 
 
 def test_three_stages_go_through_the_model_to_completed(start_worker: StartWorker, model: ModelServer) -> None:
-    model.enqueue(answer("# What we found"), answer("# What we chose"), answer("# What we do"))
+    model.enqueue(completion("# What we found"), completion("# What we chose"), completion("# What we do"))
     with start_worker(**kimi(model)):
         run_id = create("plan_90d", "90 days for a CRM for dental clinics", auto_approve=True).run.id
         run = wait_until_still(run_id)
@@ -37,7 +37,7 @@ def test_three_stages_go_through_the_model_to_completed(start_worker: StartWorke
     assert "# What we chose" in user_message(model, 2)
 
 
-def test_brand_and_project_reach_every_prompt_as_they_were(start_worker: StartWorker, model: ModelServer) -> None:
+def test_prompts_have_brand_and_project_as_they_were_at_creation(start_worker: StartWorker, model: ModelServer) -> None:
     brand = brands.create({"name": "Crumb & Co", "voice": "warm, brief", "forbidden_words": ["artisanal"]})
     project = projects.create({"name": "Winter", "objective": "200 subscriptions", "channels": ["newsletter"]})
     created = create("content_calendar", brand_id=brand.id, project_id=project.id)
@@ -64,17 +64,17 @@ def test_a_review_stops_the_run_with_its_draft(start_worker: StartWorker, model:
     assert run.stages[1].artifact is not None
 
 
-def test_a_broken_stream_is_tried_again(start_worker: StartWorker, model: ModelServer) -> None:
+def test_a_broken_stream_is_retried(start_worker: StartWorker, model: ModelServer) -> None:
     model.enqueue(dropped())
     with start_worker(**kimi(model)):
         run_id = create("content_calendar").run.id
         eventually(lambda: "stage.retry_scheduled" in types(run_id), "a retry is scheduled")
         assert wait_until_still(run_id).status == "completed"
-    (told,) = [event.data for event in queries.list_events(run_id, after=0, limit=50) if "retry" in event.type]
-    assert told["code"] == "llm_connection_error"
-    assert told["counted"] is True
-    assert 1.0 <= told["delay_seconds"] <= 2.0
-    assert told["retry_at"]
+    (retry,) = [event.data for event in queries.list_events(run_id, after=0, limit=50) if "retry" in event.type]
+    assert retry["code"] == "llm_connection_error"
+    assert retry["counted"] is True
+    assert 1.0 <= retry["delay_seconds"] <= 2.0
+    assert retry["retry_at"]
 
 
 def test_a_permanent_refusal_fails_the_run_with_its_reason(start_worker: StartWorker, model: ModelServer) -> None:
@@ -88,7 +88,7 @@ def test_a_permanent_refusal_fails_the_run_with_its_reason(start_worker: StartWo
     assert len(model.requests) == 1
 
 
-def test_a_truncated_document_says_so(start_worker: StartWorker, model: ModelServer) -> None:
+def test_a_truncated_artifact_is_marked(start_worker: StartWorker, model: ModelServer) -> None:
     model.enqueue(truncated())
     with start_worker(**kimi(model)):
         run_id = create("content_calendar").run.id
@@ -115,7 +115,7 @@ def test_without_a_key_managed_mode_fails_the_stage_and_says_what_to_set(start_w
     assert smoke.status == "completed"
 
 
-def test_documents_are_mirrored_where_a_person_can_read_them(start_worker: StartWorker, tmp_path: Any) -> None:
+def test_artifacts_are_mirrored_to_readable_files(start_worker: StartWorker, tmp_path: Any) -> None:
     with start_worker():
         run_id = create("content_calendar").run.id
         wait_until_still(run_id)
@@ -123,14 +123,14 @@ def test_documents_are_mirrored_where_a_person_can_read_them(start_worker: Start
     assert mirrored.read_text() == queries.newest_artifacts(run_id)["calendar"]
 
 
-def test_an_unwritable_workspace_is_no_failure(start_worker: StartWorker, tmp_path: Any) -> None:
+def test_an_unwritable_workspace_fails_no_run(start_worker: StartWorker, tmp_path: Any) -> None:
     (tmp_path / "runs").write_text("a file where a folder should be")
     with start_worker():
         assert wait_until_still(create("content_calendar").run.id).status == "completed"
 
 
 def test_no_connection_is_held_while_the_model_is_called(start_worker: StartWorker, model: ModelServer) -> None:
-    model.script = lambda body: answer("late") if len(model.requests) > 12 else delayed(1.0)
+    model.script = lambda body: completion("late") if len(model.requests) > 12 else delayed(1.0)
     with start_worker(**kimi(model, worker_threads=12)):
         for _ in range(12):
             create("content_calendar")

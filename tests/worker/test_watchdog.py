@@ -1,4 +1,4 @@
-"""A pulse that hangs is noticed by its own process."""
+"""The watchdog notices a pulse (the worker's maintenance loop) that hangs."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from tests.worker.conftest import MakePulse
 from tests.worker.ticks import tick
 
 
-def look(watchdog: Watchdog, times: int) -> None:
-    """Look again and again."""
+def check(watchdog: Watchdog, times: int) -> None:
+    """Make so many checks."""
     for _ in range(times):
         watchdog.check_once()
 
 
-def test_a_pulse_that_hangs_for_good_is_told_once() -> None:
-    told: list[str] = []
-    watchdog = Watchdog(lambda: True, on_hang=lambda: told.append("hangs"))
-    look(watchdog, MAX_MISSED_CHECKS - 1)
+def test_a_pulse_that_hangs_is_reported_once() -> None:
+    reported: list[str] = []
+    watchdog = Watchdog(lambda: True, on_hang=lambda: reported.append("hangs"))
+    check(watchdog, MAX_MISSED_CHECKS - 1)
     watchdog.note_tick()
-    look(watchdog, MAX_MISSED_CHECKS - 1)
-    assert told == []
-    look(watchdog, 6)
-    assert told == ["hangs"]
+    check(watchdog, MAX_MISSED_CHECKS - 1)
+    assert reported == []
+    check(watchdog, 6)
+    assert reported == ["hangs"]
 
 
-def test_a_worker_that_waits_for_its_schema_is_not_called_late() -> None:
-    told: list[str] = []
-    watchdog = Watchdog(lambda: False, on_hang=lambda: told.append("hangs"))
-    look(watchdog, MAX_MISSED_CHECKS + 5)
-    assert told == []
+def test_a_worker_that_waits_for_its_schema_is_not_reported() -> None:
+    reported: list[str] = []
+    watchdog = Watchdog(lambda: False, on_hang=lambda: reported.append("hangs"))
+    check(watchdog, MAX_MISSED_CHECKS + 5)
+    assert reported == []
 
 
-def test_a_server_process_that_freezes_costs_a_pulse_its_connection_and_no_more(make_pulse: MakePulse) -> None:
+def test_a_pulse_replaces_a_connection_whose_server_process_froze(make_pulse: MakePulse) -> None:
     last_tick = "SELECT max(last_tick_at) AS at FROM worker_heartbeats"
     idle = """
         SELECT pid FROM pg_stat_activity
@@ -53,18 +53,18 @@ def test_a_server_process_that_freezes_costs_a_pulse_its_connection_and_no_more(
     assert not pulse.status.unhealthy
 
 
-def test_a_pulse_that_nothing_brings_back_makes_the_worker_unhealthy(make_pulse: MakePulse) -> None:
-    told: list[str] = []
-    pulse = make_pulse(on_unhealthy=lambda: told.append("unhealthy"))
+def test_a_pulse_that_hangs_makes_the_worker_unhealthy(make_pulse: MakePulse) -> None:
+    reported: list[str] = []
+    pulse = make_pulse(on_unhealthy=lambda: reported.append("unhealthy"))
     tick(pulse, 1.0)
-    look(pulse.watchdog, MAX_MISSED_CHECKS)
-    assert (pulse.status.unhealthy, told) == (True, ["unhealthy"])
+    check(pulse.watchdog, MAX_MISSED_CHECKS)
+    assert (pulse.status.unhealthy, reported) == (True, ["unhealthy"])
 
 
-def test_a_draining_worker_is_not_told_to_stop_a_second_time(make_pulse: MakePulse) -> None:
-    told: list[str] = []
-    pulse = make_pulse(on_unhealthy=lambda: told.append("unhealthy"))
+def test_a_draining_worker_is_not_asked_to_stop_again(make_pulse: MakePulse) -> None:
+    reported: list[str] = []
+    pulse = make_pulse(on_unhealthy=lambda: reported.append("unhealthy"))
     tick(pulse, 1.0)
     pulse.status.leave("draining")
-    look(pulse.watchdog, MAX_MISSED_CHECKS)
-    assert told == []
+    check(pulse.watchdog, MAX_MISSED_CHECKS)
+    assert reported == []

@@ -1,4 +1,4 @@
-"""What a pulse finds, and how it is made to tick."""
+"""Makes a pulse (the maintenance loop) tick, and prepares what it finds in the database."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vm_webapp.runs.lifecycle import Claimant
 
 
 def orphan() -> CreatedRun:
-    """Return a run whose stage is held by a worker that is gone."""
+    """Return a run whose stage is running under an expired lease of a dead worker."""
     created = create()
     lifecycle.claim_stage(created.stage_id, Claimant(uuid4(), "offline"), token=uuid4())
     with transaction():
@@ -27,7 +27,7 @@ def tick(pulse: Pulse, *times: float) -> None:
 
 
 def shift_ticks(*, steady: float = 0, last: float = 0) -> None:
-    """Pretend that ticks have been reaching the database for longer, or that the last one is longer ago."""
+    """Move the start of the steady ticks, or the last tick, so many seconds into the past."""
     with transaction():
         execute(
             "UPDATE worker_heartbeats SET steady_since = steady_since - %(steady)s * interval '1 s',"
