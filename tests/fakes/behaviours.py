@@ -1,4 +1,4 @@
-"""How the fake model server answers one call: good answers, slow ones, broken ones, refusals."""
+"""How the fake model server responds to one call: well, slowly, with a broken stream, or with an error."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ HTML_ERROR = b"<!doctype html><html><head><title>502 Bad Gateway</title></head><
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
-    """What happens to one request.
+    """How the server responds to one request.
 
     Attributes:
-        text: the answer; None writes one about the prompt.
-        reasoning: what the model says to itself before it.
+        text: the completion; None generates one about the prompt.
+        reasoning: the ``reasoning_content`` before the completion.
         finish_reason: the last chunk's; None leaves it out.
-        model: the name the server answers with; None repeats the one asked for.
+        model: the model name in the response; None repeats the requested one.
         usage_in_choice: token counts in ``choices[0].usage`` instead of a chunk of their own.
         delay: seconds before the first byte.
-        silent: not even the status line comes until the client leaves.
-        stall_after: chunks of answer after which nothing comes until the client leaves.
-        drop_after: chunks of answer after which the connection is reset.
-        stop_after: chunks of answer after which the body ends as if it were whole.
-        insert: raw bytes put into the stream before the first chunk of the answer.
-        streamed: False answers with one JSON object.
-        status: with ``body``, the status of a plain answer.
-        body: sent as it is, in place of any answer.
-        headers: further headers.
+        silent: nothing is sent, not even the status line, until the client disconnects.
+        stall_after: chunks of text after which nothing is sent until the client disconnects.
+        drop_after: chunks of text after which the connection is reset.
+        stop_after: chunks of text after which the body ends early but cleanly, without ``[DONE]``.
+        insert: raw bytes to insert into the stream before the first chunk of text.
+        streamed: False responds with one JSON object.
+        status: the HTTP status of a response with ``body``.
+        body: sent as it is, instead of a completion.
+        headers: additional response headers.
     """
 
     text: str | None = None
@@ -52,37 +52,37 @@ GOOD = Behaviour()
 
 
 def completion(text: str) -> Behaviour:
-    """Answer with this text."""
+    """Respond with this text."""
     return Behaviour(text=text)
 
 
 def delayed(seconds: float) -> Behaviour:
-    """Answer well, after a while."""
+    """Respond well, but only after this delay."""
     return Behaviour(delay=seconds)
 
 
 def stalled(after: int = 1) -> Behaviour:
-    """Fall silent in the middle of the answer, for as long as the client stays."""
+    """Stop sending in the middle of the completion, until the client disconnects."""
     return Behaviour(stall_after=after)
 
 
 def dropped(after: int = 1) -> Behaviour:
-    """Reset the connection in the middle of the answer."""
+    """Reset the connection in the middle of the completion."""
     return Behaviour(drop_after=after)
 
 
 def truncated(text: str = "# Half a doc") -> Behaviour:
-    """Stop where the token budget ends."""
+    """End the text where the token budget ends (``finish_reason`` is ``length``)."""
     return Behaviour(text=text, finish_reason="length")
 
 
 def only_reasoning() -> Behaviour:
-    """Spend the whole budget on reasoning."""
+    """Spend the whole token budget on reasoning, so that the text is empty."""
     return Behaviour(text="", finish_reason="length")
 
 
 def filtered(text: str = "") -> Behaviour:
-    """Let a content filter end the answer."""
+    """End the text as a content filter does."""
     return Behaviour(text=text, finish_reason="content_filter")
 
 
@@ -92,7 +92,7 @@ def refusal(status: int, kind: str, message: str, *, headers: Mapping[str, str] 
 
 
 def plain(status: int, body: bytes, content_type: str, *, headers: Mapping[str, str] | None = None) -> Behaviour:
-    """Answer with these bytes."""
+    """Respond with these bytes."""
     return Behaviour(status=status, body=body, headers={"Content-Type": content_type, **(headers or {})})
 
 
@@ -102,12 +102,12 @@ def error_in_stream(kind: str, message: str) -> Behaviour:
 
 
 def chunk(**choice: object) -> bytes:
-    """Return a chunk of a stream with one choice, to be inserted."""
+    """Return a stream chunk with one choice, to be used as ``insert``."""
     return b"data: " + json.dumps({"choices": [{"index": 0, **choice}]}).encode() + b"\n\n"
 
 
 def redirect(location: str) -> Behaviour:
-    """Send the client elsewhere."""
+    """Redirect the client."""
     return Behaviour(status=307, body=b"", headers={"Location": location})
 
 
@@ -116,7 +116,7 @@ def error_body(kind: str, message: str) -> bytes:
     return json.dumps({"error": {"message": message, "type": kind}}).encode()
 
 
-# As seen from Kimi's servers, by what they mean.
+# Errors that Kimi's servers really send. The same status, even the same type, can mean different things.
 REFUSALS: Mapping[str, Behaviour] = {
     "unauthorized": refusal(
         401, "invalid_authentication_error", "The API Key appears to be invalid or may have expired."

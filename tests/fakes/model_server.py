@@ -1,4 +1,4 @@
-"""A model server that speaks Kimi's wire format and does to each request what a script says.
+"""A fake model server that speaks Kimi's wire format and responds to each request as a script decides.
 
 In a test: ``with ModelServer() as server: ... server.base_url``. As a process of its own:
 ``python -m tests.fakes.model_server --port 9000 --delay-min 0.2 --delay-max 2 --stall-probability 0.05``.
@@ -29,7 +29,7 @@ FIXED = frozenset({"temperature", "top_p", "n", "presence_penalty", "frequency_p
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A request as it came.
+    """A received request.
 
     Attributes:
         headers: names in lower case.
@@ -42,18 +42,18 @@ class Received:
 
 
 class ModelServer:
-    """The fake, on a thread and an event loop of its own.
+    """The fake server, on its own thread and event loop.
 
     Args:
-        script: what to do with a request whose behaviour was not queued; None answers each one well.
-        port: where to listen on loopback; 0 takes a free port.
+        script: decides the behaviour when none is queued; None responds well to every request.
+        port: the loopback port; 0 picks a free one.
 
     Attributes:
         requests: every call of ``/chat/completions``, oldest first.
-        in_flight: calls that are being answered now.
-        most_in_flight: the most there have been at a time.
-        answered: calls that were answered to their end.
-        disconnects: calls whose connection ended before their answer did.
+        in_flight: how many calls are in progress.
+        most_in_flight: the maximum of ``in_flight``.
+        completed: how many calls got a complete response.
+        disconnects: how many calls lost their connection before the response was complete.
     """
 
     def __init__(self, script: Script | None = None, *, port: int = 0) -> None:
@@ -61,7 +61,7 @@ class ModelServer:
         self.requests: list[Received] = []
         self.in_flight = 0
         self.most_in_flight = 0
-        self.answered = 0
+        self.completed = 0
         self.disconnects = 0
         self._port = port
         self._queue: deque[Behaviour] = deque()
@@ -74,31 +74,31 @@ class ModelServer:
 
     @property
     def base_url(self) -> str:
-        """The server's address, up to and with ``/v1``."""
+        """The server's URL, including ``/v1``."""
         return f"http://127.0.0.1:{self._port}/v1"
 
     def enqueue(self, *behaviours: Behaviour) -> None:
-        """Set what happens to the next requests, one each; after those, the script decides."""
+        """Queue behaviours for the next requests, one each; after those, the script decides."""
         self._queue.extend(behaviours)
 
     def reset(self) -> None:
-        """Forget what was received and queued, once the last call has ended, and answer well again."""
+        """Wait for the last call to end, then forget all requests and behaviours, and respond well again."""
         self.wait_until(lambda server: server.in_flight == 0)
         self.script = lambda body: GOOD
         self.requests.clear()
         self._queue.clear()
-        self.most_in_flight = self.answered = self.disconnects = 0
+        self.most_in_flight = self.completed = self.disconnects = 0
 
     def wait_until(self, condition: Callable[[ModelServer], bool], *, seconds: float = 5.0) -> None:
-        """Wait until something holds of this server.
+        """Wait until a condition on this server is true.
 
         Raises:
-            AssertionError: it does not within the time.
+            AssertionError: it did not become true in time.
         """
         with self._changed:
             assert self._changed.wait_for(lambda: condition(self), seconds), (
                 f"not within {seconds:g} s: {len(self.requests)} requests, {self.in_flight} in flight,"
-                f" {self.answered} answered, {self.disconnects} disconnects"
+                f" {self.completed} completed, {self.disconnects} disconnects"
             )
 
     def __enter__(self) -> ModelServer:
@@ -127,7 +127,7 @@ class ModelServer:
     async def _run(self) -> None:
         app = web.Application(client_max_size=64 * 2**20)
         app.router.add_post("/v1/chat/completions", self._chat)
-        # A client that leaves cancels its handler: that is how a closed connection is seen at once.
+        # With handler_cancellation, a client that disconnects cancels its handler at once. The default is to run on.
         runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0)
         await runner.setup()
         try:
@@ -154,7 +154,7 @@ class ModelServer:
             behaviour = self._queue.popleft() if self._queue else self.script(body)
             await asyncio.sleep(behaviour.delay)
             if behaviour.silent:
-                await _until_the_client_left()
+                await _wait_for_disconnect()
             if behaviour.body is not None:
                 return _plain(behaviour)
             if not (behaviour.streamed and body.get("stream")):
@@ -172,7 +172,7 @@ class ModelServer:
         except BaseException:
             self._note(lambda: None, in_flight=-1)
             raise
-        self._note(self._count_answer, in_flight=-1)
+        self._note(self._count_completed, in_flight=-1)
 
     def _note(self, change: Callable[[], None], *, in_flight: int) -> None:
         with self._changed:
@@ -184,8 +184,8 @@ class ModelServer:
     def _count_disconnect(self) -> None:
         self.disconnects += not self._stopping.is_set()
 
-    def _count_answer(self) -> None:
-        self.answered += 1
+    def _count_completed(self) -> None:
+        self.completed += 1
 
 
 async def _stream(request: web.Request, body: dict[str, Any], behaviour: Behaviour) -> web.StreamResponse:
@@ -197,17 +197,17 @@ async def _stream(request: web.Request, body: dict[str, Any], behaviour: Behavio
     for number in range(len(pieces) + 1):
         if number == behaviour.drop_after and request.transport is not None:
             request.transport.abort()
-            await _until_the_client_left()
+            await _wait_for_disconnect()
         if number == behaviour.stall_after:
-            await _until_the_client_left()
+            await _wait_for_disconnect()
         if number == behaviour.stop_after:
             return response
         await response.write(pieces[number] if number < len(pieces) else wire.ending(body, behaviour, text))
     return response
 
 
-async def _until_the_client_left() -> None:
-    await asyncio.Event().wait()  # ends by the cancellation of the handler
+async def _wait_for_disconnect() -> None:
+    await asyncio.Event().wait()  # aiohttp cancels the handler when the client disconnects
 
 
 def _plain(behaviour: Behaviour) -> web.Response:
@@ -216,7 +216,7 @@ def _plain(behaviour: Behaviour) -> web.Response:
 
 
 def random_script(delay_min: float, delay_max: float, stall_probability: float, *, seed: int | None = None) -> Script:
-    """Return a script of good answers after random delays, some of which never come to their end."""
+    """Return a script that responds after random delays, and stalls some of the responses for ever."""
     dice = random.Random(seed)
 
     def behave(body: dict[str, Any]) -> Behaviour:

@@ -1,4 +1,4 @@
-"""Providers whose calls do something to the loop that they run on."""
+"""A provider whose calls tamper with the loop that they run on."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from vm_webapp.llm.calls import CallLoop
 
 
 class TamperingProvider:
-    """Does it, and never answers.
+    """Calls a function on the loop, and never completes.
 
     Args:
-        act: called on the loop's thread with the loop.
+        act: called with the loop, on the loop's thread.
     """
 
-    name = "meddler"
+    name = "tampering"
     model: str | None = None
 
     def __init__(self, act: Callable[[asyncio.AbstractEventLoop], object]) -> None:
         self._act = act
 
     async def complete(self, assignment: Assignment, *, on_text: Callable[[str], None] | None = None) -> Completion:
-        """Do it."""
+        """Call the function, then wait for ever."""
         self._act(asyncio.get_running_loop())
         await asyncio.Event().wait()
-        raise AssertionError("nobody sets it")
+        raise AssertionError("unreachable")
 
     async def aclose(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""
 
 
 def stop_loop(calls: CallLoop) -> None:
-    """Let the loop of the calls die, as if its thread had crashed."""
+    """Stop the loop of the model calls, as if its thread had crashed."""
     calls.submit(TamperingProvider(lambda loop: loop.stop()), an_assignment(), timeout_seconds=60)
     eventually(lambda: not calls.alive(), "the loop has died", every=0.1)

@@ -1,4 +1,4 @@
-"""Servers that are no deployment: one that answers every request alike, and one that never ends its answer."""
+"""HTTP servers other than our API: one sends the same response to every request, the other never ends a response."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Respond = Callable[[web.Request], web.Response]
 
 @asynccontextmanager
 async def responding(respond: Respond) -> AsyncIterator[str]:
-    """Serve this answer to every request; yield the address."""
+    """Serve this response to every request; yield the URL."""
 
     async def handle(request: web.Request) -> web.Response:
         return respond(request)
@@ -32,7 +32,7 @@ async def responding(respond: Respond) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def hanging(greeting: bytes = b"", drip: bytes = b"") -> AsyncIterator[str]:
-    """Take every connection, greet, and then only drip, ten times a second; yield the address."""
+    """Accept every connection, send ``greeting``, then ``drip`` ten times a second, for ever; yield the URL."""
     over = asyncio.Event()
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""A byte proxy between unix sockets that can be cut, stalled and slowed: a network that fails on command."""
+"""A proxy between unix sockets that a test can cut, stall and slow down: a network that fails on command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHUNK_BYTES = 65_536
 
 
 class Proxy:
-    """Forwards connections from one unix socket to another; it knows nothing of what is said.
+    """Forwards the bytes of connections from one unix socket to another.
 
     Args:
         listen: the socket's path, which clients connect to. For PostgreSQL it ends with ``.s.PGSQL.5432``.
@@ -53,7 +53,7 @@ class Proxy:
             self._connections.clear()
 
     def stall(self) -> None:
-        """Swallow everything from now on, like a black hole: connections stay open and nothing answers."""
+        """Forward nothing from now on: connections stay open, and nothing responds."""
         self._flowing.clear()
 
     def delay(self, seconds: float) -> None:
@@ -61,7 +61,7 @@ class Proxy:
         self._delay = seconds
 
     def restore(self) -> None:
-        """Forward again, at once; what was held back by ``stall`` goes out."""
+        """Forward again without delay, first what ``stall`` held back."""
         self._delay = 0.0
         self._flowing.set()
         with self._lock:
@@ -85,7 +85,7 @@ class Proxy:
                 _hang_up(server)
                 continue
             with self._lock:
-                if self._listener is not listener:  # cut while this one came in
+                if self._listener is not listener:  # cut during this accept
                     _hang_up(client)
                     _hang_up(server)
                     return
@@ -110,7 +110,8 @@ def _in_thread(function: object, *arguments: socket.socket) -> None:
 
 
 def _hang_up(endpoint: socket.socket) -> None:
-    """Wake whoever reads from it, which closing alone does not do."""
+    """Close a socket."""
+    # ``close`` alone does not wake a thread that is blocked in ``recv`` or ``accept`` on it; ``shutdown`` does.
     with contextlib.suppress(OSError):
         endpoint.shutdown(socket.SHUT_RDWR)
     endpoint.close()

@@ -1,4 +1,4 @@
-"""Kimi's answers as bytes: chat completion chunks in server-sent events, or one JSON object."""
+"""Kimi's responses as bytes: chat completion chunks in server-sent events, or one JSON object."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Body = Mapping[str, Any]
 
 
 def text_of(body: Body, behaviour: Behaviour) -> str:
-    """Return the text of the answer."""
-    return write_answer(body) if behaviour.text is None else behaviour.text
+    """Return the text of the completion."""
+    return write_completion(body) if behaviour.text is None else behaviour.text
 
 
-def write_answer(body: Body) -> str:
+def write_completion(body: Body) -> str:
     """Return a Markdown document about the prompt, with the outline that it asks for."""
     prompt = str(body["messages"][-1]["content"])
     asked = re.search(r"<request>\s*(.+?)\s*</request>", prompt, re.DOTALL)
@@ -43,7 +43,7 @@ def pieces(body: Body, behaviour: Behaviour, text: str) -> list[bytes]:
 
 
 def ending(body: Body, behaviour: Behaviour, text: str) -> bytes:
-    """Return what follows the text: the reason why the model stopped, the token counts, the end mark."""
+    """Return what follows the text: the chunk with ``finish_reason``, the token counts, and ``[DONE]``."""
     usage = _usage(body, behaviour, text)
     last: dict[str, Any] = {"index": 0, "delta": {}, "finish_reason": behaviour.finish_reason}
     if behaviour.usage_in_choice:
@@ -72,7 +72,7 @@ def _envelope(body: Body, behaviour: Behaviour) -> dict[str, Any]:
 
 
 def whole(body: Body, behaviour: Behaviour) -> dict[str, Any]:
-    """Return the answer to a request that did not ask for a stream, or was not granted one."""
+    """Return the response body for a request without ``stream``, or for a behaviour that does not stream."""
     text = text_of(body, behaviour)
     message = {"role": "assistant", "reasoning_content": behaviour.reasoning, "content": text}
     choice = {"index": 0, "message": message, "finish_reason": behaviour.finish_reason}

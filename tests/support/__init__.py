@@ -1,1 +1,1 @@
-"""What tests of several folders share: processes, waiting, and looking into the database."""
+"""Helpers that several test folders share: processes, waiting, and queries."""

@@ -1,4 +1,4 @@
-"""A ``serve`` of two API processes, and clients that keep asking it."""
+"""A ``serve`` with two API processes, and clients that send requests to it all the time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NEW_RUN = {"workflow": "smoke", "request": "anything"}
 
 
 class Service:
-    """A running ``serve`` of two API processes."""
+    """A running ``serve`` with two API processes."""
 
     def __init__(self, running: Program) -> None:
         self.program = running
@@ -40,11 +40,11 @@ class Service:
         self.port = port
 
     def pids(self) -> list[int]:
-        """Return its API processes."""
+        """Return the process ids of its API processes."""
         return api_pids(self.program)
 
     def connect(self) -> http.client.HTTPConnection:
-        """Open a connection, which some process will accept."""
+        """Open a connection, which one of the processes accepts."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=40)
         connection.connect()
         return connection
@@ -55,15 +55,15 @@ class Service:
         return server_of(self.port, port, self.pids())
 
     def clients_of(self, pid: int) -> set[int]:
-        """Return the ports of those who wait for an answer of a process."""
+        """Return the ports of the clients that wait for a response of a process."""
         return clients_of(self.port, pid)
 
     def live(self) -> bool:
-        """Whether it answers on a new connection, which waits for a process to accept it."""
+        """Whether it responds on a new connection."""
         return httpx.get(f"{self.url}/health/live", timeout=30, trust_env=False).is_success
 
     def kill_one(self) -> None:
-        """Kill a process, and wait until another has taken its place."""
+        """Kill a process, and wait until another has replaced it."""
         killed = self.pids()[0]
         os.kill(killed, signal.SIGKILL)
         eventually(lambda: self._is_replaced(killed), "the process is replaced")
@@ -74,7 +74,7 @@ class Service:
 
 @contextmanager
 def service(env: dict[str, str], folder: Path, *arguments: str) -> Iterator[Service]:
-    """Run ``serve`` on a free port for the block."""
+    """Run ``serve`` on a free port during the block."""
     with program("serve", "--port", "0", *arguments, env=env, folder=folder / "log") as running:
         serving, processes = Service(running), int(env["WEB_CONCURRENCY"] or "1")
         eventually(lambda: processes == 1 or len(serving.pids()) == processes, "every process")
@@ -89,19 +89,19 @@ def port_of(connection: http.client.HTTPConnection) -> int:
 
 @dataclass(frozen=True)
 class Attempt:
-    """A request without an answer, and the port from which it was sent."""
+    """A request that got no response, and the port that it was sent from."""
 
     port: int
     error: str
 
 
 class Client:
-    """Creates runs one after another, each under a key of its own that it repeats until it is answered.
+    """Creates runs one after another; it repeats each request, with its own idempotency key, until it gets a response.
 
     Attributes:
         created: key → the id of the run.
-        failed: what was not answered.
-        port: where the request under way was sent from, None between two.
+        failed: the requests that got no response.
+        port: the port of the request in progress, None between two requests.
     """
 
     def __init__(self, served: Service) -> None:
@@ -134,38 +134,38 @@ class Client:
         self.port = port = port_of(connection)
         try:
             connection.request("POST", "/api/v2/runs", json.dumps(NEW_RUN), HEADERS | {"Idempotency-Key": key})
-            answer = connection.getresponse()
-            body = answer.read()
+            response = connection.getresponse()
+            body = response.read()
         except (OSError, http.client.HTTPException) as error:
             self.failed.append(Attempt(port, repr(error)))
             return False
         finally:
             self.port = None
             connection.close()
-        if answer.status == 409:  # the database has not yet seen that whoever held the key is gone
+        if response.status == 409:  # PostgreSQL has not yet noticed that the process that held the key is dead
             return False
-        assert answer.status == 201, body
+        assert response.status == 201, body
         self.created[key] = json.loads(body)["id"]
         return True
 
 
 def freeze_busy_process(service: Service) -> tuple[int, set[int]]:
-    """Stop a process in the middle of requests; return it, and the ports that these came from."""
+    """Stop a process during requests; return its id and the ports of these requests' clients."""
 
-    def look() -> tuple[int, set[int]] | None:
+    def freeze() -> tuple[int, set[int]] | None:
         pid = service.pids()[0]
         os.kill(pid, signal.SIGSTOP)
-        # Whoever has been answered hangs up in a moment, and who has not stays.
+        # A client that has its response hangs up within a moment; the others stay.
         seen = [service.clients_of(pid)]
 
         def settled() -> bool:
             seen.append(service.clients_of(pid))
             return seen[-1] == seen[-2]
 
-        eventually(settled, "whoever was answered has left", every=0.1)
+        eventually(settled, "the clients with a response have hung up", every=0.1)
         if seen[-1]:
             return pid, seen[-1]
         os.kill(pid, signal.SIGCONT)
         return None
 
-    return eventually(look, "a process is busy")
+    return eventually(freeze, "a process is busy")

@@ -1,4 +1,4 @@
-"""Commands run in this process: a start of Python costs more than most of them."""
+"""Runs commands in this process, because starting Python takes longer than most of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vm_webapp.cli import main
 
 
 class CommandResult(NamedTuple):
-    """How a command ended, and what it said on each stream."""
+    """A command's exit code and its output on each stream."""
 
     code: int
     out: str
@@ -23,7 +23,7 @@ class CommandResult(NamedTuple):
 
 
 def command(capsys: pytest.CaptureFixture[str], env: Mapping[str, str], *arguments: str) -> CommandResult:
-    """Run a command without a terminal, with these variables and none of ours beside them."""
+    """Run a command without a terminal. Of the product's variables, only those in ``env`` are set."""
     capsys.readouterr()
     with pytest.MonkeyPatch.context() as patch, Path(os.devnull).open() as nothing:
         for name in UNSET:

@@ -1,4 +1,4 @@
-"""Databases for tests: each test has one as if it were new, and most get one that an earlier test has left clean."""
+"""Databases for tests. Each test gets an empty one; most are reused from earlier tests, which is faster."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vm_webapp.local import LocalServers
 
 TEMPLATE = "vm_template"
 
-# Everything that a test may have changed and that emptying tables does not put right.
+# What a test may have changed and deleting rows does not undo.
 SHAPE = """
 SELECT md5(string_agg(line, E'\\n' ORDER BY line)) FROM (
     SELECT concat_ws(' ', table_name, column_name, data_type, column_default, is_nullable) AS line
@@ -42,7 +42,7 @@ class Databases:
     """The databases of a test session.
 
     Args:
-        servers: where they are.
+        servers: the PostgreSQL that they are on.
     """
 
     def __init__(self, servers: LocalServers) -> None:
@@ -63,16 +63,16 @@ class Databases:
         return url_of(self._servers, name)
 
     def take(self) -> str:
-        """Return the name of a migrated, empty database that nobody else uses."""
+        """Return the name of a migrated, empty database, for the caller's use alone."""
         if self._clean:
             return self._clean.pop()
         name = f"test_{uuid4().hex}"
-        # Copying files is four times as fast as logging every page.
+        # Four times as fast as the default strategy, which writes every page to the WAL.
         self._administer(f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}" STRATEGY file_copy')
         return name
 
     def release(self, name: str) -> None:
-        """Empty a database for the next test, or drop it where it is no longer what it was."""
+        """Empty a database for the next test, or drop it if its schema or seeded rows have changed."""
         if self._empties(name):
             self._clean.append(name)
         else:
@@ -82,6 +82,7 @@ class Databases:
         try:
             with closing(self._connect(name)) as session, session.cursor() as cursor:
                 cursor.execute(END_SESSIONS)
+                # Skips foreign keys and triggers, so that tables can be emptied in any order.
                 cursor.execute("SET session_replication_role = replica")
                 for table in self._empty:
                     cursor.execute(f'DELETE FROM "{table}"')
@@ -101,7 +102,7 @@ class Databases:
 
     @staticmethod
     def _content(cursor: Any, table: str) -> str | None:
-        """Return what a table holds, as a digest; None where it is empty."""
+        """Return a digest of a table's rows, None if there are none."""
         cursor.execute(f"SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM \"{table}\" t")
         (digest,) = cursor.fetchone()
         return None if digest is None else str(digest)

@@ -1,4 +1,4 @@
-"""A deployment as the blueprint makes it: an API and a worker as processes, on servers that were there before."""
+"""A deployment like the blueprint's: an API process and a worker process on existing servers."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Deployment:
     """A running deployment.
 
     Attributes:
-        env: what its services were started with; an operator's shell has the same.
-        url: where the API answers.
+        env: the environment of its services; commands of an operator run with the same.
+        url: the API's URL.
     """
 
     env: Mapping[str, str]
@@ -37,7 +37,7 @@ class Deployment:
 
 
 def managed_environment(database_url: str, redis_url: str, folder: Path, **further: str) -> dict[str, str]:
-    """Return the variables of every service, without a token and without a key of the model."""
+    """Return the environment of every service, without an API token or a model key."""
     return {
         "APP_ENV": "production",
         "VM_ENABLE_MANAGED_MODE": "true",
@@ -50,7 +50,7 @@ def managed_environment(database_url: str, redis_url: str, folder: Path, **furth
 
 @contextmanager
 def deployment(env: Mapping[str, str], folder: Path, *, port: int = 0) -> Iterator[Deployment]:
-    """Run an API and a worker for the block; whether they work yet is for readiness to say."""
+    """Run an API and a worker during the block. They may not be ready when it begins."""
     with ExitStack() as stack:
         api = stack.enter_context(program("serve", "--port", str(port), env=env, folder=folder / "api"))
         worker = stack.enter_context(program("worker", "--poll-interval-ms", "100", env=env, folder=folder / "worker"))
@@ -58,7 +58,7 @@ def deployment(env: Mapping[str, str], folder: Path, *, port: int = 0) -> Iterat
 
 
 def address_of(api: Program) -> str:
-    """Return where an API answers, once it says so."""
+    """Wait until an API prints its URL; return it."""
     api.says("API ", seconds=30)
     found = re.search(r"API\s+(http://\S+)", api.output())
     assert found is not None, api.output()
@@ -66,7 +66,7 @@ def address_of(api: Program) -> str:
 
 
 def clean(database_url: str) -> None:
-    """Forget everything that was done, under a deployment that goes on."""
+    """Delete all runs, keys and pauses; the deployment keeps running."""
     with closing(psycopg2.connect(database_url)) as session, session.cursor() as cursor:
         cursor.execute(CLEAN)
         session.commit()

@@ -1,4 +1,4 @@
-"""Workers that are only rows, and changes behind everybody's back."""
+"""Worker heartbeats without a worker, and direct changes of the database."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def beat(
     host: str = "a-host",
     **facts: Any,
 ) -> WorkerIdentity:
-    """Write the heartbeat of a new worker."""
+    """Write the heartbeat of a new worker, which does not exist; return its identity."""
     worker = WorkerIdentity(uuid4(), "kimi", SLOTS, cap, build=build, host=host)
     write_heartbeat(worker, Heartbeat(state, in_flight, **facts))
     return worker

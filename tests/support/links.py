@@ -1,4 +1,4 @@
-"""Ways to the servers that can be cut, stalled and slowed."""
+"""Proxies in front of PostgreSQL and Redis, which a test can cut, stall and slow down."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ POSTGRES_SOCKET = ".s.PGSQL.5432"
 
 @contextmanager
 def link_to_postgres(url: str) -> Iterator[tuple[Proxy, str]]:
-    """A link to a PostgreSQL on a unix socket, and the URL that leads through it."""
+    """Yield a proxy for a PostgreSQL on a unix socket, and the URL that goes through the proxy."""
     folder = parse_dsn(url)["host"]
     with (
         TemporaryDirectory(prefix=LINKS) as links,
@@ -29,7 +29,7 @@ def link_to_postgres(url: str) -> Iterator[tuple[Proxy, str]]:
 
 @contextmanager
 def link_to_redis(url: str) -> Iterator[tuple[Proxy, str]]:
-    """A link to a Redis on a unix socket, and the URL that leads through it."""
+    """Yield a proxy for a Redis on a unix socket, and the URL that goes through the proxy."""
     path = urlsplit(url).path
     with TemporaryDirectory(prefix=LINKS) as links:
         own = Path(links) / "redis.sock"

@@ -1,4 +1,4 @@
-"""Processes of the product, as an operator would start them, and their ends."""
+"""Starts the product's commands as processes, as an operator does, and ends them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNSET = (
 
 
 class Program:
-    """A running process with its output in files."""
+    """A process whose output goes to files."""
 
     def __init__(self, command: list[str], env: Mapping[str, str], folder: Path, build: Path = ROOT) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,30 +43,30 @@ class Program:
         return self.process.pid
 
     def output(self) -> str:
-        """Return everything said so far, on both streams."""
+        """Return the output so far, first stdout, then stderr."""
         return self.stdout.read_text(errors="replace") + self.stderr.read_text(errors="replace")
 
     def says(self, text: str, *, seconds: float = 20.0) -> None:
-        """Wait until the process has said something."""
+        """Wait until the output contains a text."""
         eventually(lambda: text in self.output() or self._died(), f"{text!r} in the output", seconds=seconds)
         assert text in self.output(), self.output()
 
     def signal(self, number: int) -> None:
-        """Send a signal to this process alone."""
+        """Send a signal to this process, not to its children."""
         os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """End it at once, and wait until it is gone."""
+        """Kill the process, and wait until it has ended."""
         self.process.kill()
         self.process.wait(10)
 
     def stop(self, *, seconds: float = 20.0) -> int:
-        """Ask it to end; return its exit code."""
+        """Send SIGTERM, and wait for the end; return the exit code."""
         self.signal(signal.SIGTERM)
         return self.wait(seconds=seconds)
 
     def wait(self, *, seconds: float = 20.0) -> int:
-        """Wait for its end; return its exit code."""
+        """Wait for the end; return the exit code."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -78,7 +78,7 @@ class Program:
 
 @contextmanager
 def program(*arguments: str, env: Mapping[str, str], folder: Path, build: Path = ROOT) -> Iterator[Program]:
-    """Run ``python -m vm_webapp`` of a build with these arguments for the block; it is killed when it outlives it."""
+    """Run a build's ``python -m vm_webapp`` with these arguments during the block, then kill it if it still runs."""
     running = Program([sys.executable, "-m", "vm_webapp", *arguments], env, folder, build)
     try:
         yield running
@@ -90,7 +90,7 @@ def program(*arguments: str, env: Mapping[str, str], folder: Path, build: Path =
 
 @contextmanager
 def frozen(pids: Iterable[int]) -> Iterator[None]:
-    """Stop processes where they are for the block: they keep what they have, and do not answer."""
+    """Stop processes (SIGSTOP) during the block: they keep their locks and connections, and do not respond."""
     stopped = list(pids)
     for pid in stopped:
         os.kill(pid, signal.SIGSTOP)
@@ -114,7 +114,7 @@ def child_pids(pid: int) -> list[int]:
 
 
 def is_running(pid: int) -> bool:
-    """Tell whether a process exists and is no zombie."""
+    """Return whether a process exists and is not a zombie."""
     try:
         return (Path("/proc") / str(pid) / "stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:

@@ -1,4 +1,4 @@
-"""A name server that does not answer."""
+"""A name server that does not respond."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONGEST_SECONDS = 20.0
 
 @contextmanager
 def hanging_resolver() -> Iterator[threading.Event]:
-    """Let whoever resolves ``redis.internal`` wait until the block is over; yield what is set when somebody does."""
+    """Make lookups of ``redis.internal`` hang until the block ends; yield an event that the first lookup sets."""
     asked, over = threading.Event(), threading.Event()
     resolve = socket.getaddrinfo
 

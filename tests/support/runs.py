@@ -1,4 +1,4 @@
-"""Creating runs and looking at them, as a client of the core would."""
+"""Creates and reads runs through the core, without the API."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class CreatedRun:
 
 
 def create(workflow: str = "content_calendar", request: str = "a request", **options: Any) -> CreatedRun:
-    """Create a run; workers are told where this process is connected to them."""
+    """Create a run. Workers get a hint if this process is connected to their Redis."""
     run = lifecycle.create_run(NewRun(CATALOG.get(workflow), request, **options), actor="tests")
     (first,) = read("SELECT id FROM stages WHERE run_id = %(id)s AND position = 1", id=run.id)
     return CreatedRun(run, first["id"])
@@ -37,7 +37,7 @@ def create(workflow: str = "content_calendar", request: str = "a request", **opt
 
 @contextmanager
 def lost_hints() -> Iterator[None]:
-    """Lose every hint that this process would send within the block."""
+    """Drop every hint that this process sends during the block."""
     before = broker.url
     broker.bind(None)
     yield
@@ -45,13 +45,13 @@ def lost_hints() -> Iterator[None]:
 
 
 def wait_until_still(run_id: UUID, *, seconds: float = 15.0) -> RunRecord:
-    """Return the run once nothing moves it any more but a person."""
+    """Wait until the run is final or waits for a person; return it."""
 
-    def look() -> RunRecord | None:
+    def read_if_still() -> RunRecord | None:
         run = queries.get_run(run_id)
         return run if run.status in STILL else None
 
-    return eventually(look, f"run {run_id} comes to rest", seconds=seconds)
+    return eventually(read_if_still, f"run {run_id} comes to rest", seconds=seconds)
 
 
 def types(run_id: UUID) -> list[str]:

@@ -1,4 +1,4 @@
-"""``serve`` with everything that it needs, and what it has running."""
+"""A ``serve`` process with its embedded servers, its worker and a client."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Served:
         return self.client.get("/health/ready").status_code == 200
 
     def worker_pid(self) -> int:
-        """Return the process id of the worker that serve keeps."""
+        """Return the process id of the worker that ``serve`` runs."""
         return eventually(self._worker_pid, "a worker")
 
     def _worker_pid(self) -> int | None:
@@ -41,27 +41,27 @@ class Served:
         created = self.client.post("/runs", json={"workflow": workflow, "request": "a calendar for a bakery"})
         assert created.status_code == 201, created.text
 
-        def look() -> dict[str, Any] | None:
+        def read_finished() -> dict[str, Any] | None:
             run: dict[str, Any] = self.client.get(f"/runs/{created.json()['id']}", params={"wait": 5}).json()
             return run if run["finished_at"] else None
 
-        return eventually(look, "the run finishes", seconds=30)
+        return eventually(read_finished, "the run finishes", seconds=30)
 
 
 @contextmanager
 def served(root: Path, *arguments: str, **env: str) -> Iterator[Served]:
-    """Run ``serve`` on a free port for the block."""
+    """Run ``serve`` on a free port during the block."""
     given = {"VM_WORKSPACE_ROOT": str(root), **env}
     with program("serve", "--port", "0", *arguments, env=given, folder=root.parent / "log") as running:
         serving = Served(running)
         with serving.client:
             yield serving
         if running.process.poll() is None:
-            running.stop()  # killed, it would leave its servers behind
+            running.stop()  # not killed: its embedded servers would keep running
 
 
 def servers_of(root: Path) -> list[int]:
-    """Return the process ids of the embedded servers of a workspace, which work in its folders."""
+    """Return the process ids of a workspace's embedded servers, whose working directories are inside it."""
     found = []
     for entry in Path("/proc").iterdir():
         try:
@@ -73,14 +73,14 @@ def servers_of(root: Path) -> list[int]:
 
 
 def api_pids(running: Program) -> list[int]:
-    """Return the process ids of the API processes that a ``serve`` keeps, none where it is the only one."""
+    """Return the process ids of the API processes that a ``serve`` runs, none if it is the only one itself."""
     return _children(running.pid, "--on-descriptors")
 
 
 def _children(pid: int, argument: str) -> list[int]:
     found = []
     for child in child_pids(pid):
-        with contextlib.suppress(OSError):  # it may just have ended
+        with contextlib.suppress(OSError):  # the process may have ended meanwhile
             if argument.encode() in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
                 found.append(child)
     return found

@@ -1,4 +1,4 @@
-"""Which process has the other end of a connection over IPv4."""
+"""Finds the process that has the other end of an IPv4 connection."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Connection(NamedTuple):
 
 
 def server_of(server_port: int, client_port: int, pids: Iterable[int]) -> int | None:
-    """Return the process that has accepted a connection, None while it waits or where it is gone.
+    """Return the process that has accepted a connection, None if none has or the connection has ended.
 
     Args:
-        server_port: the port that is listened on.
-        client_port: the port of the end that connected.
-        pids: the processes that it may be.
+        server_port: the listening port.
+        client_port: the client's port.
+        pids: the candidates.
     """
     wanted = (server_port, client_port)
     inodes = {each.inode for each in _connections() if (each.local_port, each.remote_port) == wanted}
@@ -43,7 +43,7 @@ def clients_of(server_port: int, pid: int) -> set[int]:
 
 
 def _sockets_of(pid: int) -> set[str]:
-    """Return the inodes of the sockets that a process has open; none where it has ended."""
+    """Return the inodes of a process's open sockets, none if the process has ended."""
     found: set[str] = set()
     with contextlib.suppress(OSError):
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():

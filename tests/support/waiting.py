@@ -1,4 +1,4 @@
-"""Waiting for something to become true, with a deadline and a message, instead of sleeping."""
+"""Waits, with a deadline and a message, for something to become true."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TypeVar
 Value = TypeVar("Value")
 
 
-def eventually(look: Callable[[], Value | None], what: str, *, seconds: float = 15.0, every: float = 0.02) -> Value:
-    """Return the first true value of ``look``.
+def eventually(check: Callable[[], Value | None], what: str, *, seconds: float = 15.0, every: float = 0.02) -> Value:
+    """Return the first true value of ``check``.
 
     Raises:
-        AssertionError: there was none in time; the text says what was waited for and what was seen last.
+        AssertionError: there was none in time; the message has ``what`` and the last value.
     """
     deadline = time.monotonic() + seconds
     while True:
-        seen = look()
+        seen = check()
         if seen:
             return seen
         assert time.monotonic() < deadline, f"within {seconds:g} s not seen: {what}; last seen: {seen!r}"

@@ -1,4 +1,4 @@
-"""What a worker would do for a run, done by hand."""
+"""Claims and finishes stages as a worker does, without a worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WORKER = Claimant(uuid4(), "kimi")
 
 
 def claim_next(run_id: UUID | str) -> Claim:
-    """Take the run's due stage."""
+    """Claim the run's due stage."""
     (stage,) = read("SELECT id FROM stages WHERE run_id = %(id)s AND status = 'queued'", id=run_id)
     claimed = lifecycle.claim_stage(stage["id"], WORKER, token=uuid4())
     assert claimed is not None
@@ -21,5 +21,5 @@ def claim_next(run_id: UUID | str) -> Claim:
 
 
 def finish_next(run_id: UUID | str, text: str = "# Text") -> None:
-    """Write the document of the run's due stage."""
+    """Claim the run's due stage and finish it with this text."""
     assert lifecycle.finish_stage_if_held(claim_next(run_id), Completion(text, "kimi"), WORKER, next_token=None)
