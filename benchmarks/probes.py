@@ -1,12 +1,13 @@
-"""What a probe costs an API that does all that it can: the time in its handler, and until it is answered.
+"""What a health probe costs on a fully loaded API: the time in its handler, and the time until the response.
 
 uv run python -m benchmarks.probes [--seconds 20] [--clients 16]
 
-The load and the prober are processes of their own. With the CPU used up, the time until an answer is mostly the wait
-for a turn, as liveness shows, whose handler does nothing at all; the time in the handler is the probe's own.
+The load and the prober run in processes of their own. On a fully used CPU, the time until the response is mostly spent
+waiting for the event loop and the CPU, as liveness shows, whose handler does nothing. The time in the handler is the
+cost of the probe itself.
 
-Two cores that others used as well (load 11), 16 clients: on a CPU, readiness took 0.25 ms at the median and 0.66 ms at
-p99, liveness 0.18 ms and 0.31 ms.
+On two cores that were shared with other programs (load 11), with 16 clients, readiness used 0.25 ms of CPU time at the
+median and 0.66 ms at p99, liveness 0.18 ms and 0.31 ms.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ Times = dict[str, list[float]]
 
 
 def load(base: str, clients: int, go: Barrier, stop: Event, done: multiprocessing.Queue[int]) -> None:
-    """Create runs and list them, one after another on each connection, until told to stop."""
+    """Create and list runs, one request after another on each connection, until ``stop`` is set."""
 
-    async def one(http: aiohttp.ClientSession) -> int:
+    async def run_client(http: aiohttp.ClientSession) -> int:
         count = 0
         while not stop.is_set():
             async with http.post("runs", json=NEW_RUN) as created:
@@ -54,24 +55,24 @@ def load(base: str, clients: int, go: Barrier, stop: Event, done: multiprocessin
             count += 2
         return count
 
-    async def everybody() -> None:
+    async def run_clients() -> None:
         async with aiohttp.ClientSession(f"{base}/") as http:
-            done.put(sum(await asyncio.gather(*(one(http) for _ in range(clients)))))
+            done.put(sum(await asyncio.gather(*(run_client(http) for _ in range(clients)))))
 
     go.wait()
-    asyncio.run(everybody())
+    asyncio.run(run_clients())
 
 
-def ask(base: str, go: Barrier, stop: Event, done: multiprocessing.Queue[Times]) -> None:
-    """Ask both probes at a steady pace until told to stop; hand over the seconds that each answer took."""
+def probe(base: str, go: Barrier, stop: Event, done: multiprocessing.Queue[Times]) -> None:
+    """Call both probes at a steady pace until ``stop`` is set; put the seconds of each response into ``done``."""
     took: Times = {probe: [] for probe in PROBES}
     where = urlsplit(base)
     connection = http.client.HTTPConnection(str(where.hostname), where.port, timeout=10)
     go.wait()
     while not stop.is_set():
-        for probe, times in took.items():
+        for name, times in took.items():
             began = time.perf_counter()
-            connection.request("GET", f"{where.path}/health/{probe}")
+            connection.request("GET", f"{where.path}/health/{name}")
             connection.getresponse().read()
             times.append(time.perf_counter() - began)
             time.sleep(EVERY_SECONDS)
@@ -79,7 +80,7 @@ def ask(base: str, go: Barrier, stop: Event, done: multiprocessing.Queue[Times])
 
 
 def timed(own: Times, cpu: Times) -> Middleware:
-    """Return a middleware that notes how long the handler of a probe takes, and how much of that on a CPU."""
+    """Return a middleware that records how long a probe's handler takes, and how much CPU time it uses."""
 
     @web.middleware
     async def note(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -103,9 +104,9 @@ def report(name: str, took: Times) -> None:
 
 
 async def probe_for(base: str, seconds: float, clients: int) -> None:
-    """Ask the probes for a while, with so many clients beside them; print how long the answers took."""
+    """Call the probes for a while, beside so many clients; print how long the responses took."""
     stop: Event = multiprocessing.Event()
-    answered: multiprocessing.Queue[Times] = multiprocessing.Queue()
+    responses: multiprocessing.Queue[Times] = multiprocessing.Queue()
     requests: multiprocessing.Queue[int] = multiprocessing.Queue()
     loaders = LOADERS if clients else 0
     go = multiprocessing.Barrier(loaders + 2)
@@ -113,19 +114,19 @@ async def probe_for(base: str, seconds: float, clients: int) -> None:
         multiprocessing.Process(target=load, args=(base, clients // LOADERS, go, stop, requests))
         for _ in range(loaders)
     ]
-    processes.append(multiprocessing.Process(target=ask, args=(base, go, stop, answered)))
+    processes.append(multiprocessing.Process(target=probe, args=(base, go, stop, responses)))
     for process in processes:
         process.start()
-    await asyncio.to_thread(go.wait)  # they take seconds to start
+    await asyncio.to_thread(go.wait)  # the processes take seconds to start
     await asyncio.sleep(seconds)
     stop.set()
-    report("until answered", await asyncio.to_thread(answered.get))
+    report("until the response", await asyncio.to_thread(responses.get))
     total = sum([await asyncio.to_thread(requests.get) for _ in range(loaders)])
     print(f"{total / seconds:.0f} other requests/s by {clients} clients")
 
 
 async def measure(settings: Settings, seconds: float, clients: int) -> None:
-    """Serve in this process and measure, without load and with it."""
+    """Run the API in this process, and measure without load and with it."""
     health = HealthChecker(settings, settings.redis_url)
     services = Services(settings, load_catalog(), health, False, redis_url=settings.redis_url)
     own: Times = {probe: [] for probe in PROBES}
@@ -141,7 +142,7 @@ async def measure(settings: Settings, seconds: float, clients: int) -> None:
                 times.clear()
             await probe_for(base, seconds, with_clients)
             report("in the handler", own)
-            report("of that on a CPU", cpu)
+            report("CPU time of that", cpu)
     stop.set()
     await serving
 

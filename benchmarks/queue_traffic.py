@@ -1,7 +1,7 @@
-"""What a queue costs PostgreSQL and Redis, how fast it empties, and how soon a worker picks a stage up.
+"""The load of a queue on PostgreSQL and Redis, its throughput, and how soon a worker picks a stage up.
 
 ``uv run python -m benchmarks.queue_traffic`` takes about three minutes. The model is the offline provider, which
-answers in no time, so that all that is measured is ours.
+responds at once, so that the figures show the cost of the queue alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ POLL_MS = 500
 IDLE_SECONDS = 10
 PICK_UPS = 40
 
-# A queue of copies of one run: made in a moment, and the same as if each had been created by a request.
+# Copies of one run, which are made at once and have the same rows as runs that a request created.
 COPY_RUNS = """
 WITH model AS (SELECT * FROM runs WHERE id = %(model)s), copies AS (
     SELECT uuidv7() AS id FROM generate_series(1, %(count)s)
@@ -47,7 +47,7 @@ SELECT uuidv7(), copies.id, position, key, title, CASE position WHEN 1 THEN 'que
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What was asked of the servers until some moment."""
+    """Counters of the servers and the workers at one time."""
 
     transactions: int
     redis_commands: int
@@ -64,7 +64,7 @@ class Traffic:
 
 
 def read_traffic(client: redis.Redis | None) -> Traffic:
-    """Read the servers' counters and the workers' own, which are a second old at most."""
+    """Read the counters of the servers, and those of the workers, which are at most a second old."""
     transactions = read(
         "SELECT xact_commit + xact_rollback AS n FROM pg_stat_database WHERE datname = current_database()"
     )
@@ -82,7 +82,7 @@ def read_traffic(client: redis.Redis | None) -> Traffic:
 
 @contextmanager
 def workers(count: int, *, with_redis: bool = True) -> Iterator[tuple[Fleet, redis.Redis | None]]:
-    """Run workers on new servers, idle at first."""
+    """Run idle workers on new servers during the block."""
     with (
         TemporaryDirectory(prefix="vm-bench-") as folder,
         own_postgres() as postgres,
@@ -96,7 +96,7 @@ def workers(count: int, *, with_redis: bool = True) -> Iterator[tuple[Fleet, red
 
 
 def fill_queue(count: int) -> None:
-    """Queue this many runs of three stages."""
+    """Queue so many runs of three stages."""
     model = create_many(1)[0]
     wait_for_all(seconds=20)
     with transaction():
@@ -107,21 +107,21 @@ def fill_queue(count: int) -> None:
 
 
 def busy(worker_count: int, queued: int, stages: int) -> str:
-    """Return what carrying so many stages costs while so many runs are queued."""
+    """Return a table row: the cost of executing so many stages while so many runs are queued."""
     with workers(worker_count) as (_, client):
         fill_queue(queued)
         before, done, began = read_traffic(client), completed_stages(), time.monotonic()
         eventually(lambda: completed_stages() >= done + stages, f"{stages} stages", seconds=300, every=0.1)
-        seconds, carried = time.monotonic() - began, completed_stages() - done
+        seconds, executed = time.monotonic() - began, completed_stages() - done
         used = read_traffic(client) - before
         return (
-            f"| {worker_count} | {queued:,} | {carried / seconds:.0f} | {used.transactions / carried:.2f}"
-            f" | {used.redis_commands / carried:.2f} | {used.not_due / max(1, used.claimed) * 100:.1f} % |"
+            f"| {worker_count} | {queued:,} | {executed / seconds:.0f} | {used.transactions / executed:.2f}"
+            f" | {used.redis_commands / executed:.2f} | {used.not_due / max(1, used.claimed) * 100:.1f} % |"
         )
 
 
 def idle(worker_count: int) -> str:
-    """Return what idle workers cost, each of them and a second."""
+    """Return a table row: the cost of idle workers, per worker and second."""
     with workers(worker_count) as (_, client):
         time.sleep(2)
         before, began = read_traffic(client), time.monotonic()
@@ -131,7 +131,7 @@ def idle(worker_count: int) -> str:
 
 
 def pick_up(*, with_redis: bool) -> str:
-    """Return how long a stage waits for an idle worker."""
+    """Return a table row: how long a stage waits for an idle worker."""
     dice = random.Random(7)
     with workers(1, with_redis=with_redis):
         created = []
@@ -153,7 +153,7 @@ def pick_up(*, with_redis: bool) -> str:
 
 
 def main() -> None:
-    """Measure everything and print tables in Markdown."""
+    """Measure everything, and print Markdown tables."""
     print("| Workers | Queued runs | Stages/s | Transactions/stage | Redis commands/stage | Wasted claims |")
     print("| --- | --- | --- | --- | --- | --- |")
     for worker_count in (1, 3):

@@ -1,9 +1,8 @@
-"""What open event streams and waits cost: memory and transactions of the API process, each following a run of its own.
+"""The cost of open event streams and waiting requests, each for a run of its own: memory and transactions of the API.
 
 uv run python -m benchmarks.streams [--streams 200] [--waits 200] [--seconds 10] [--without-redis]
 
-Health is judged once a second beside the requests: the transactions of a process that nobody asks for anything are
-measured first.
+The API checks its health once a second even without requests, so the transactions of an idle API are measured first.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from tests.chaos.ledger import quantile
 from tests.support.processes import Program, program
 from vm_webapp.db.pool import row, transaction
 
-SETTLE_SECONDS = 11  # after which an idle connection has told the server's statistics of its transactions
+SETTLE_SECONDS = 11  # PostgreSQL adds an idle connection's transactions to its statistics within this time
 RUN = {"workflow": "content_calendar", "request": "a calendar for a bakery"}
 
 
@@ -37,7 +36,7 @@ def resident_mb(pid: int) -> float:
 
 
 def transactions() -> int:
-    """Return how many transactions this database has seen."""
+    """Return how many transactions have ended in this database."""
     with transaction():
         found = row(
             "SELECT xact_commit + xact_rollback AS seen FROM pg_stat_database WHERE datname = current_database()"
@@ -46,8 +45,8 @@ def transactions() -> int:
     return int(found["seen"])
 
 
-async def transactions_a_second(seconds: float) -> float:
-    """Return how many transactions a second there are while nothing more is asked."""
+async def transactions_per_second(seconds: float) -> float:
+    """Return the transactions per second while no further request is sent."""
     await asyncio.sleep(SETTLE_SECONDS)
     before, began = transactions(), time.monotonic()
     await asyncio.sleep(seconds)
@@ -55,7 +54,7 @@ async def transactions_a_second(seconds: float) -> float:
 
 
 async def measure(api: Program, base: str, streams: int, waits: int, seconds: float) -> None:
-    """Open streams and waits, let every run move once, and say what it took."""
+    """Open streams and waiting requests, cancel some of the runs, and print memory, transactions and delays."""
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(f"{base}/", connector=connector) as session:
 
@@ -69,44 +68,44 @@ async def measure(api: Program, base: str, streams: int, waits: int, seconds: fl
 
         runs = [await create() for _ in range(streams + waits)]
         followed, awaited = runs[:streams], runs[streams:]
-        idle = await transactions_a_second(seconds)
+        idle = await transactions_per_second(seconds)
         before = resident_mb(api.pid)
         opened = [await session.get(f"runs/{run}/events", headers={"Accept": "text/event-stream"}) for run in followed]
         for response in opened:
             await response.content.readuntil(b"stage.queued")
         waiting = [asyncio.create_task(wait(run)) for run in awaited]
-        busy = await transactions_a_second(seconds)
+        busy = await transactions_per_second(seconds)
         during = resident_mb(api.pid)
         print(f"{streams} streams and {waits} waits: {before:.0f} MB before, {during:.0f} MB with them")
-        print(f"transactions a second: {idle:.1f} before, {busy:.1f} with them")
+        print(f"transactions per second: {idle:.1f} before, {busy:.1f} with them")
 
-        async def told_by_stream(number: int) -> None:
+        async def arrives_on_stream(number: int) -> None:
             await opened[number].content.readuntil(b"run.canceled")
 
-        async def told_by_wait(number: int) -> None:
+        async def ends_wait(number: int) -> None:
             assert await waiting[number] == "canceled"
 
-        async def cancel_all(name: str, of: list[str], told: Callable[[int], Awaitable[None]]) -> None:
+        async def cancel_all(name: str, of: list[str], arrives: Callable[[int], Awaitable[None]]) -> None:
             arrivals = []
             for number, run in enumerate(of):
                 sent = time.monotonic()
                 async with session.post(f"runs/{run}/cancel", json={}) as canceled:
                     assert canceled.status == 200
-                await told(number)
+                await arrives(number)
                 arrivals.append(time.monotonic() - sent)
             if arrivals:
                 p50, p99 = (1000 * quantile(sorted(arrivals), share) for share in (0.5, 0.99))
-                print(f"{name}: told {p50:.0f} ms after the request at the median, {p99:.0f} ms at p99")
+                print(f"{name}: notified {p50:.0f} ms after the request at the median, {p99:.0f} ms at p99")
 
-        # Waits first, and only as many as can be told of before they end by themselves.
-        await cancel_all("waits", awaited[:10], told_by_wait)
-        await cancel_all("streams", followed[:20], told_by_stream)
+        # Waits first, and only a few: after 30 s the others end by themselves.
+        await cancel_all("waits", awaited[:10], ends_wait)
+        await cancel_all("streams", followed[:20], arrives_on_stream)
         for task in waiting:
             task.cancel()
 
 
 def main() -> None:
-    """Measure."""
+    """Start the servers and the API, and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--streams", type=int, default=200)
     parser.add_argument("--waits", type=int, default=200)

@@ -1,4 +1,4 @@
-"""Clients of the API that do what ours are told to: they repeat a request under its key until it is answered."""
+"""An API client that repeats each request with its idempotency key until it succeeds, as clients should."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ REPEAT_SECONDS = 0.5
 
 
 class RetryingClient:
-    """Creates runs at a steady pace, on a thread of its own, for as long as the block lasts.
+    """Creates runs at a steady pace during a block, on a thread of its own.
 
     Args:
-        api: returns the API to ask, which may be another one after a while.
+        api: returns the API to use; it may change over time.
         every: seconds between two runs.
 
     Attributes:
-        accepted: the runs, and the seconds that each request took which was answered with 201.
-        refused: how many requests were answered otherwise, or not at all.
+        accepted: the id of each run that was created, and the seconds that the successful request took.
+        refused: how many requests got another response than 201, or none.
     """
 
     def __init__(self, api: Callable[[], Api], *, every: float) -> None:
@@ -54,7 +54,7 @@ class RetryingClient:
 
     @property
     def slowest(self) -> float:
-        """The most seconds that an accepted request took."""
+        """How many seconds the slowest successful request took."""
         return max(seconds for _, seconds in self.accepted)
 
     def wait_for_another(self, *, seconds: float) -> None:
@@ -63,7 +63,7 @@ class RetryingClient:
         eventually(lambda: len(self.accepted) > so_far, "another run is accepted", seconds=seconds)
 
     def _run(self) -> None:
-        # What was begun is brought to its end: whether a request without an answer took effect is what is asked here.
+        # A request is repeated even after the block: the test asks whether one without a response took effect.
         while not self._ended.wait(self._every):
             key = str(uuid4())
             while not self._post(key):
@@ -72,14 +72,14 @@ class RetryingClient:
     def _post(self, key: str) -> bool:
         began = time.monotonic()
         try:
-            answer = self._api().client.post("/runs", json=NEW_RUN, headers={"Idempotency-Key": key})
+            response = self._api().client.post("/runs", json=NEW_RUN, headers={"Idempotency-Key": key})
         except httpx.HTTPError:
             self.refused += 1
             return False
-        if answer.status_code != 201:
-            # 409: the request before this one is still being dealt with.
-            assert answer.status_code in (409, 503), answer.text
+        if response.status_code != 201:
+            # 409: the API still executes the earlier request with this key.
+            assert response.status_code in (409, 503), response.text
             self.refused += 1
             return False
-        self.accepted.append((UUID(answer.json()["id"]), time.monotonic() - began))
+        self.accepted.append((UUID(response.json()["id"]), time.monotonic() - began))
         return True

@@ -14,13 +14,13 @@ from tests.fakes.model_server import ModelServer
 
 @pytest.fixture
 def long_form(full: bool) -> None:
-    """Skip, before anything is started, what has no short form."""
+    """Skip a test that has no short form, before any process starts."""
     if not full:
         pytest.skip("has no short form: pytest --full")
 
 
 @pytest.fixture
 def fleet(database: str, redis_url: str, model: ModelServer, tmp_path: Path) -> Iterator[Fleet]:
-    """Workers on the session's servers; this process sends hints as the API does."""
+    """Yield a fleet on the session's servers. This process sends hints, as the API does."""
     with connected(redis_url), Fleet(tmp_path, database, redis_url, model) as running:
         yield running

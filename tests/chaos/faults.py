@@ -1,4 +1,4 @@
-"""What is done to PostgreSQL and Redis under a running fleet, for as long as a block lasts."""
+"""Faults of PostgreSQL, Redis and the API. Each lasts for a block, while a fleet runs."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from tests.support.processes import child_pids, frozen
 Fault = Callable[[Stack], AbstractContextManager[None]]
 
 OUR_SESSIONS = "FROM pg_stat_activity WHERE application_name LIKE 'vm-webapp%'"
-# The pools' own: what renews leases has another connection.
+# Without the pulse, whose own connection renews the leases.
 POOLED_SESSIONS = "FROM pg_stat_activity WHERE application_name ~ '^vm-webapp (worker|api)'"
-# Each way. A transaction is about ten answers, and a hint may take a tenth of a second.
+# In each direction. A transaction takes about ten round trips, and a hint's time-out is a tenth of a second.
 POSTGRES_SLOW_SECONDS = 0.15
 REDIS_SLOW_SECONDS = 0.3
 
 
 @contextmanager
 def postgres_restarted(stack: Stack) -> Iterator[None]:
-    """It is stopped and started before the block begins."""
+    """PostgreSQL is restarted before the block begins."""
     stack.postgres.stop()
     stack.postgres.start()
     yield
@@ -34,7 +34,7 @@ def postgres_restarted(stack: Stack) -> Iterator[None]:
 
 @contextmanager
 def postgres_stopped(stack: Stack) -> Iterator[None]:
-    """Nobody listens."""
+    """PostgreSQL is stopped, so connections are refused."""
     stack.postgres.stop()
     try:
         yield
@@ -44,7 +44,7 @@ def postgres_stopped(stack: Stack) -> Iterator[None]:
 
 @contextmanager
 def postgres_hanging(stack: Stack) -> Iterator[None]:
-    """A black hole: every connection stays open, new ones are accepted, and nothing answers."""
+    """PostgreSQL hangs: connections stay open, the kernel accepts new ones, and nothing responds."""
     server = stack.postgres.pid()
     with frozen([server, *child_pids(server)]):
         yield
@@ -52,7 +52,7 @@ def postgres_hanging(stack: Stack) -> Iterator[None]:
 
 @contextmanager
 def sessions_killed(stack: Stack) -> Iterator[None]:
-    """Every session of the product is ended, four times a second."""
+    """Every session of the product is terminated, four times a second."""
     with session(stack.postgres) as admin:
 
         def kill() -> None:
@@ -64,7 +64,7 @@ def sessions_killed(stack: Stack) -> Iterator[None]:
 
 @contextmanager
 def sessions_taken(stack: Stack) -> Iterator[None]:
-    """Somebody else has every session that the server has."""
+    """Another client holds every session that the server allows."""
     with session(stack.postgres) as admin, ExitStack() as taken:
 
         def take() -> None:
@@ -80,7 +80,7 @@ def sessions_taken(stack: Stack) -> Iterator[None]:
 
 @contextmanager
 def pools_frozen(stack: Stack) -> Iterator[None]:
-    """The processes that serve the pools of workers and APIs hang, whatever they hold; new ones are well."""
+    """The server processes of all pooled connections hang, with their locks; new connections work."""
     with session(stack.postgres) as admin:
         admin.execute(f"SELECT pid {POOLED_SESSIONS}")
         pids = [pid for (pid,) in admin.fetchall()]
@@ -91,7 +91,7 @@ def pools_frozen(stack: Stack) -> Iterator[None]:
 
 @contextmanager
 def postgres_slow(stack: Stack) -> Iterator[None]:
-    """Each answer takes so long that a pool's few connections are never enough for its threads."""
+    """Responses take so long that a pool's few connections do not suffice for its threads."""
     stack.postgres_link.delay(POSTGRES_SLOW_SECONDS)
     try:
         yield
@@ -101,7 +101,7 @@ def postgres_slow(stack: Stack) -> Iterator[None]:
 
 @contextmanager
 def runs_locked(stack: Stack) -> Iterator[None]:
-    """Somebody holds the tables so that every statement waits until its time is over."""
+    """Another session locks the tables, so that every statement runs into its time-out."""
     with session(stack.postgres) as admin:
         admin.execute("BEGIN")
         admin.execute("LOCK TABLE runs, stages IN ACCESS EXCLUSIVE MODE")
@@ -110,7 +110,7 @@ def runs_locked(stack: Stack) -> Iterator[None]:
 
 @contextmanager
 def redis_stopped(stack: Stack) -> Iterator[None]:
-    """Nobody listens."""
+    """Redis is stopped, so connections are refused."""
     stack.redis_link.cut()
     stack.redis.stop()
     try:
@@ -122,14 +122,14 @@ def redis_stopped(stack: Stack) -> Iterator[None]:
 
 @contextmanager
 def redis_hanging(stack: Stack) -> Iterator[None]:
-    """It accepts connections and never answers."""
+    """Redis accepts connections and never responds."""
     with frozen([stack.redis.pid()]):
         yield
 
 
 @contextmanager
 def redis_slow(stack: Stack) -> Iterator[None]:
-    """Each answer comes, and comes later than anybody waits for a hint."""
+    """Redis responds, but later than the time-out of a hint."""
     stack.redis_link.delay(REDIS_SLOW_SECONDS)
     try:
         yield
@@ -139,7 +139,7 @@ def redis_slow(stack: Stack) -> Iterator[None]:
 
 @contextmanager
 def redis_read_only(stack: Stack) -> Iterator[None]:
-    """It was demoted, and its primary is away."""
+    """Redis is a read-only replica whose primary is down."""
     with client_of(stack.redis) as client:
         client.execute_command("REPLICAOF", "127.0.0.1", "1")
         try:
@@ -150,7 +150,7 @@ def redis_read_only(stack: Stack) -> Iterator[None]:
 
 @contextmanager
 def redis_full(stack: Stack) -> Iterator[None]:
-    """It answers, and takes nothing more."""
+    """Redis responds, but is out of memory and refuses writes."""
     with client_of(stack.redis) as client:
         client.config_set("maxmemory", "1")
         try:
@@ -161,14 +161,14 @@ def redis_full(stack: Stack) -> Iterator[None]:
 
 @contextmanager
 def redis_flushed(stack: Stack) -> Iterator[None]:
-    """Everything in it is thrown away, ten times a second."""
+    """Redis is flushed ten times a second."""
     with client_of(stack.redis) as client, meanwhile(client.flushall, every=0.1):
         yield
 
 
 @contextmanager
 def api_killed(stack: Stack) -> Iterator[None]:
-    """The only API is ended with SIGKILL and another one takes its place when the block is over."""
+    """The only API is killed, and replaced when the block ends."""
     stack.api.program.kill()
     try:
         yield
@@ -178,14 +178,14 @@ def api_killed(stack: Stack) -> Iterator[None]:
 
 @contextmanager
 def meanwhile(do: Callable[[], object], *, every: float) -> Iterator[None]:
-    """Do something again and again on a thread of its own, with so many seconds between."""
+    """During the block, call a function again and again on another thread, with a pause of ``every`` seconds."""
     ended = threading.Event()
 
-    def do_again_and_again() -> None:
+    def repeat() -> None:
         while not ended.wait(every):
             do()
 
-    thread = threading.Thread(target=do_again_and_again)
+    thread = threading.Thread(target=repeat)
     thread.start()
     try:
         yield
@@ -196,7 +196,7 @@ def meanwhile(do: Callable[[], object], *, every: float) -> Iterator[None]:
 
 @contextmanager
 def session(server: OwnServer) -> Iterator[psycopg2.extensions.cursor]:
-    """A session of an administrator's own."""
+    """Yield a cursor of a session that is not one of the product's."""
     with closing(psycopg2.connect(server.url, application_name="chaos")) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
@@ -204,5 +204,5 @@ def session(server: OwnServer) -> Iterator[psycopg2.extensions.cursor]:
 
 
 def client_of(server: OwnServer) -> redis.Redis:
-    """Return a client that is not one of the product's."""
+    """Return a Redis client of the test's own."""
     return redis.Redis.from_url(server.url, socket_timeout=5)

@@ -1,4 +1,4 @@
-"""A fleet of real processes on real servers, which a test starts, harms and replaces."""
+"""A fleet of real processes on real servers, which a test starts, kills and replaces."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ NEW_RUN = {"workflow": "plan_90d", "request": "A plan for a bakery that delivers
 
 
 class Fleet:
-    """Workers and APIs of one database, Redis and model; each has its output in a file.
+    """Workers and APIs on one database, Redis and model server. The output of each goes to files.
 
     Args:
         folder: where the output goes.
         database_url: the database.
-        redis_url: where hints go, None for none.
-        model: the model's server, None for the offline provider.
+        redis_url: the Redis for hints, None to run without.
+        model: the fake model server, None for the offline provider.
 
     Attributes:
-        workers: those that were started and not taken away, oldest first.
+        workers: the workers that were started and not removed since, oldest first.
     """
 
     def __init__(self, folder: Path, database_url: str, redis_url: str | None, model: ModelServer | None) -> None:
@@ -73,7 +73,7 @@ class Fleet:
                 print(f"--- {running.stdout.parent.name}: {running.output()[-TAIL_CHARACTERS:]}")
 
     def start(self, count: int = 1, *, threads: int = 32, poll_ms: int = 500, **env: str) -> list[Program]:
-        """Start workers; return at once, before they work."""
+        """Start workers; return at once, before they are ready."""
         arguments = ("worker", "--poll-interval-ms", str(poll_ms), "--threads", str(threads))
         started = [self._start(f"worker-{len(self._all):03}", *arguments, env=env) for _ in range(count)]
         self.workers += started
@@ -93,7 +93,7 @@ class Fleet:
         return api
 
     def kill(self, worker: Program) -> list[Orphan]:
-        """End a worker with SIGKILL; return the attempts that die with it."""
+        """Kill a worker; return the attempts that it had in progress."""
         worker_id = worker_id_of(worker.pid)
         killed_at = read("SELECT clock_timestamp() AS now")[0]["now"]
         worker.kill()
@@ -113,7 +113,7 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True)
 class Posted:
-    """How a POST /runs was answered, and after how many seconds."""
+    """The run that a POST /runs created, and the seconds that the request took."""
 
     run_id: UUID
     seconds: float
@@ -132,27 +132,27 @@ class Api:
     def post_run(self, **changes: Any) -> Posted:
         """Create a run."""
         began = time.monotonic()
-        answer = self.client.post("/runs", json=NEW_RUN | changes)
+        response = self.client.post("/runs", json=NEW_RUN | changes)
         seconds = time.monotonic() - began
-        assert answer.status_code == 201, answer.text
-        return Posted(UUID(answer.json()["id"]), seconds)
+        assert response.status_code == 201, response.text
+        return Posted(UUID(response.json()["id"]), seconds)
 
     def readiness(self) -> dict[str, Any]:
-        """Return the readiness probe's body."""
+        """Return the body of the readiness probe."""
         body: dict[str, Any] = self.client.get("/health/ready").json()
         return body
 
     def says_redis_is(self, status: str) -> bool:
-        """Whether the probe is green and says this about Redis."""
+        """Whether readiness is ``ready`` with this status of Redis."""
         body = self.readiness()
         return (body["status"], body["dependencies"]["redis"]["status"]) == ("ready", status)
 
 
 class OwnServer:
-    """A server that a test may harm: it can be stopped and started again on the same data and address.
+    """A server that a test may stop and restart, on the same data and address.
 
     Args:
-        make: makes the server's object; one serves from its start to its stop, because that removes its socket folder.
+        make: creates the server object. Each start needs a new one, because a stop removes its socket folder.
     """
 
     def __init__(self, make: Callable[[], EmbeddedPostgres | EmbeddedRedis]) -> None:
@@ -161,16 +161,16 @@ class OwnServer:
         self.url = self._server.url
 
     def start(self) -> None:
-        """Start it unless it runs."""
+        """Start the server unless it runs."""
         self._server = self._make()
         self._server.ensure_running()
 
     def stop(self) -> None:
-        """Stop it and wait until it is gone."""
+        """Stop the server and wait for its end."""
         self._server.stop()
 
     def kill(self, pid: int) -> None:
-        """End its process at once, though it may be stopped, and wait until it is gone."""
+        """Kill the server's process, even one in SIGSTOP, and wait for its end."""
         os.kill(pid, signal.SIGKILL)
         self._server.stop()
 
@@ -183,8 +183,8 @@ class OwnServer:
 
 @contextmanager
 def own_postgres() -> Iterator[OwnServer]:
-    """A migrated PostgreSQL that may be harmed, with this process's pool open on it."""
-    # Not below pytest's folder: each start of pytest shuts that to PostgreSQL's user.
+    """Yield a migrated PostgreSQL for this test alone, with this process's pool connected to it."""
+    # Not in pytest's folder: pytest makes that inaccessible to PostgreSQL's user each time it starts.
     with TemporaryDirectory(prefix="vm-chaos-") as root:
         server = OwnServer(lambda: EmbeddedPostgres(Path(root) / "postgres", durable=False))
         server.start()
@@ -199,7 +199,7 @@ def own_postgres() -> Iterator[OwnServer]:
 
 @contextmanager
 def own_redis() -> Iterator[OwnServer]:
-    """A Redis that may be harmed."""
+    """Yield a Redis for this test alone."""
     program = find_redis_server()
     assert program is not None
     with TemporaryDirectory(prefix="vm-chaos-") as root:
@@ -212,7 +212,7 @@ def own_redis() -> Iterator[OwnServer]:
 
 
 def every(seconds: float, *, during: float, do: Callable[[], object]) -> int:
-    """Do something again and again at a steady pace; return how often."""
+    """Call a function every so many seconds; return how often it was called."""
     began, done = time.monotonic(), 0
     while (now := time.monotonic()) < began + during:
         do()
@@ -222,7 +222,7 @@ def every(seconds: float, *, during: float, do: Callable[[], object]) -> int:
 
 
 def wait_for_workers(count: int, *, seconds: float = 40.0) -> None:
-    """Wait until so many workers say that they work."""
+    """Wait until so many workers have fresh heartbeats with the state ``working``."""
     sql = """
         SELECT count(*) AS n FROM worker_heartbeats
          WHERE state = 'working' AND last_tick_at > clock_timestamp() - interval '3 seconds'

@@ -1,4 +1,4 @@
-"""What the database says at the end: that nothing was lost, done twice or written late, and how long things took."""
+"""Queries that show, at the end of a test, that no work was lost, done twice or written late, and how long it took."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ class Orphan:
 
 
 def create_many(count: int, workflow: str = "plan_90d", *, send_hints: bool = True) -> list[UUID]:
-    """Create runs that ask nobody for approval, and send their hints where Redis is known."""
+    """Create runs that need no approval; send their hints unless ``send_hints`` is false."""
     with nullcontext() if send_hints else lost_hints():
         return [create(workflow, f"request {number}", auto_approve=True).run.id for number in range(count)]
 
 
 def read_when_up(sql: str, **params: Any) -> list[dict[str, Any]]:
-    """Like ``read``, for a database that may be down for the moment."""
+    """Do the same as ``read``, but wait for a database that is down."""
 
-    def look() -> list[dict[str, Any]] | None:
+    def try_read() -> list[dict[str, Any]] | None:
         try:
-            return [*read(sql, **params), {}]
+            return [*read(sql, **params), {}]  # never empty, so that no rows are a result, too
         except DatabaseUnavailable:
             return None
 
-    found = eventually(look, "an answer of the database", seconds=120, every=0.2)
+    found = eventually(try_read, "a response of the database", seconds=120, every=0.2)
     assert found is not None
     return found[:-1]
 
@@ -57,12 +57,12 @@ def completed_stages() -> int:
 
 
 def wait_for_all(*, seconds: float) -> None:
-    """Wait until every run is finished, whatever its end."""
+    """Wait until every run is final, whatever its status."""
     eventually(lambda: open_runs() == 0, "every run finished", seconds=seconds, every=0.1)
 
 
 def assert_nothing_lost(created: int) -> None:
-    """Every run is completed; every stage was completed once, by one document, which the last attempt wrote."""
+    """Assert that every run is completed, and every stage exactly once, with one artifact of the last attempt."""
     by_status = {row["status"]: row["n"] for row in read("SELECT status, count(*) AS n FROM runs GROUP BY status")}
     assert by_status == {"completed": created}, f"{by_status}; {failures()}"
     wrong = read(
@@ -83,7 +83,7 @@ def assert_nothing_lost(created: int) -> None:
 
 
 def failures() -> list[dict[str, Any]]:
-    """Return why stages failed, most frequent first."""
+    """Return the errors of failed stages, most frequent first."""
     return read(
         """
         SELECT error->>'code' AS code, error->>'message' AS message, count(*) AS n
@@ -104,14 +104,14 @@ def counted() -> dict[str, int]:
 
 
 def worker_id_of(pid: int) -> UUID:
-    """Return the id of the worker that a process is."""
+    """Return the worker id of a process."""
     found = read("SELECT worker_id FROM worker_heartbeats WHERE pid = %(pid)s ORDER BY started_at DESC", pid=pid)
     assert found, f"process {pid} has no heartbeat"
     return UUID(str(found[0]["worker_id"]))
 
 
 def orphans_of(worker_id: UUID, since: datetime) -> list[Orphan]:
-    """Return the attempts that a worker has under way."""
+    """Return a worker's running attempts."""
     found = read(
         """
         SELECT run_id, key, attempt, lease_token FROM stages
@@ -125,7 +125,7 @@ def orphans_of(worker_id: UUID, since: datetime) -> list[Orphan]:
 def seconds_until_started_again(orphans: list[Orphan]) -> list[float]:
     """Return how long each orphan waited for its next attempt, shortest first.
 
-    One that was completed by the attempt itself, in a COMMIT that its worker did not live to hear of, did not wait.
+    A stage that the orphan completed itself, in a COMMIT whose result its dead worker never received, is left out.
     """
     waits = []
     for orphan in orphans:
@@ -146,12 +146,12 @@ def seconds_until_started_again(orphans: list[Orphan]) -> list[float]:
 
 
 def quantile(ordered: list[float], share: float) -> float:
-    """Return the value that this share of a sorted list does not exceed."""
+    """Return the quantile of a sorted list; ``share`` is from 0 to 1."""
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def completions_per_second(since: datetime, until: datetime) -> float:
-    """Return the pace at which stages were completed between two times of the database's clock."""
+    """Return how many stages per second were completed between two times of the database's clock."""
     found = read_when_up(
         """
         SELECT count(*) / extract(epoch FROM %(until)s::timestamptz - %(since)s::timestamptz) AS pace

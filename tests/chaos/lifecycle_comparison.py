@@ -1,4 +1,4 @@
-"""The real lifecycle and its model, side by side: what is compared after each step of the state machine."""
+"""Compares the real lifecycle with its model after each step of hypothesis' state machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vm_webapp.workflows.loader import load_catalog
 from vm_webapp.workflows.model import RetryPolicy
 
 MAX_FAILURES = 3
-# A template says what the stages ask; times are so long that the clock never decides, only the rules do.
+# The retry delays are so long that no queued stage becomes due by itself: only the rules make time pass.
 _TEMPLATE = load_catalog().get("landing_page")
 WORKFLOW = replace(
     _TEMPLATE,
@@ -37,11 +37,11 @@ WORKFLOW = replace(
 
 
 class LifecycleComparison(RuleBasedStateMachine):
-    """Holds both, and compares them after every rule.
+    """Applies each rule to both, and compares them afterwards.
 
     Attributes:
-        edges: every transition that any example has seen: what moved, from where, to where.
-        claims: every claim that there ever was, so that late holders act, too.
+        edges: every transition in any example, as (run or stage, old status, new status).
+        claims: all claims so far, so that rules can also act for attempts that lost their lease.
     """
 
     edges: ClassVar[set[tuple[str, str, str]]]
@@ -68,38 +68,38 @@ class LifecycleComparison(RuleBasedStateMachine):
         for replay in self.replays.values():
             self.edges.update(replay.edges)
 
-    @initialize(troubles=st.sampled_from([0, 0, providers.OVERLOADS_BEFORE_PAUSE - 1]))
-    def begin(self, troubles: int) -> None:
-        self.model.provider = ModelProvider(consecutive=troubles)
+    @initialize(failures=st.sampled_from([0, 0, providers.OVERLOADS_BEFORE_PAUSE - 1]))
+    def begin(self, failures: int) -> None:
+        self.model.provider = ModelProvider(consecutive=failures)
         with transaction():
             execute(
                 "INSERT INTO providers (name, consecutive_failures) VALUES (%(name)s, %(n)s)",
                 name=self.name,
-                n=troubles,
+                n=failures,
             )
         self.make_run(auto=False)
 
-    def said_due(self) -> list[UUID]:
-        """Return the stages that were said to be due since this was asked, or cleared, last."""
-        said = list(self.due)
+    def take_due(self) -> list[UUID]:
+        """Return the stages for which ``stage_due`` has fired since the last call."""
+        due = list(self.due)
         self.due.clear()
-        return said
+        return due
 
     def due_after(self, act: Callable[[], object]) -> UUID | None:
-        """Do something; return the stage that was said to be due because of it, of which there is one at most."""
+        """Call ``act``; return the stage, at most one, for which it made ``stage_due`` fire."""
         self.due.clear()
         act()
-        said = self.said_due()
-        assert len(said) <= 1
-        return said[0] if said else None
+        due = self.take_due()
+        assert len(due) <= 1
+        return due[0] if due else None
 
     def make_run(self, auto: bool) -> None:
-        """Create a run on both sides."""
+        """Create a run in the database and in the model."""
         run = lifecycle.create_run(NewRun(WORKFLOW, "a request", auto_approve=auto), actor="tests")
         self.expect_run(run.id, auto).stages[0].move("queued")
 
     def expect_run(self, id: UUID, auto: bool) -> ModelRun:
-        """Begin to compare a run, every stage of it pending."""
+        """Add a run of the database to the model, with all its stages pending."""
         with transaction():
             stages = rows("SELECT id, key FROM stages WHERE run_id = %(id)s ORDER BY position", id=id)
         specs = [WORKFLOW.stage(stage["key"]) for stage in stages]
@@ -161,10 +161,10 @@ class LifecycleComparison(RuleBasedStateMachine):
     @invariant()
     def the_timeline_tells_every_step(self) -> None:
         with transaction():
-            told = rows(
+            new = rows(
                 "SELECT id, run_id, type, stage, data FROM events WHERE id > %(id)s ORDER BY id", id=self.last_event
             )
-        for event in told:
+        for event in new:
             self.last_event = event.pop("id")
             self.replays[event.pop("run_id")].tell(**event)
         for run in self.model.runs:
@@ -183,12 +183,12 @@ class LifecycleComparison(RuleBasedStateMachine):
 
 
 def digest_of(text: str) -> str:
-    """Return a document's digest as artifacts keep it."""
+    """Return a text's sha256 as the artifacts table stores it."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def outcome_of(act: Callable[[], Any]) -> Any:
-    """Return what the operation returned, or the type of its refusal."""
+    """Return the operation's result, or the type of the error by which it refused."""
     try:
         return act()
     except (Conflict, NotFound) as refusal:

@@ -1,4 +1,4 @@
-"""What the lifecycle should do, in memory and without a clock: the expectation that the real one is compared with."""
+"""A model of the lifecycle, in memory and without a clock, which the real one is compared with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ACTIVE = ("queued", "running", "waiting_approval")
 
 @dataclass(eq=False)
 class ModelStage:
-    """A stage; ``late`` is a queued one that is not due yet, or a running one whose lease is over."""
+    """A stage. ``late``: a queued stage that is not due yet, or a running one whose lease has expired."""
 
     id: UUID
     key: str
@@ -32,12 +32,12 @@ class ModelStage:
     completions: int = 0
 
     def move(self, status: str, *, late: bool = False) -> None:
-        """Change the status; a lease ends with it."""
+        """Change the status, and end the lease."""
         self.status, self.late, self.token = status, late, None
         self.completions += status == "completed"
 
     def start_over(self, status: str) -> None:
-        """Begin anew: the budgets are full again."""
+        """Change the status, and reset the budgets."""
         self.move(status)
         self.failures = self.rescues = self.releases = 0
 
@@ -62,7 +62,7 @@ class ModelRun:
 
 @dataclass
 class ModelProvider:
-    """The provider's door: ``while`` is a pause with an end, which is ``over`` or not."""
+    """The provider. ``while`` is a pause with an end, and ``over`` whether that has come; ``person`` one without."""
 
     paused: Literal["person", "while"] | None = None
     over: bool = False
@@ -70,12 +70,12 @@ class ModelProvider:
     pauses: int = 0
     probe: UUID | None = None
 
-    def open(self) -> None:
-        """Forget all troubles."""
+    def resume(self) -> None:
+        """End the pause, and reset the failures."""
         self.paused, self.over, self.consecutive, self.pauses, self.probe = None, False, 0, 0, None
 
     def fail(self, failure: Failure, token: UUID) -> tuple[bool, bool]:
-        """Note a failed call; return whether its stage is excused, and whether it must wait then."""
+        """Record a failed call; return whether it costs the stage no failure, and whether the stage must then wait."""
         was_probe = self.probe == token
         if failure.pauses_provider:
             excused = self.paused == "person"
@@ -96,7 +96,7 @@ class ModelProvider:
 
 @dataclass
 class Model:
-    """Everything that the rules act on."""
+    """All runs, the provider and the queue."""
 
     max_failures: int
     runs: list[ModelRun] = field(default_factory=list)
@@ -105,15 +105,15 @@ class Model:
     written: set[UUID] = field(default_factory=set)
 
     def stages(self, *statuses: str) -> list[tuple[ModelRun, ModelStage]]:
-        """Return the stages with one of these statuses, all of them when none is named."""
+        """Return the stages with one of these statuses; without an argument, all stages."""
         return [(r, s) for r in self.runs for s in r.stages if not statuses or s.status in statuses]
 
     def holder(self, token: UUID | None) -> tuple[ModelRun, ModelStage] | None:
-        """Return the stage that is held under this token."""
+        """Return the running stage with this lease token."""
         return next(((r, s) for r, s in self.stages("running") if s.token == token), None)
 
     def claim(self, run: ModelRun, stage: ModelStage, cap: int | None, token: UUID) -> bool:
-        """Claim a stage; return whether it may be."""
+        """Claim a stage if it may be claimed; return whether it was."""
         due = stage.status == "queued" and not stage.late and not self.queue_paused
         if not due or (stage.needs_model and not self._admits(cap)):
             return False
@@ -130,7 +130,7 @@ class Model:
         return cap is None or sum(stage.needs_model for _, stage in self.stages("running")) < cap
 
     def finish(self, token: UUID, digest: str) -> ModelStage | None:
-        """End the attempt that holds this token; return the stage that is due now."""
+        """Finish the attempt with this token; return the stage that is due because of it."""
         held = self.holder(token)
         assert held is not None
         run, stage = held
@@ -138,7 +138,7 @@ class Model:
         self.written.add(token)
         stage.feedback = None
         if stage.needs_model and self.provider.paused != "person":
-            self.provider.open()
+            self.provider.resume()
         if stage.gate and not run.auto:
             stage.move("waiting_approval")
             run.status = "waiting_approval"
@@ -147,7 +147,7 @@ class Model:
         return run.advance()
 
     def fail(self, token: UUID, failure: Failure) -> str:
-        """Fail the attempt that holds this token; return what becomes of its stage."""
+        """Fail the attempt with this token; return ``failed`` or ``retrying``."""
         held = self.holder(token)
         assert held is not None
         run, stage = held
@@ -164,7 +164,7 @@ class Model:
         return "retrying"
 
     def rescue(self) -> tuple[set[UUID], set[UUID]]:
-        """Take back what is overdue; return the stages queued and those given up."""
+        """Rescue stages with an expired lease; return the ids of those queued and of those failed."""
         queued, failed = set(), set()
         for run, stage in self.stages("running"):
             if not stage.late:
@@ -187,7 +187,7 @@ class Model:
                 stage.move("canceled")
 
     def retry(self, run: ModelRun, first: ModelStage) -> None:
-        """Put a failed run back to work."""
+        """Retry a failed run from a stage."""
         run.status = "queued"
         for stage in run.stages[run.stages.index(first) :]:
             stage.start_over("queued" if stage is first else "pending")

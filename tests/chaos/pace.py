@@ -1,4 +1,4 @@
-"""How fast stages are completed, and how long it takes after a failure until they are so again."""
+"""Measures the throughput of stages, and how long it takes to recover after a failure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHARE = 0.95
 
 
 def usual_pace() -> float:
-    """Return how many stages a second are completed while nothing is wrong, measured over two windows."""
+    """Return the usual throughput in stages per second, measured over two windows."""
     time.sleep(WARM_UP_SECONDS)
     since = database_now()
     time.sleep(2 * WINDOW.total_seconds())
@@ -22,12 +22,12 @@ def usual_pace() -> float:
 
 
 def seconds_until_back(usual: float, since: datetime, *, within: float) -> float:
-    """Wait until the pace of a whole window is 95 % of the usual one; return how long that took.
+    """Wait until the throughput of a whole window is 95 % of the usual one; return how many seconds that took.
 
-    The first window does not count: what was answered during an outage is written down in it, all at once.
+    The first window does not count: in it, workers write all results that they received during the outage.
 
     Args:
-        usual: stages a second.
+        usual: the usual throughput in stages per second.
         since: the end of the failure.
         within: the most seconds to wait.
     """
@@ -36,5 +36,5 @@ def seconds_until_back(usual: float, since: datetime, *, within: float) -> float
         now = database_now()
         return now - since > 2 * WINDOW and completions_per_second(now - WINDOW, now) >= SHARE * usual
 
-    eventually(is_back, f"the old pace of {usual:.1f}/s", seconds=within, every=0.5)
+    eventually(is_back, f"the usual throughput of {usual:.1f}/s", seconds=within, every=0.5)
     return (database_now() - since).total_seconds()

@@ -1,4 +1,4 @@
-"""The whole product on servers and links of its own, each of which a test may harm."""
+"""The whole product on servers and proxies of its own, all of which a test may break."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Stack:
 
     Attributes:
         postgres, redis: the servers.
-        postgres_link, redis_link: the ways to them.
+        postgres_link, redis_link: the proxies in front of them.
         fleet: the workers.
-        api: the API that is asked at the moment.
+        api: the current API.
     """
 
     postgres: OwnServer
@@ -41,12 +41,12 @@ class Stack:
 def running_stack(
     folder: Path, script: Script, *, workers: int = 2, threads: int, poll_ms: int = 500, far: bool = False
 ) -> Iterator[Stack]:
-    """Start everything; return when readiness is green.
+    """Start everything, and yield the stack when the API is ready.
 
     Args:
-        folder: where the output goes.
-        script: what the model's server does.
-        far: whether the database is reached through its link. That costs the test's process time.
+        folder: for the output of the processes.
+        script: decides the behaviour of the fake model server.
+        far: whether to connect to PostgreSQL through its proxy, which costs CPU time of the test process.
     """
     with (
         own_postgres() as postgres,

@@ -1,4 +1,4 @@
-"""The API dies between the commit of a run and its hint: the run exists and is carried all the same."""
+"""The API dies between the commit of a run and its hint: polling finds the run, and it completes."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def post_until_it_dies(base_url: str, accepted: list[str]) -> None:
-    """Create runs one after another and note those that were acknowledged."""
+    """Create runs one after another until the API dies; append the acknowledged ones to ``accepted``."""
     with httpx.Client(base_url=base_url, trust_env=False, timeout=10) as client:
         while True:
             try:
-                answer = client.post("/runs", json=NEW_RUN)
+                response = client.post("/runs", json=NEW_RUN)
             except httpx.HTTPError:
                 return
-            assert answer.status_code == 201
-            accepted.append(answer.json()["id"])
+            assert response.status_code == 201
+            accepted.append(response.json()["id"])
 
 
 def test_runs_whose_hint_died_with_the_api_are_found(database: str, tmp_path: Path, full: bool) -> None:
@@ -36,7 +36,7 @@ def test_runs_whose_hint_died_with_the_api_are_found(database: str, tmp_path: Pa
     with own_redis() as redis, ModelServer() as model, Fleet(tmp_path, database, redis.url, model) as fleet:
         for _ in range(20 if full else 1):
             api = fleet.start_api()
-            # A Redis that hangs keeps every hint in the API: the commits happen, the hints do not arrive.
+            # While Redis hangs, runs are committed but their hints stay in the API.
             redis_pid = redis.pid()
             os.kill(redis_pid, signal.SIGSTOP)
             base_url = str(api.client.base_url)
@@ -48,7 +48,7 @@ def test_runs_whose_hint_died_with_the_api_are_found(database: str, tmp_path: Pa
             api.program.kill()
             for client in clients:
                 client.join(20)
-            # What its socket had buffered dies, too: no hint of these runs is left anywhere.
+            # The hints that its socket had buffered are lost, too, so none of these runs has a hint.
             redis.kill(redis_pid)
             redis.start()
         fleet.start_and_wait(1, threads=8)

@@ -1,4 +1,4 @@
-"""The cap on model calls holds across workers at every moment, is used to the full, and survives a killed worker."""
+"""The cap on model calls holds across workers, is fully used, and recovers from a killed worker."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def test_calls_in_flight_never_exceed_the_cap_and_use_it(fleet: Fleet, model: Mo
 
 
 @pytest.mark.usefixtures("long_form")
-def test_a_killed_worker_gives_its_share_of_the_cap_back(fleet: Fleet, model: ModelServer) -> None:
+def test_a_rescue_frees_the_killed_workers_share_of_the_cap(fleet: Fleet, model: ModelServer) -> None:
     cap, runs = 30, 400
     model.script = lambda body: delayed(1.0)
     create_many(runs, send_hints=False)
     fleet.start_and_wait(3, threads=32, VM_LLM_MAX_CONCURRENCY=str(cap))
     eventually(lambda: model.in_flight == cap, "the cap is used")
     lost = len(fleet.kill(fleet.workers[0]))
-    eventually(lambda: counted()["rescues"] == lost, "what it carried is rescued", seconds=25)
+    eventually(lambda: counted()["rescues"] == lost, "its stages are rescued", seconds=25)
     eventually(lambda: model.in_flight == cap, "the cap is used again", seconds=5)
     wait_for_all(seconds=120)
 
     assert_nothing_lost(runs)
     assert model.most_in_flight == cap
-    print(f"a worker was killed with {lost} of {cap} calls: rescued, and the cap was used to the full again")
+    print(f"a worker was killed with {lost} of {cap} calls: rescued, and the cap was fully used again")

@@ -1,4 +1,4 @@
-"""PostgreSQL fails for moments under load: everything completes in the same processes, and nothing is rescued."""
+"""PostgreSQL fails briefly under load: every run completes in the same worker processes, without a rescue."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(300)
 
-# Seconds of each.
+# How many seconds each fault lasts.
 MOMENTS: dict[Fault, float] = {
     faults.postgres_restarted: 0,
     faults.postgres_stopped: 1.5,
@@ -63,7 +63,7 @@ def test_a_session_that_dies_while_a_prompt_is_read_costs_no_attempt(fleet: Flee
     with closing(psycopg2.connect(database)) as holder, holder.cursor() as cursor:
         cursor.execute("LOCK TABLE artifacts IN ACCESS EXCLUSIVE MODE")
         fleet.start_and_wait(1, threads=1)
-        eventually(lambda: read(f"SELECT pid {waiting}"), "the attempt wants the earlier documents")
+        eventually(lambda: read(f"SELECT pid {waiting}"), "the attempt reads the earlier artifacts")
         assert read(f"SELECT pg_terminate_backend(pid) AS ended {waiting}") == [{"ended": True}]
         holder.rollback()
     wait_for_all(seconds=20)

@@ -1,4 +1,4 @@
-"""Workers are killed under load: what they carried runs again soon, and nothing is lost or done twice."""
+"""Workers are killed under load: their stages are soon attempted again, and no work is lost or done twice."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_killed_workers_lose_nothing(fleet: Fleet, model: ModelServer, full: boo
     orphans: list[Orphan] = []
     kills, next_kill = 0, time.monotonic() + kill_every
 
-    def harm_and_look() -> bool:
+    def kill_and_check() -> bool:
         nonlocal kills, next_kill
         if kills < kills_wanted and time.monotonic() >= next_kill:
             victim = dice.choice([worker for worker in fleet.workers if "worker.started" in worker.output()])
@@ -45,7 +45,7 @@ def test_killed_workers_lose_nothing(fleet: Fleet, model: ModelServer, full: boo
             kills, next_kill = kills + 1, time.monotonic() + kill_every
         return open_runs() == 0
 
-    eventually(harm_and_look, "every run finished", seconds=900 if full else 60, every=0.1)
+    eventually(kill_and_check, "every run finished", seconds=900 if full else 60, every=0.1)
 
     assert_nothing_lost(runs)
     waits = seconds_until_started_again(orphans)
@@ -53,7 +53,7 @@ def test_killed_workers_lose_nothing(fleet: Fleet, model: ModelServer, full: boo
     print(
         f"{runs} runs in {time.monotonic() - began:.0f} s, {kills} workers killed, {len(waits)} attempts orphaned;"
         f" started again after {quantile(waits, 0.5):.1f} s (median), {quantile(waits, 0.99):.1f} s (p99),"
-        f" {waits[-1]:.1f} s (most); {calls} model calls, {calls - STAGES * runs} of them again"
+        f" {waits[-1]:.1f} s (most); {calls} model calls, {calls - STAGES * runs} of them repeated"
     )
     assert waits
     assert quantile(waits, 0.99) < AGAIN_WITHIN_SECONDS

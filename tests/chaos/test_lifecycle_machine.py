@@ -1,4 +1,4 @@
-"""Any sequence of operations on any runs does what the model says, writes what it tells, and nothing else."""
+"""Any sequence of operations on any runs has exactly the effects and events that the model predicts."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ WORKER = uuid4()
 PICK = st.integers(0, 999)
 RARELY = st.sampled_from([False, False, False, True])
 CAPS = st.sampled_from([None, None, 1, 2])
-# A canceled run is final, so no stage of one is ever put back to work, although the table would admit it.
+# A canceled run is final, so its stages never leave ``canceled``, although the table of transitions allows it.
 UNREACHABLE = {("stage", "canceled", "pending"), ("stage", "canceled", "queued")}
 Thing = TypeVar("Thing")
 
 
 class LifecycleMachine(LifecycleComparison):
-    """What may happen, in any order."""
+    """The operations, which hypothesis calls in any order."""
 
     @rule(auto=st.booleans())
     @precondition(lambda self: len(self.model.runs) < 4)
@@ -60,7 +60,7 @@ class LifecycleMachine(LifecycleComparison):
             stage.move("completed")
             stage.digests = source.digests[-1:]
         stages[len(taken)].move("queued")
-        assert self.said_due() == [stages[len(taken)].id]
+        assert self.take_due() == [stages[len(taken)].id]
 
     @rule(pick=PICK, cap=CAPS, any_status=st.booleans())
     def claim(self, pick: int, cap: int | None, any_status: bool) -> None:
@@ -84,7 +84,7 @@ class LifecycleMachine(LifecycleComparison):
 
     @rule(pick=PICK)
     def move_a_run_on(self, pick: int) -> None:
-        """Do what a worker and a reviewer without objections would: this is how examples get deep."""
+        """Claim, finish or approve the next stage. Without this, few random examples would get far into a run."""
         found = _pick(self.model.stages("queued", "waiting_approval"), pick)
         if found is None:
             return
@@ -117,7 +117,7 @@ class LifecycleMachine(LifecycleComparison):
         assert finished.version == len(stage.digests)
         carried_on = bool(due and next_token and self.model.claim(run, due, cap, next_token))
         assert (finished.next.stage_id if finished.next else None) == (due.id if due and carried_on else None)
-        assert self.said_due() == ([due.id] if due and not carried_on else [])
+        assert self.take_due() == ([due.id] if due and not carried_on else [])
         if finished.next:
             self.claims.append(finished.next)
 
@@ -271,7 +271,7 @@ class LifecycleMachine(LifecycleComparison):
         with transaction():
             assert providers.resume(self.name) == (self.model.provider.paused is not None)
         if self.model.provider.paused:
-            self.model.provider.open()
+            self.model.provider.resume()
 
     @rule(pause=RARELY)
     def pause_or_resume_the_queue(self, pause: bool) -> None:
@@ -283,7 +283,7 @@ class LifecycleMachine(LifecycleComparison):
         return Claimant(WORKER, self.name, cap)
 
     def _some_claim(self, pick: int, held: bool) -> Claim:
-        """Return a claim: one that still holds when asked for and there is one, else any that there ever was."""
+        """Return a claim: one whose lease is still held if asked for and there is one, else any earlier one."""
         holding = [claim for claim in self.claims if self.model.holder(claim.token)]
         candidates = holding if held and holding else self.claims
         return candidates[pick % len(candidates)]

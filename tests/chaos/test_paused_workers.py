@@ -1,4 +1,4 @@
-"""Workers sleep past their leases and wake up: what others took over meanwhile, they can no longer touch."""
+"""Workers are stopped past the end of their leases and continued: they cannot write to stages that others took over."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ THREADS = 4
 
 
 def pause(workers: list[Program]) -> list[Orphan]:
-    """Stop workers where they are; return the attempts that are asleep now."""
+    """Stop workers (SIGSTOP); return their running attempts."""
     for worker in workers:
         worker.signal(signal.SIGSTOP)
     since = database_now()
@@ -37,7 +37,7 @@ def pause(workers: list[Program]) -> list[Orphan]:
 
 
 def taken_over(asleep: list[Orphan]) -> list[Orphan]:
-    """Return the attempts whose stage somebody else has claimed since."""
+    """Return the attempts whose stage another worker has claimed since."""
     keys = [f"{orphan.run_id}/{orphan.stage}/{orphan.attempt + 1}" for orphan in asleep]
     started = read(
         """
@@ -50,16 +50,16 @@ def taken_over(asleep: list[Orphan]) -> list[Orphan]:
     return [orphan for orphan in asleep if (orphan.run_id, orphan.stage) in again]
 
 
-def finished_falling_asleep(asleep: list[Orphan]) -> int:
-    """Return how many attempts had sent their COMMIT when they were stopped: nobody takes those over."""
+def finished_while_stopping(asleep: list[Orphan]) -> int:
+    """Return how many attempts had sent their COMMIT when they were stopped. No worker takes those over."""
     tokens = [orphan.token for orphan in asleep]
     found = read("SELECT count(*) AS n FROM artifacts WHERE attempt_token = ANY(%(tokens)s::uuid[])", tokens=tokens)
     return int(found[0]["n"])
 
 
 def late_writes(stale: list[Orphan]) -> list[dict[str, object]]:
-    """Return what attempts wrote whose stage had been taken over: documents, and events after the rescue."""
-    documents = read(
+    """Return the artifacts and events that attempts wrote after their stage had been taken over."""
+    artifacts = read(
         "SELECT run_id, attempt_token FROM artifacts WHERE attempt_token = ANY(%(tokens)s::uuid[])",
         tokens=[orphan.token for orphan in stale],
     )
@@ -75,11 +75,11 @@ def late_writes(stale: list[Orphan]) -> list[dict[str, object]]:
             stage=orphan.stage,
             attempt=orphan.attempt,
         )
-    return [*documents, *events]
+    return [*artifacts, *events]
 
 
 def end_leases(attempts: list[Orphan]) -> None:
-    """Let leases end before their time, for those who cannot wait fifteen seconds."""
+    """Expire leases at once, so that the short form need not wait fifteen seconds."""
     with transaction():
         execute(
             "UPDATE stages SET lease_expires_at = clock_timestamp() WHERE lease_token = ANY(%(tokens)s::uuid[])",
@@ -90,7 +90,7 @@ def end_leases(attempts: list[Orphan]) -> None:
 
 def test_a_worker_that_slept_past_its_leases_writes_nothing(fleet: Fleet, model: ModelServer, full: bool) -> None:
     workers, sleepers, rounds = (12, 8, 25) if full else (3, 2, 1)
-    # Slow enough that the second attempt is still under way when the first one wakes up with its answer in hand.
+    # Slow enough that the second attempt still runs when the first one continues with a complete response.
     model.script = random_script(1.0, 2.5, 0.0, seed=7)
     fleet.start_and_wait(workers, threads=THREADS)
     stale: list[Orphan] = []
@@ -111,12 +111,12 @@ def test_a_worker_that_slept_past_its_leases_writes_nothing(fleet: Fleet, model:
 
 
 def sleep_until_taken_over(victims: list[Program], *, wait_for_leases: bool) -> list[Orphan]:
-    """Stop workers until others have what they carried, then wake them; return the attempts that were taken over."""
+    """Stop workers until others have claimed their stages, then continue them; return the attempts taken over."""
     asleep = pause(victims)
     if not wait_for_leases:
         end_leases(asleep)
     eventually(
-        lambda: len(taken_over(asleep)) + finished_falling_asleep(asleep) == len(asleep),
+        lambda: len(taken_over(asleep)) + finished_while_stopping(asleep) == len(asleep),
         "others take over",
         seconds=60,
         every=0.1,

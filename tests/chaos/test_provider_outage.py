@@ -1,4 +1,4 @@
-"""The model's server is down, or its key is revoked, while many runs wait: they keep waiting, and go on afterwards."""
+"""The model server is down, or the key is revoked, while many runs wait: they wait longer, and complete afterwards."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def api(fleet: Fleet) -> Api:
 
 
 def llm(api: Api) -> str:
-    """Return what readiness says about the model."""
+    """Return the model's status in readiness."""
     return str(api.readiness()["dependencies"]["llm"]["status"])
 
 
-def wait_until_well(api: Api) -> None:
-    """Wait for the next verdict: one is given a second, and everything may have been done since the last."""
-    eventually(lambda: llm(api) == "ok", "readiness says that the model answers", seconds=5)
+def wait_until_ok(api: Api) -> None:
+    """Wait until readiness says ``ok``. It is updated once a second, so it may be older than the last completed run."""
+    eventually(lambda: llm(api) == "ok", "readiness says that the model works", seconds=5)
 
 
 def statuses() -> dict[str, int]:
@@ -49,12 +49,12 @@ def test_an_outage_fails_no_run(fleet: Fleet, model: ModelServer, api: Api, full
 
 
 @pytest.mark.usefixtures("long_form")
-def test_a_server_that_is_away_fails_no_run(fleet: Fleet, model: ModelServer, api: Api) -> None:
+def test_a_server_that_refuses_connections_fails_no_run(fleet: Fleet, model: ModelServer, api: Api) -> None:
     wait_out(fleet, model, api, "refused", 300, 600.0)
 
 
 def wait_out(fleet: Fleet, model: ModelServer, api: Api, kind: str, runs: int, seconds: float) -> None:
-    """Let runs wait while the provider answers 503 (``unavailable``), nothing (``silent``) or is away (``refused``)."""
+    """Let runs wait while the server responds 503 (``unavailable``), never (``silent``) or is down (``refused``)."""
     fleet.start_and_wait(2, threads=16)
     port = int(model.base_url.split(":")[2].split("/")[0])
     if kind == "refused":
@@ -62,7 +62,7 @@ def wait_out(fleet: Fleet, model: ModelServer, api: Api, kind: str, runs: int, s
     else:
         model.script = lambda body: SILENT if kind == "silent" else REFUSALS["unavailable"]
     if kind == "silent":
-        create_impatient(runs)
+        create_with_short_time_out(runs)
     else:
         create_many(runs)
     eventually(lambda: llm(api) == "paused", "readiness says that the model is paused")
@@ -79,15 +79,15 @@ def wait_out(fleet: Fleet, model: ModelServer, api: Api, kind: str, runs: int, s
         wait_for_all(seconds=180)
 
     assert_nothing_lost(runs)
-    wait_until_well(api)
+    wait_until_ok(api)
     print(
         f"{kind} for {seconds:.0f} s with {runs} runs waiting: none failed, {calls} calls were tried;"
         f" all completed {time.monotonic() - back:.0f} s after its end"
     )
 
 
-def create_impatient(count: int) -> None:
-    """Create runs whose calls have little time, so that their silence is seen in a test."""
+def create_with_short_time_out(count: int) -> None:
+    """Create runs whose calls time out after two seconds, so that a test can wait for it."""
     plan = CATALOG.get("plan_90d")
     hurried = replace(plan, stages=tuple(replace(s, timeout_seconds=SILENT_CALL_SECONDS) for s in plan.stages))
     for number in range(count):
@@ -110,4 +110,4 @@ def test_a_revoked_key_fails_one_run_and_stops_the_rest(fleet: Fleet, model: Mod
         assert providers.resume("kimi")
     wait_for_all(seconds=60)
     assert statuses() == {"completed": runs - 1, "failed": 1}
-    wait_until_well(api)
+    wait_until_ok(api)

@@ -1,4 +1,4 @@
-"""Redis fails in every way: runs are accepted, found by polling, and hints come back by themselves."""
+"""Redis fails in several ways: runs are accepted and found by polling, and hints work again without a restart."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ HINTED_SECONDS = 0.25
 ACCEPTED_SECONDS = 0.25
 
 
-class Desk:
-    """Somebody who creates runs and looks when they are picked up."""
+class RunCreator:
+    """Creates runs and measures how soon a worker picks them up."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -48,7 +48,7 @@ class Desk:
         return sorted(row["seconds"] for row in found)
 
     def is_hinted(self) -> bool:
-        """Whether a run is picked up much sooner than polling alone would."""
+        """Return whether a run is picked up much sooner than by polling."""
         since = len(self.posted)
         for _ in range(4):
             self.post()
@@ -57,14 +57,14 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def creator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunCreator]:
     folder = tmp_path_factory.mktemp("redis-faults")
     script = random_script(0.02, 0.1, 0.0, seed=7)
     with running_stack(folder, script, threads=8, poll_ms=int(POLL_SECONDS * 1000)) as stack:
-        yield Desk(stack)
+        yield RunCreator(stack)
 
 
-# Seconds of each, in the short form and in the full one.
+# How many seconds each fault lasts, in the short form and in the full one.
 FAULTS: dict[Fault, tuple[float, float]] = {
     faults.redis_stopped: (1, 60),
     faults.redis_hanging: (3, 60),
@@ -75,23 +75,23 @@ FAULTS: dict[Fault, tuple[float, float]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_without_redis_runs_are_accepted_and_found(desk: Desk, full: bool, fault: Fault) -> None:
-    since = len(desk.posted)
-    pids = desk.stack.fleet.pids()
+def test_without_redis_runs_are_accepted_and_found(creator: RunCreator, full: bool, fault: Fault) -> None:
+    since = len(creator.posted)
+    pids = creator.stack.fleet.pids()
     seconds = FAULTS[fault][full]
-    with fault(desk.stack):
-        eventually(lambda: desk.stack.api.says_redis_is("degraded"), "readiness says so and stays green")
-        every(0.1, during=seconds, do=desk.post)
-        assert desk.stack.api.says_redis_is("degraded")
-    until = len(desk.posted)
+    with fault(creator.stack):
+        eventually(lambda: creator.stack.api.says_redis_is("degraded"), "readiness says ``degraded`` and stays ready")
+        every(0.1, during=seconds, do=creator.post)
+        assert creator.stack.api.says_redis_is("degraded")
+    until = len(creator.posted)
     back = time.monotonic()
-    eventually(lambda: desk.stack.api.says_redis_is("ok"), "readiness says that it is back")
-    eventually(desk.is_hinted, "hints work again", seconds=30)
+    eventually(lambda: creator.stack.api.says_redis_is("ok"), "readiness says that Redis works")
+    eventually(creator.is_hinted, "hints work again", seconds=30)
     back = time.monotonic() - back
 
     wait_for_all(seconds=30)
-    accepted = sorted(posted.seconds for posted in desk.posted[since:until])
-    waits = desk.pick_ups(since, until)
+    accepted = sorted(posted.seconds for posted in creator.posted[since:until])
+    waits = creator.pick_ups(since, until)
     print(
         f"{fault.__name__} for {seconds:.0f} s: {len(accepted)} runs accepted in {accepted[-1] * 1000:.0f} ms at most"
         f" (median {quantile(accepted, 0.5) * 1000:.0f}); picked up after {quantile(waits, 0.5):.2f} s (median),"
@@ -99,29 +99,29 @@ def test_without_redis_runs_are_accepted_and_found(desk: Desk, full: bool, fault
     )
     assert accepted[-1] < ACCEPTED_SECONDS
     assert waits[-1] < 2 * POLL_SECONDS
-    assert desk.stack.fleet.pids() == pids
-    assert_nothing_lost(len(desk.posted))
+    assert creator.stack.fleet.pids() == pids
+    assert_nothing_lost(len(creator.posted))
 
 
-def test_a_flushed_redis_loses_hints_and_no_runs(desk: Desk, full: bool) -> None:
-    since = len(desk.posted)
+def test_a_flushed_redis_loses_hints_and_no_runs(creator: RunCreator, full: bool) -> None:
+    since = len(creator.posted)
 
     def post_and_flush() -> None:
-        desk.post()
-        with client_of(desk.stack.redis) as client:
+        creator.post()
+        with client_of(creator.stack.redis) as client:
             client.flushall()
 
     every(0.05, during=15.0 if full else 1.0, do=post_and_flush)
     wait_for_all(seconds=20)
 
-    accepted = sorted(posted.seconds for posted in desk.posted[since:])
-    waits = desk.pick_ups(since)
+    accepted = sorted(posted.seconds for posted in creator.posted[since:])
+    waits = creator.pick_ups(since)
     print(
         f"flushed {len(accepted)} times: runs accepted in {accepted[-1] * 1000:.0f} ms at most, picked up after"
         f" {quantile(waits, 0.5):.2f} s (median), {waits[-1]:.2f} s (most)"
     )
     assert accepted[-1] < ACCEPTED_SECONDS
-    # While other hints keep coming, the lost ones wait for a poll that those put off, though not for ever.
+    # Hints that arrive postpone the poll that finds the lost ones, by at most this many poll intervals.
     assert waits[-1] < HINTS_BEFORE_POLL * POLL_SECONDS
-    assert_nothing_lost(len(desk.posted))
-    assert desk.stack.api.says_redis_is("ok")
+    assert_nothing_lost(len(creator.posted))
+    assert creator.stack.api.says_redis_is("ok")

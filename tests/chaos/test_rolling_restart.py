@@ -1,4 +1,4 @@
-"""Workers are replaced one after another, as a deployment does it: nothing fails and nothing is counted against it."""
+"""Workers are replaced one after another, as a deployment does: no stage fails, and none is rescued."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def states() -> dict[str, int]:
 
 
 def test_a_rolling_restart_costs_nothing(fleet: Fleet, model: ModelServer, full: bool) -> None:
-    """By the clock: a new worker is started and the oldest one drained, whether or not the one before is gone."""
+    """At a steady pace, start a worker and drain the oldest one, even if the previous one still drains."""
     threads, batch = (16, 60) if full else (4, 8)
     seconds, during = (10.0, 120.0) if full else (3.0, 6.0)
     model.script = random_script(0.2, 2.0, 0.0, seed=7) if full else random_script(0.1, 0.5, 0.0, seed=7)
@@ -46,12 +46,12 @@ def test_a_rolling_restart_costs_nothing(fleet: Fleet, model: ModelServer, full:
     assert_nothing_lost(len(runs))
     counters = counted()
     assert counters["failures"] == counters["rescues"] == 0
-    # The one that was started last may not have begun yet.
-    eventually(lambda: states() == {"working": 2, "stopped": replacements}, f"two at work: {states()}", seconds=40)
+    # The last worker may still be starting.
+    eventually(lambda: states() == {"working": 2, "stopped": replacements}, f"two working: {states()}", seconds=40)
     print(f"{replacements} workers replaced in {during:.0f} s under load, {len(runs)} runs completed, {counters}")
 
 
-def test_a_worker_that_may_not_wait_hands_its_stages_back(fleet: Fleet, model: ModelServer) -> None:
+def test_a_worker_with_a_short_drain_releases_its_stages(fleet: Fleet, model: ModelServer) -> None:
     model.script = random_script(1.0, 1.2, 0.0, seed=7)
     leaving, _ = fleet.start_and_wait(2, threads=4, VM_DRAIN_SECONDS="0.2")
     create_many(6, "content_calendar")

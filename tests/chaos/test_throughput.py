@@ -1,4 +1,4 @@
-"""Something fails for long while there is more to do than can be done: afterwards the old pace is back by itself."""
+"""A fault lasts long while more work is queued than can be done: the throughput recovers by itself."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RUNS = 2000
 BACK_WITHIN_SECONDS = 60
 NEXT_ACCEPTED_SECONDS = 30
 
-# Seconds of each.
+# How many seconds each fault lasts.
 FAILURES: dict[Fault, float] = {
     faults.postgres_restarted: 0,
     faults.postgres_stopped: 60,
@@ -67,7 +67,7 @@ def test_throughput_comes_back_after_a_long_failure(tmp_path: Path, fault: Fault
         made = {row["id"] for row in read("SELECT id FROM runs")}
         assert set(client.run_ids) <= made
         assert len(made) == created + len(set(client.run_ids)), "no request was done twice"
-        # The rest would take long and show nothing: every stage that was under way has ended by now.
+        # Executing the rest would take long and show nothing new: every attempt that met the fault has ended by now.
         read_when_up("DELETE FROM runs WHERE status = 'queued' RETURNING id")
         left = int(read_when_up("SELECT count(*) AS n FROM runs")[0]["n"])
         wait_for_all(seconds=120)
