@@ -99,7 +99,7 @@ class HintQueue:
         """Whether a message is a hint as ``execute_stage.send`` makes it. Never raises, whatever JSON its parts are."""
         return (
             message.actor_name == ACTOR
-            and message.queue_name == self._queue_name  # Dramatiq's worker thread dies of a queue without a consumer
+            and message.queue_name == self._queue_name  # a queue without a consumer kills Dramatiq's worker thread
             and [type(argument) for argument in message.args] == [str]
             and message.kwargs == {}
             # No further options: with an eta, for one, Dramatiq would hold the message, and its slot, until that time.
@@ -119,7 +119,7 @@ class HintQueue:
 
     def _drop_invalid(self) -> None:
         """Remove what is not a hint from Redis."""
-        # Fetched and never acknowledged, Dramatiq would redeliver it to one worker after another.
+        # Without an acknowledgement, Dramatiq would redeliver it to one worker after another.
         client, acks = self._broker.client, f"{self._broker.namespace}:__acks__.{self._broker.broker_id}"
         bodies = f"{self._broker.namespace}:{self._queue_name}.msgs"
         try:

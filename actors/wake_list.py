@@ -20,7 +20,8 @@ class WakeList:
     def __init__(self, client: redis.Redis, namespace: str, *, probe: redis.Redis | None = None) -> None:
         self._client = client
         self._probe = probe or client
-        # Old and new workers share this list during a deployment: under another key, neither would wake the other.
+        # The key keeps the text of earlier releases: during a deployment, processes of both releases wake each other's
+        # workers through it.
         self._key = f"{namespace}:bell"
 
     def push(self) -> None:
@@ -31,7 +32,7 @@ class WakeList:
         """
         with self._client.pipeline(transaction=False) as pipeline:
             pipeline.lpush(self._key, 1)
-            # While every worker is busy nobody pops. What piled up would later make idle workers fetch for nothing.
+            # Busy workers pop nothing. A long list would later make idle workers fetch from an empty queue, in vain.
             pipeline.ltrim(self._key, 0, MAX_ENTRIES - 1)
             pipeline.expire(self._key, EXPIRE_SECONDS)
             pipeline.execute()

@@ -30,7 +30,7 @@ class Rescue:
             Whether expired leases may be left because the time was up.
 
         Raises:
-            DatabaseUnavailable: the last batch was rolled back.
+            DatabaseUnavailable: the last batch failed; earlier ones are committed.
         """
         until = time.monotonic() + LONGEST_SECONDS
         more = True

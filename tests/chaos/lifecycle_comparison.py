@@ -57,7 +57,7 @@ class LifecycleComparison(RuleBasedStateMachine):
         self.next_tokens: dict[UUID, UUID] = {}
         self.replays: dict[UUID, Replay] = {}
         self.last_event = 0
-        self.documents = 0
+        self.texts = 0
 
     def teardown(self) -> None:
         self._signals.close()

@@ -77,10 +77,10 @@ class LifecycleMachine(LifecycleComparison):
             assert claim.feedback == stage.feedback
             self.claims.append(claim)
 
-    @rule(pick=PICK, cap=CAPS, carry_on=st.booleans(), held=st.booleans())
+    @rule(pick=PICK, cap=CAPS, claim_next=st.booleans(), held=st.booleans())
     @precondition(lambda self: self.claims)
-    def finish(self, pick: int, cap: int | None, carry_on: bool, held: bool) -> None:
-        self._finish(self._some_claim(pick, held), cap, carry_on)
+    def finish(self, pick: int, cap: int | None, claim_next: bool, held: bool) -> None:
+        self._finish(self._some_claim(pick, held), cap, claim_next)
 
     @rule(pick=PICK)
     def move_a_run_on(self, pick: int) -> None:
@@ -95,12 +95,12 @@ class LifecycleMachine(LifecycleComparison):
         known = len(self.claims)
         self._claim(run, stage, cap=None)
         if len(self.claims) > known:
-            self._finish(self.claims[-1], None, carry_on=False)
+            self._finish(self.claims[-1], None, claim_next=False)
 
-    def _finish(self, claim: Claim, cap: int | None, carry_on: bool) -> None:
-        self.documents += 1
-        text = f"# Document {self.documents}"
-        next_token = self.next_tokens.setdefault(claim.token, uuid4()) if carry_on else None
+    def _finish(self, claim: Claim, cap: int | None, claim_next: bool) -> None:
+        self.texts += 1
+        text = f"# Document {self.texts}"
+        next_token = self.next_tokens.setdefault(claim.token, uuid4()) if claim_next else None
         self.due.clear()
         finished = lifecycle.finish_stage_if_held(
             claim, Completion(text, self.name), self._claimant(cap), next_token=next_token
@@ -108,16 +108,16 @@ class LifecycleMachine(LifecycleComparison):
         holder = self.model.holder(claim.token)
         if holder is None:
             assert (finished is not None) == (claim.token in self.model.written)
-            carried = self.model.holder(next_token) if finished and next_token else None
-            assert (finished.next.token if finished and finished.next else None) == (next_token if carried else None)
+            held_next = self.model.holder(next_token) if finished and next_token else None
+            assert (finished.next.token if finished and finished.next else None) == (next_token if held_next else None)
             return
         run, stage = holder
         due = self.model.finish(claim.token, digest_of(text))
         assert finished is not None
         assert finished.version == len(stage.digests)
-        carried_on = bool(due and next_token and self.model.claim(run, due, cap, next_token))
-        assert (finished.next.stage_id if finished.next else None) == (due.id if due and carried_on else None)
-        assert self.take_due() == ([due.id] if due and not carried_on else [])
+        claimed = bool(due and next_token and self.model.claim(run, due, cap, next_token))
+        assert (finished.next.stage_id if finished.next else None) == (due.id if due and claimed else None)
+        assert self.take_due() == ([due.id] if due and not claimed else [])
         if finished.next:
             self.claims.append(finished.next)
 
@@ -186,8 +186,8 @@ class LifecycleMachine(LifecycleComparison):
         found = _pick(self.model.stages("waiting_approval"), pick)
         assert found is not None
         run, stage = found
-        self.documents += 1
-        text = f"# Edit {self.documents}" if edit else None
+        self.texts += 1
+        text = f"# Edit {self.texts}" if edit else None
         self._review(run, stage, "0" * 64 if stale else stage.digests[-1], changes, text)
 
     def _review(self, run: ModelRun, stage: ModelStage, digest: str, changes: bool, text: str | None) -> None:
