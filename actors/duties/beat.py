@@ -48,6 +48,7 @@ class Beat:
         """
         written = write_heartbeat(self._status.identity, self._heartbeat())
         if self._presence is not None:
+            # Not on this thread: looking up a Redis name may hang, and would delay the next renewal of leases.
             self._presence.announce_soon(
                 self._status.identity.worker_id,
                 {"fingerprint": written.fingerprint, "state": self._status.state, "build": self._status.identity.build},

@@ -35,6 +35,7 @@ class Rescue:
         until = time.monotonic() + LONGEST_SECONDS
         more = True
         while more and time.monotonic() < until:
+            # ``until`` also bounds a batch, because each stage that is failed takes statements of its own.
             rescued = rescue_expired_leases(until=until)
             if rescued.queued or rescued.failed:
                 self._activity.count("rescued", len(rescued.queued))
