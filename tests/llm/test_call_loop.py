@@ -72,7 +72,7 @@ def model_threads() -> int:
 
 
 def test_a_call_ends_with_the_completion(server: ModelServer, calls: CallLoop, kimi: KimiProvider) -> None:
-    server.enqueue(answer("# Done"))
+    server.enqueue(completion("# Done"))
     pieces: list[str] = []
     future = calls.submit(kimi, an_assignment(), timeout_seconds=30, on_text=pieces.append)
     assert future.result(5).text == "# Done"

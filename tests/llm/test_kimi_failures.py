@@ -55,7 +55,7 @@ class TestAnIncompleteCompletion:
         [
             (only_reasoning(), "reasoning used up the token budget"),
             (filtered(), "a content filter removed the text"),
-            (answer(" \n\t"), "no reason given"),
+            (completion(" \n\t"), "no reason given"),
             (Behaviour(text="", streamed=False), "no reason given"),
         ],
         ids=["reasoning", "filter", "blank", "one JSON object"],

@@ -64,15 +64,15 @@ def test_a_call_past_its_deadline_is_canceled_and_counts_as_failure(
 def test_a_call_that_starts_late_gets_the_rest_of_its_attempts_time(
     start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_documents, given = queries.newest_artifacts, list[float]()
+    read_artifacts, given = queries.newest_artifacts, list[float]()
     until = time.monotonic() + 1.5
 
     def fail_until_the_time(run_id: UUID) -> dict[str, str]:
         if time.monotonic() < until:
             raise DatabaseUnavailable("down")
-        return read_documents(run_id)
+        return read_artifacts(run_id)
 
-    monkeypatch.setattr(queries, "newest_artifacts", be_away_for_a_moment)
+    monkeypatch.setattr(queries, "newest_artifacts", fail_until_the_time)
     with start_worker():
         calls = runtime().calls
         submit = calls.submit

@@ -80,8 +80,8 @@ def roll_back(
     Args:
         url: the database.
         plan: what ``plan_down`` returned.
-        alive: the condition on ``WorkerHeartbeat`` that a worker is alive; None rolls back even if live workers need the
-            schema.
+        alive: the condition on ``WorkerHeartbeat`` that a worker is alive; None rolls back even if live workers
+            need the schema.
         break_leftover_lock: see ``apply_pending``.
         on_done: called with the id of each migration once it is rolled back.
 

@@ -13,7 +13,7 @@ from vm_webapp.db.migrate.session import query
 from vm_webapp.db.models import WorkerHeartbeat
 from vm_webapp.errors import Conflict
 
-# COLLATE "C" compares ids as Python and yoyo do; the database's own collation may order digits and underscores otherwise.
+# COLLATE "C" compares ids as Python and yoyo do; the database's own may order digits and underscores otherwise.
 _newest_migration = WorkerHeartbeat.newest_migration.collate('"C"')
 
 

@@ -44,8 +44,8 @@ def apply_pending(
     Args:
         url: the database.
         bundle: the build's migrations, by default this one's.
-        alive: the condition on ``WorkerHeartbeat`` that a worker is alive; None applies even if live workers cannot run on
-            the new schema.
+        alive: the condition on ``WorkerHeartbeat`` that a worker is alive; None applies even if live workers
+            cannot run on the new schema.
         break_leftover_lock: remove a lock row that a killed yoyo left. Right only if nobody else can be running
             plain ``yoyo``: on a database that this program embeds.
         on_done: called with the id of each migration once it is applied.
