@@ -13,8 +13,8 @@ from vm_webapp.context import projects
 class ProjectIn(Input):
     """A new project."""
 
-    name: Name
     brand_id: UUID | None = None
+    name: Name
     objective: Prose = ""
     channels: Lines
     starts_on: date | None = None
