@@ -48,15 +48,16 @@ class Compiled:
         self._query = query
 
     @cached_property
-    def _text_and_values(self) -> tuple[str, list[Any]]:
-        # At the first run and not when the module is imported: most processes use a few of these queries only.
+    def _parts(self) -> tuple[str, list[Any], list[tuple[int, str]]]:
+        # At the first run and not when the module is imported: most processes use only some of these queries.
         text, values = self._query.sql()
-        return text, list(values)
+        places = [(place, value.name) for place, value in enumerate(values) if isinstance(value, _Placeholder)]
+        return text, list(values), places
 
     @property
     def text(self) -> str:
         """The SQL, with ``%s`` for each value."""
-        return self._text_and_values[0]
+        return self._parts[0]
 
     def values(self, given: Mapping[str, Any]) -> list[Any]:
         """Return the values in the order of the text.
@@ -67,7 +68,11 @@ class Compiled:
         Raises:
             KeyError: a value is missing.
         """
-        return [given[value.name] if isinstance(value, _Placeholder) else value for value in self._text_and_values[1]]
+        _, values, places = self._parts
+        values = values.copy()
+        for place, name in places:
+            values[place] = given[name]
+        return values
 
 
 def compiled(query: Query) -> Compiled:

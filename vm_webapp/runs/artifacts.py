@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from uuid import UUID
 
 from peewee import fn
@@ -74,7 +74,15 @@ def add_version(run_id: UUID, stage_id: UUID, new: NewArtifact) -> StoredArtifac
     raw = new.content.encode()
     stored = row(
         _ADD,
-        **asdict(new),
+        attempt_token=new.attempt_token,
+        name=new.name,
+        content=new.content,
+        provider=new.provider,
+        model=new.model,
+        prompt_tokens=new.prompt_tokens,
+        completion_tokens=new.completion_tokens,
+        truncated=new.truncated,
+        author=new.author,
         id=uuid7(),
         run_id=run_id,
         stage_id=stage_id,
