@@ -18,7 +18,7 @@ from actors.duties.rescue import Rescue
 from actors.schedule import Periodic
 from actors.status import WorkerStatus
 from actors.watchdog import Watchdog
-from vm_webapp.db.pool import own_connection
+from vm_webapp.db.pool import dedicated_connection
 from vm_webapp.db.sessions import name_session
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.execution.activity import Activity
@@ -180,5 +180,5 @@ class Pulse:
 def pulse_connection(url: str, build: str) -> Iterator[None]:
     """Give the calling thread a connection that no other thread can take, with a short statement time-out."""
     name = name_session("pulse", build)
-    with own_connection(url, application_name=name, statement_timeout_ms=STATEMENT_TIMEOUT_MS):
+    with dedicated_connection(url, application_name=name, statement_timeout_ms=STATEMENT_TIMEOUT_MS):
         yield

@@ -27,7 +27,7 @@ _FIND = compiled(
         IdempotencyKey.request_sha256, IdempotencyKey.status, IdempotencyKey.headers, IdempotencyKey.body
     ).where(IdempotencyKey.scope_sha256 == param("scope"), IdempotencyKey.created_at > _EXPIRES)
 )
-# An expired row of the same key is replaced: the purge may not have come to it yet.
+# Replace an expired row of the same key, which the purge may not have deleted yet.
 _STORE = compiled(
     IdempotencyKey.insert(
         {
@@ -76,7 +76,7 @@ class KeyReused(VMError):
 
 @dataclass(frozen=True, slots=True)
 class StoredResponse:
-    """A response as it was sent: the same bytes each time."""
+    """A response as it was sent; a repeated request gets the same bytes."""
 
     status: int
     headers: dict[str, str]
@@ -85,7 +85,7 @@ class StoredResponse:
 
 @dataclass(frozen=True, slots=True)
 class KeyScope:
-    """Where a key is valid: the same key of another caller, or of another operation, is another key.
+    """Where a key is valid: the same text from another caller, or for another operation, is a different key.
 
     Attributes:
         caller: who sends the request.
@@ -106,17 +106,19 @@ class KeyScope:
         return hashlib.sha256("".join(f"{len(part)}:{part}" for part in parts).encode()).digest()
 
 
-def do_once(scope: KeyScope, request: bytes, effect: Callable[[], StoredResponse]) -> tuple[StoredResponse, bool]:
+def run_once_per_key(
+    scope: KeyScope, request: bytes, effect: Callable[[], StoredResponse]
+) -> tuple[StoredResponse, bool]:
     """Run an effect at most once for a key within 24 hours.
 
     1. Take the key's advisory lock, which PostgreSQL releases when the transaction ends, however it ends.
-    2. Where a response is stored for the key, return that.
+    2. If a response is stored for the key, return it.
     3. Otherwise run the effect in the same transaction, and store its response.
 
     Args:
         scope: the key.
         request: the body that was sent; the same key may only repeat the same bytes.
-        effect: does what is asked and returns the response. An error is not stored: the next request tries again.
+        effect: executes the request and returns the response. An error is not stored: the next request tries again.
 
     Returns:
         The response, and whether it is that of an earlier request.
@@ -128,6 +130,7 @@ def do_once(scope: KeyScope, request: bytes, effect: Callable[[], StoredResponse
     digest = scope.digest
     sent = hashlib.sha256(request).digest()
     with transaction():
+        # Do not wait for the lock: the other request may take long, and the wait would occupy a connection meanwhile.
         locked = row(_TRY_LOCK, lock=lock_number(digest))
         if locked is None or not locked["got"]:
             raise KeyInUse("a request with this Idempotency-Key is in progress; ask again in a moment")
@@ -136,6 +139,7 @@ def do_once(scope: KeyScope, request: bytes, effect: Callable[[], StoredResponse
             if bytes(stored["request_sha256"]) != sent:
                 raise KeyReused("this Idempotency-Key was used with another body; use a new key")
             return StoredResponse(stored["status"], stored["headers"], bytes(stored["body"])), True
+        # The effect's transactions join this one, so its changes commit together with the response.
         response = effect()
         _store(digest, sent, response)
         return response, False
@@ -159,5 +163,6 @@ def _store(digest: bytes, sent: bytes, response: StoredResponse) -> None:
 
 
 def lock_number(digest: bytes) -> int:
-    """Return the number of the advisory lock that stands for a key."""
+    """Return the number of the advisory lock for a key."""
+    # Eight bytes, because an advisory lock is a bigint. Two keys that share them only make one request retry.
     return int.from_bytes(digest[:8], "big", signed=True)

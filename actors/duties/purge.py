@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import timedelta
 
-from vm_webapp.access.keys import purge_dead_keys
+from vm_webapp.access.keys import purge_old_keys
 from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.fleet.heartbeats import purge_stopped_workers
 from vm_webapp.idempotency import PURGE_BATCH, purge_expired_keys
@@ -25,7 +25,7 @@ class PurgeLeftovers:
             DatabaseUnavailable: not all of it was deleted.
         """
         purge_stopped_workers()
-        purge_dead_keys()
+        purge_old_keys()
         return purge_expired_keys() == PURGE_BATCH
 
 

@@ -21,7 +21,7 @@ from api.operations.call import Call
 from api.operations.operation import JsonResponse, Models, Operation, operation
 from api.services import services
 from vm_webapp.db.pool import transaction
-from vm_webapp.idempotency import KeyScope, StoredResponse, do_once
+from vm_webapp.idempotency import KeyScope, StoredResponse, run_once_per_key
 
 KEY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotency-Replayed"
@@ -82,7 +82,7 @@ async def _respond_once(request: web.Request, effect: Callable[[], StoredRespons
     else:
         sent = await request.read()  # aiohttp keeps the bytes that read_body() has read
         scope = KeyScope(request[ACTOR], request.method, request.path_qs, key)
-        stored, replayed = await threads.run(lambda: do_once(scope, sent, effect))
+        stored, replayed = await threads.run(lambda: run_once_per_key(scope, sent, effect))
     headers = stored.headers | ({REPLAYED_HEADER: "true"} if replayed else {})
     return web.Response(body=stored.body, status=stored.status, content_type="application/json", headers=headers)
 

@@ -16,8 +16,8 @@ from tests.support.databases import url_of
 from tests.support.processes import frozen
 from tests.support.waiting import eventually
 from vm_webapp.db import pool
-from vm_webapp.db.connections import LOOK_SECONDS, watch
-from vm_webapp.db.pool import close_pool, database, execute, open_pool, own_connection, row, rows, transaction
+from vm_webapp.db.connections import CHECK_SECONDS, limit_checkouts
+from vm_webapp.db.pool import close_pool, database, dedicated_connection, execute, open_pool, row, rows, transaction
 from vm_webapp.errors import ConfigurationError, ConnectionsTaken, DatabaseUnavailable
 from vm_webapp.local import LocalServers
 
@@ -199,20 +199,20 @@ def test_a_block_that_raises_changes_nothing(two: str) -> None:
         assert row("SELECT to_regclass('half_done') AS found") == {"found": None}
 
 
-def test_an_own_connection_is_not_one_of_the_pool(two: str) -> None:
-    with own_connection(two, application_name="own", statement_timeout_ms=3_000):
+def test_a_dedicated_connection_is_not_one_of_the_pool(two: str) -> None:
+    with dedicated_connection(two, application_name="dedicated", statement_timeout_ms=3_000):
         with transaction():
-            own = backend_pid()
+            dedicated = backend_pid()
             assert row("SHOW statement_timeout") == {"statement_timeout": "3s"}
-            assert row("SHOW application_name") == {"application_name": "own"}
+            assert row("SHOW application_name") == {"application_name": "dedicated"}
         with transaction():
-            assert backend_pid() == own
+            assert backend_pid() == dedicated
     with transaction():
-        assert backend_pid() != own
-        assert rows(SESSIONS, name="own") == []
+        assert backend_pid() != dedicated
+        assert rows(SESSIONS, name="dedicated") == []
 
 
-def test_an_own_connection_works_while_the_pool_is_used_up(two: str) -> None:
+def test_a_dedicated_connection_works_while_the_pool_is_used_up(two: str) -> None:
     full, done = threading.Barrier(3), threading.Event()
 
     def hold() -> None:
@@ -225,7 +225,7 @@ def test_an_own_connection_works_while_the_pool_is_used_up(two: str) -> None:
         holder.start()
     full.wait(30)
     try:
-        with own_connection(two, application_name="own", statement_timeout_ms=3_000):
+        with dedicated_connection(two, application_name="dedicated", statement_timeout_ms=3_000):
             assert in_transaction()
     finally:
         done.set()
@@ -233,22 +233,25 @@ def test_an_own_connection_works_while_the_pool_is_used_up(two: str) -> None:
             holder.join(30)
 
 
-def test_an_own_connection_that_breaks_is_replaced(two: str) -> None:
-    with own_connection(two, application_name="own", statement_timeout_ms=3_000):
+def test_a_dedicated_connection_that_breaks_is_replaced(two: str) -> None:
+    with dedicated_connection(two, application_name="dedicated", statement_timeout_ms=3_000):
         with pytest.raises(DatabaseUnavailable):
-            break_connection(two, "own")
+            break_connection(two, "dedicated")
         assert in_transaction()
 
 
-def test_other_threads_do_not_see_an_own_connection(two: str) -> None:
-    with own_connection(two, application_name="own", statement_timeout_ms=3_000), ThreadPoolExecutor(1) as threads:
+def test_other_threads_do_not_see_a_dedicated_connection(two: str) -> None:
+    with (
+        dedicated_connection(two, application_name="dedicated", statement_timeout_ms=3_000),
+        ThreadPoolExecutor(1) as threads,
+    ):
 
         def name() -> str:
             with transaction():
                 return str((row("SHOW application_name") or {})["application_name"])
 
         assert threads.submit(name).result(30) == "pool of two"
-        assert name() == "own"
+        assert name() == "dedicated"
 
 
 def test_closing_ends_the_idle_sessions(two: str) -> None:
@@ -286,9 +289,9 @@ def taken_backend() -> int:
         return backend_pid()
 
 
-def test_a_server_process_that_freezes_holds_up_who_waits_for_it_and_nobody_else(two: str) -> None:
-    """Its thread sees an error when its patience is over, and the place in the pool is free again."""
-    watch(database, patience_seconds=2.0)
+def test_a_server_process_that_freezes_blocks_only_the_thread_that_waits_for_it(two: str) -> None:
+    """That thread gets an error when its time is over, and the connection's place in the pool is free again."""
+    limit_checkouts(database, seconds=2.0)
     with frozen([taken_backend()]), ThreadPoolExecutor(2) as threads:
         unlucky = threads.submit(taken_backend)
         eventually(lambda: database.taken, "a thread has taken the frozen connection")
@@ -300,14 +303,14 @@ def test_a_server_process_that_freezes_holds_up_who_waits_for_it_and_nobody_else
         assert len({threads.submit(taken_backend).result(30) for _ in range(4)}) == 1
 
 
-def test_an_own_connection_that_hangs_is_broken_before_a_lease_ends(two: str) -> None:
-    with own_connection(two, application_name="own", statement_timeout_ms=500):
+def test_a_dedicated_connection_that_hangs_is_broken_before_a_lease_ends(two: str) -> None:
+    with dedicated_connection(two, application_name="dedicated", statement_timeout_ms=500):
         with frozen([taken_backend()]), pytest.raises(DatabaseUnavailable):
             taken_backend()
         assert in_transaction()
 
 
-def test_nobody_is_hurried_who_has_a_connection_for_a_short_time(two: str) -> None:
-    with own_connection(two, application_name="own", statement_timeout_ms=1500), transaction():
-        time.sleep(LOOK_SECONDS * 2)
+def test_a_connection_that_is_held_for_a_short_time_is_not_broken(two: str) -> None:
+    with dedicated_connection(two, application_name="dedicated", statement_timeout_ms=1500), transaction():
+        time.sleep(CHECK_SECONDS * 2)
         assert row("SELECT 1 AS one") == {"one": 1}

@@ -13,9 +13,9 @@ from peewee import DatabaseError, InternalError, OperationalError
 from tests.db.attempts import OVERLOADED, REFUSED, TEXT, claimed, wait_for_approval
 from tests.db.stages import create_stages, expire_leases
 from tests.support.runs import create, read, types
-from vm_webapp.db.pool import database, execute, own_connection, row, rows, transaction
+from vm_webapp.db.pool import database, dedicated_connection, execute, row, rows, transaction
 from vm_webapp.errors import DatabaseUnavailable
-from vm_webapp.idempotency import KeyScope, StoredResponse, do_once
+from vm_webapp.idempotency import KeyScope, StoredResponse, run_once_per_key
 from vm_webapp.ops import bulk
 from vm_webapp.ops.bulk import BulkFilter
 from vm_webapp.runs import lifecycle
@@ -154,10 +154,10 @@ def test_an_idempotent_replay_tells_nothing(heard: Heard) -> None:
         return StoredResponse(201, {}, b"{}")
 
     scope = KeyScope("tests", "POST", "/runs", "key")
-    assert do_once(scope, b"{}", effect)[1] is False
+    assert run_once_per_key(scope, b"{}", effect)[1] is False
     assert (len(heard.due), len(heard.changed)) == (1, 1)
     heard.clear()
-    assert do_once(scope, b"{}", effect)[1] is True
+    assert run_once_per_key(scope, b"{}", effect)[1] is True
     assert (heard.due, heard.changed) == ([], [])
 
 
@@ -332,7 +332,7 @@ def test_a_failure_whose_answer_is_lost_tells_that_the_run_has_changed(
 def test_a_connection_of_a_threads_own_has_a_unit_of_its_own(heard: Heard, database: str) -> None:
     with transaction():
         with (
-            own_connection(database, application_name="tests", statement_timeout_ms=3000),
+            dedicated_connection(database, application_name="tests", statement_timeout_ms=3000),
             transaction(),
         ):
             stage_due.raise_after_commit(ID)

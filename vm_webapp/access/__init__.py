@@ -1,1 +1,1 @@
-"""Who may use the API: the keys that operators make for its clients."""
+"""Who may use the API: the keys that operators create for its clients."""

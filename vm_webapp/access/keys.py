@@ -1,6 +1,6 @@
-"""API keys: a secret that is shown once, and of which only the SHA-256 is kept.
+"""API keys: a secret is shown once, and only its SHA-256 is stored.
 
-The secret is 256 random bits, so a plain digest protects it as well as a slow one would: it cannot be guessed.
+A secret is 256 random bits, which cannot be guessed, so a plain digest protects it as well as a slow one would.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vm_webapp.errors import Conflict, InvalidInput, NotFound
 
 SHAPE = re.compile(r"vmk_[A-Za-z0-9_-]{43}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-KEEP_DEAD_DAYS = 30
+KEEP_DAYS = 30
 
 _KEY = models.ApiKey
 _NOT_REVOKED = _KEY.revoked_at.is_null()
@@ -50,7 +50,7 @@ _LIST = compiled(
         _KEY.expires_at,
         _KEY.last_used_at,
         Case(None, [(IN_FORCE, "active"), (_NOT_REVOKED, "expired")], "revoked").alias("state"),
-    ).order_by(_KEY.id.desc())
+    ).order_by(_KEY.id.desc())  # UUIDv7: ids sort by age
 )
 _REVOKE = compiled(
     _KEY.update({_KEY.revoked_at: NOW}).where(
@@ -58,13 +58,14 @@ _REVOKE = compiled(
     )
 )
 _FIND = compiled(_KEY.select(_KEY.name).where(_KEY.secret_sha256 == param("digest"), IN_FORCE))
-# Once a minute is enough to tell a key that is used from one that is not, and spares a write per request.
+# At most once a minute: enough to see which keys are in use, without a write per request.
 _RECORD_USE = compiled(
     _KEY.update({_KEY.last_used_at: NOW}).where(
         _KEY.secret_sha256 == param("digest"), _KEY.last_used_at.is_null() | (_KEY.last_used_at < NOW - MINUTE)
     )
 )
-_PURGE = compiled(_KEY.delete().where(fn.least(_KEY.revoked_at, _KEY.expires_at) < NOW - KEEP_DEAD_DAYS * DAY))
+# ``least`` ignores NULL: a key that was never revoked counts from its expiry, and one that does neither is kept.
+_PURGE = compiled(_KEY.delete().where(fn.least(_KEY.revoked_at, _KEY.expires_at) < NOW - KEEP_DAYS * DAY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class NewKey:
-    """A key as it is shown, once."""
+    """A new key with its secret, to be shown once."""
 
     id: UUID
     name: str
@@ -94,26 +95,28 @@ class NewKey:
     expires_at: datetime | None
 
     def __repr__(self) -> str:
+        # Without the secret, which a dataclass's own would print into logs and tracebacks.
         return f"NewKey(name={self.name!r})"
 
 
 def create_key(name: str, *, lasts: timedelta | None = None) -> NewKey:
-    """Make a key.
+    """Create a key.
 
     Args:
-        name: who will use it; shown as the actor of what it does.
+        name: who will use it; shown as the actor of the changes that are made with it.
         lasts: for how long it is valid, None for ever.
 
     Raises:
-        InvalidInput: that cannot be a name.
-        Conflict: a key in force has that name.
+        InvalidInput: the name contains other characters, or is too long.
+        Conflict: a valid key has that name.
     """
     if not NAME.fullmatch(name):
         raise InvalidInput("a key's name is 1 to 64 letters, digits or . _ @ -, the first a letter or a digit")
     secret = f"vmk_{secrets.token_urlsafe(32)}"
     try:
         with transaction():
-            # The unique index on names cannot know the time, so an expired key would keep its name taken.
+            # A partial index cannot depend on the time, so the unique index on names covers expired keys, too: revoke
+            # an expired key, or its name could not be used again.
             execute(_REVOKE_EXPIRED, name=name)
             made = row(_ADD, id=uuid7(), name=name, digest=_digest(secret), lasts=lasts)
     except IntegrityError as error:
@@ -130,13 +133,13 @@ def list_keys() -> tuple[ApiKey, ...]:
 
 
 def revoke_key(name: str) -> None:
-    """Revoke a key. An API process that has just accepted it may go on accepting it for some seconds.
+    """Revoke a key. An API process that has just accepted it may continue to accept it for some seconds.
 
     Args:
         name: its name, or its id.
 
     Raises:
-        NotFound: no key that is not revoked has that name or id.
+        NotFound: there is no key with that name or id, or it is revoked already.
     """
     with transaction():
         revoked = execute(_REVOKE, name=name)
@@ -145,10 +148,10 @@ def revoke_key(name: str) -> None:
 
 
 def find_name_of_key(secret: str) -> str | None:
-    """Return the name of the key in force with this secret, and note that it was used; None where there is none.
+    """Return the name of the valid key with this secret, and record its use; None if there is no such key.
 
     Raises:
-        DatabaseUnavailable: nothing is known.
+        DatabaseUnavailable: the key could not be checked.
     """
     if not could_be_key(secret):
         return None
@@ -165,11 +168,11 @@ def find_name_of_key(secret: str) -> str | None:
 
 
 def could_be_key(secret: str) -> bool:
-    """Return whether a text has the shape of a key: no other needs a query."""
+    """Return whether a text has the form of a key; any other text is refused without a query."""
     return SHAPE.fullmatch(secret) is not None
 
 
-def purge_dead_keys() -> int:
+def purge_old_keys() -> int:
     """Delete keys that were revoked, or expired, more than 30 days ago; return how many."""
     with transaction(durable=False):
         return execute(_PURGE)

@@ -1,5 +1,5 @@
-"""Brands and projects: what a run may be created with. A run keeps a copy; changing them changes no run in flight."""
+"""Brands and projects that runs can be created with. A run stores a copy, so later changes do not affect it."""
 
-from vm_webapp.context.repository import Changed, Repository, brands, projects
+from vm_webapp.context.repository import Repository, ResourceChanged, brands, projects
 
-__all__ = ["Changed", "Repository", "brands", "projects"]
+__all__ = ["Repository", "ResourceChanged", "brands", "projects"]

@@ -1,6 +1,6 @@
-"""The content of brands and projects, field by field: what snapshots hold and templates may name.
+"""The content of brands and projects, field by field, as snapshots store it and templates may use it.
 
-Everything here follows from the columns of the two tables, so that a new column needs no second list.
+Everything here is derived from the columns of the two tables, so that a new column needs no second list.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from vm_webapp.db.models import Brand, JSONBField, Project, Resource
 
 @dataclass(frozen=True, slots=True)
 class ContentField:
-    """A field as snapshots and templates have it: JSON values only, so a date is its ISO 8601 text.
+    """A field as snapshots and templates see it: JSON values only, so a date is its ISO 8601 text.
 
     Attributes:
         name: the field's name.
-        blank: its value where nothing is given: a template may loop over any list.
-        sample: a value to try templates with.
+        blank: its value if none is given; for a list the empty list, so that a template may loop over it.
+        sample: a value with which templates are checked.
     """
 
     name: str
@@ -30,7 +30,8 @@ class ContentField:
     sample: Any
 
 
-# One entry for each type of column that content may have; a model with another one fails when it is imported.
+# One entry for each type of column that content may have. A column of any other type fails at import, at the end of
+# this module, instead of in the first template that uses it.
 _VALUES: tuple[tuple[type[Field], Any, Any], ...] = (
     (TextField, "", "text"),
     (JSONBField, (), ["text"]),
@@ -39,7 +40,7 @@ _VALUES: tuple[tuple[type[Field], Any, Any], ...] = (
 
 
 def content_columns(model: type[Resource]) -> list[Field]:
-    """Return a table's own columns without those of every resource and without foreign keys, in their order."""
+    """Return a table's own columns, in their order, without the columns of every resource and without foreign keys."""
     shared = Resource._meta.fields
     return [
         field
@@ -58,7 +59,7 @@ def content_fields(model: type[Resource]) -> tuple[ContentField, ...]:
 
 
 def content_of(record: Resource) -> dict[str, Any]:
-    """Return the content of a brand or a project as JSON values: what a run's snapshot holds of it."""
+    """Return the content of a brand or a project as JSON values, as a run's snapshot stores it."""
     values = ((column.name, getattr(record, column.name)) for column in content_columns(type(record)))
     return {name: value.isoformat() if isinstance(value, date) else value for name, value in values}
 
@@ -71,12 +72,12 @@ def _content_field(field: Field) -> ContentField:
 
 
 def blanks(fields: tuple[ContentField, ...]) -> Mapping[str, Any]:
-    """Return each field's value where nothing is given."""
+    """Return each field's value if none is given."""
     return {field.name: field.blank for field in fields}
 
 
 def samples(fields: tuple[ContentField, ...]) -> Mapping[str, Any]:
-    """Return a value for each field."""
+    """Return a sample value for each field."""
     return {field.name: field.sample for field in fields}
 
 

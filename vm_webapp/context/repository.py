@@ -1,4 +1,4 @@
-"""Creating, reading, changing and archiving: the same for brands and for projects."""
+"""Creates, reads, changes and archives brands and projects, both in the same way."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vm_webapp.errors import Conflict, InvalidInput, NotFound, VMError
 Record = TypeVar("Record", bound=Resource)
 
 
-class Changed(VMError):
+class ResourceChanged(VMError):
     """The resource has changed since it was read; ``version`` is its version now."""
 
     code = "changed_meanwhile"
@@ -31,7 +31,7 @@ class Changed(VMError):
 
     @property
     def facts(self) -> dict[str, str | int]:
-        """Return the version that it has now."""
+        """Return the current version."""
         return {"version": self.version}
 
 
@@ -42,7 +42,7 @@ class Repository(Generic[Record]):
 
     Args:
         model: the table.
-        noun: what a person calls one.
+        noun: the name of one record in messages, such as ``brand``.
     """
 
     def __init__(self, model: type[Record], noun: str) -> None:
@@ -60,6 +60,7 @@ class Repository(Generic[Record]):
         """
         with transaction():
             self._check(values)
+            # The database's clock: the machines of several APIs may disagree, and listings are sorted by this time.
             now = fn.now()
             id = uuid7()
             self._model.insert(**values, id=id, version=1, created_at=now, updated_at=now).execute()
@@ -83,13 +84,15 @@ class Repository(Generic[Record]):
         Args:
             limit: most records of the page.
             after: ``(created_at, id)`` of the last record of the page before, None for the first page.
-            archived: whether archived ones are listed, too.
+            archived: whether the page includes archived records.
         """
         model = self._model
+        # One more than the page, to learn whether there is a next page without counting.
         query = model.select().order_by(model.created_at.desc(), model.id.desc()).limit(limit + 1)
         if not archived:
             query = query.where(model.archived_at.is_null())
         if after is not None:
+            # A row comparison instead of two conditions with OR: PostgreSQL can start in the middle of the index.
             query = query.where(Tuple(model.created_at, model.id) < Tuple(*after))
         with transaction():
             found: list[Record] = list(query)
@@ -98,21 +101,21 @@ class Repository(Generic[Record]):
         return Page(tuple(found[:limit]), (last.created_at, last.id) if last else None)
 
     def change(self, id: UUID, changes: Mapping[str, Any], *, version: int) -> Record:
-        """Change some fields, if nobody has changed any since ``version``.
+        """Change some fields, if the record still has this version.
 
         Raises:
             NotFound: there is none with this id.
-            Changed: its version is another one by now.
+            ResourceChanged: it has another version by now.
             Conflict: it is archived.
             InvalidInput: as for ``create``.
         """
         with transaction():
             current = self.lock(id)
             if current.version != version:
-                raise Changed(self._noun, current.version)
+                raise ResourceChanged(self._noun, current.version)
             if current.archived_at is not None:
                 raise Conflict(f"the {self._noun} is archived; it cannot be changed")
-            # The days are checked against each other although only one of them may be sent.
+            # A change may contain only one of the two days; it is checked against the other one as stored.
             days = {name: getattr(current, name) for name in ("starts_on", "ends_on") if hasattr(current, name)}
             self._check(days | dict(changes))
             if changes:
@@ -120,7 +123,7 @@ class Repository(Generic[Record]):
             return self.read(id)
 
     def archive(self, id: UUID) -> Record:
-        """Archive a record: it takes no new runs. One that is archived stays as it is.
+        """Archive a record, which then takes no new runs. One that is archived already stays unchanged.
 
         Raises:
             NotFound: there is none with this id.
@@ -135,8 +138,8 @@ class Repository(Generic[Record]):
 
         Args:
             id: which one.
-            strength: PostgreSQL's row lock. The default keeps others from changing the record and lets new runs refer
-                to it; ``FOR KEY SHARE`` only keeps it from being deleted.
+            strength: PostgreSQL's row lock. With the default, others cannot change the record, but new runs can refer
+                to it; ``FOR KEY SHARE`` only prevents its deletion.
 
         Raises:
             NotFound: there is none with this id.

@@ -1,7 +1,7 @@
-"""Peewee queries whose SQL text is made once and run many times, each time with other values.
+"""Peewee queries whose SQL text is generated once and executed many times with different values.
 
-Peewee builds a query's text anew at every execution, which for the larger ones costs the process more than running the
-statement does. A module builds such a query once, names what varies with ``param``, and runs it with
+Peewee generates a query's text at every execution, which for larger queries costs more CPU than executing the statement
+does. A module builds such a query once, marks the values that vary with ``param``, and executes it with
 ``vm_webapp.db.pool.rows``, ``row`` or ``execute``.
 """
 
@@ -29,7 +29,7 @@ class _Placeholder:
 
 
 def param(name: str) -> Any:
-    """Return the place of a value that is given when the query is run.
+    """Return a placeholder for a value that is given when the query is executed.
 
     The value reaches PostgreSQL as psycopg2 adapts it: Peewee's conversion of a field's values is not applied, so a
     value for a ``jsonb`` column is wrapped with ``vm_webapp.db.pool.jsonb`` first.
@@ -38,10 +38,10 @@ def param(name: str) -> Any:
 
 
 class Compiled:
-    """A query with its text.
+    """A query with its SQL text.
 
     Args:
-        query: the query. Values that it was built with stay; those named by ``param`` are filled in at each run.
+        query: the query. Values that it was built with stay; those marked by ``param`` are given at each execution.
     """
 
     def __init__(self, query: Query) -> None:
@@ -76,5 +76,5 @@ class Compiled:
 
 
 def compiled(query: Query) -> Compiled:
-    """Return a query whose text is made once."""
+    """Return a query whose text is generated once."""
     return Compiled(query)

@@ -1,7 +1,7 @@
-"""Peewee's pool, made so that a PostgreSQL that hangs holds nobody up for ever.
+"""Peewee's pool, changed so that a PostgreSQL process that hangs blocks no thread for ever.
 
-``statement_timeout`` is kept by the server, and ``tcp_user_timeout`` sees only a machine that no longer acknowledges
-bytes. A server process that is frozen while its machine lives would keep a thread waiting for good.
+The server enforces ``statement_timeout``, and ``tcp_user_timeout`` detects only a machine that no longer acknowledges
+bytes. Neither ends the wait for a server process that is frozen on a machine that still runs.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from vm_webapp.loops import Loop
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 
 
 class Pool(PooledPostgresqlDatabase):
-    """A pool that asks the server nothing while it holds its lock, and whose connections can be broken from outside."""
+    """A pool that sends the server nothing while it holds its lock, and whose connections other threads can break."""
 
     @property
     def taken(self) -> int:
@@ -35,7 +35,7 @@ class Pool(PooledPostgresqlDatabase):
         return len(self._in_use)
 
     def break_taken(self, *, before: float) -> int:
-        """Break every connection that was taken before some time and is still in use; its thread sees an error.
+        """Break every connection that was taken before some time and is still in use; its thread gets an error.
 
         Args:
             before: seconds since the epoch.
@@ -43,15 +43,16 @@ class Pool(PooledPostgresqlDatabase):
         Returns:
             How many were broken.
         """
-        # A copy, and no lock: its holder may be waiting for the server itself.
-        hanging = [taken.connection for taken in self._in_use.copy().values() if taken.checked_out < before]
-        for connection in hanging:
+        # A copy instead of the pool's lock: the thread that holds that lock may itself be waiting for the server.
+        stuck = [taken.connection for taken in self._in_use.copy().values() if taken.checked_out < before]
+        for connection in stuck:
             _shut_down(connection)
-        return len(hanging)
+        return len(stuck)
 
     def _is_closed(self, connection: Any) -> bool:
-        # Peewee's asks the server, under the lock that every thread needs to take a connection or give it back.
-        # A server that has ended an idle session has said so or hung up: either way there is something to read.
+        # Peewee's own check sends a query while it holds the lock that every thread needs to take or return a
+        # connection. Polling the socket needs no response: a server that ended an idle session has sent an error or
+        # closed the connection, and either makes the socket readable.
         if connection.closed:
             return True
         poller = select.poll()
@@ -59,31 +60,34 @@ class Pool(PooledPostgresqlDatabase):
         return bool(poller.poll(0))
 
 
-_patience: WeakKeyDictionary[Pool, float] = WeakKeyDictionary()
+# Weak, so that the pool of a thread that has ended can be freed.
+_limits: WeakKeyDictionary[Pool, float] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
-def watch(pool: Pool, *, patience_seconds: float) -> None:
-    """Break a pool's connections, from now on, when a thread has had one for so long."""
+def limit_checkouts(pool: Pool, *, seconds: float) -> None:
+    """From now on, break each of a pool's connections that a thread has held for longer than this."""
     with _lock:
-        _patience[pool] = patience_seconds
-        _watch.start()
+        _limits[pool] = seconds
+        _loop.start()
 
 
-def break_hanging() -> None:
-    """Break, in every pool that is watched, the connections that a thread has had for too long."""
+def break_stuck_connections() -> None:
+    """Break the connections that threads have held for longer than the limits of their pools."""
     with _lock:
-        watched = list(_patience.items())
-    for pool, seconds in watched:
+        limited = list(_limits.items())
+    for pool, seconds in limited:
+        # Wall-clock time, because that is what Peewee's pool records when it hands out a connection.
         broken = pool.break_taken(before=time.time() - seconds)
         if broken:
             log.error("database.hangs", extra={"connections": broken, "seconds": seconds})
 
 
-_watch = Loop("pool-watch", break_hanging, every_seconds=LOOK_SECONDS)
+_loop = Loop("stuck-connections", break_stuck_connections, every_seconds=CHECK_SECONDS)
 
 
 def _shut_down(connection: Any) -> None:
-    # It may be closed already.
+    # Shutting the socket down wakes the thread that reads from it; closing it would not. A duplicate of its descriptor,
+    # because psycopg2 still owns the original. Its owner may have closed it meanwhile.
     with suppress(OSError, psycopg2.Error), socket.socket(fileno=os.dup(connection.fileno())) as wire:
         wire.shutdown(socket.SHUT_RDWR)

@@ -1,7 +1,8 @@
-"""The tables, column by column: what every query of the core is built from.
+"""The tables, column by column: the core builds its queries from them.
 
-The migrations create the tables; ``tests/db/test_models.py`` compares each column here with the migrated schema. What
-PostgreSQL fills in by itself (an identity, ``DEFAULT now()``) has no default here, so that one clock sets all times.
+The migrations create the tables; ``tests/db/test_models.py`` compares each column here with the migrated schema.
+Columns that PostgreSQL fills in by itself (an identity, ``DEFAULT now()``) have no default here, so that one clock sets
+all times.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class Table(Model):
 
 
 class Installation(Table):
-    """The one row that tells this database from a copy of another one."""
+    """The one row that distinguishes this database from a copy of another one."""
 
     id = UUIDField(primary_key=True)
 
@@ -77,6 +78,7 @@ class Brand(Resource):
 class Project(Resource):
     """What a set of runs works toward."""
 
+    # lazy_load=False here and below: reading ``project.brand`` must not send a query, perhaps outside a transaction.
     brand = ForeignKeyField(Brand, null=True, lazy_load=False)
     name = TextField()
     objective = TextField()
@@ -119,7 +121,7 @@ class Stage(Table):
     key = TextField()
     title = TextField()
     status = TextField()
-    priority = SmallIntegerField()
+    priority = SmallIntegerField()  # the run's, copied so that the index of the queue can be sorted by it
     requires_approval = BooleanField()
     needs_model = BooleanField()
     attempt = IntegerField()
@@ -149,7 +151,7 @@ class Artifact(Table):
     run = ForeignKeyField(Run, lazy_load=False, on_delete="CASCADE")
     stage = ForeignKeyField(Stage, lazy_load=False, on_delete="CASCADE")
     version = IntegerField()
-    attempt_token = UUIDField(null=True)
+    attempt_token = UUIDField(null=True)  # recognises a repeated finish after a COMMIT whose result never arrived
     name = TextField()
     media_type = TextField()
     sha256 = TextField()
@@ -170,6 +172,7 @@ class Artifact(Table):
 class Event(Table):
     """One entry of a run's timeline."""
 
+    # An identity and not a UUID: within a run the order of ids is the order of commits, which streams rely on.
     id = BigIntegerField(primary_key=True)
     run = ForeignKeyField(Run, lazy_load=False, on_delete="CASCADE")
     stage = TextField(null=True)
@@ -203,14 +206,14 @@ class Provider(Table):
     reason = JSONBField(null=True)
     consecutive_failures = IntegerField()
     pauses = IntegerField()
-    probe_token = UUIDField(null=True)
+    probe_token = UUIDField(null=True)  # the lease token of the attempt that probes the provider during a pause
 
     class Meta:
         table_name = "providers"
 
 
 class WorkerHeartbeat(Table):
-    """What a worker last said of itself."""
+    """The last heartbeat of a worker."""
 
     worker_id = UUIDField(primary_key=True)
     host = TextField()
@@ -225,7 +228,7 @@ class WorkerHeartbeat(Table):
     in_flight = IntegerField()
     started_at = DateTimeTZField()
     last_tick_at = DateTimeTZField()
-    steady_since = DateTimeTZField()
+    steady_since = DateTimeTZField()  # of the fleet, not of this worker: see vm_webapp.fleet.heartbeats
     last_claim_at = DateTimeTZField(null=True)
     last_model_outcome = JSONBField(null=True)
     last_error = JSONBField(null=True)

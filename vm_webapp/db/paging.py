@@ -1,4 +1,4 @@
-"""Keyset pagination: a page knows where the next one starts, and costs the same however far down the list it is."""
+"""Keyset pagination: each page says where the next one starts, and a page far down the list costs no more."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Page(Generic[Item]):
     """One page of a listing.
 
     Attributes:
-        next_position: behind what the next page starts, as the listing is sorted: by time and id, or by a number that
-            is both. None on the last page.
+        next_position: the sort key of the page's last item, after which the next page starts: its time and id, or a
+            number that is unique. None on the last page.
     """
 
     items: tuple[Item, ...]

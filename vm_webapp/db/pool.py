@@ -1,6 +1,6 @@
-"""Connections to PostgreSQL: one small pool a process, and a connection of its own for a thread that must not wait.
+"""Connections to PostgreSQL: one small pool per process, and a dedicated connection for a thread that must not wait.
 
-Every thread takes a connection for one short transaction and gives it back; nothing holds one while it waits for
+Every thread takes a connection for one short transaction and returns it; no thread holds one while it waits for
 anything but PostgreSQL.
 """
 
@@ -19,7 +19,7 @@ from psycopg2.extensions import TRANSACTION_STATUS_INERROR
 from psycopg2.extras import Json, register_uuid
 
 from vm_webapp.db.compiled import Compiled
-from vm_webapp.db.connections import Pool, watch
+from vm_webapp.db.connections import Pool, limit_checkouts
 from vm_webapp.db.unit_of_work import UnitOfWork
 from vm_webapp.errors import (
     ConfigurationError,
@@ -35,16 +35,17 @@ from vm_webapp.text import first_line
 Row = dict[str, Any]
 Statement = Compiled | str
 
-READ_ONLY_SQL_TRANSACTION = "25006"  # what a demoted primary answers during a failover
+READ_ONLY_SQL_TRANSACTION = "25006"  # a demoted primary refuses writes with it during a failover
 INSUFFICIENT_PRIVILEGE = "42501"
 BUSY = frozenset({"55P03", "57014", "40P01"})  # lock_not_available, query_canceled, deadlock_detected
-# A connection that is refused brings no SQLSTATE (53300), only its text.
+# psycopg2 gives no SQLSTATE (53300) for a connection that the server refused, only the message.
 FULL = re.compile(r"too many (clients|connections)|remaining connection slots")
 WAIT_FOR_CONNECTION_SECONDS = 5.0
 STATEMENT_TIMEOUT_MS = 10_000
 
+# autoconnect=False: a statement outside transaction() fails, where Peewee would open a connection and leave it open.
 database = Pool(None, autoconnect=False)
-_own = threading.local()
+_dedicated = threading.local()
 
 register_uuid()
 
@@ -65,45 +66,47 @@ def open_pool(url: str, *, max_connections: int, application_name: str) -> None:
         max_connections=max_connections,
         timeout=WAIT_FOR_CONNECTION_SECONDS,
     )
-    watch(database, patience_seconds=_patience_seconds(STATEMENT_TIMEOUT_MS))
+    limit_checkouts(database, seconds=_longest_checkout(STATEMENT_TIMEOUT_MS))
 
 
 def close_pool() -> None:
-    """Close every idle connection; those in use close when they are given back."""
+    """Close every idle connection; those in use stay open."""
     if not database.deferred:
         database.close_idle()
 
 
 @contextmanager
-def own_connection(url: str, *, application_name: str, statement_timeout_ms: int) -> Iterator[None]:
+def dedicated_connection(url: str, *, application_name: str, statement_timeout_ms: int) -> Iterator[None]:
     """Give the calling thread a connection that no other thread can take, for as long as the block lasts.
 
-    Every ``transaction()`` of this thread then uses it. A connection that breaks is replaced at the next one.
+    Every ``transaction()`` of this thread then uses it. The next transaction replaces a connection that broke.
     """
     parameters = _connect_parameters(url, application_name, statement_timeout_ms=statement_timeout_ms)
-    mine = Pool(**parameters, max_connections=1, timeout=1, autoconnect=False)
-    watch(mine, patience_seconds=_patience_seconds(statement_timeout_ms))
-    _own.database = mine
+    # A pool of one instead of a bare connection: Peewee's pool replaces a connection that broke.
+    dedicated = Pool(**parameters, max_connections=1, timeout=1, autoconnect=False)
+    limit_checkouts(dedicated, seconds=_longest_checkout(statement_timeout_ms))
+    _dedicated.database = dedicated
     try:
         yield
     finally:
-        del _own.database
-        mine.close_idle()
+        del _dedicated.database
+        dedicated.close_idle()
 
 
 @contextmanager
 def transaction(*, durable: bool = True) -> Iterator[None]:
     """Run the block in one transaction on a connection of the pool; ``rows`` and ``execute`` work inside.
 
-    Within another one it joins that: everything commits together or not at all, as durably as the outer one says.
+    Inside another transaction the block joins that one: everything commits together or not at all, as durably as the
+    outer one says.
 
-    What ``after_commit`` was told in the block is done when it is committed and the connection is given back.
+    The calls that the block passed to ``after_commit`` run after the commit, when the connection is back in the pool.
 
     Args:
-        durable: False lets COMMIT return before the disk has it, for changes whose loss only repeats work.
+        durable: False lets COMMIT return before the change is on disk, for changes whose loss only repeats work.
 
     Raises:
-        DatabaseUnavailable: no connection, or it broke. If it broke in COMMIT the outcome is unknown.
+        DatabaseUnavailable: there is no connection, or it broke. If it broke in COMMIT, the outcome is unknown.
     """
     current = _database()
     if current.in_transaction():
@@ -115,18 +118,19 @@ def transaction(*, durable: bool = True) -> Iterator[None]:
             if not durable:
                 current.execute_sql("SET LOCAL synchronous_commit = off")
             yield
-            _refuse_to_commit_nothing(current)
+            _refuse_failed_transaction(current)
     except (OperationalError, InterfaceError, MaxConnectionsExceeded) as error:
         raise _unavailable(error) from error
     except InternalError as error:
         if _sqlstate(error) == READ_ONLY_SQL_TRANSACTION:
             raise DatabaseReadOnly(first_line(error)) from error
         raise
+    # After the block, so that this thread holds no connection while the calls are made.
     unit.committed()
 
 
 def refusal(error: DatabaseError) -> DatabaseRefused:
-    """Return what to tell a person of an error with which PostgreSQL refused a statement of ours."""
+    """Return the error to show for one with which PostgreSQL refused a statement of ours; it says what to do."""
     said = first_line(error)
     if _sqlstate(error) == INSUFFICIENT_PRIVILEGE:
         return DatabaseRefused(f"{said}: grant the role of VM_DB_URL what it needs")
@@ -171,18 +175,18 @@ def _run(statement: Statement, values: dict[str, Any]) -> Any:
 
 
 def _database() -> Pool:
-    own: Pool | None = getattr(_own, "database", None)
-    return own or database
+    dedicated: Pool | None = getattr(_dedicated, "database", None)
+    return dedicated or database
 
 
-def _refuse_to_commit_nothing(current: Pool) -> None:
-    # PostgreSQL answers the COMMIT of a transaction in which a statement failed by rolling it back, without an error.
+def _refuse_failed_transaction(current: Pool) -> None:
+    # PostgreSQL executes the COMMIT of a transaction in which a statement failed as a rollback, without an error.
     if current.connection().info.transaction_status == TRANSACTION_STATUS_INERROR:
         raise InternalError("a statement of this transaction failed and the block went on: nothing can be committed")
 
 
-def _patience_seconds(statement_timeout_ms: int) -> float:
-    # One statement may wait until its time is over, and the server has to be given the time to say so.
+def _longest_checkout(statement_timeout_ms: int) -> float:
+    # Twice the time-out: a statement may use all of it, and the server's error then needs time to arrive.
     return 2 * statement_timeout_ms / 1000
 
 
@@ -191,11 +195,13 @@ def _connect_parameters(url: str, application_name: str, *, statement_timeout_ms
         parameters: dict[str, Any] = psycopg2.extensions.parse_dsn(url)
     except psycopg2.ProgrammingError:
         raise ConfigurationError("VM_DB_URL is not a PostgreSQL URL that libpq understands") from None
+    # idle_in_transaction_session_timeout, because a block that hangs between two statements would keep its locks.
     options = (
         f"-c TimeZone=UTC -c statement_timeout={statement_timeout_ms} -c lock_timeout=5000"
         " -c idle_in_transaction_session_timeout=5000"
     )
     given = parameters.get("options")
+    # Ours come after the URL's: PostgreSQL applies the last value of a setting that is given twice.
     parameters.update(
         database=parameters.pop("dbname", "postgres"),
         application_name=application_name,

@@ -1,4 +1,4 @@
-"""How our sessions are named in ``pg_stat_activity``: whose they are, and of which build."""
+"""The names of our sessions in ``pg_stat_activity``: the kind of process and its build."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from vm_webapp.db.pool import Row, rows
 
 Process = Literal["api", "worker", "pulse", "command"]
 
-API_CONNECTIONS = 8  # a process, at most
-WORKER_CONNECTIONS = 6  # a process, at most, its pulse included
+API_CONNECTIONS = 8  # per process, at most
+WORKER_CONNECTIONS = 6  # per process, at most, including that of the pulse (the worker's maintenance loop)
 
 
 def name_session(process: Process, build: str) -> str:
@@ -18,15 +18,15 @@ def name_session(process: Process, build: str) -> str:
     return f"vm-webapp {process} {build}"
 
 
-def read_builds(process: Process, ask: Callable[..., list[Row]] = rows) -> list[str]:
-    """Return the builds of all that are connected to this database now.
+def read_builds(process: Process, query: Callable[..., list[Row]] = rows) -> list[str]:
+    """Return the builds of all processes of one kind that are connected to this database now.
 
     Args:
-        process: which processes.
-        ask: runs a statement and returns its rows, by default inside the current transaction.
+        process: the kind of process.
+        query: executes a statement and returns its rows, by default inside the current transaction.
     """
     prefix = name_session(process, "")
-    found = ask(
+    found = query(
         """
         SELECT DISTINCT substr(application_name, length(%(prefix)s) + 1) AS build FROM pg_stat_activity
          WHERE datname = current_database() AND starts_with(application_name, %(prefix)s)

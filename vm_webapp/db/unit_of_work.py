@@ -1,7 +1,8 @@
-"""What is to be called once the current transaction is committed, collected on the thread that runs it.
+"""Calls to make after the current transaction has committed, collected on the thread that runs it.
 
-Peewee's own hook fires with the connection's next COMMIT, whoever's that is: a call that was left by a transaction
-that failed to commit would come with a later one. Here the calls belong to one transaction and end with it.
+Peewee's own hook fires at the connection's next COMMIT, even that of another transaction: a call that was registered by
+a transaction that failed to commit would be made after a later one. Here the calls belong to one transaction and are
+dropped with it.
 """
 
 from __future__ import annotations
@@ -18,36 +19,38 @@ class UnitOfWork:
     """The calls of one transaction. The same call with the same arguments is made once."""
 
     def __init__(self) -> None:
+        # A dict as an ordered set: calls are made in the order in which they were added first.
         self._calls: dict[tuple[Callable[..., object], tuple[Any, ...]], None] = {}
 
     @contextmanager
     def collecting(self) -> Iterator[None]:
-        """Collect what ``after_commit`` is told on this thread within the block."""
-        around: UnitOfWork | None = getattr(_current, "unit", None)  # of another connection of this thread
+        """Collect the calls that are passed to ``after_commit`` on this thread within the block."""
+        # A thread may open a transaction on a dedicated connection within one of the shared pool.
+        outer: UnitOfWork | None = getattr(_current, "unit", None)
         _current.unit = self
         try:
             yield
         finally:
-            _current.unit = around
+            _current.unit = outer
 
     def add(self, call: Callable[..., object], *arguments: Any) -> None:
-        """Remember a call."""
+        """Add a call, unless the same one was added before."""
         self._calls[call, arguments] = None
 
     def committed(self) -> None:
-        """Make the calls, in the order in which they came."""
+        """Make the calls, in the order in which they were added."""
         for call, arguments in self._calls:
             call(*arguments)
 
 
 def after_commit(call: Callable[..., object], *arguments: Any) -> None:
-    """Call something once the current transaction is committed; not at all when it is rolled back.
+    """Make a call after the current transaction has committed; never if it is rolled back.
 
-    Outside of a transaction the call is made at once: the statement before it has committed by itself.
+    Outside a transaction the call is made at once.
 
     Args:
-        call: must not raise, for its transaction is committed already.
-        arguments: hashable; the same call with equal arguments is made once a transaction.
+        call: must not raise, because its transaction has committed already.
+        arguments: hashable; the same call with equal arguments is made once per transaction.
     """
     unit: UnitOfWork | None = getattr(_current, "unit", None)
     if unit is None:
