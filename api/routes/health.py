@@ -9,7 +9,7 @@ from api.operations.operation import JsonResponse, operation
 from api.schemas.health import LiveOut, ReadyOut
 from api.services import services
 from vm_webapp.errors import Unavailable
-from vm_webapp.ops.health import unanswered
+from vm_webapp.ops.health import check_timed_out
 
 
 @operation("GET", "/health/live", summary="Whether the process responds; depends on nothing else", public=True)
@@ -35,7 +35,7 @@ async def ready(request: web.Request) -> JsonResponse[ReadyOut]:
             health = await own.health_threads.run(own.health.check)
     except Unavailable:
         # Reported as "not ready" rather than as a problem: probes and the smoke test read reasons in one place.
-        health = unanswered()
+        health = check_timed_out()
     private = is_authenticated(request)
     build = {"build": own.settings.build} if private else {}
     body = ReadyOut.model_validate(health.body(private=private) | build)

@@ -79,7 +79,7 @@ async def test_a_database_that_never_responds_is_detected(behind_proxy: Api, pro
     for _ in range(2):
         ready = await behind_proxy.get("/health/ready")
         assert (ready.status, ready.json()["status"]) == (503, "not_ready")
-        assert "did not answer" in ready.json()["reasons"][0]
+        assert "did not respond" in ready.json()["reasons"][0]
     assert (await behind_proxy.get("/health/live")).status == 200
     assert time.monotonic() - began < 5
     proxy.restore()

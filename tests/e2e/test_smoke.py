@@ -224,7 +224,7 @@ def test_another_build_is_waited_for_and_then_named(smoke: Smoke) -> None:
     assert code == 1
     *_, failed, last = said.splitlines()
     assert last == "smoke failed at build"
-    assert failed.endswith(f"not build {OTHER_COMMIT} within 1 s: the API that answers is build {build_of(COMMIT)}")
+    assert failed.endswith(f"not build {OTHER_COMMIT} within 1 s: the API that responds is build {build_of(COMMIT)}")
 
 
 def test_the_gate_waits_for_a_first_deploy_and_for_the_old_build_to_leave(

@@ -1,1 +1,1 @@
-"""What operators rely on."""
+"""Readiness, doctor, smoke test, queue control, bulk commands and retention."""

@@ -1,4 +1,4 @@
-"""The verdict of readiness, by a clock that a test moves."""
+"""Readiness verdicts, with a clock that a test controls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vm_webapp.settings import Settings
 
 
 class Clock:
-    """Monotonic seconds that pass when told to."""
+    """Monotonic seconds that pass only when a test adds them."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -20,7 +20,7 @@ class Clock:
 
 
 def checker(clock: Clock, redis_url: str | None = None, **settings: Any) -> HealthChecker:
-    """Return what checks, by a clock that a test moves."""
+    """Return a health checker with a clock that a test controls."""
     return HealthChecker(Settings(**settings), redis_url, clock=clock)
 
 

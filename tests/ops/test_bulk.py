@@ -1,4 +1,4 @@
-"""Many runs at once: what matches is changed, what is busy is left out, and nothing waits for a lock."""
+"""Bulk commands change the runs that match, skip those that are locked, and wait for no lock."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def status(run_id: UUID) -> str:
     return queries.get_run(run_id).status
 
 
-def test_canceling_takes_what_matches_and_nothing_else() -> None:
+def test_canceling_changes_the_runs_that_match_and_no_others() -> None:
     queued, other, failed = create().run.id, create("plan_90d").run.id, failed_run()
     done = bulk.cancel_matching(BulkFilter(workflow="content_calendar"), actor="ops")
     assert (done.matched, done.changed, done.busy, done.run_ids) == (1, 1, 0, (queued,))
@@ -55,7 +55,7 @@ def test_the_age_counts_from_the_creation() -> None:
     assert status(new) == "queued"
 
 
-def test_a_dry_run_says_which_and_changes_nothing() -> None:
+def test_a_dry_run_returns_the_runs_and_changes_nothing() -> None:
     run_id = create().run.id
     done = bulk.cancel_matching(BulkFilter(status="queued"), actor="ops", dry_run=True)
     assert (done.matched, done.changed, done.run_ids) == (1, 0, (run_id,))
@@ -72,7 +72,7 @@ def test_retrying_makes_the_failed_stage_due() -> None:
     assert "run.retried" not in types(queued)
 
 
-def test_a_batch_is_bounded_and_says_how_many_matched(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_is_bounded_and_counts_all_that_match(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "BATCH", 2)
     oldest = [create().run.id for _ in range(3)][:2]
     done = bulk.cancel_matching(BulkFilter(status="queued"), actor="ops")
@@ -80,7 +80,7 @@ def test_a_batch_is_bounded_and_says_how_many_matched(monkeypatch: pytest.Monkey
     assert done.next_after == oldest[-1]
 
 
-def test_the_next_batch_goes_on_after_the_last_run_and_says_when_nothing_is_left(
+def test_the_next_batch_starts_after_the_last_run_and_the_last_one_has_no_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(bulk, "BATCH", 2)
@@ -93,7 +93,7 @@ def test_the_next_batch_goes_on_after_the_last_run_and_says_when_nothing_is_left
 
 
 @pytest.mark.parametrize("table", ["runs WHERE id", "stages WHERE run_id"])
-def test_what_somebody_else_holds_is_left_out_at_once(database: str, table: str) -> None:
+def test_a_run_that_another_transaction_has_locked_is_skipped_without_waiting(database: str, table: str) -> None:
     held, free = create().run.id, create().run.id
     with closing(psycopg2.connect(database)) as session, session.cursor() as cursor:
         cursor.execute(f"SELECT 1 FROM {table} = %s FOR UPDATE", (str(held),))
@@ -111,14 +111,16 @@ def test_what_somebody_else_holds_is_left_out_at_once(database: str, table: str)
         (bulk.retry_matching, BulkFilter(status="queued"), "only failed runs"),
     ],
 )
-def test_what_nobody_can_have_meant_is_refused(change: Callable[..., BulkResult], where: BulkFilter, said: str) -> None:
+def test_a_filter_that_matches_everything_or_can_match_nothing_is_refused(
+    change: Callable[..., BulkResult], where: BulkFilter, said: str
+) -> None:
     create()
     with pytest.raises(InvalidInput, match=said):
         change(where, actor="ops")
     assert read("SELECT DISTINCT status FROM runs") == [{"status": "queued"}]
 
 
-def test_a_workflow_that_nobody_knows_is_refused_but_not_one_without_runs() -> None:
+def test_an_unknown_workflow_is_refused_but_not_a_known_one_without_runs() -> None:
     create()
     with pytest.raises(InvalidInput, match="no workflow 'nonesuch', nor a run of one; known: plan_90d"):
         bulk.cancel_matching(BulkFilter(workflow="nonesuch"), actor="ops", workflows=["plan_90d"])
@@ -127,7 +129,7 @@ def test_a_workflow_that_nobody_knows_is_refused_but_not_one_without_runs() -> N
 
 
 def options(action: str) -> QueueOptions:
-    """Return what the command line says for all runs that the action is for by themselves."""
+    """Return the command's options for every run that can be canceled, or retried, without further options."""
     where = BulkFilter(status="failed" if action == "retry" else "queued")
     return QueueOptions(action, provider=None, reason=None, where=where, dry_run=False, base_url=None)
 
@@ -137,6 +139,7 @@ def test_the_command_retries_each_run_once_although_it_fails_again_at_once(
 ) -> None:
     monkeypatch.setattr(bulk, "BATCH", 3)
     runs = [failed_run() for _ in range(7)]
+    # A trigger that undoes each update stands for runs that fail again before the next batch is read.
     with transaction():
         execute("CREATE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END'")
         for table in ("runs", "stages"):
@@ -147,7 +150,7 @@ def test_the_command_retries_each_run_once_although_it_fails_again_at_once(
     assert read("SELECT count(*) AS n FROM runs WHERE status = 'failed'") == [{"n": 7}]
 
 
-def test_the_command_goes_on_behind_what_is_busy_and_counts_it(
+def test_the_command_continues_after_a_locked_run_and_counts_it(
     database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(bulk, "BATCH", 1)

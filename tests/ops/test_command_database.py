@@ -1,4 +1,4 @@
-"""What a command says of a database that is down, damaged, closed to its role, or the embedded one."""
+"""What commands print about a database that is down, damaged, forbidden to their role, or embedded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def env(database: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("arguments", COMMANDS)
-def test_with_the_database_down_the_line_says_what_to_do(
+def test_with_the_database_down_one_line_says_what_to_do(
     capsys: pytest.CaptureFixture[str], env: dict[str, str], arguments: tuple[str, ...]
 ) -> None:
     down = env | {"VM_DB_URL": "postgresql://vm:hidden@127.0.0.1:1/nothing"}
@@ -33,7 +33,7 @@ def test_with_the_database_down_the_line_says_what_to_do(
     assert "hidden" not in error
 
 
-def test_a_table_that_is_gone_is_never_said_to_be_a_migration_that_is_missing(
+def test_a_missing_table_is_not_reported_as_a_pending_migration(
     capsys: pytest.CaptureFixture[str], env: dict[str, str]
 ) -> None:
     change("DROP TABLE api_keys")
@@ -50,18 +50,22 @@ def test_a_table_that_is_gone_is_never_said_to_be_a_migration_that_is_missing(
 
 
 @pytest.mark.parametrize(("arguments", "table"), [(("keys", "list"), "api_keys"), (("queue", "pause"), "queues")])
-def test_a_role_without_rights_is_told_that(
-    capsys: pytest.CaptureFixture[str], env: dict[str, str], poor_url: str, arguments: tuple[str, ...], table: str
+def test_a_role_without_privileges_is_reported_as_that(
+    capsys: pytest.CaptureFixture[str],
+    env: dict[str, str],
+    unprivileged_url: str,
+    arguments: tuple[str, ...],
+    table: str,
 ) -> None:
     close_pool()
-    code, said, error = command(capsys, env | {"VM_DB_URL": poor_url}, *arguments)
+    code, said, error = command(capsys, env | {"VM_DB_URL": unprivileged_url}, *arguments)
     assert (code, said) == (1, "")
     assert error == f"vm_webapp: permission denied for table {table}: grant the role of VM_DB_URL what it needs\n"
 
 
-def test_a_command_without_an_address_says_which_database_it_works_on(capsys: pytest.CaptureFixture[str]) -> None:
-    # Not below pytest's folder: each start of pytest shuts that to PostgreSQL's user.
+def test_a_command_without_a_url_says_which_database_it_uses(capsys: pytest.CaptureFixture[str]) -> None:
+    # Not below pytest's folder: each start of pytest takes away the permissions that PostgreSQL's user needs there.
     with TemporaryDirectory(prefix="vm-tests-") as root:
         code, said, error = command(capsys, {"VM_WORKSPACE_ROOT": root}, "doctor")
     assert (code, error) == (1, f"embedded database under {root}: VM_DB_URL is not set\n")
-    assert said.startswith(f"ok    database         it answers: the embedded one under {root}\nfail  schema ")
+    assert said.startswith(f"ok    database         it responds: the embedded one under {root}\nfail  schema ")

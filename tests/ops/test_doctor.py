@@ -1,4 +1,4 @@
-"""The doctor finds each fault, says the next command, and works with Redis down."""
+"""The doctor finds each fault, names the next command, and works with Redis down."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import psycopg2
 import pytest
 import redis
 
-from tests.ops.disorder import leave_work_waiting, migrate_ahead
-from tests.ops.examination import NAMES, NOWHERE, checks
+from tests.ops.doctor_checks import NAMES, NOWHERE, checks
+from tests.ops.faults import apply_future_migration, create_overdue_stage
 from tests.support.fleet import beat, change
 from tests.support.runs import read
 from vm_webapp import __version__
@@ -51,7 +51,7 @@ def pause_provider(until: str) -> None:
 
 
 def restart_often(others: int = 0) -> None:
-    """Leave the rows of four workers of one host that have just stopped, and of others that live elsewhere."""
+    """Leave the rows of four workers of one host that have just stopped, and of live ones on other hosts."""
     for _ in range(4):
         beat("stopped", host="loops")
     for number in range(others):
@@ -59,13 +59,13 @@ def restart_often(others: int = 0) -> None:
 
 
 def deploy_half() -> None:
-    """Leave a worker of the build before beside one of this build."""
+    """Leave a worker of an earlier build and one of this build."""
     beat(build="0.0.1")
     beat()
 
 
-def err() -> None:
-    """Leave a worker whose loop fails."""
+def fail_the_loop() -> None:
+    """Leave a worker whose maintenance loop fails."""
     at = datetime.now(UTC).isoformat()
     beat(last_error={"error": "deadlock detected", "at": at}, counters={"loop_errors": 7})
 
@@ -84,13 +84,19 @@ def refuse_calls() -> None:
         (deploy_half, "versions", "warn", f"workers 0.0.1, {__version__}", "deploy"),
         (restart_often, "starts", "warn", "4 within 10 minutes on loops, 0 alive", "worker's log"),
         (lambda: restart_often(others=20), "starts", "warn", "4 within 10 minutes on loops, 0", "worker's log"),
-        (migrate_ahead, "schema", "fail", "9999_from_the_future, too new for this build", "deploy a newer one"),
-        (err, "loop errors", "warn", "7 times: deadlock detected", "worker.loop_error"),
+        (
+            apply_future_migration,
+            "schema",
+            "fail",
+            "9999_from_the_future, too new for this build",
+            "deploy a newer one",
+        ),
+        (fail_the_loop, "loop errors", "warn", "7 times: deadlock detected", "worker.loop_error"),
         (refuse_calls, "last model call", "warn", "Invalid Authentication", "smoke --with-model"),
         (lambda: pause_provider("NULL"), "provider", "fail", "Invalid Authentication", "resume-provider kimi"),
         (lambda: pause_provider("now() + interval '1 m'"), "provider", "warn", "by itself", "wait"),
-        (lambda: leave_work_waiting(60), "oldest due", "warn", "the oldest for 60 s", "queue status"),
-        (lambda: leave_work_waiting(600), "oldest due", "fail", "the oldest for 600 s", "queue status"),
+        (lambda: create_overdue_stage(60), "oldest due", "warn", "the oldest for 60 s", "queue status"),
+        (lambda: create_overdue_stage(600), "oldest due", "fail", "the oldest for 600 s", "queue status"),
         (
             lambda: queue_control.pause_queue(reason="a bad prompt", actor="ops"),
             "queue",
@@ -115,25 +121,25 @@ def test_each_fault_is_found_with_what_to_do_next(
     assert (check.verdict, said in check.detail, next in check.next) == (verdict, True, True), check
 
 
-def test_four_starts_on_four_hosts_are_a_deploy_where_all_live() -> None:
+def test_four_starts_of_four_live_workers_are_a_deploy() -> None:
     for number in range(4):
         beat(host=f"host-{number}")
     assert checks()["starts"].detail == "4 within 10 minutes on all hosts, 4 alive now"
 
 
-def test_a_fleet_of_one_build_is_fine_whatever_this_command_is() -> None:
+def test_a_fleet_of_one_build_is_ok_although_the_command_is_of_another() -> None:
     beat(build="9.9.9")
     assert checks()["versions"] == Check("versions", "ok", f"everything alive is 9.9.9; this command is {__version__}")
 
 
-def test_an_api_of_another_build_is_found_out(database_url: str) -> None:
+def test_an_api_of_another_build_is_found(database_url: str) -> None:
     beat()
     with closing(psycopg2.connect(database_url, application_name=name_session("api", "0.0.1"))):
         check = checks()["versions"]
     assert (check.verdict, "APIs run 0.0.1" in check.detail) == ("warn", True), check
 
 
-def test_a_worker_on_another_database_is_found_out(redis_url: str) -> None:
+def test_a_worker_on_another_database_is_found(redis_url: str) -> None:
     Presence(quick_client(redis_url, 1.0)).announce(uuid4(), {"fingerprint": "elsewhere"})
     check = checks(redis_url)["one database"]
     assert check.verdict == "fail"
@@ -142,7 +148,7 @@ def test_a_worker_on_another_database_is_found_out(redis_url: str) -> None:
 
 
 @pytest.mark.parametrize(("managed", "verdict"), [(True, "fail"), (False, "warn")])
-def test_a_redis_that_is_not_set_matters_in_managed_mode(managed: bool, verdict: str) -> None:
+def test_a_missing_redis_is_a_failure_only_in_managed_mode(managed: bool, verdict: str) -> None:
     assert checks(managed=managed)["redis"].verdict == verdict
 
 
@@ -192,7 +198,7 @@ def test_an_api_of_several_processes_needs_more_connections(left: int, processes
     assert needs in check.detail
 
 
-def test_sessions_of_apis_are_told_apart(database_url: str) -> None:
+def test_sessions_of_apis_are_counted_separately(database_url: str) -> None:
     with (
         closing(psycopg2.connect(database_url, application_name=name_session("api", __version__))),
         closing(psycopg2.connect(database_url, application_name=name_session("worker", __version__))),
@@ -210,6 +216,6 @@ def test_sessions_of_apis_are_told_apart(database_url: str) -> None:
         (-2.1, "warn", "2.1 s ahead of"),
     ],
 )
-def test_a_clock_that_is_wrong_is_told_with_its_side(difference: float, verdict: str, said: str) -> None:
+def test_a_clock_that_is_wrong_is_reported_as_behind_or_ahead(difference: float, verdict: str, said: str) -> None:
     check = judge_clock(difference)
     assert (check.verdict, said in check.detail) == (verdict, True), check

@@ -1,4 +1,4 @@
-"""The doctor beside a database that is down, full, read-only, locked, or not what its migrations made."""
+"""The doctor with a database that is down, full, read-only or locked, or whose schema was changed by hand."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from tests.ops.disorder import open_anew
-from tests.ops.examination import NAMES, NOWHERE, checks
+from tests.ops.doctor_checks import NAMES, NOWHERE, checks
+from tests.ops.faults import reopen_pool
 from tests.support.fleet import beat, change
 from vm_webapp.db.pool import execute, open_pool, transaction
 from vm_webapp.ops.doctor import Check, examine, server
@@ -21,36 +21,36 @@ pytestmark = pytest.mark.usefixtures("database")
 def test_with_the_database_down_redis_is_still_examined(redis_url: str) -> None:
     open_pool("postgresql://nobody@127.0.0.1:1/nothing", max_connections=1, application_name="tests")
     found = checks(redis_url)
-    assert list(found) == ["database", "redis", "redis policy"], "the one cause is said once"
+    assert list(found) == ["database", "redis", "redis policy"], "one cause is reported once"
     assert (found["database"].verdict, found["redis"].verdict) == ("fail", "ok")
     assert "Connection refused" in found["database"].detail
     assert found["database"].next == "check VM_DB_URL and that PostgreSQL is up"
 
 
-def test_a_server_without_room_for_a_connection_is_said_to_be_full(poor_url: str) -> None:
-    change("ALTER ROLE poor CONNECTION LIMIT 0")
-    open_anew(poor_url)
+def test_a_server_without_a_free_connection_is_reported_as_full(unprivileged_url: str) -> None:
+    change("ALTER ROLE unprivileged CONNECTION LIMIT 0")
+    reopen_pool(unprivileged_url)
     check = checks()["database"]
     assert (check.verdict, "too many connections" in check.detail) == ("fail", True), check
     assert "scale the services down" in check.next
 
 
-def test_a_database_that_takes_no_writes_is_named(database_url: str) -> None:
+def test_a_database_that_accepts_no_writes_is_reported(database_url: str) -> None:
     open_pool(
         f"{database_url}&options=-c%20default_transaction_read_only%3Don", max_connections=1, application_name="tests"
     )
     check = checks()["database"]
-    assert (check.verdict, check.detail) == ("fail", "it answers and takes no writes")
+    assert (check.verdict, check.detail) == ("fail", "it responds and takes no writes")
     assert "point VM_DB_URL at the primary" in check.next
 
 
-def test_the_embedded_database_is_said_to_be_that(tmp_path: Path) -> None:
+def test_the_embedded_database_is_named_as_such(tmp_path: Path) -> None:
     (database, *_) = examine(Settings(workspace_root=tmp_path), None)
-    assert database == Check("database", "ok", f"it answers: the embedded one under {tmp_path}")
+    assert database == Check("database", "ok", f"it responds: the embedded one under {tmp_path}")
 
 
 @pytest.mark.parametrize("table", ["providers", "worker_heartbeats", "queues"])
-def test_a_table_that_is_gone_is_a_schema_that_is_not_what_it_should_be(table: str) -> None:
+def test_a_missing_table_is_a_schema_that_was_changed_by_hand(table: str) -> None:
     beat()
     change(f"DROP TABLE {table}")
     found = checks(NOWHERE)
@@ -61,14 +61,14 @@ def test_a_table_that_is_gone_is_a_schema_that_is_not_what_it_should_be(table: s
     assert found["connections"].verdict == "ok"
 
 
-def test_a_role_without_rights_is_not_told_to_migrate(poor_url: str) -> None:
-    open_anew(poor_url)
+def test_a_role_without_rights_is_not_told_to_migrate(unprivileged_url: str) -> None:
+    reopen_pool(unprivileged_url)
     check = checks()["schema"]
     assert (check.verdict, check.detail) == ("fail", "permission denied for table _yoyo_migration")
     assert check.next == "grant the role of VM_DB_URL what it needs"
 
 
-def test_a_locked_table_hinders_the_checks_that_need_it_and_no_other(database_url: str) -> None:
+def test_a_locked_table_affects_only_the_checks_that_read_it(database_url: str) -> None:
     beat()
     with closing(psycopg2.connect(database_url)) as session, session.cursor() as cursor:
         cursor.execute("LOCK TABLE worker_heartbeats")
@@ -87,14 +87,14 @@ def test_a_locked_table_hinders_the_checks_that_need_it_and_no_other(database_ur
     assert "a table is locked" in found["workers"].detail
 
 
-def test_sessions_of_other_roles_count_for_one_that_is_not_shown_them(poor_url: str) -> None:
+def test_a_role_that_may_not_see_other_sessions_counts_them_all_the_same(unprivileged_url: str) -> None:
     all_of_them = checks()["connections"].detail
     with transaction():
-        execute("SET LOCAL ROLE poor")
+        execute("SET LOCAL ROLE unprivileged")
         assert server.check_connections().detail == all_of_them
 
 
-def test_an_empty_database_is_one_that_was_not_migrated() -> None:
+def test_an_empty_database_is_reported_as_not_migrated() -> None:
     change("DROP SCHEMA public CASCADE")
     change("CREATE SCHEMA public")
     found = checks()

@@ -1,4 +1,4 @@
-"""Faults of a running deployment: readiness turns once, in time and with the right reason; liveness never moves."""
+"""Faults of a running deployment: readiness changes once, in time and with the right reason; liveness never does."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 
 from tests.chaos.harness import Api, Fleet, OwnServer, own_redis
 from tests.fakes.tcp_proxy import Proxy
-from tests.ops.disorder import migrate_ahead
-from tests.ops.journal import Journal
+from tests.ops.faults import apply_future_migration
+from tests.ops.probe_log import ProbeLog
 from tests.support.databases import Databases
 from tests.support.fleet import change
 from tests.support.links import link_to_postgres
@@ -45,13 +45,13 @@ sys.exit(main(["worker", "--poll-interval-ms", "100"]))
 
 @dataclass
 class Deployment:
-    """An API, whose way to the database may fail, and a worker, which goes straight there.
+    """An API, which reaches the database through a proxy that may fail, and a worker, which connects directly.
 
     Attributes:
-        database: the way of the API to the database.
+        database: the proxy between the API and the database.
         redis: a Redis of their own.
-        worker: the worker at work.
-        env: what that was started with.
+        worker: the current worker.
+        env: the environment of a worker.
         other_database_url: a database that is not theirs.
     """
 
@@ -88,7 +88,7 @@ def deployment(database: str, databases: Databases, tmp_path: Path) -> Iterator[
 
 @contextmanager
 def database_down(deployment: Deployment) -> Iterator[None]:
-    """Nobody listens."""
+    """The database's address refuses connections."""
     deployment.database.cut()
     yield
     deployment.database.restore()
@@ -96,7 +96,7 @@ def database_down(deployment: Deployment) -> Iterator[None]:
 
 @contextmanager
 def connections_dead(deployment: Deployment) -> Iterator[None]:
-    """Every connection of the pool stays open, and nothing answers on any."""
+    """Every connection of the pool stays open, and the server responds on none of them."""
     deployment.database.stall()
     yield
     deployment.database.restore()
@@ -104,15 +104,15 @@ def connections_dead(deployment: Deployment) -> Iterator[None]:
 
 @contextmanager
 def schema_too_new(deployment: Deployment) -> Iterator[None]:
-    """A newer build has migrated, and has not said that this one can work on it."""
-    migrate_ahead()
+    """A newer build has migrated, without declaring that this build can run on the new schema."""
+    apply_future_migration()
     yield
     change("DELETE FROM _yoyo_migration WHERE migration_id = '9999_from_the_future'")
 
 
 @contextmanager
 def nothing_claimed(deployment: Deployment) -> Iterator[None]:
-    """The worker lives and has room, and every claim waits for the lock of a session that somebody left open."""
+    """The worker is alive and has free slots, but every claim waits for a lock that an idle session holds."""
     with transaction():
         run = create("smoke").run
         change("UPDATE stages SET available_at = now() + interval '1 h' WHERE run_id = %(id)s", id=run.id)
@@ -124,7 +124,7 @@ def nothing_claimed(deployment: Deployment) -> Iterator[None]:
 
 @contextmanager
 def loop_stuck(deployment: Deployment) -> Iterator[None]:
-    """The worker is there and does nothing at all."""
+    """The worker's process exists but does nothing at all."""
     deployment.worker.signal(signal.SIGSTOP)
     yield
     deployment.worker.signal(signal.SIGCONT)
@@ -132,7 +132,7 @@ def loop_stuck(deployment: Deployment) -> Iterator[None]:
 
 @contextmanager
 def worker_unhealthy(deployment: Deployment) -> Iterator[None]:
-    """The thread that takes work has died in the only worker."""
+    """The consumer thread has died in the only worker."""
     crippled = Program([sys.executable, "-c", CONSUMER_DIES_ON_SIGUSR1], deployment.env, deployment.folder / "crippled")
     try:
         crippled.says("worker.started", seconds=30)
@@ -150,7 +150,7 @@ def worker_unhealthy(deployment: Deployment) -> Iterator[None]:
 
 @contextmanager
 def worker_killed(deployment: Deployment) -> Iterator[None]:
-    """Nobody claims anything any more."""
+    """No worker is left to claim stages."""
     deployment.worker.kill()
     yield
     deployment.replace_worker()
@@ -183,70 +183,71 @@ def model_paused(deployment: Deployment) -> Iterator[None]:
 
 
 def api_url(deployment: Deployment) -> str:
-    """Return where the API answers."""
+    """Return the API's base URL."""
     return str(deployment.api.client.base_url).partition("/api/v2")[0]
 
 
 Fault = Callable[[Deployment], AbstractContextManager[None]]
 
-# What each fault makes readiness say.
+# The faults that make readiness say ``not_ready``, each with its reason.
 HINDERING: dict[Fault, str] = {
     database_down: "the database does not respond: check VM_DB_URL and that PostgreSQL is up",
     connections_dead: "check that PostgreSQL is up and can be reached",
     schema_too_new: "too new for this build: deploy a newer one, or python -m vm_webapp migrate down",
     nothing_claimed: "work that is due has not been claimed for 4 s: restart them",
-    loop_stuck: "no worker has been heard of for 6 s: look at the worker's log and restart it",
-    worker_unhealthy: "look at the worker's log and restart it",
+    loop_stuck: "no worker has sent a heartbeat for 6 s: check the worker's log and restart it",
+    worker_unhealthy: "check the worker's log and restart it",
 }
-# These take long and go the ways of others: with --full.
+# Only with --full: these take long, and readiness detects them as it detects others.
 HINDERING_IN_FULL: dict[Fault, str] = {
-    worker_killed: "no worker has been heard of for 6 s: look at the worker's log and restart it",
+    worker_killed: "no worker has sent a heartbeat for 6 s: check the worker's log and restart it",
     worker_elsewhere: "workers are alive, but on another database: give API and workers the same VM_DB_URL",
 }
-# Each with whose status it changes, from what, to what. For the others see test_readiness: they are slow to be looked
-# for (the workspace), or this machine or build does not have them (a clock that is wrong, a migration that can wait).
+# The faults with which the API stays ready, each with the dependency whose status it changes, from what, to what. For
+# the others see test_readiness: they are checked seldom (the workspace), or cannot be injected here (a clock that is
+# wrong, a migration that can wait).
 HARMLESS: dict[Fault, tuple[str, str, str]] = {
     redis_down: ("redis", "ok", "degraded"),
     model_paused: ("llm", "offline", "paused"),
 }
 
 
-def test_readiness_turns_once_each_way_in_time_and_says_what_to_do(deployment: Deployment, full: bool) -> None:
+def test_readiness_changes_once_each_way_in_time_and_says_what_to_do(deployment: Deployment, full: bool) -> None:
     faults = HINDERING | (HINDERING_IN_FULL if full else {})
-    with Journal(api_url(deployment)) as journal:
+    with ProbeLog(api_url(deployment)) as log:
         for fault, reason in faults.items():
-            before = len(journal.entries)
+            before = len(log.entries)
             with fault(deployment):
                 began = time.monotonic()
-                entry = journal.wait_for("not_ready", seconds=IN_TIME_SECONDS)
-                turned = time.monotonic() - began
+                entry = log.wait_for("not_ready", seconds=IN_TIME_SECONDS)
+                took = time.monotonic() - began
                 assert len(entry.reasons) == 1, fault.__name__
                 assert reason in entry.reasons[0], fault.__name__
             began = time.monotonic()
-            journal.wait_for("ready", seconds=IN_TIME_SECONDS)
-            print(f"{fault.__name__}: not ready after {turned:.1f} s, ready again after {time.monotonic() - began:.1f}")
-            assert len(journal.entries) == before + 2, (fault.__name__, journal.entries)
-    assert journal.lifeless == []
+            log.wait_for("ready", seconds=IN_TIME_SECONDS)
+            print(f"{fault.__name__}: not ready after {took:.1f} s, ready again after {time.monotonic() - began:.1f}")
+            assert len(log.entries) == before + 2, (fault.__name__, log.entries)
+    assert log.lifeless == []
 
 
-def test_what_hinders_nobody_is_said_and_readiness_stays(deployment: Deployment) -> None:
-    with Journal(api_url(deployment)) as journal:
+def test_a_fault_that_stops_no_work_is_reported_and_the_api_stays_ready(deployment: Deployment) -> None:
+    with ProbeLog(api_url(deployment)) as log:
         with ExitStack() as faults:
             for fault in HARMLESS:
                 faults.enter_context(fault(deployment))
             for dependency, _, status in HARMLESS.values():
-                journal.wait_for_word(dependency, status, seconds=IN_TIME_SECONDS)
+                log.wait_for_dependency(dependency, status, seconds=IN_TIME_SECONDS)
         for dependency, usual, _ in HARMLESS.values():
-            journal.wait_for_word(dependency, usual, seconds=IN_TIME_SECONDS)
-    assert [entry.status for entry in journal.entries] == ["ready"]
-    assert journal.lifeless == []
+            log.wait_for_dependency(dependency, usual, seconds=IN_TIME_SECONDS)
+    assert [entry.status for entry in log.entries] == ["ready"]
+    assert log.lifeless == []
 
 
 def test_a_rolling_deploy_shows_no_not_ready(deployment: Deployment) -> None:
-    with Journal(api_url(deployment)) as journal:
+    with ProbeLog(api_url(deployment)) as log:
         for _ in range(2):
             leaving = deployment.worker
             deployment.replace_worker()  # the platform starts the new one first, and stops the old one a minute later
             assert leaving.stop() == 0
-    assert [entry.status for entry in journal.entries] == ["ready"]
-    assert journal.lifeless == []
+    assert [entry.status for entry in log.entries] == ["ready"]
+    assert log.lifeless == []

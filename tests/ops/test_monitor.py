@@ -1,4 +1,4 @@
-"""The monitor reports at once, never an old ready verdict, and no change for a single check that differs."""
+"""The monitor responds at once, never with an old ready verdict, and ignores a single check that differs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HANGS = CommandResult(False, "the check hangs")
 
 
 class Monitored:
-    """A monitor whose checks return what a test says, after as long as it says."""
+    """A monitor whose checks return the given verdict after the given time."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -30,14 +30,14 @@ class Monitored:
         self._monitor = Monitor(self._check, lambda: HANGS, lambda: self.now)
 
     def check(self, verdict: CommandResult, *, took: float = 0.0) -> CommandResult | None:
-        """Check a second later; return what is shown then."""
+        """Check a second later; return the verdict that is shown then."""
         self.now += 1.0
         self._next = (verdict, took)
         self._monitor.check_once()
         return self.shown()
 
     def shown(self) -> CommandResult | None:
-        """Return what is shown."""
+        """Return the verdict that is shown."""
         return self._monitor.latest()
 
     def _check(self) -> CommandResult:
@@ -59,7 +59,7 @@ def test_the_first_verdict_is_shown_at_once(first: CommandResult) -> None:
 
 
 @pytest.mark.parametrize(("before", "after"), [(GOOD, BAD), (BAD, GOOD)])
-def test_it_changes_sides_when_two_checks_in_a_row_say_so(before: CommandResult, after: CommandResult) -> None:
+def test_the_verdict_changes_when_two_checks_in_a_row_agree(before: CommandResult, after: CommandResult) -> None:
     monitored = Monitored()
     shown = [monitored.check(said) for said in (before, after, before, after, after)]
     assert shown == [before, before, before, before, after]
@@ -71,7 +71,7 @@ def test_another_reason_is_shown_at_once() -> None:
     assert monitored.check(CommandResult(False, "another")) == CommandResult(False, "another")
 
 
-def test_a_check_that_hangs_is_told_after_three_seconds() -> None:
+def test_a_check_that_hangs_is_reported_after_three_seconds() -> None:
     monitored = Monitored()
     monitored.check(GOOD)
     monitored.now += STALE_SECONDS
@@ -87,14 +87,14 @@ def test_a_bad_verdict_that_grows_old_keeps_its_reason() -> None:
     assert monitored.shown() == BAD
 
 
-def test_what_a_check_saw_before_it_hung_does_not_count() -> None:
+def test_the_ready_verdict_of_a_check_that_hung_is_dropped() -> None:
     monitored = Monitored()
     monitored.check(GOOD)
     shown = [monitored.check(GOOD, took=20), monitored.check(BAD), monitored.check(GOOD), monitored.check(GOOD)]
     assert shown == [HANGS, BAD, BAD, GOOD]
 
 
-def test_it_checks_by_itself_for_as_long_as_a_block_lasts() -> None:
+def test_it_checks_on_its_own_thread_for_as_long_as_a_block_lasts() -> None:
     monitor = Monitor(lambda: GOOD, lambda: HANGS, lambda: 0.0)
     with monitor.running():
         eventually(lambda: monitor.latest() == GOOD, "the first verdict")

@@ -1,4 +1,4 @@
-"""What operators see of the queue, and what stops and restarts claiming."""
+"""The queue's figures for operators, and the commands that pause and resume claiming."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_an_empty_queue_without_workers_wants_one() -> None:
     assert (status.workers, status.slots, status.desired_workers, status.paused) == (0, 0, 1, False)
 
 
-def test_the_figures_tell_waiting_from_due_and_workers_from_the_rest() -> None:
+def test_only_due_stages_and_working_workers_are_counted_as_such() -> None:
     first, later, running = create(), create(), create()
     lifecycle.claim_stage(running.stage_id, Claimant(uuid4(), "kimi"), token=uuid4())
     with transaction():
@@ -41,7 +41,7 @@ def test_the_figures_tell_waiting_from_due_and_workers_from_the_rest() -> None:
 @pytest.mark.parametrize(
     ("work", "cap", "wanted"), [(0, None, 1), (4, None, 1), (5, None, 2), (100, None, 25), (100, 8, 2), (3, 100, 1)]
 )
-def test_as_many_workers_are_wanted_as_can_be_of_use(work: int, cap: int | None, wanted: int) -> None:
+def test_no_more_workers_are_wanted_than_the_cap_lets_work(work: int, cap: int | None, wanted: int) -> None:
     beat(cap=cap)
     for _ in range(work):
         create()
@@ -52,7 +52,7 @@ def test_as_many_workers_are_wanted_as_can_be_of_use(work: int, cap: int | None,
     assert queue_control.read_queue().desired_workers == wanted
 
 
-def test_a_paused_queue_gives_nothing_until_it_is_resumed() -> None:
+def test_a_paused_queue_has_no_due_stages_until_it_is_resumed() -> None:
     create()
     queue_control.pause_queue(reason="a bad prompt", actor="ops")
     status = queue_control.read_queue()
@@ -63,7 +63,7 @@ def test_a_paused_queue_gives_nothing_until_it_is_resumed() -> None:
     assert not queue_control.resume_queue()
 
 
-def test_pausing_again_keeps_since_when_it_has_been_paused() -> None:
+def test_pausing_again_keeps_the_time_of_the_first_pause() -> None:
     queue_control.pause_queue(reason="first", actor="one")
     since = queue_control.read_queue().paused_at
     queue_control.pause_queue(reason=None, actor="two")
@@ -71,7 +71,7 @@ def test_pausing_again_keeps_since_when_it_has_been_paused() -> None:
     assert (status.paused_at, status.paused_by, status.reason) == (since, "one", "first")
 
 
-def test_a_new_reason_comes_with_who_gave_it() -> None:
+def test_a_new_reason_replaces_the_old_one_with_its_author() -> None:
     queue_control.pause_queue(reason="first", actor="one")
     since = queue_control.read_queue().paused_at
     queue_control.pause_queue(reason="second", actor="two")
@@ -79,7 +79,7 @@ def test_a_new_reason_comes_with_who_gave_it() -> None:
     assert (status.paused_at, status.paused_by, status.reason) == (since, "two", "second")
 
 
-def test_a_provider_is_resumed_once_and_an_unknown_one_is_named_beside_those_there_are() -> None:
+def test_a_provider_is_resumed_once_and_an_unknown_name_is_refused_with_the_known_ones() -> None:
     with transaction():
         execute(
             "INSERT INTO providers (name, paused_at, reason) VALUES ('kimi', now(), %(reason)s)",

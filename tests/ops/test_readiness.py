@@ -1,4 +1,4 @@
-"""Readiness tells what of the database, Redis, schema, model, clock and workspace stands in the way, and what to do."""
+"""Readiness by the state of the database, Redis, schema, model, clock and workspace; each reason says what to do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 import redis
 
-from tests.ops.disorder import leave_work_waiting, migrate_ahead, open_anew
+from tests.ops.faults import apply_future_migration, create_overdue_stage, reopen_pool
 from tests.ops.readiness import Clock, check, checker, reason
 from tests.support.fleet import beat, change
 from vm_webapp.db import pool
@@ -24,7 +24,7 @@ from vm_webapp.settings import Settings
 pytestmark = pytest.mark.usefixtures("database")
 
 
-def test_a_redis_that_does_not_answer_is_said_and_stays_ready() -> None:
+def test_a_redis_that_does_not_respond_is_reported_and_stays_ready() -> None:
     beat()
     health = check("redis://127.0.0.1:1/0")
     assert health.ready
@@ -43,7 +43,7 @@ def test_a_redis_that_is_full_is_degraded(redis_url: str) -> None:
     assert health.dependencies["redis"]["status"] == "degraded"
 
 
-def test_a_paused_provider_is_said_and_stays_ready() -> None:
+def test_a_paused_provider_is_reported_and_stays_ready() -> None:
     beat()
     change("INSERT INTO providers (name, paused_at, reason) VALUES ('kimi', now(), '{\"code\": \"llm_unauthorized\"}')")
     health = check(kimi_api_key="k")
@@ -58,17 +58,17 @@ def test_a_missing_migration_is_not_ready() -> None:
     assert "run python -m vm_webapp migrate" in reason(check())
 
 
-def test_a_database_that_is_gone_is_one_reason_without_its_address() -> None:
+def test_a_database_that_is_down_is_one_reason_without_its_address() -> None:
     open_pool("postgresql://somebody@127.0.0.1:1/nothing", max_connections=2, application_name="tests")
     health = check()
     assert "the database does not respond" in reason(health)
-    told = str(health.body(private=False))
-    assert "127.0.0.1" not in told
-    assert "somebody" not in told
+    shown = str(health.body(private=False))
+    assert "127.0.0.1" not in shown
+    assert "somebody" not in shown
 
 
 @pytest.mark.parametrize("ahead", [MOST_SKEW_SECONDS + 1, -MOST_SKEW_SECONDS - 1])
-def test_a_clock_that_is_wrong_is_said_and_stays_ready(ahead: float) -> None:
+def test_a_clock_that_is_wrong_is_reported_and_stays_ready(ahead: float) -> None:
     beat()
     health = HealthChecker(Settings(), None, wall_clock=lambda: time.time() + ahead).check()
     assert health.ready
@@ -81,7 +81,7 @@ def test_a_clock_that_is_right_is_ok() -> None:
     assert check().dependencies["clock"] == {"status": "ok"}
 
 
-def test_a_workspace_that_cannot_be_written_is_said_without_its_path_and_stays_ready(tmp_path: Path) -> None:
+def test_a_workspace_that_cannot_be_written_is_reported_without_its_path_and_stays_ready(tmp_path: Path) -> None:
     beat()
     (tmp_path / "file").touch()
     clock = Clock()
@@ -95,9 +95,9 @@ def test_a_workspace_that_cannot_be_written_is_said_without_its_path_and_stays_r
     assert own.check().dependencies["workspace"] == {"status": "ok"}
 
 
-def test_a_full_disk_is_said_and_stays_ready(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_stays_ready(tmp_path: Path) -> None:
     beat()
-    # The kernel answers every write to this device as a disk without room does.
+    # The kernel fails every write to this device as a full disk does.
     (tmp_path / PROBE_FILE).symlink_to("/dev/full")
     health = check(workspace_root=tmp_path)
     assert health.ready
@@ -118,9 +118,7 @@ def test_connections_that_the_server_ended_are_replaced(database: str) -> None:
     assert own.check().ready
 
 
-def test_a_pool_whose_connections_are_all_taken_has_a_reason_of_its_own(
-    database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_exhausted_pool_has_a_reason_of_its_own(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     beat()
     monkeypatch.setattr(pool, "WAIT_FOR_CONNECTION_SECONDS", 0.2)
     open_pool(database, max_connections=1, application_name="tests")
@@ -143,16 +141,16 @@ def test_a_pool_whose_connections_are_all_taken_has_a_reason_of_its_own(
     assert check().ready
 
 
-def test_what_names_machines_is_for_those_who_may_see_it() -> None:
+def test_hosts_are_shown_only_to_authenticated_callers() -> None:
     worker = beat()
     assert worker.host not in str(check().body(private=False))
     assert worker.host in str(check().body(private=True))
 
 
 @pytest.mark.parametrize("table", ["providers", "worker_heartbeats", "queues", "stages"])
-def test_a_table_that_is_gone_is_a_schema_that_is_not_what_it_should_be(table: str) -> None:
+def test_a_missing_table_is_a_schema_that_was_changed_by_hand(table: str) -> None:
     beat()
-    leave_work_waiting()
+    create_overdue_stage()
     change(f"DROP TABLE {table} CASCADE")
     health = check()
     assert f'the schema is not what its migrations say (relation "{table}" does not exist): run' in reason(health)
@@ -160,9 +158,9 @@ def test_a_table_that_is_gone_is_a_schema_that_is_not_what_it_should_be(table: s
     assert statuses == {"database": "ok", "clock": "ok", "migrations": "incompatible", "worker": "unknown"}
 
 
-def test_a_role_without_rights_is_not_told_to_migrate(poor_url: str) -> None:
-    change("GRANT SELECT ON _yoyo_migration, _migration_archive TO poor")
-    open_anew(poor_url)
+def test_a_role_without_rights_is_not_told_to_migrate(unprivileged_url: str) -> None:
+    change("GRANT SELECT ON _yoyo_migration, _migration_archive TO unprivileged")
+    reopen_pool(unprivileged_url)
     assert reason(check()) == "permission denied for table providers: grant the role of VM_DB_URL what it needs"
 
 
@@ -179,13 +177,13 @@ def test_a_locked_table_is_not_a_database_that_is_down(database_url: str) -> Non
 
 def test_a_schema_that_is_too_new_is_not_ready() -> None:
     beat()
-    migrate_ahead()
+    apply_future_migration()
     health = check()
     assert "9999_from_the_future, too new for this build: deploy a newer one" in reason(health)
     assert health.dependencies["migrations"]["newer"] == ["9999_from_the_future"]
 
 
-def test_a_migration_that_can_wait_is_said_and_stays_ready() -> None:
+def test_a_pending_migration_that_can_wait_is_reported_and_stays_ready() -> None:
     beat()
     index = MigrationFiles("0099_an_index", "-- deferrable: it only makes things quicker\nSELECT 1", "")
     bundle = Bundle([*own_bundle().migrations.values(), index])
@@ -196,7 +194,7 @@ def test_a_migration_that_can_wait_is_said_and_stays_ready() -> None:
 
 
 @pytest.mark.parametrize(("managed", "status"), [(True, "not_configured"), (False, "offline")])
-def test_a_model_without_a_key_is_said_and_stays_ready(managed: bool, status: str) -> None:
+def test_a_model_without_a_key_is_reported_and_stays_ready(managed: bool, status: str) -> None:
     beat()
     health = check(managed=managed)
     assert health.ready

@@ -1,4 +1,4 @@
-"""Redis is asked on a thread of its own, so that nothing it does makes the database look dead."""
+"""Redis is probed on a thread of its own, so that a Redis that hangs does not make the database look down."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_name_that_does_not_resolve_leaves_the_api_ready() -> None:
     beat()
     own = checker(Clock(), "redis://redis.internal:6379/0")
     with hanging_resolver() as asked:
-        for most_seconds in (STALE_SECONDS, WAIT_SECONDS):  # the first waits for an answer, the second knows better
+        for most_seconds in (STALE_SECONDS, WAIT_SECONDS):  # the second does not wait again
             began = time.monotonic()
             health = own.check()
             assert time.monotonic() - began < most_seconds
@@ -31,12 +31,12 @@ def test_a_name_that_does_not_resolve_leaves_the_api_ready() -> None:
         assert asked.is_set()
 
 
-def test_a_full_redis_still_tells_which_databases_are_used(redis_url: str) -> None:
+def test_a_full_redis_still_shows_which_databases_are_used(redis_url: str) -> None:
     Presence(quick_client(redis_url, 1.0)).announce(uuid4(), {"fingerprint": "another"})
     with redis.Redis.from_url(redis_url) as client:
         client.config_set("maxmemory", "1")
         try:
-            answer = RedisProbe(redis_url).ask()
+            status = RedisProbe(redis_url).probe()
         finally:
             client.config_set("maxmemory", "0")
-    assert (answer.error, answer.databases) == ("OutOfMemoryError", frozenset({"another"}))
+    assert (status.error, status.databases) == ("OutOfMemoryError", frozenset({"another"}))

@@ -1,4 +1,4 @@
-"""Old finished runs go in small batches; nothing in flight is touched."""
+"""Old finished runs are deleted in small batches; runs in flight are not touched."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AGE = timedelta(days=90)
 
 
 def finished(*, days: float) -> UUID:
-    """Return a run that was finished, by being canceled, this many days ago."""
+    """Return a run that was canceled, and so finished, this many days ago."""
     run_id = create().run.id
     lifecycle.cancel_run_if_open(run_id, actor="tests")
     change("UPDATE runs SET finished_at = now() - %(days)s * interval '1 day' WHERE id = %(id)s", days=days, id=run_id)
@@ -40,11 +40,11 @@ def finished(*, days: float) -> UUID:
 
 
 def left() -> set[UUID]:
-    """Return the runs that there are."""
+    """Return the runs that are left."""
     return {each["id"] for each in read("SELECT id FROM runs")}
 
 
-def test_only_runs_that_finished_long_enough_ago_go_with_all_that_is_theirs() -> None:
+def test_old_finished_runs_are_deleted_with_their_stages_and_events_and_no_others() -> None:
     finished(days=91)
     young, flying = finished(days=89), create().run.id
     change("UPDATE runs SET created_at = now() - interval '200 days'")
@@ -55,7 +55,7 @@ def test_only_runs_that_finished_long_enough_ago_go_with_all_that_is_theirs() ->
         assert {each["run_id"] for each in read(f"SELECT run_id FROM {table}")} == {young, flying}
 
 
-def test_a_batch_takes_the_oldest_and_no_more_than_it_should() -> None:
+def test_a_batch_deletes_the_oldest_and_no_more_than_its_limit() -> None:
     oldest, older, old = (finished(days=days) for days in (300, 200, 100))
     assert retention.purge_batch(AGE, limit=1) == [oldest]
     assert left() == {older, old}
@@ -72,7 +72,7 @@ def test_the_parent_of_a_run_in_flight_stays_until_that_is_finished() -> None:
     assert read("SELECT id, parent_run_id FROM runs") == [{"id": fork, "parent_run_id": None}]
 
 
-def test_a_run_that_somebody_holds_is_left_for_the_next_time(database: str) -> None:
+def test_a_run_that_another_transaction_has_locked_is_left_for_the_next_purge(database: str) -> None:
     held, free = finished(days=100), finished(days=100)
     with closing(psycopg2.connect(database)) as session, session.cursor() as cursor:
         cursor.execute("SELECT 1 FROM runs WHERE id = %s FOR NO KEY UPDATE", (str(held),))
@@ -82,11 +82,11 @@ def test_a_run_that_somebody_holds_is_left_for_the_next_time(database: str) -> N
 
 
 def purges(older_than: timedelta | None = None, mirror: ArtifactMirror | None = None) -> Purges:
-    """Return what a worker deletes."""
+    """Return a worker's purging duties."""
     return Purges(PurgeLeftovers(), PurgeRuns(older_than, mirror))
 
 
-def test_a_worker_purges_once_a_day_where_it_is_asked_to() -> None:
+def test_a_worker_purges_runs_once_a_day_if_an_age_is_set() -> None:
     finished(days=100)
     keeping, purging = purges(), purges(AGE)
     for now in (1.0, 2.0, 3.0):
@@ -124,7 +124,7 @@ def test_a_batch_that_takes_too_long_is_tried_again_soon_and_smaller(monkeypatch
     assert len(sizes) == 3, "done for the day"
 
 
-def test_the_space_of_what_was_purged_is_used_again(database: str) -> None:
+def test_the_space_of_purged_runs_is_reused(database: str) -> None:
     sizes = []
     for _ in range(6):
         fill(300)
@@ -135,7 +135,7 @@ def test_the_space_of_what_was_purged_is_used_again(database: str) -> None:
 
 
 def fill(runs: int) -> None:
-    """Have so many old runs, each with a stage, a document of 8 kB that does not compress, and a few events."""
+    """Create so many old runs, each with a stage, an incompressible artifact of 8 kB, and a few events."""
     model = finished(days=100)
     change(
         """
@@ -164,7 +164,7 @@ def fill(runs: int) -> None:
 
 
 def vacuum(url: str) -> None:
-    """Do what autovacuum does after a while."""
+    """Vacuum the tables, as autovacuum would after a while."""
     with closing(psycopg2.connect(url)) as session:
         session.autocommit = True
         with session.cursor() as cursor:
@@ -172,12 +172,12 @@ def vacuum(url: str) -> None:
 
 
 def size() -> int:
-    """Return what the tables take on disk, with indexes and long values, in bytes."""
+    """Return the size of the tables on disk, with indexes and long values, in bytes."""
     tables = "('runs'), ('stages'), ('artifacts'), ('events')"
     return int(read(f"SELECT sum(pg_total_relation_size(name::regclass)) AS n FROM (VALUES {tables}) t (name)")[0]["n"])
 
 
-def test_the_copies_on_this_machine_go_too(tmp_path: Path) -> None:
+def test_the_copies_in_the_mirror_are_deleted_too(tmp_path: Path) -> None:
     mirror = ArtifactMirror(tmp_path)
 
     def written(days: float) -> Path:
@@ -196,7 +196,7 @@ def test_the_copies_on_this_machine_go_too(tmp_path: Path) -> None:
     assert young.exists()
 
 
-def test_expired_idempotency_keys_dead_api_keys_and_stopped_workers_always_go() -> None:
+def test_expired_idempotency_keys_old_api_keys_and_stopped_workers_are_always_deleted() -> None:
     change(
         "INSERT INTO idempotency_keys (scope_sha256, request_sha256, status, headers, body, created_at)"
         " SELECT convert_to(hours::text, 'UTF8'), 'x', 200, '{}', 'x', now() - hours * interval '1 hour'"
@@ -221,7 +221,7 @@ def test_expired_idempotency_keys_dead_api_keys_and_stopped_workers_always_go() 
     assert {each["name"] for each in read("SELECT name FROM api_keys")} == {"in-force", "revoked-now"}
 
 
-def test_a_backlog_of_expired_keys_goes_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backlog_of_expired_keys_is_deleted_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (idempotency, purge):
         monkeypatch.setattr(module, "PURGE_BATCH", 2)
     change(
@@ -244,7 +244,7 @@ def test_the_daily_purge_is_off_unless_the_environment_sets_an_age(
     assert read_settings().purge_older_than == age
 
 
-def test_an_age_that_is_none_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_age_is_refused_with_the_name_of_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VM_PURGE_OLDER_THAN", "soon")
     with pytest.raises(ConfigurationError, match=r"VM_PURGE_OLDER_THAN must be a length of time such as 90d"):
         read_settings()

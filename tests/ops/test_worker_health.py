@@ -1,4 +1,4 @@
-"""Readiness tells apart why nobody carries the work that is due."""
+"""Readiness distinguishes the reasons why no worker runs the stages that are due."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.ops.disorder import leave_work_waiting
+from tests.ops.faults import create_overdue_stage
 from tests.ops.readiness import Clock, check, checker, reason
 from tests.support.fleet import SLOTS, beat, change
 from tests.support.runs import create
@@ -28,7 +28,7 @@ MARGIN_SECONDS = 2
 
 
 def check_again_later() -> Health:
-    """Return the verdict of a process that has looked once before, long enough ago to believe what it saw."""
+    """Return the second verdict of a process, so long after the first that what it still finds counts as confirmed."""
     clock = Clock()
     own = checker(clock)
     assert own.check().ready
@@ -43,30 +43,30 @@ def test_a_working_worker_is_ready() -> None:
     assert health.dependencies["worker"]["status"] == "ok"
 
 
-def test_no_worker_ever_seen() -> None:
+def test_a_database_that_no_worker_has_used_is_not_ready() -> None:
     assert "no worker has ever used this database: start one" in reason(check())
 
 
-def test_no_worker_heard_of_lately() -> None:
+def test_workers_without_a_fresh_heartbeat_are_not_ready() -> None:
     beat()
     change("UPDATE worker_heartbeats SET last_tick_at = now() - interval '7 s'")
-    assert "no worker has been heard of for 6 s" in reason(check())
+    assert "no worker has sent a heartbeat for 6 s" in reason(check())
 
 
 @pytest.mark.parametrize("state", ["draining", "starting"])
-def test_every_worker_is_leaving_or_coming(state: WorkerState) -> None:
+def test_workers_that_all_start_or_drain_are_not_ready(state: WorkerState) -> None:
     beat(state)
     assert f"every worker is {state}" in reason(check())
 
 
-def test_one_working_beside_a_draining_one_is_ready() -> None:
+def test_a_working_worker_beside_a_draining_one_is_ready() -> None:
     beat("draining")
     beat()
     assert check().ready
 
 
 @pytest.mark.parametrize("state", ["draining", "stopped"])
-def test_a_handover_is_no_fault_until_it_takes_too_long(state: WorkerState) -> None:
+def test_a_handover_stays_ready_until_it_takes_too_long(state: WorkerState) -> None:
     clock = Clock()
     own = checker(clock)
     worker = beat()
@@ -82,23 +82,23 @@ def test_a_handover_is_no_fault_until_it_takes_too_long(state: WorkerState) -> N
     assert own.check().ready
 
 
-def test_a_worker_that_crashed_hands_nothing_over() -> None:
+def test_a_crash_is_no_handover() -> None:
     own = checker(Clock())
     beat()
     assert own.check().ready
     change("UPDATE worker_heartbeats SET last_tick_at = now() - interval '7 s'")
-    assert "no worker has been heard of" in reason(own.check())
+    assert "no worker has sent a heartbeat" in reason(own.check())
 
 
-def test_alive_but_not_claiming_although_work_is_due() -> None:
+def test_a_live_worker_that_claims_no_due_stage_is_not_ready() -> None:
     beat()
-    leave_work_waiting()
+    create_overdue_stage()
     assert "work that is due has not been claimed for 4 s" in reason(check_again_later())
 
 
-def test_room_between_the_end_of_a_call_and_the_next_claim_is_no_fault() -> None:
+def test_a_slot_that_is_free_between_a_call_and_the_next_claim_stays_ready() -> None:
     beat()
-    leave_work_waiting()
+    create_overdue_stage()
     clock = Clock()
     own = checker(clock)
     change("UPDATE worker_heartbeats SET last_claim_at = now() - interval '5 min', in_flight = slots - 1")
@@ -109,7 +109,7 @@ def test_room_between_the_end_of_a_call_and_the_next_claim_is_no_fault() -> None
 
 
 @pytest.mark.parametrize(
-    "excuse",
+    "state",
     [
         f"UPDATE stages SET available_at = now() - interval '{UNCLAIMED_SECONDS - 1} s' WHERE status = 'queued'",
         "UPDATE stages SET available_at = now() + interval '1 h' WHERE status = 'queued'",
@@ -120,24 +120,24 @@ def test_room_between_the_end_of_a_call_and_the_next_claim_is_no_fault() -> None
         "INSERT INTO providers (name, paused_at, paused_until) VALUES ('kimi', now(), now() + interval '1 min')",
     ],
 )
-def test_there_are_good_reasons_for_not_claiming(excuse: str) -> None:
+def test_a_worker_that_may_not_claim_stays_ready(state: str) -> None:
     beat()
-    leave_work_waiting()
-    change(excuse)
+    create_overdue_stage()
+    change(state)
     assert check_again_later().ready
 
 
-def test_a_cap_that_is_reached_is_a_good_reason_and_one_that_is_not_is_none() -> None:
+def test_a_worker_that_does_not_claim_stays_ready_only_while_its_cap_is_reached() -> None:
     beat(cap=1)
     running = create("content_calendar")
     lifecycle.claim_stage(running.stage_id, Claimant(uuid4(), "kimi", 1), token=uuid4())
-    leave_work_waiting()
+    create_overdue_stage()
     assert check_again_later().ready
     change("UPDATE worker_heartbeats SET llm_cap = 2")
     assert "has not been claimed" in reason(check_again_later())
 
 
-def test_workers_on_another_database_are_found_out_through_redis(redis_url: str) -> None:
+def test_workers_on_another_database_are_detected_through_redis(redis_url: str) -> None:
     presence = Presence(quick_client(redis_url, 1.0))
     presence.announce(uuid4(), {"fingerprint": "of another database"})
     assert "workers are alive, but on another database" in reason(check(redis_url))
@@ -145,15 +145,15 @@ def test_workers_on_another_database_are_found_out_through_redis(redis_url: str)
     assert check(redis_url).ready
 
 
-def test_a_worker_on_this_database_whose_row_is_old_is_not_called_foreign(redis_url: str) -> None:
+def test_a_worker_on_this_database_whose_row_is_old_is_not_reported_as_on_another(redis_url: str) -> None:
     worker = WorkerIdentity(uuid4(), "kimi", SLOTS)
     fingerprint = write_heartbeat(worker, Heartbeat("working", 0)).fingerprint
     change("UPDATE worker_heartbeats SET last_tick_at = now() - interval '7 s'")
     Presence(quick_client(redis_url, 1.0)).announce(worker.worker_id, {"fingerprint": fingerprint})
-    assert "no worker has been heard of" in reason(check(redis_url))
+    assert "no worker has sent a heartbeat" in reason(check(redis_url))
 
 
-def test_while_one_drains_a_crash_of_the_only_other_one_is_no_handover() -> None:
+def test_a_crash_of_the_last_working_worker_is_no_handover_while_another_drains() -> None:
     own = checker(Clock())
     beat("draining")
     worker = beat()
@@ -162,17 +162,17 @@ def test_while_one_drains_a_crash_of_the_only_other_one_is_no_handover() -> None
     assert "every worker is draining" in reason(own.check())
 
 
-def test_of_two_that_stop_together_one_may_crash_and_hands_nothing_over() -> None:
+def test_a_crash_is_no_handover_although_another_worker_stops_at_the_same_time() -> None:
     own = checker(Clock())
     leaving, crashing = beat(), beat()
     assert own.check().ready
     write_heartbeat(leaving, Heartbeat("stopped", 0))
     crash(crashing)
-    assert "no worker has been heard of" in reason(own.check())
+    assert "no worker has sent a heartbeat" in reason(own.check())
 
 
 def crash(worker: WorkerIdentity) -> None:
-    """Leave the row of a worker as it stands when nothing has been heard of it for a little too long."""
+    """Make the row of a worker look as if its last heartbeat were a little too old."""
     change(
         "UPDATE worker_heartbeats SET last_tick_at = now() - %(s)s * interval '1 s' WHERE worker_id = %(id)s",
         s=FRESH_SECONDS + 0.5,
@@ -180,7 +180,7 @@ def crash(worker: WorkerIdentity) -> None:
     )
 
 
-def test_a_paused_queue_is_said_and_stays_ready() -> None:
+def test_a_paused_queue_is_reported_and_stays_ready() -> None:
     beat()
     assert "note" not in check().dependencies["worker"]
     change("UPDATE queues SET paused_at = now(), paused_by = 'somebody', reason = 'a bad prompt'")
@@ -191,9 +191,9 @@ def test_a_paused_queue_is_said_and_stays_ready() -> None:
     assert "somebody" not in str(health.body(private=False))
 
 
-def test_the_slowest_verdict_leaves_a_margin_of_the_time_that_is_promised() -> None:
+def test_the_slowest_verdict_leaves_a_margin_in_the_ten_seconds() -> None:
     confirmed = math.ceil(CONFIRM_SECONDS / monitor.INTERVAL_SECONDS) * monitor.INTERVAL_SECONDS
     seen = max(FRESH_SECONDS, HANDOVER_SECONDS, UNCLAIMED_SECONDS + confirmed)
-    # The look that comes first is up to an interval late, and the second opinion one more.
+    # The first check that can find it is up to an interval late, and the check that must agree comes one later.
     assert seen + 2 * monitor.INTERVAL_SECONDS <= PROMISED_SECONDS - MARGIN_SECONDS
-    assert math.ceil(CONFIRM_SECONDS) > CONFIRM_SECONDS, "not a matter of which look comes a millisecond early"
+    assert math.ceil(CONFIRM_SECONDS) > CONFIRM_SECONDS, "must not depend on a check that comes a millisecond early"

@@ -53,7 +53,7 @@ async def _smoke(
 ) -> list[Step]:
     # A pipeline that is canceled sends SIGTERM: like Ctrl-C it must cancel the runs and revoke the key.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
-    async with open_api(options.base_url, timeout_seconds=options.answer_seconds) as api:
+    async with open_api(options.base_url, timeout_seconds=options.timeout_seconds) as api:
         return await Smoke(options, api, token=lambda: _token(settings, undo), on_step=show).run()
 
 

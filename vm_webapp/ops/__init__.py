@@ -1,1 +1,1 @@
-"""What operators run and ask."""
+"""What operators run: readiness, doctor, smoke test, queue control, bulk commands and retention."""

@@ -1,7 +1,7 @@
-"""Many runs at once: cancel or retry whatever matches a filter.
+"""Bulk commands: cancel or retry all runs that match a filter.
 
 A batch is one transaction that locks many runs and never waits for a lock: a run that another transaction has locked is
-left out and counted as busy. So a batch cannot deadlock.
+skipped and counted as busy. So a batch cannot deadlock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from vm_webapp.errors import InvalidInput
 from vm_webapp.runs.lifecycle import cancel_run_if_open, retry_run_if_failed
 from vm_webapp.runs.records import RunStatus
 
-BATCH = 100  # what it holds it holds for some tenths of a second: renewals pass those stages by meanwhile
+# A batch holds its locks for some tenths of a second. Lease renewal skips locked stages, so this must stay far below
+# the length of a lease.
+BATCH = 100
 OPEN: tuple[RunStatus, ...] = ("queued", "running", "waiting_approval")
 CANCELABLE: tuple[RunStatus, ...] = (*OPEN, "failed")
 
@@ -34,7 +36,7 @@ _LOCK_STAGES = compiled(Select([_FREE], [_FREE.c.run_id, COUNT.alias("n")]).grou
 
 @dataclass(frozen=True, slots=True)
 class BulkFilter:
-    """Which runs; at least one of these must be given, so that nobody means everything by saying nothing."""
+    """Which runs. At least one field must be given: an empty filter, which would match every run, is refused."""
 
     status: RunStatus | None = None
     workflow: str | None = None
@@ -43,14 +45,14 @@ class BulkFilter:
 
 @dataclass(frozen=True, slots=True)
 class BulkResult:
-    """What a batch did.
+    """The result of a batch.
 
     Attributes:
         matched: runs that matched before it, of those after ``after``.
         changed: runs that it changed.
-        busy: runs of the batch that somebody else was changing; begin again for them.
-        run_ids: the runs changed, or those that would be changed first.
-        next_after: where the next batch goes on; None when nothing is left.
+        busy: runs of the batch that another transaction had locked; run the command again for them.
+        run_ids: the runs changed; in a dry run, the runs that the first batch would change.
+        next_after: ``after`` for the next batch; None when nothing is left.
     """
 
     matched: int
@@ -68,14 +70,14 @@ def cancel_matching(
     dry_run: bool = False,
     workflows: Collection[str] = (),
 ) -> BulkResult:
-    """Cancel up to a hundred runs, oldest first. Failed runs are left alone unless the filter names that status.
+    """Cancel up to a hundred runs, oldest first. Failed runs are skipped unless the filter names that status.
 
     Args:
         where: which runs.
-        actor: who does it, for their timelines.
-        after: ``next_after`` of the batch before, so that no run comes twice and none is left out.
-        dry_run: only say which.
-        workflows: those that can be run: a filter may name one of which there is no run.
+        actor: who gave the command, for the runs' timelines.
+        after: ``next_after`` of the batch before, so that no run is handled twice and none is left out.
+        dry_run: only return which runs match.
+        workflows: names of the loaded workflows; a filter may name one of them although it has no run yet.
 
     Raises:
         InvalidInput: the filter is empty, its status is one that cannot be canceled, or its workflow is unknown.
@@ -98,7 +100,7 @@ def retry_matching(
     dry_run: bool = False,
     workflows: Collection[str] = (),
 ) -> BulkResult:
-    """Put up to a hundred failed runs back to work from the stage that failed, oldest first.
+    """Retry up to a hundred failed runs from the stage that failed, oldest first.
 
     The arguments are those of ``cancel_matching``.
 
@@ -120,6 +122,7 @@ def _check(where: BulkFilter, workflows: Collection[str]) -> None:
         raise InvalidInput("say which runs: by status, workflow or age")
     if where.workflow is None or where.workflow in workflows:
         return
+    # A workflow that is no longer loaded may still have runs.
     with transaction():
         if row(_OF_WORKFLOW, workflow=where.workflow) is None:
             known = f"; known: {', '.join(workflows)}" if workflows else ""
@@ -142,7 +145,7 @@ def _change(
         next_after = first[-1] if len(found) > BATCH else None
         if dry_run:
             return BulkResult(matched, 0, 0, tuple(first), next_after)
-        free = _lock_what_is_free(first, matching)
+        free = _lock_free_runs(first, matching)
         for run_id in free:
             change(run_id)
     return BulkResult(
@@ -164,11 +167,9 @@ def _conditions(where: BulkFilter, statuses: tuple[RunStatus, ...], after: UUID 
         yield Run.created_at < fn.now() - where.older_than_seconds * SECOND
 
 
-def _lock_what_is_free(run_ids: list[UUID], matching: ModelSelect[Run]) -> list[UUID]:
-    """Lock the runs and then their stages, without every run of which something is locked already.
-
-    The filter is applied again: a run may have changed since its id was read.
-    """
+def _lock_free_runs(run_ids: list[UUID], matching: ModelSelect[Run]) -> list[UUID]:
+    """Lock runs and then their stages; return those of which neither the run nor any stage was locked already."""
+    # The filter is applied again, because a run may have changed since its id was read.
     still = matching.select(Run.id).where(Run.id.in_(run_ids))
     locked = rows(compiled(still.for_update(NO_KEY_UPDATE, skip_locked=True)))
     mine = [found["id"] for found in locked]

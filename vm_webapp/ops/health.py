@@ -1,4 +1,4 @@
-"""Whether work can progress: the facts behind readiness, each with a reason that says what to do."""
+"""Readiness: checks each dependency once, and decides whether work can progress; each reason says what to do."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ from vm_webapp.db.pool import execute, refusal, row, rows, transaction
 from vm_webapp.errors import DatabaseBusy, DatabaseUnavailable, VMError
 from vm_webapp.fleet.heartbeats import read_fingerprint
 from vm_webapp.ops.monitor import Monitor
-from vm_webapp.ops.redis_probe import RedisAnswer, RedisProbe
+from vm_webapp.ops.redis_probe import RedisProbe, RedisStatus
 from vm_webapp.ops.worker_health import WorkerHealth
-from vm_webapp.ops.workspace import look_at_workspace
+from vm_webapp.ops.workspace import check_workspace
 from vm_webapp.runs.pauses import Pauses, read_pauses
 from vm_webapp.settings import Settings
 
-LOCK_TIMEOUT = "2s"  # before the verdict grows stale, which would blame the server
+# Shorter than the time after which a verdict is stale: the reason is then the locked table and not a silent server.
+LOCK_TIMEOUT = "2s"
 WORKSPACE_EVERY_SECONDS = 5.0
 MOST_SKEW_SECONDS = 2.0
 PRIVATE = frozenset({"workers", "detail"})
-# What is known only as far as the database answers.
+# These are read from the database, so they are unknown while it does not respond.
 IN_THE_DATABASE = ("clock", "migrations", "llm", "worker")
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """A verdict.
+    """The readiness verdict.
 
     Attributes:
         dependencies: name → facts, each with a ``status``.
-        reasons: why work cannot progress, each with what to do after the last colon; empty when it can.
+        reasons: why work cannot progress; after its last colon, each reason says what to do. Empty when it can.
     """
 
     dependencies: dict[str, dict[str, Any]]
@@ -48,18 +49,19 @@ class Health:
         return not self.reasons
 
     def body(self, *, private: bool) -> dict[str, Any]:
-        """Return the answer of the readiness probe; what names machines only where ``private``."""
-        told = {
+        """Return the body of the readiness probe; hosts, pids and driver messages are included only if ``private``."""
+        shown = {
             name: {key: value for key, value in facts.items() if private or key not in PRIVATE}
             for name, facts in self.dependencies.items()
         }
-        body: dict[str, Any] = {"status": "ready" if self.ready else "not_ready", "dependencies": told}
+        body: dict[str, Any] = {"status": "ready" if self.ready else "not_ready", "dependencies": shown}
         return body if self.ready else body | {"reasons": list(self.reasons)}
 
 
-def unanswered() -> Health:
-    """Return the verdict on a check that did not end within the time of a probe."""
-    reason = "the database did not answer in time: check that PostgreSQL is up and can be reached"
+def check_timed_out() -> Health:
+    """Return the verdict to report when a check does not end in time."""
+    # The database is the likely cause: a check waits for Redis for at most a second.
+    reason = "the database did not respond in time: check that PostgreSQL is up and can be reached"
     dependencies: dict[str, dict[str, Any]] = {"database": {"status": "down"}}
     dependencies |= {name: {"status": "unknown"} for name in (*IN_THE_DATABASE, "redis", "workspace")}
     return Health(dependencies, (reason,))
@@ -69,8 +71,8 @@ class HealthChecker:
     """Checks the dependencies of one API process.
 
     Args:
-        settings: what the process was started with.
-        redis_url: where hints go, None where there is no Redis.
+        settings: the settings of the process.
+        redis_url: the Redis for hints (the messages that say that a stage may be due), None if there is no Redis.
         bundle: the migrations of this build.
         clock: monotonic seconds.
         wall_clock: this machine's time, in seconds since 1970.
@@ -88,17 +90,17 @@ class HealthChecker:
         self._settings = settings
         self._bundle = bundle or own_bundle()
         self._redis = RedisProbe(redis_url) if redis_url else None
-        self._redis_answer: RedisAnswer | None = None
+        self._redis_status: RedisStatus | None = None
         self._clock = clock
         self._wall_clock = wall_clock
-        self._workers = WorkerHealth(clock, self._is_elsewhere)
+        self._workers = WorkerHealth(clock, self._on_another_database)
         self._workspace: tuple[float, dict[str, Any]] | None = None
         self._monitor: Monitor[Health] | None = None
 
     @contextmanager
     def monitored(self) -> Iterator[None]:
-        """Check once a second on a thread of its own for as long as the block lasts: ``latest`` tells of it."""
-        self._monitor = Monitor(self.check, unanswered, self._clock)
+        """Check once a second on a thread of its own for as long as the block lasts; ``latest`` returns the verdict."""
+        self._monitor = Monitor(self.check, check_timed_out, self._clock)
         try:
             with self._monitor.running():
                 yield
@@ -106,20 +108,21 @@ class HealthChecker:
             self._monitor = None
 
     def latest(self) -> Health | None:
-        """Return the verdict of the last seconds without waiting for anything; None when nobody is watching."""
+        """Return the monitor's last verdict without waiting; None if no monitor runs or it has none yet."""
         return self._monitor.latest() if self._monitor else None
 
     def check(self) -> Health:
-        """Look at everything once."""
+        """Check every dependency once."""
         reasons: list[str] = []
         dependencies: dict[str, dict[str, Any]] = {"database": {"status": "ok"}}
-        # Before a connection is held: nothing may wait for Redis with one.
-        self._redis_answer = self._redis.ask() if self._redis else None
+        # Before the transaction: no thread may hold a database connection while it waits for Redis.
+        self._redis_status = self._redis.probe() if self._redis else None
         try:
             with transaction(durable=False):
                 execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
                 dependencies["clock"] = self._clock_facts()
                 dependencies["migrations"] = self._migrations(reasons)
+                # With a schema that does not fit, the queries below may fail, and the schema is the reason to report.
                 if not reasons:
                     pauses = read_pauses()
                     dependencies["llm"] = self._llm(pauses)
@@ -139,11 +142,12 @@ class HealthChecker:
         return Health(dependencies, tuple(reasons))
 
     def _clock_facts(self) -> dict[str, Any]:
-        """Compare this machine's clock with the database's, by which everything is timed."""
+        """Compare this machine's clock with the database's, by which leases and timelines are timed."""
         before = self._wall_clock()
         found = row("SELECT extract(epoch FROM clock_timestamp())::float8 AS now")
         after = self._wall_clock()
         assert found is not None
+        # The query read the database's clock at some moment between the two readings of ours, hence the tolerance.
         ahead = (before + after) / 2 - found["now"]
         if abs(ahead) <= MOST_SKEW_SECONDS + (after - before) / 2:
             return {"status": "ok"}
@@ -168,15 +172,16 @@ class HealthChecker:
         return facts
 
     def _workspace_facts(self) -> dict[str, Any]:
+        # Not at every check: this one writes to the disk.
         now = self._clock()
         if self._workspace is None or now - self._workspace[0] >= WORKSPACE_EVERY_SECONDS:
-            self._workspace = now, look_at_workspace(self._settings.workspace_root)
+            self._workspace = now, check_workspace(self._settings.workspace_root)
         return self._workspace[1]
 
     def _redis_facts(self) -> dict[str, Any]:
-        if self._redis_answer is None:
+        if self._redis_status is None:
             return {"status": "none", "note": "no Redis: work is found by polling"}
-        error = self._redis_answer.error
+        error = self._redis_status.error
         if error:
             return {
                 "status": "degraded",
@@ -184,9 +189,9 @@ class HealthChecker:
             }
         return {"status": "ok"}
 
-    def _is_elsewhere(self) -> bool:
-        """Whether some worker announces itself in Redis with another database than ours."""
-        databases = self._redis_answer.databases if self._redis_answer else frozenset()
+    def _on_another_database(self) -> bool:
+        """Whether the workers that announce themselves in Redis use another database than ours."""
+        databases = self._redis_status.databases if self._redis_status else frozenset()
         return bool(databases) and databases != {read_fingerprint()}
 
     def _llm(self, pauses: Pauses) -> dict[str, Any]:

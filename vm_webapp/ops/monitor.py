@@ -30,26 +30,26 @@ class Monitor(Generic[AVerdict]):
 
     Args:
         check: checks everything once; may hang.
-        unanswered: returns the verdict to report when a check hangs.
+        timed_out: returns the verdict to report when a check hangs.
         clock: monotonic seconds.
     """
 
     def __init__(
-        self, check: Callable[[], AVerdict], unanswered: Callable[[], AVerdict], clock: Callable[[], float]
+        self, check: Callable[[], AVerdict], timed_out: Callable[[], AVerdict], clock: Callable[[], float]
     ) -> None:
         self._check = check
-        self._unanswered = unanswered
+        self._timed_out = timed_out
         self._clock = clock
         self._shown: AVerdict | None = None
         self._shown_at = 0.0
-        self._doubted = False
+        self._doubted = False  # whether the last check disagreed with the verdict that is shown
         self._lock = threading.Lock()
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Check on a thread of its own for as long as the block lasts.
 
-        Where a check crashes, the last verdict grows stale, and a stale verdict is not ready.
+        If checks raise, the last verdict grows stale, and a stale ready verdict is replaced by one that is not ready.
         """
         loop = Loop("health-monitor", self.check_once, every_seconds=INTERVAL_SECONDS)
         loop.start()
@@ -67,7 +67,7 @@ class Monitor(Generic[AVerdict]):
     def check_once(self) -> None:
         """Check once, and record the verdict.
 
-        A ready verdict that took longer than a verdict may be old is dropped: its facts are from before the check hung.
+        A ready verdict whose check took longer than ``STALE_SECONDS`` is dropped: its facts are from before it hung.
         """
         began = self._clock()
         verdict = self._check()
@@ -83,6 +83,6 @@ class Monitor(Generic[AVerdict]):
             self._shown_at = now
 
     def _note_staleness(self) -> None:
-        # A verdict that is not ready stays, however old: its reason says more than that a check hangs.
+        # A verdict that is not ready stays, however old: its reason says more than a time-out would.
         if self._shown is not None and self._shown.ready and self._clock() - self._shown_at > STALE_SECONDS:
-            self._shown, self._doubted = self._unanswered(), False
+            self._shown, self._doubted = self._timed_out(), False

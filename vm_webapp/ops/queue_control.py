@@ -1,4 +1,4 @@
-"""The queue as operators see it, and what stops and restarts claiming."""
+"""The queue's figures for operators, and the commands that pause and resume claiming."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vm_webapp.runs import providers
 from vm_webapp.runs.admission import due, read_demand
 from vm_webapp.runs.pauses import read_pauses
 
-ASSUMED_SLOTS = 32  # of a worker, where none is alive whose heartbeat would say it
+ASSUMED_SLOTS = 32  # per worker, when none is alive whose heartbeat would report it; the default of VM_WORKER_THREADS
 
 # Each count is a scan of its own partial index; one pass with FILTER would read every stage of every finished run.
 _S = Stage.alias("s")
@@ -36,13 +36,14 @@ _FIGURES = compiled(
     ).bind(database)
 )
 _THE_QUEUE = Queue.name == "stages"
-# A queue that is paused already stays paused since then; a new reason replaces the old one, and with it who gave it.
-_IS_NEWS = Queue.paused_at.is_null() | param("reason").is_null(False)
+# A queue that is paused already keeps the time of its pause. A new reason replaces the old one, together with the name
+# of the person who gave it.
+_REPLACES_REASON = Queue.paused_at.is_null() | param("reason").is_null(False)
 _PAUSE = compiled(
     Queue.update(
         {
             Queue.paused_at: fn.coalesce(Queue.paused_at, NOW),
-            Queue.paused_by: Case(None, [(_IS_NEWS, param("actor"))], Queue.paused_by),
+            Queue.paused_by: Case(None, [(_REPLACES_REASON, param("actor"))], Queue.paused_by),
             Queue.reason: fn.coalesce(param("reason"), Queue.reason),
         }
     ).where(_THE_QUEUE)
@@ -79,17 +80,17 @@ _WORKERS = compiled(
 
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
-    """The queue in a few figures.
+    """The figures of the queue.
 
     Attributes:
-        queued: stages that wait, those whose time has not come included.
-        due: stages that could be claimed now, pauses and caps aside.
-        oldest_due_seconds: for how long the oldest of them has been due; 0 where none is.
-        workers: workers that are alive and take work.
+        queued: stages that wait, including those that back off until a later time.
+        due: stages that could be claimed now, regardless of pauses and caps.
+        oldest_due_seconds: for how long the oldest of them has been due; 0 if none is due.
+        workers: workers that are alive and claim stages.
         slots: stages that they can run at a time.
         in_flight: stages that they run now.
-        paused: whether nothing is claimed.
-        desired_workers: number of workers that would run everything at once; what waits for a person does not count.
+        paused: whether an operator has paused the queue, so that no stage is claimed.
+        desired_workers: number of workers that could run all work at once; stages that a person holds up do not count.
     """
 
     queued: int
@@ -130,7 +131,7 @@ class WorkerRecord:
 
 
 def read_queue() -> QueueStatus:
-    """Return the figures, from the partial indexes of the queue: history costs nothing."""
+    """Return the figures. They come from the partial indexes of the queue, so finished runs cost nothing."""
     with transaction(durable=False):
         groups = read_worker_groups()
         figures = row(_FIGURES)
@@ -157,7 +158,7 @@ def read_queue() -> QueueStatus:
 
 
 def desired_workers(work: int, *, slots_each: int) -> int:
-    """Decide how many workers would run everything at once; at least one.
+    """Return how many workers could run all work at once; at least one.
 
     Args:
         work: stages that are running, and those that more workers could claim.
@@ -167,7 +168,7 @@ def desired_workers(work: int, *, slots_each: int) -> int:
 
 
 def pause_queue(*, reason: str | None, actor: str) -> None:
-    """Pause the queue: no stage is claimed, those in flight go on. A paused queue only takes the new reason."""
+    """Pause the queue: no stage is claimed; those in flight continue. If it is paused already, only set the reason."""
     with transaction():
         execute(_PAUSE, actor=actor, reason=reason)
 

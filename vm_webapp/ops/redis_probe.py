@@ -1,4 +1,7 @@
-"""Whether Redis takes hints, and which databases its workers use: asked on a thread, for which nobody waits long."""
+"""Checks whether Redis takes hints (the messages that say that a stage may be due) and which databases workers use.
+
+A thread of its own asks Redis, so that a check waits for at most a second.
+"""
 
 from __future__ import annotations
 
@@ -11,60 +14,61 @@ from vm_webapp.fleet.presence import Presence
 from vm_webapp.redis_client import quick_client
 
 TIMEOUT_SECONDS = 0.3
-# Two questions, with their connecting; no time-out bounds how long the resolver takes for a name.
+# Bounds the whole probe: the client's time-out does not cover how long a name takes to resolve.
 WAIT_SECONDS = 1.0
 PROBE_KEY = "vm:probe"
 PROBE_EXPIRE_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
-class RedisAnswer:
-    """What Redis answered.
+class RedisStatus:
+    """The result of a probe.
 
     Attributes:
-        error: why it takes no hints, None when it does.
-        databases: the fingerprints of the databases that workers announce; none where nothing is known.
+        error: why Redis takes no hints, None if it does.
+        databases: fingerprints of the databases that workers announce; empty if Redis could not be read.
     """
 
     error: str | None
     databases: frozenset[str] = frozenset()
 
 
-NO_ANSWER = RedisAnswer("no answer")
+NO_RESPONSE = RedisStatus("no response")
 
 
 class RedisProbe:
-    """Asks one Redis, one question at a time.
+    """Probes one Redis, with one thread at a time.
 
     Args:
-        url: where it is.
+        url: its URL.
     """
 
     def __init__(self, url: str) -> None:
         self._client = quick_client(url, TIMEOUT_SECONDS)
         self._presence = Presence(self._client)
-        self._asking: threading.Thread | None = None
-        self._answer = NO_ANSWER
+        self._thread: threading.Thread | None = None
+        self._status = NO_RESPONSE
 
-    def ask(self) -> RedisAnswer:
-        """Return what Redis answers within a second. While an earlier question hangs, no other is asked."""
-        if self._asking is None or not self._asking.is_alive():
-            self._answer = NO_ANSWER
-            self._asking = threading.Thread(target=self._ask, name="redis-probe", daemon=True)
-            self._asking.start()
-            self._asking.join(WAIT_SECONDS)
-        return self._answer
+    def probe(self) -> RedisStatus:
+        """Probe Redis for at most a second. While an earlier probe still hangs, return at once without starting one."""
+        if self._thread is None or not self._thread.is_alive():
+            self._status = NO_RESPONSE
+            self._thread = threading.Thread(target=self._probe, name="redis-probe", daemon=True)
+            self._thread.start()
+            self._thread.join(WAIT_SECONDS)
+        return self._status
 
-    def _ask(self) -> None:
+    def _probe(self) -> None:
         refused = None
         try:
             try:
-                # A write: a replica whose primary is gone, or a full Redis, answers PING and takes no hint.
+                # A write, because a read-only replica or a full Redis responds to PING and still takes no hint.
                 self._client.set(PROBE_KEY, 1, ex=PROBE_EXPIRE_SECONDS)
             except redis.ResponseError as error:
                 refused = type(error).__name__
+            # Also after a refused write: a full Redis can still be read.
             present = self._presence.present()
         except (redis.RedisError, OSError) as error:
-            self._answer = RedisAnswer(type(error).__name__)
+            self._status = RedisStatus(type(error).__name__)
         else:
-            self._answer = RedisAnswer(refused, frozenset(str(facts.get("fingerprint")) for facts in present))
+            self._status = RedisStatus(refused, frozenset(str(facts.get("fingerprint")) for facts in present))

@@ -1,4 +1,4 @@
-"""Deletes finished runs that are old enough: few at a time, so that each transaction is short and space is reused."""
+"""Deletes old finished runs, few at a time, so that each transaction is short and PostgreSQL can reuse the space."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from vm_webapp.execution.mirror import ArtifactMirror
 BATCH = 50
 
 
-# A run that has an unfinished fork stays, so that nothing in flight is touched.
+# A run that has an unfinished fork stays: deleting it would set the fork's parent to NULL, and so write to a run that
+# may be in flight.
 _FORK = Run.alias("fork")
 _UNFINISHED_FORK = _FORK.select(_FORK.id).where(_FORK.parent_run == Run.id, _FORK.finished_at.is_null())
 _OLD = Run.select(Run.id).where(Run.finished_at < fn.now() - param("age"), ~fn.EXISTS(_UNFINISHED_FORK))
 # Materialized, because PostgreSQL may run a subquery with LIMIT and SKIP LOCKED once per outer row, which would delete
-# more than a batch. A locked run stays: somebody may be putting it back to work.
+# more than a batch. A locked run stays: the transaction that has locked it may be retrying it.
 _BATCH = _OLD.order_by(Run.finished_at).limit(param("limit")).for_update(skip_locked=True).cte("old", materialized=True)
 _DELETE = compiled(Run.delete().where(Run.id.in_(_BATCH.select(_BATCH.c.id))).with_cte(_BATCH).returning(Run.id))
 _COUNT = compiled(_OLD.select(COUNT.alias("n")))
@@ -32,8 +33,9 @@ def purge_batch(older_than: timedelta, *, limit: int = BATCH) -> list[UUID]:
     A run that has an unfinished fork, or that another transaction has locked, stays.
 
     Returns:
-        Which were deleted; fewer than ``limit`` when no more are left.
+        The ids of the deleted runs; fewer than ``limit`` when no more are left.
     """
+    # Not durable: a deletion that a crash undoes is repeated by the next purge.
     with transaction(durable=False):
         deleted = rows(_DELETE, age=older_than, limit=limit)
     return [each["id"] for each in deleted]
@@ -48,7 +50,7 @@ def count_purgeable(older_than: timedelta) -> int:
 
 
 def purge_all(older_than: timedelta, mirror: ArtifactMirror | None = None) -> int:
-    """Delete every such run, batch by batch, and its copy on this machine; return how many were deleted."""
+    """Delete every such run, batch by batch, and its copy in the mirror; return how many runs were deleted."""
     deleted = 0
     while batch := purge_batch(older_than):
         deleted += len(batch)

@@ -1,4 +1,4 @@
-"""Whether due stages are being run, judged by the workers' heartbeats over the last checks."""
+"""Whether workers run due stages, judged by their heartbeats over the last few checks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from vm_webapp.fleet.alive import ALIVE, FRESH_SECONDS
 from vm_webapp.runs.due import find_due
 from vm_webapp.runs.pauses import Pauses
 
-# Readiness has ten seconds to notice that claiming has stopped. A check runs once a second, and the monitor reports a
-# change at the second check that agrees.
-# A stage that has been due this long, while no worker has claimed any, is the first sign ...
+# Readiness must detect within ten seconds that claiming has stopped. A check runs once a second, and the monitor
+# reports a change when two checks in a row agree.
+# Claiming may have stopped when a stage has been due for this long while no worker has claimed any.
 UNCLAIMED_SECONDS = 4
-# ... and the sign must last: between the end of a call and the next claim, a slot is free for up to a poll interval.
+# That must hold for this long: between the end of a call and the next claim, a slot is free for up to a poll interval.
 CONFIRM_SECONDS = 1.5
-# A deploy may stop the old worker a little before the new one begins to work.
+# A deploy may stop the old worker a little before the new one starts to claim.
 HANDOVER_SECONDS = 6
 
 
@@ -46,35 +46,35 @@ _CLAIMED_LATELY = compiled(_W.select((fn.max(_W.last_claim_at) > NOW - UNCLAIMED
 
 
 class WorkerHealth:
-    """The verdict on the workers of one database, from their heartbeats and from what the checks before have seen.
+    """Judges the workers of one database by their heartbeats and by the results of earlier checks.
 
     Args:
         clock: monotonic seconds.
-        is_elsewhere: returns whether some worker announces another database. Called inside the transaction.
+        on_another_database: returns whether workers announce another database. Called inside the transaction.
     """
 
-    def __init__(self, clock: Callable[[], float], is_elsewhere: Callable[[], bool]) -> None:
+    def __init__(self, clock: Callable[[], float], on_another_database: Callable[[], bool]) -> None:
         self._clock = clock
-        self._is_elsewhere = is_elsewhere
+        self._on_another_database = on_another_database
         self._worked_at: float | None = None
-        self._last_at_work: set[str] = set()
+        self._last_working: set[str] = set()
         self._unclaimed_since: float | None = None
 
     def check(self, reasons: list[str], pauses: Pauses) -> dict[str, Any]:
-        """Check, inside the current transaction; append the reason if due stages are not run; return the facts."""
+        """Check inside the current transaction; append the reason if due stages are not run; return the facts."""
         found = rows(_RECENT)
         fresh = [worker for worker in found if worker["fresh"]]
         working = [worker for worker in fresh if worker["state"] == "working"]
         facts: dict[str, Any] = {"status": "ok", "alive": len(working), "workers": fresh}
         if working:
             self._worked_at = self._clock()
-            self._last_at_work = {worker["worker_id"] for worker in working}
+            self._last_working = {worker["worker_id"] for worker in working}
             reason = self._why_nothing_is_claimed(working)
         elif self._is_handing_over(found):
             facts["note"] = "the last worker is leaving, as in a deploy: another one is awaited"
             return facts
         else:
-            reason = self._why_nobody_works(fresh)
+            reason = self._why_no_worker_works(fresh)
         if reason:
             reasons.append(reason)
             facts["status"] = "down"
@@ -83,25 +83,26 @@ class WorkerHealth:
         return facts
 
     def _is_handing_over(self, found: list[Row]) -> bool:
-        """Whether all workers that worked a moment ago have stopped or are draining: none of them crashed."""
+        """Whether all workers that worked a moment ago have stopped or are draining, and none of them crashed."""
         if self._worked_at is None or self._clock() - self._worked_at >= HANDOVER_SECONDS:
             return False
-        return self._last_at_work <= {worker["worker_id"] for worker in found if worker["state"] != "working"}
+        # The row of a worker that crashed still says ``working``.
+        return self._last_working <= {worker["worker_id"] for worker in found if worker["state"] != "working"}
 
-    def _why_nobody_works(self, fresh: list[Row]) -> str:
+    def _why_no_worker_works(self, fresh: list[Row]) -> str:
         self._unclaimed_since = None
         if fresh:
             states = ", ".join(sorted({worker["state"] for worker in fresh}))
             return f"every worker is {states}: wait for the deploy to end, or start a worker"
-        if self._is_elsewhere():
+        if self._on_another_database():
             return "workers are alive, but on another database: give API and workers the same VM_DB_URL"
         if row(_ANY):
-            return f"no worker has been heard of for {FRESH_SECONDS} s: look at the worker's log and restart it"
+            return f"no worker has sent a heartbeat for {FRESH_SECONDS} s: check the worker's log and restart it"
         return "no worker has ever used this database: start one, with the same VM_DB_URL as the API"
 
     def _why_nothing_is_claimed(self, working: list[Row]) -> str | None:
-        """Return the reason if workers have free slots and no rule holds due stages back, and still none is claimed."""
-        if not _leave_due_stages(working):
+        """Return the reason if workers have free slots and no rule holds due stages back, and yet none is claimed."""
+        if not _leave_stages_unclaimed(working):
             self._unclaimed_since = None
             return None
         now = self._clock()
@@ -112,9 +113,10 @@ class WorkerHealth:
         return f"workers are alive, yet work that is due has not been claimed for {UNCLAIMED_SECONDS} s: restart them"
 
 
-def _leave_due_stages(working: list[Row]) -> bool:
+def _leave_stages_unclaimed(working: list[Row]) -> bool:
     claimed = row(_CLAIMED_LATELY)
     if claimed and claimed["lately"]:
         return False
-    with_room = {(each["provider"], each["llm_cap"]) for each in working if each["in_flight"] < each["slots"]}
-    return any(find_due(provider, 1, cap=cap, waited_seconds=UNCLAIMED_SECONDS).ids for provider, cap in with_room)
+    # The workers' own query, which leaves out stages that a pause or a cap holds back.
+    free = {(each["provider"], each["llm_cap"]) for each in working if each["in_flight"] < each["slots"]}
+    return any(find_due(provider, 1, cap=cap, waited_seconds=UNCLAIMED_SECONDS).ids for provider, cap in free)

@@ -1,7 +1,7 @@
-"""What is wrong with a deployment, as far as its database and its Redis tell: each check with the next command.
+"""Finds what is wrong with a deployment by checking its database and its Redis; each finding names the next command.
 
-The incident checks come first: one database, Redis, loop errors, schema. Whatever is down is said and left out of the
-rest, so that the doctor works in the middle of an incident.
+The doctor works in the middle of an incident: it reports that the database is down, or that a table is locked, and runs
+every check that does not need it. The checks of the runbook's incident list come first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vm_webapp.settings import Settings
 
 __all__ = ["Check", "Verdict", "examine"]
 
-LOCK_TIMEOUT = "500ms"  # several checks may wait for the same table
+LOCK_TIMEOUT = "500ms"  # short, because several checks one after the other may wait for the same locked table
 DATABASE_CHECKS: tuple[Callable[[], Check], ...] = (
     fleet.check_loop_errors,
     fleet.check_starts,
@@ -33,13 +33,15 @@ DATABASE_CHECKS: tuple[Callable[[], Check], ...] = (
 
 
 def examine(settings: Settings, redis_url: str | None) -> list[Check]:
-    """Look at everything once; never fails for what it looks at.
+    """Run every check once; a fault in what is checked never raises.
 
     Args:
-        settings: what the environment says.
-        redis_url: where hints go, None where there is no Redis.
+        settings: the settings from the environment.
+        redis_url: the Redis for hints (the messages that say that a stage may be due), None if there is no Redis.
     """
+    # The same code as readiness, so that the two cannot disagree about the schema and the workers.
     health = HealthChecker(settings, redis_url).check()
+    # ``busy``, which a locked table causes, counts as up: most checks read other tables.
     up = health.dependencies["database"]["status"] != "down"
     checks = [_try(server.check_database, settings)]
     if up:
@@ -56,7 +58,7 @@ def examine(settings: Settings, redis_url: str | None) -> list[Check]:
 def _schema(health: Health) -> Check:
     facts = health.dependencies["migrations"]
     if facts["status"] == "unknown":
-        return _hindered("schema", health)
+        return _not_checked("schema", health)
     if facts["status"] == "ok":
         return ok("schema", facts.get("note", f"it fits this build, up to {facts['newest']}"))
     if "note" in facts:
@@ -67,32 +69,34 @@ def _schema(health: Health) -> Check:
 def _workers(health: Health) -> Check:
     facts = health.dependencies["worker"]
     if facts["status"] == "unknown":
-        return _hindered("workers", health)
+        return _not_checked("workers", health)
     if facts["status"] != "ok":
         return fail("workers", *_split(health.reasons[0]))
     return ok("workers", f"{facts['alive']} alive and taking work")
 
 
-def _hindered(name: str, health: Health) -> Check:
-    """What readiness did not come to, for the reason that it gives."""
-    said, todo = _split(health.reasons[0])
-    return warn(name, f"cannot be told: {said}", todo)
+def _not_checked(name: str, health: Health) -> Check:
+    """Return the check of something that readiness could not check, with the reason that readiness gives."""
+    problem, todo = _split(health.reasons[0])
+    return warn(name, f"cannot be checked: {problem}", todo)
 
 
 def _split(reason: str) -> tuple[str, str]:
     """Return what is wrong, and what to do about it."""
-    said, _, todo = reason.rpartition(": ")
-    return said, todo
+    # The last colon: what is wrong may quote a message of PostgreSQL that contains others.
+    problem, _, todo = reason.rpartition(": ")
+    return problem, todo
 
 
 def _try(check: Callable[..., Check], *arguments: Any) -> Check:
     name = check.__name__.removeprefix("check_").replace("_", " ")
     try:
+        # A transaction for each check: after an error PostgreSQL refuses every further statement of the same one.
         with transaction(durable=False):
             execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
             return check(*arguments)
     except DatabaseUnavailable as error:
         return fail(name, error.driver_message, error.todo)
     except DatabaseError as error:
-        said, todo = _split(str(refusal(error)))
-        return warn(name, f"cannot be told: {said}", todo)
+        problem, todo = _split(str(refusal(error)))
+        return warn(name, f"cannot be checked: {problem}", todo)

@@ -1,4 +1,4 @@
-"""What the doctor says of one thing."""
+"""The result of one check of the doctor."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ Verdict = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A verdict on one thing.
+    """The result of one check.
 
     Attributes:
-        name: what was looked at.
-        detail: what was found, one line.
-        next: the command to type, or what to do, where it is not ok; empty where it is.
+        name: what was checked.
+        detail: what was found, in one line.
+        next: the command to type, or what to do; empty if the verdict is ``ok``.
     """
 
     name: str
@@ -25,15 +25,15 @@ class Check:
 
 
 def ok(name: str, detail: str) -> Check:
-    """Nothing to do."""
+    """Return a check that found nothing wrong."""
     return Check(name, "ok", detail)
 
 
 def warn(name: str, detail: str, next: str) -> Check:
-    """Work goes on, but somebody should look."""
+    """Return a check that found a fault in spite of which work goes on."""
     return Check(name, "warn", detail, next)
 
 
 def fail(name: str, detail: str, next: str) -> Check:
-    """Work does not go on, or soon will not."""
+    """Return a check that found a fault because of which work stops, or soon will."""
     return Check(name, "fail", detail, next)

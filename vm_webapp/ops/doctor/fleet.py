@@ -1,4 +1,4 @@
-"""The workers: one database, one version, no restarts in a loop, no errors."""
+"""Checks the workers: one database, one build, no restart loop, no errors of the maintenance loop or the model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vm_webapp.redis_client import quick_client
 
 RECENT_MINUTES = 10
 REDIS_TIMEOUT_SECONDS = 1.0
-STARTS_PER_WORKER = 3  # within ten minutes: more than a deploy and a second one
+STARTS_PER_WORKER = 3  # within ten minutes; two deploys in a row stay below it
 
 _W = WorkerHeartbeat
 _RECENTLY = NOW - RECENT_MINUTES * MINUTE
@@ -32,7 +32,8 @@ _LOOP_ERRORS = compiled(
     .order_by(_W.last_error["at"].desc())
 )
 _BUILDS_ALIVE = compiled(_W.select(_W.build).where(ALIVE).distinct())
-# For each host, where a large fleet would hide it, and for all together.
+# Per host, because the starts on one host are few beside a large fleet, and for all hosts together, because a restart
+# loop may spread over hosts. The host with the most starts comes first, the total last.
 _STARTS = compiled(
     _W.select(
         fn.coalesce(_W.host, "all hosts").alias("place"),
@@ -51,14 +52,14 @@ _LAST_OUTCOME = compiled(
 
 
 def check_one_database(redis_url: str | None) -> Check:
-    """Whether the workers that announce themselves in Redis use this database."""
+    """Check whether the workers that announce themselves in Redis use this database."""
     name = "one database"
     if redis_url is None:
         return ok(name, "cannot be compared without Redis; readiness says whether workers write to this one")
     try:
         present = Presence(quick_client(redis_url, REDIS_TIMEOUT_SECONDS)).present()
     except (redis.RedisError, OSError):
-        return warn(name, "cannot be compared: Redis does not answer", "bring Redis back, then run this again")
+        return warn(name, "cannot be compared: Redis does not respond", "bring Redis back, then run this again")
     here = read_fingerprint()
     elsewhere = [facts for facts in present if facts.get("fingerprint") != here]
     if elsewhere:
@@ -71,7 +72,7 @@ def check_one_database(redis_url: str | None) -> Check:
 
 
 def check_loop_errors() -> Check:
-    """Whether a worker's loop has had errors lately."""
+    """Check whether the pulse (the worker's maintenance loop) of a worker has failed lately."""
     found = rows(_LOOP_ERRORS)
     if not found:
         return ok("loop errors", f"none within {RECENT_MINUTES} minutes")
@@ -84,7 +85,7 @@ def check_loop_errors() -> Check:
 
 
 def check_versions(build: str) -> Check:
-    """Whether the APIs and workers that are alive all run one build, be it this command's or not."""
+    """Check whether all live APIs and workers run the same build, whichever build this command is."""
     apis, workers = read_builds("api"), sorted(found["build"] for found in rows(_BUILDS_ALIVE))
     builds = {*apis, *workers}
     if len(builds) > 1:
@@ -98,18 +99,18 @@ def check_versions(build: str) -> Check:
 
 
 def check_starts() -> Check:
-    """Whether workers start again and again: on one host, where a large fleet would hide it, or all together."""
+    """Check whether workers restart in a loop, on one host or on all hosts together."""
     found = rows(_STARTS)
     often = [each for each in found if each["starts"] > STARTS_PER_WORKER * max(1, each["alive"])]
-    told = (often or found[-1:])[0]
-    detail = f"{told['starts']} within {RECENT_MINUTES} minutes on {told['place']}, {told['alive']} alive now"
+    shown = (often or found[-1:])[0]
+    detail = f"{shown['starts']} within {RECENT_MINUTES} minutes on {shown['place']}, {shown['alive']} alive now"
     if often:
-        return warn("starts", detail, "look at the end of that worker's log: why does it end?")
+        return warn("starts", detail, "check the end of that worker's log: why does it exit?")
     return ok("starts", detail)
 
 
 def check_last_model_call() -> Check:
-    """How the last model call ended."""
+    """Check how the last model call ended."""
     last = row(_LAST_OUTCOME)
     if last is None:
         return ok("last model call", "none within 24 hours")

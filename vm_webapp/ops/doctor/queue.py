@@ -1,4 +1,4 @@
-"""The queue and the providers: what stands in the way of work."""
+"""Checks what holds stages back: a paused queue, too few workers, a paused provider."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from vm_webapp.ops.doctor.check import Check, fail, ok, warn
 from vm_webapp.ops.queue_control import read_queue
 from vm_webapp.runs.pauses import read_pauses
 
-LATE_SECONDS = 15
+LATE_SECONDS = 15  # idle workers poll far more often, so a stage that waits longer waits for a slot or for a worker
 STUCK_SECONDS = 300
 
 
 def check_queue() -> Check:
-    """Whether an operator has stopped claiming."""
+    """Check whether an operator has paused the queue."""
     status = read_queue()
     if not status.paused:
         return ok("queue", f"open; {status.queued} queued, {status.running} running")
@@ -20,7 +20,7 @@ def check_queue() -> Check:
 
 
 def check_oldest_due() -> Check:
-    """For how long the oldest stage has been due."""
+    """Check for how long the oldest due stage has been due."""
     status = read_queue()
     if not status.due:
         return ok("oldest due", "nothing is due")
@@ -29,12 +29,13 @@ def check_oldest_due() -> Check:
         return ok("oldest due", detail)
     if status.in_flight >= status.slots > 0:
         return warn("oldest due", f"{detail}; every slot is in use", f"run {status.desired_workers} workers")
+    # A paused queue is meant to wait, for however long.
     judge = fail if status.oldest_due_seconds >= STUCK_SECONDS and not status.paused else warn
     return judge("oldest due", detail, "python -m vm_webapp queue status")
 
 
 def check_provider() -> Check:
-    """Whether a model provider is paused."""
+    """Check whether a model provider is paused."""
     paused = read_pauses().providers
     if not paused:
         return ok("provider", "none is paused")
@@ -43,7 +44,7 @@ def check_provider() -> Check:
     if pause.until is None:
         return fail(
             "provider",
-            f"{name} is paused until somebody resumes it: {message}",
-            f"mend that, then python -m vm_webapp queue resume-provider {name}",
+            f"{name} is paused until an operator resumes it: {message}",
+            f"fix that, then python -m vm_webapp queue resume-provider {name}",
         )
     return warn("provider", f"{name} is paused and tried again by itself: {message}", "wait a minute")

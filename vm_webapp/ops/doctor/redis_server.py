@@ -1,4 +1,4 @@
-"""Redis: set, reachable, and not one that throws hints away."""
+"""Checks Redis: configured, reachable, and with a policy that does not evict hints."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ POLICY = "noeviction"
 
 
 def check_redis(settings: Settings, redis_url: str | None) -> list[Check]:
-    """Say whether Redis takes hints, and what it does when it is full."""
+    """Check whether Redis takes hints (the messages that say that a stage may be due), and its eviction policy."""
     if redis_url is None:
         if settings.managed:
             return [fail("redis", "VM_REDIS_URL is not set", "set VM_REDIS_URL on both services")]
         return [warn("redis", "there is none: work is found by polling", "set VM_REDIS_URL to have it found at once")]
     client = quick_client(redis_url, TIMEOUT_SECONDS)
     try:
+        # A write, because a read-only replica or a full Redis responds to PING and still takes no hint.
         client.set(PROBE_KEY, 1, ex=PROBE_EXPIRE_SECONDS)
         facts = client.info("memory")
     except (redis.RedisError, OSError) as error:
@@ -42,5 +43,5 @@ def _policy(policy: str) -> Check:
     return warn(
         "redis policy",
         f"{policy}: hints may be evicted and then come late",
-        f'redis-cli -u "$VM_REDIS_URL" config set maxmemory-policy {POLICY}, or set it where Redis is made',
+        f'redis-cli -u "$VM_REDIS_URL" config set maxmemory-policy {POLICY}, or set it where Redis is configured',
     )

@@ -1,4 +1,4 @@
-"""The PostgreSQL server: whether it takes writes, its clock and its connections."""
+"""Checks the PostgreSQL server: whether it accepts writes, its clock and its free connections."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ CLOCK_SECONDS = 2.0
 
 
 def check_database(settings: Settings) -> Check:
-    """Whether the server answers and takes writes, and which one it is where nobody has said."""
+    """Check whether the server responds and accepts writes; name the embedded one if no URL is set."""
     found = row("SELECT current_setting('transaction_read_only') = 'on' AS read_only")
     assert found is not None
     if found["read_only"]:
-        return fail("database", "it answers and takes no writes", DatabaseReadOnly.todo)
+        return fail("database", "it responds and takes no writes", DatabaseReadOnly.todo)
     which = f": the embedded one under {settings.workspace_root}" if settings.mode == "local" else ""
-    return ok("database", f"it answers{which}")
+    return ok("database", f"it responds{which}")
 
 
 def check_clock() -> Check:
-    """How far this machine's clock is from the database's, by which leases are counted."""
+    """Check how far this machine's clock is from the database's, which times the leases."""
     before = datetime.now(UTC)
     found = row("SELECT clock_timestamp() AS now")
     after = datetime.now(UTC)
@@ -33,7 +33,11 @@ def check_clock() -> Check:
 
 
 def judge_clock(difference: float) -> Check:
-    """Say whether so many seconds, by which the database is ahead, are too many."""
+    """Judge the difference of the clocks.
+
+    Args:
+        difference: seconds by which the database's clock is ahead of this machine's; negative if it is behind.
+    """
     detail = f"this machine is {abs(difference):.1f} s {'behind' if difference > 0 else 'ahead of'} the database"
     if abs(difference) > CLOCK_SECONDS:
         return warn("clock", detail, "set the clock of this machine: timedatectl set-ntp true")
@@ -41,8 +45,9 @@ def judge_clock(difference: float) -> Check:
 
 
 def check_connections(processes: int = 1) -> Check:
-    """How many more connections the server takes from us, where an API is so many processes."""
-    # Of other roles' sessions a plain role is shown neither the type nor the state.
+    """Check whether the server has enough free connections, if an API consists of this many processes."""
+    # pg_stat_activity hides the type and the state of other roles' sessions from a role without privileges. Such a row
+    # counts as a client's if it has a role and a database; most background processes lack one of them.
     found = row(
         """
         SELECT count(*) AS used,
@@ -59,13 +64,13 @@ def check_connections(processes: int = 1) -> Check:
 
 
 def judge_connections(used: int, most: int, *, by_apis: int = 0, processes: int = 1) -> Check:
-    """Say whether there is room for more connections: those of another worker and of another API.
+    """Judge whether enough connections are free for another worker and another API.
 
     Args:
-        used: those in use.
-        most: how many the server takes.
-        by_apis: how many of those in use are those of API processes.
-        processes: how many processes an API is.
+        used: connections in use.
+        most: connections that the server accepts from roles without special rights.
+        by_apis: connections in use by API processes.
+        processes: number of processes of an API.
     """
     left, of_api = most - used, API_CONNECTIONS * processes
     detail = (
@@ -74,6 +79,7 @@ def judge_connections(used: int, most: int, *, by_apis: int = 0, processes: int 
     )
     if left <= 0:
         return fail("connections", detail, "scale the services down, or take a larger database")
+    # A rolling deploy needs as many: it starts the new instances before it stops the old ones.
     if left < of_api + WORKER_CONNECTIONS:
         detail += ": no room for another worker and another API"
         return warn("connections", detail, "take a larger database before scaling up")

@@ -1,4 +1,4 @@
-"""Whether a deployment works: a run from one end to the other, through the API alone, as its clients would go."""
+"""The smoke test: checks a deployment by executing a test run through the API alone, as a client would."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from typing import Any
 from vm_webapp.client import ApiClient
 from vm_webapp.client.errors import ApiError
 from vm_webapp.client.shapes import Event, Run, Writing
-from vm_webapp.ops.smoke.arrival import POLL_SECONDS, Arrival
-from vm_webapp.ops.smoke.failures import StepFailed, told_by, why
+from vm_webapp.ops.smoke.failures import StepFailed, describe_response, explain
+from vm_webapp.ops.smoke.rollout import POLL_SECONDS, Rollout
 from vm_webapp.text import single_line
 
 __all__ = ["Smoke", "SmokeOptions", "Step", "StepFailed"]
 
-ANSWER_SECONDS = 5.0
+TIMEOUT_SECONDS = 5.0
 RUN_SECONDS = 15.0
 QUEUE_SECONDS = 5.0
 FIRST_WORDS_SECONDS = 60.0
-DOCUMENT_SECONDS = 300.0  # where Redis, which carries the words while they are written, is down
+# Without Redis, over which the model's text is sent while it is written, the first sign is the finished artifact.
+ARTIFACT_SECONDS = 300.0
 TIMELINE = ("run.created", "stage.queued", "stage.started", "run.started", "stage.completed", "run.completed")
 MODEL_WORKFLOW = "content_calendar"
 OFFLINE = "offline"  # the provider that writes worksheets and calls no model
@@ -32,7 +33,7 @@ FINAL = ("completed", "failed", "canceled")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step that was made, with its outcome."""
+    """A step of the smoke test that has ended, with its outcome."""
 
     name: str
     ok: bool
@@ -45,22 +46,22 @@ class SmokeOptions:
     """What to check.
 
     Attributes:
-        wait_seconds: how long a deployment that is under way may take to arrive, None for one that is there.
-        with_model: whether one short call of the model belongs to it.
+        wait_seconds: how long a rollout in progress may take until it is complete, None if none is in progress.
+        with_model: whether to make one short call to the model.
         expected_build: the build, or its commit, that API and workers must be of; None for any.
-        answer_seconds: how long any answer may take.
+        timeout_seconds: time limit for each response.
     """
 
     base_url: str
     wait_seconds: float | None
     with_model: bool
     expected_build: str | None = None
-    answer_seconds: float = ANSWER_SECONDS
+    timeout_seconds: float = TIMEOUT_SECONDS
 
 
 @dataclass
 class _Progress:
-    """What earlier steps leave to later ones."""
+    """Results of earlier steps that later steps use."""
 
     dependencies: dict[str, dict[str, Any]] = field(default_factory=dict)
     run: Run | None = None
@@ -69,13 +70,13 @@ class _Progress:
 
 
 class Smoke:
-    """One pass of the smoke test.
+    """One execution of the smoke test.
 
     Args:
         options: what to check.
         api: a client of the address, without credentials.
-        token: returns the token or key to use, None where the door is open; called after the probes.
-        on_step: called with each step as soon as it is over.
+        token: returns the token or key to use, None if the API needs none; called after the probes.
+        on_step: called with each step as soon as it has ended.
     """
 
     def __init__(
@@ -88,15 +89,15 @@ class Smoke:
     ) -> None:
         self._options = options
         self._api = api
-        self._arrival = Arrival(api, options.base_url, options.wait_seconds)
+        self._rollout = Rollout(api, options.base_url, options.wait_seconds)
         self._token = token
         self._on_step = on_step
         self._progress = _Progress()
 
     async def run(self) -> list[Step]:
-        """Make the steps up to the first that fails, then cancel what did not end by itself."""
+        """Execute the steps up to the first that fails, then cancel the runs that have not finished."""
         checks: list[tuple[str, Callable[[], Awaitable[str]]]] = [
-            ("live", self._arrival.live),
+            ("live", self._rollout.live),
             ("ready", self._ready),
             ("credentials", self._credentials),
             *([] if self._options.expected_build is None else [("build", self._build)]),
@@ -121,7 +122,7 @@ class Smoke:
         return steps
 
     async def _ready(self) -> str:
-        self._progress.dependencies = await self._arrival.ready()
+        self._progress.dependencies = await self._rollout.ready()
         return ", ".join(f"{name} {facts['status']}" for name, facts in self._progress.dependencies.items())
 
     async def _credentials(self) -> str:
@@ -129,16 +130,17 @@ class Smoke:
         if token is not None:
             self._api.use_token(token)
         await self._api.workflows()
-        return "let in" if token else "the door is open"
+        return "accepted" if token else "none needed"
 
     async def _build(self) -> str:
         assert self._options.expected_build is not None
-        return await self._arrival.build(self._options.expected_build)
+        return await self._rollout.build(self._options.expected_build)
 
     async def _create(self) -> str:
         run = await self._api.runs.create(workflow="smoke", request="Smoke test")
         self._progress.run = run
         self._progress.unfinished.append(run["id"])
+        # Opened before the run finishes: even a proxy that buffers passes on the stream of a finished run, which ends.
         self._progress.stream = asyncio.create_task(self._follow(run["id"]))
         return f"run {run['id']}"
 
@@ -151,19 +153,19 @@ class Smoke:
             if run["status"] in FINAL:
                 break
             if time.monotonic() > deadline:
-                waiting = run["waiting_on"]["detail"] if run["waiting_on"] else "nothing says why"
+                waiting = run["waiting_on"]["detail"] if run["waiting_on"] else "the API gives no reason"
                 raise StepFailed(f"the run is {run['status']} after {RUN_SECONDS:g} s: {waiting}")
         self._progress.run = run
         self._progress.unfinished.remove(run_id)
         if run["status"] != "completed":
-            reason = run["error"]["message"] if run["error"] else "somebody canceled it"
+            reason = run["error"]["message"] if run["error"] else "another client canceled it"
             raise StepFailed(f"the run {run['status']}: {reason}")
         return "a worker took it and completed it"
 
     async def _streamed(self) -> str:
         assert self._progress.stream is not None
         try:
-            types = await asyncio.wait_for(self._progress.stream, self._options.answer_seconds)
+            types = await asyncio.wait_for(self._progress.stream, self._options.timeout_seconds)
         except TimeoutError:
             raise StepFailed("the stream did not end with the run's last event: is it buffered by a proxy?") from None
         if types[-1:] != ["run.completed"]:
@@ -200,50 +202,52 @@ class Smoke:
             queue = await self._api.queue.status()
             if not queue["due"]:
                 return "nothing is due"
-            # Where others use it, it need not be empty in any moment: it must move.
+            # On a deployment in use the queue may never be empty, so this step does not insist on it.
             if time.monotonic() > deadline:
                 break
             await asyncio.sleep(POLL_SECONDS)
         if queue["paused"]:
             raise StepFailed("the queue is paused: python -m vm_webapp queue resume")
-        # Nor need a backlog be a fault: whether anybody takes what can be taken is readiness' to say.
+        # Nor is a backlog a fault, as long as workers claim what can be claimed: readiness checks that.
         due = f"{queue['due']} stages are due, the oldest for {queue['oldest_due_seconds']:.1f} s"
         try:
-            llm = (await self._arrival.dependencies()).get("llm", {})
+            llm = (await self._rollout.dependencies()).get("llm", {})
         except (StepFailed, ApiError) as error:
-            raise StepFailed(f"{due}: {why(error, self._options.base_url)}") from None
+            raise StepFailed(f"{due}: {explain(error, self._options.base_url)}") from None
         if llm.get("status") == "paused":
             name = llm.get("provider")
             return f"{due}, while {name} is paused: python -m vm_webapp queue resume-provider {name}"
         return f"{due}: it moves"
 
     async def _model(self) -> str:
-        """Let the model begin with a document, and cancel the run with the first words that come."""
+        """Start a run that calls the model; its first words pass the step, and the clean-up cancels the run."""
+        # A model that obeys costs few tokens, although the workflow asks for a long artifact.
         wanted = "Smoke test: answer with a single short line."
         run = await self._api.runs.create(workflow=MODEL_WORKFLOW, request=wanted)
         self._progress.unfinished.append(run["id"])
-        told = self._progress.dependencies.get("redis", {}).get("status") == "ok"
-        seconds = FIRST_WORDS_SECONDS if told else DOCUMENT_SECONDS
+        live_text = self._progress.dependencies.get("redis", {}).get("status") == "ok"
+        seconds = FIRST_WORDS_SECONDS if live_text else ARTIFACT_SECONDS
         try:
             async with asyncio.timeout(seconds):
                 await self._first_words(run["id"])
         except TimeoutError:
             run = await self._api.runs.read(run["id"])
             waiting = f": {run['waiting_on']['detail']}" if run["waiting_on"] else ""
-            raise StepFailed(f"no word from the model within {seconds:g} s{waiting}") from None
+            raise StepFailed(f"no text from the model within {seconds:g} s{waiting}") from None
         stage = (await self._api.runs.read(run["id"]))["stages"][0]
         if stage["provider"] == OFFLINE:
             raise StepFailed("no model is called, worksheets are written in its place: set KIMI_API_KEY on the worker")
-        return f"{stage['provider']} answers"
+        return f"{stage['provider']} responds"
 
     async def _first_words(self, run_id: str) -> None:
         async with aclosing(self._stream(run_id)) as events:
             async for event in events:
+                # Only the model's text, which is sent while it is written, has no type: it is not an event of the run.
                 if "type" not in event or event["type"] == "stage.completed":
                     return
                 if event["type"] in ("stage.failed", "stage.retry_scheduled"):
                     raise StepFailed(f"the model's call failed: {event['data'].get('message', event['data'])}")
-        raise StepFailed("the stream ended before the model had answered")
+        raise StepFailed("the stream ended before the model had sent any text")
 
     async def _clean_up(self) -> None:
         if self._progress.stream is not None:
@@ -253,10 +257,10 @@ class Smoke:
             try:
                 await self._api.runs.cancel(run_id)
             except ApiError as error:
-                if error.response is not None:  # it is not there, or it has ended by itself meanwhile
+                if error.response is not None:  # the run does not exist, or it has finished meanwhile
                     continue
-                told = why(error, self._options.base_url)
-                self._on_step(Step("clean-up", False, 0.0, f"run {run_id} could not be canceled: {told}"))
+                reason = explain(error, self._options.base_url)
+                self._on_step(Step("clean-up", False, 0.0, f"run {run_id} could not be canceled: {reason}"))
 
     async def _follow(self, run_id: str) -> list[str]:
         return [event["type"] async for event in self._stream(run_id) if "type" in event]
@@ -270,9 +274,9 @@ class Smoke:
             raise _refused(error, "the stream was refused") from None
 
 
-def _refused(error: ApiError, said: str) -> Exception:
-    """Return what a step that was refused fails with; one that was not answered fails as every other."""
-    return error if error.response is None else StepFailed(f"{said}: {told_by(error.response)}")
+def _refused(error: ApiError, problem: str) -> Exception:
+    """Return the error of a step whose request was refused; without a response, the error itself."""
+    return error if error.response is None else StepFailed(f"{problem}: {describe_response(error.response)}")
 
 
 async def _timed(name: str, check: Callable[[], Awaitable[str]], address: str) -> Step:
@@ -280,8 +284,8 @@ async def _timed(name: str, check: Callable[[], Awaitable[str]], address: str) -
     try:
         detail, ok = await check(), True
     except (StepFailed, ApiError) as error:
-        detail, ok = why(error, address), False
+        detail, ok = explain(error, address), False
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        # Whatever answers is JSON of another shape: another API, or another version of this one.
-        detail, ok = f"the answer is not one of this API ({type(error).__name__}: {error})", False
+        # The response is JSON of another shape: from another API, or from another version of this one.
+        detail, ok = f"the response is not one of this API ({type(error).__name__}: {error})", False
     return Step(name, ok, round(time.monotonic() - began, 3), single_line(detail))

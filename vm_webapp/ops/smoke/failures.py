@@ -10,21 +10,21 @@ class StepFailed(Exception):
     """A step failed; the text is one line that says what to do."""
 
 
-def why(error: ApiError | StepFailed, address: str) -> str:
+def explain(error: ApiError | StepFailed, address: str) -> str:
     """Return why a step failed.
 
     Args:
-        error: what went wrong.
-        address: the deployment's, as it was given.
+        error: the error with which the step failed.
+        address: the deployment's URL, as given to the command.
     """
     if isinstance(error, StepFailed):
         return str(error)
     if error.response is not None:
-        told = told_by(error.response)
-        return told if error.response.ok else f"{error.response.request}: {told}"
+        description = describe_response(error.response)
+        return description if error.response.ok else f"{error.response.request}: {description}"
     match error:
         case TimedOut():
-            return f"{address} took the request and did not answer in time: is the process stuck?"
+            return f"{address} took the request and did not respond in time: is the process stuck?"
         case BadAddress():
             return f"{address} is not a URL: check --base-url"
         case Unreachable():
@@ -32,12 +32,13 @@ def why(error: ApiError | StepFailed, address: str) -> str:
         case ConnectionBroken():
             return f"{address} broke off ({error.reason}): is it this API?"
         case MalformedStream():
-            return f"the answer is not one of this API ({error.reason})"
+            return f"the response is not one of this API ({error.reason})"
     return str(error)
 
 
-def told_by(answer: ApiResponse) -> str:
-    """Return the status of an answer that was not asked for, and what it says of itself."""
-    if answer.missing:
-        return f"it answered {answer.status} without {answer.missing}: is --base-url this API?"
-    return f"{answer.status}, {answer.detail}"
+def describe_response(response: ApiResponse) -> str:
+    """Return the status and the detail of a response with which a step failed."""
+    # A proxy or another program may respond in place of the API, with a body that is no problem document.
+    if response.missing:
+        return f"it responded with {response.status} without {response.missing}: is --base-url this API?"
+    return f"{response.status}, {response.detail}"

@@ -1,4 +1,4 @@
-"""What the probes of a running API say over time, written down by a thread that asks again and again."""
+"""Records the responses of a running API's probes over time, on a thread that polls them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Entry:
     reasons: tuple[str, ...]
 
 
-class Journal:
-    """Asks both probes of an API, from the first time that it is ready to the end of a block.
+class ProbeLog:
+    """Polls both probes of an API, from the first time that it is ready to the end of a block.
 
     Attributes:
-        entries: that first verdict, and each change after it.
-        lifeless: every answer to the liveness probe that was not the right one.
+        entries: the first ready verdict, and each change after it.
+        lifeless: every wrong response of the liveness probe, and every request that failed.
     """
 
     def __init__(self, base_url: str) -> None:
@@ -43,6 +43,7 @@ class Journal:
     def __enter__(self) -> Self:
         self._thread.start()
         self.wait_for("ready", seconds=START_SECONDS)
+        # While it started it may have been not ready, which no test counts.
         del self.entries[:-1]
         return self
 
@@ -59,21 +60,21 @@ class Journal:
         )
         return self.entries[-1]
 
-    def wait_for_word(self, dependency: str, status: str, *, seconds: float) -> None:
-        """Wait until readiness says this about a dependency."""
+    def wait_for_dependency(self, dependency: str, status: str, *, seconds: float) -> None:
+        """Wait until readiness reports this status of a dependency."""
 
-        def says() -> bool:
+        def reported() -> bool:
             return bool(self._body.get("dependencies", {}).get(dependency, {}).get("status") == status)
 
-        eventually(says, f"{dependency} is {status}", seconds=seconds)
+        eventually(reported, f"{dependency} is {status}", seconds=seconds)
 
     def _run(self) -> None:
         with httpx.Client(base_url=self._base_url, timeout=5, trust_env=False) as client:
             while not self._ended.is_set():
-                self._ask(client)
+                self._poll(client)
                 time.sleep(PAUSE_SECONDS)
 
-    def _ask(self, client: httpx.Client) -> None:
+    def _poll(self, client: httpx.Client) -> None:
         try:
             live = client.get("/live")
             if (live.status_code, live.content) != (200, b'{"status":"live"}'):

@@ -1,4 +1,4 @@
-"""What the doctor says, by name."""
+"""The doctor's checks by name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAMES = [
 
 
 def checks(redis_url: str | None = None, *, managed: bool = False) -> dict[str, Check]:
-    """Return what the doctor says, by name; each that is not ok must say what to do next."""
+    """Return the doctor's checks by name; each that is not ok must say what to do next."""
     found = examine(Settings(managed=managed), redis_url)
     assert all(bool(check.next) == (check.verdict != "ok") for check in found)
     assert all("\n" not in check.detail for check in found)
