@@ -1,4 +1,4 @@
-"""The embedded servers for a whole session, and a fresh migrated database for each test that asks for one."""
+"""Embedded servers for a whole session, and a fresh migrated database for each test that needs one."""
 
 from __future__ import annotations
 
@@ -22,44 +22,46 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--full", action="store_true", help="run the chaos tests at full size: an hour instead of a minute"
     )
-    parser.addoption("--record", action="store_true", help="record anew what tests/recorded/ compares to the letter")
+    parser.addoption("--record", action="store_true", help="record the expected responses in tests/recorded/ again")
 
 
 def pytest_configure() -> None:
-    """Take Ctrl-C as a terminal gives it: a shell starts what it puts into the background with SIGINT ignored."""
+    """Handle SIGINT as in a terminal."""
+    # A shell starts background jobs with SIGINT ignored, and child processes would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Spread the whole suite, which mostly waits, over one process more than there are cores; a part runs here."""
+    """Run the whole suite in one process more than there are cores; run a part of it in this process."""
+    # One more than cores, because most tests wait for leases, time-outs and processes.
     whole = config.args_source is not pytest.Config.ArgsSource.ARGS
     return (os.cpu_count() or 1) + 1 if whole and not config.getoption("--full") else 0
 
 
 @pytest.fixture(scope="session")
 def full(request: pytest.FixtureRequest) -> bool:
-    """Whether tests that have a long form should take it."""
+    """Whether tests that have a long form should run it."""
     return bool(request.config.getoption("--full"))
 
 
 @pytest.fixture(scope="session")
 def record(request: pytest.FixtureRequest) -> bool:
-    """Whether recordings are made anew instead of being compared."""
+    """Whether expected responses are recorded again instead of being compared."""
     return bool(request.config.getoption("--record"))
 
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[LocalServers]:
     """A real PostgreSQL and a real Redis."""
-    # Not below pytest's folder: each start of pytest shuts that to everybody else, PostgreSQL's user included.
+    # Not below pytest's folder: each start of pytest takes away the permissions that PostgreSQL's user needs there.
     with TemporaryDirectory(prefix="vm-tests-") as root, start_local_servers(Path(root), durable=False) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def databases(servers: LocalServers) -> Databases:
-    """Where tests take their databases from."""
+    """The pool of databases for tests."""
     return Databases(servers)
 
 
@@ -92,6 +94,6 @@ def redis_url(servers: LocalServers) -> str:
 
 @pytest.fixture
 def model() -> Iterator[ModelServer]:
-    """A fake Kimi that answers well until it is told otherwise."""
+    """A fake Kimi that returns good completions unless a test sets another behaviour."""
     with ModelServer() as server:
         yield server

@@ -1,4 +1,4 @@
-"""Creating, listing, reading, changing and archiving a resource: the same operations for each type."""
+"""The operations that create, list, read, change and archive a resource, the same for each type."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class ResourceRoutes(NamedTuple):
 
 def routes_of(kind: ResourceType) -> ResourceRoutes:
     """Return the operations on a type of resource."""
+    # The handlers are closures: the documentation needs names, summaries and models of each type, not generic ones.
     noun, repository = kind.noun, kind.repository
     all_of_them, one = f"/{noun}s", f"/{noun}s/{{{noun}_id}}"
 
@@ -82,6 +83,7 @@ def routes_of(kind: ResourceType) -> ResourceRoutes:
     def change(call: Call, path: ResourcePath, body: Input) -> JsonResponse[Output]:
         """Change what is given, if it is still the one that was read."""
         version = required_version(call.if_match)
+        # exclude_unset distinguishes a field that is left out from one that is null, which clears it.
         return respond(repository.change(path.id, body.model_dump(exclude_unset=True), version=version))
 
     @command(

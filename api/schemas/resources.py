@@ -1,4 +1,4 @@
-"""Brands and projects in the API: each is declared by its fields, and the shapes of its operations follow from them."""
+"""Brands and projects in the API: each is declared by its fields, from which the schemas of its operations follow."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ Lines = Annotated[list[Line], Field(default_factory=list, max_length=MOST_ITEMS)
 
 
 class ResourceQuery(PageQuery):
-    """Which page; archived ones only where they are asked for."""
+    """Which page; archived resources are included only on request."""
 
     archived: Flag = False
 
 
 class ResourcePath(Input):
-    """One resource; the path says which type's id it is."""
+    """One resource, by its id."""
 
     id: UUID
 
@@ -39,13 +39,13 @@ class ResourceType:
     """A type of resource that people create, list, read, change and archive.
 
     Attributes:
-        noun: what a person calls one.
-        repository: where they are stored.
-        path: identifies one in a path.
+        noun: the name of one resource in paths and summaries, such as ``brand``.
+        repository: where the resources are stored.
+        path: the path parameters that identify one.
         new: the body of a request that creates one.
-        change: the body of a request that changes one: a field that is left out stays as it is.
-        out: one, as it is returned.
-        page: a page of them, as it is returned.
+        change: the body of a request that changes one; a field that is left out stays as it is.
+        out: one resource in a response.
+        page: a page of them in a response.
     """
 
     noun: str
@@ -61,17 +61,18 @@ def declare(noun: str, repository: Repository[Any], new: type[Input], *, change:
     """Declare a type of resource.
 
     Args:
-        noun: what a person calls one.
-        repository: where they are stored.
-        new: the body of a request that creates one. A change may hold each of its fields and needs none; a response
-            holds each of them beside the id, the version and the times that all resources have.
-        change: what the documentation says of a change.
+        noun: the name of one resource in paths and summaries, such as ``brand``.
+        repository: where the resources are stored.
+        new: the body of a request that creates one. In a change each of its fields is optional; a response has each of
+            them, and the id, the version and the times that all resources have.
+        change: the description of a change in the OpenAPI document.
     """
     named = noun.capitalize()
     changed = {name: _may_be_left_out(field) for name, field in new.model_fields.items()}
     returned: dict[str, Any] = {
         "id": UUID,
-        **get_type_hints(new),  # without the constraints: what is stored has passed them, perhaps older ones
+        # Without the constraints: what is stored passed those of its time, and a response must not fail later ones.
+        **get_type_hints(new),
         "version": int,
         "created_at": Moment,
         "updated_at": Moment,
@@ -99,6 +100,7 @@ def _model(name: str, base: type[Base], doc: str, fields: dict[str, Any]) -> typ
 
 def _may_be_left_out(field: FieldInfo) -> tuple[Any, Any]:
     """Return a field with a default that is never read and that the OpenAPI document does not show."""
+    # The handler reads only the fields that were sent, so the default means nothing and must not be documented.
     left_out = Field(default=None, json_schema_extra=_drop_default)
     return field.rebuild_annotation(), left_out
 

@@ -1,4 +1,4 @@
-"""The blueprint, as the tests read it: a service with the environment that the platform would give it."""
+"""The blueprint parsed for tests: the services, and the environment that the platform would give each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def database() -> dict[str, Any]:
 
 
 def environment(name: str) -> dict[str, str]:
-    """Return what the platform would set for a service, with the words above in place of what it makes itself."""
+    """Return the variables that the platform would set, with the constants above for values that it generates."""
     given: dict[str, str] = {}
     for variable in service(name)["envVars"]:
         given |= _group(variable["fromGroup"]) if "fromGroup" in variable else {variable["key"]: _value(variable)}

@@ -1,4 +1,4 @@
-"""A database that nobody has migrated, and a port that is free."""
+"""A database that has not been migrated, and a free port."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def empty_database_url(servers: LocalServers) -> Iterator[str]:
 
 @pytest.fixture
 def port() -> int:
-    """A port of loopback that nobody listens on."""
+    """A loopback port on which nothing listens."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -1,4 +1,4 @@
-"""A machine such as the platform makes for a service: the repository's files, a Python, and nothing else."""
+"""A machine like the one that the platform builds for a service: the repository's files, a Python, nothing else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from tests.deploy.blueprint import ROOT
 from tests.support.processes import Program
 
-# How this machine reaches a package index; everything else of its environment stays outside.
+# The variables through which this machine reaches a package index; no others are passed on.
 REACHES_AN_INDEX = (
     "PIP_",
     "UV_INDEX",
@@ -35,7 +35,7 @@ class Machine:
     """A folder with the repository in it and the virtual environment that the platform activates.
 
     Args:
-        folder: where to make it.
+        folder: where to create it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,19 +44,20 @@ class Machine:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target)
+        # The tests run in a virtual environment; this one is made from the Python below it.
         python = getattr(sys, "_base_executable", sys.executable)
         subprocess.run([python, "-m", "venv", folder / ".venv"], check=True, capture_output=True)
 
     def run(self, command: str, env: Mapping[str, str]) -> str:
-        """Run a command as the platform would and return what it said; it must succeed."""
+        """Run a command as the platform would and return its output; it must succeed."""
         done = subprocess.run(
             self._command(command, env), capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
         )
-        said = done.stdout + done.stderr
-        if done.returncode and any(text in said for text in NO_INDEX):
+        output = done.stdout + done.stderr
+        if done.returncode and any(text in output for text in NO_INDEX):
             pytest.skip("there is no package index to install from")
-        assert done.returncode == 0, said
-        return said
+        assert done.returncode == 0, output
+        return output
 
     @contextmanager
     def start(self, command: str, env: Mapping[str, str], log: Path) -> Iterator[Program]:
@@ -79,7 +80,7 @@ class Machine:
 
 
 def _files() -> list[str]:
-    """Return the files of the repository, new ones included."""
+    """Return the files of the repository, including those not yet committed."""
     try:
         listed = subprocess.run(
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],

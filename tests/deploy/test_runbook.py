@@ -1,4 +1,4 @@
-"""The runbook is true: its commands run and do what it says, and its variables alone start both services."""
+"""The runbook is correct: its commands run and do what it says, and its variables alone start both services."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RUN = "uv run python -m vm_webapp "
 
 @pytest.fixture
 def env(empty_database_url: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
-    """The variables of the runbook's table, with the places of this machine."""
+    """The variables of the runbook's table, with the servers and folders of this machine."""
     here = {
         "VM_DB_URL": empty_database_url,
         "VM_REDIS_URL": redis_url,
@@ -46,7 +46,7 @@ def started(name: str, env: Mapping[str, str], folder: Path) -> Iterator[Program
 
 
 def typed(block: Block, env: Mapping[str, str]) -> str:
-    """Run commands in the shell of an operator and return what they said; they must succeed."""
+    """Run commands in an operator's shell and return their output; they must succeed."""
     clean = {name: value for name, value in os.environ.items() if name not in UNSET}
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block.commands],
@@ -70,6 +70,7 @@ def test_every_command_runs_and_does_what_it_says(env: dict[str, str], port: int
         api.says("API ", seconds=30)
         eventually(lambda: _is_ready(shell["BASE_URL"]), "ready", seconds=30)
         for block in blocks():
+            # There is nothing to resume before a provider is paused, and the earlier blocks need one that is not.
             if "resume-provider" in block.commands:
                 _refuse_the_key(env["VM_DB_URL"])
             if not block.remark:
@@ -93,13 +94,13 @@ def _is_ready(base_url: str) -> bool:
 
 
 def _refuse_the_key(database_url: str) -> None:
-    """Leave behind what a provider's refusal does: there is nothing to resume before."""
+    """Pause the provider as its refusal of the key would."""
     with closing(psycopg2.connect(database_url)) as session, session.cursor() as cursor:
         cursor.execute("INSERT INTO providers (name, paused_at) VALUES ('kimi', now())")
         session.commit()
 
 
-def test_the_blocks_are_found_and_few_are_left_to_the_platform() -> None:
+def test_every_block_is_found_and_only_the_rollback_call_needs_the_platform() -> None:
     assert len(blocks()) == runbook.TEXT.count("```sh")
     assert [block.name.split()[0] for block in blocks() if block.remark == PLATFORM] == ["curl"]
 
@@ -118,7 +119,7 @@ def test_the_start_commands_are_those_of_the_blueprint(name: str) -> None:
         ("VM_ENABLE_MANAGED_MODE", "APP_ENV=production requires VM_ENABLE_MANAGED_MODE=true"),
     ],
 )
-def test_a_start_without_it_ends_at_once_with_the_line_that_the_runbook_shows(
+def test_without_a_required_variable_a_service_exits_with_the_line_in_the_runbook(
     name: str, missing: str, line: str, tmp_path: Path
 ) -> None:
     assert f"`{line}`" in runbook.TEXT

@@ -10,7 +10,7 @@ from vm_webapp.db.compiled import COUNT, NOW, SECOND, compiled
 from vm_webapp.db.models import WorkerHeartbeat
 from vm_webapp.db.pool import row, rows
 
-# Six ticks of one second: a worker that misses a few while the machine is busy is not taken for dead.
+# Six ticks of one second: a worker that misses a few on a busy machine still counts as alive.
 FRESH_SECONDS = 6
 
 FRESH = WorkerHeartbeat.last_tick_at > NOW - FRESH_SECONDS * SECOND
@@ -39,7 +39,7 @@ _LAST = compiled(
 
 @dataclass(frozen=True, slots=True)
 class WorkerGroup:
-    """The workers that are alive, take work, and call the same provider under the same cap.
+    """The workers that are alive, claim stages, and call the same provider under the same cap.
 
     Attributes:
         provider: name of the provider that they call.
@@ -61,7 +61,8 @@ NO_WORKERS = WorkerGroup("", None, 0, 0, 0)
 
 
 def read_worker_groups() -> tuple[WorkerGroup, ...]:
-    """Return the working fleet, inside the current transaction; as a rule it is one group."""
+    """Return the groups of the working fleet, inside the current transaction."""
+    # As a rule there is one; a deploy that changes the provider or the cap makes two until it ends.
     return tuple(WorkerGroup(**found) for found in rows(_GROUPS))
 
 
@@ -71,6 +72,6 @@ def count_alive() -> int:
 
 
 def read_last_group() -> WorkerGroup:
-    """Return a group like the worker whose heartbeat is the newest: where no worker works, the next may be like it."""
+    """Return an empty group with the provider and cap of the newest heartbeat: the next worker likely has them."""
     found = row(_LAST)
     return WorkerGroup(found["provider"], found["cap"], 0, 0, 0) if found else NO_WORKERS

@@ -1,4 +1,4 @@
-"""A worker's row: that it lives, what it can do and what it has been doing, by the database's clock."""
+"""A worker's heartbeat row: its identity, state and recent activity, with times by the database's clock."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from vm_webapp.db.compiled import HOUR, NOW, SECOND, Compiled, compiled, param
 from vm_webapp.db.models import Installation, WorkerHeartbeat
 from vm_webapp.db.pool import execute, jsonb, row, rows, transaction
 
-LONGEST_GAP_SECONDS = 5  # between heartbeats of the fleet; after a longer one the database counts as having been away
+# After a longer gap between heartbeats of the whole fleet, the database counts as having been unreachable.
+LONGEST_GAP_SECONDS = 5
 KEEP_HOURS = 24
 WorkerState = Literal["starting", "working", "draining", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerIdentity:
-    """What does not change while a worker lives."""
+    """What does not change during the life of a worker process."""
 
     worker_id: UUID
     provider: str
@@ -38,7 +39,7 @@ class WorkerIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What a worker says each second."""
+    """What a worker reports each second."""
 
     state: WorkerState
     in_flight: int
@@ -50,12 +51,12 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class WrittenHeartbeat:
-    """What the database says when a heartbeat has been written.
+    """What the database returns for a heartbeat.
 
     Attributes:
-        fingerprint: tells the database from any other.
-        steady_seconds: for how long heartbeats of any worker have reached it without a gap, by its clock. While that
-            is short, an expired lease says nothing about its worker, which may not have been able to renew it.
+        fingerprint: identifies the database.
+        steady_seconds: for how long heartbeats of any worker have reached the database without a gap, by its clock.
+            While that is short, an expired lease does not prove that its worker died: it may have been unable to renew.
     """
 
     fingerprint: str
@@ -64,8 +65,8 @@ class WrittenHeartbeat:
 
 def _write() -> Compiled:
     row = WorkerHeartbeat
-    # One clock and one statement for all workers: a worker that could write while others could not proves that the
-    # database was there. ``min`` carries the oldest uninterrupted beginning on; no fresh row at all begins anew.
+    # One clock for all workers: a worker that could write while others could not proves that the database was
+    # reachable. ``min`` passes on the oldest start; without any fresh row the steady time begins anew.
     steady_since = fn.coalesce(
         row.select(fn.min(row.steady_since)).where(row.last_tick_at > NOW - LONGEST_GAP_SECONDS * SECOND), NOW
     )
@@ -91,7 +92,7 @@ def _write() -> Compiled:
             preserve=[row.state, row.in_flight, row.steady_since, row.counters, row.stopped_at],
             update={
                 row.last_tick_at: NOW,
-                # A heartbeat tells only what has happened since the one before.
+                # A heartbeat contains only what has happened since the one before; keep what earlier ones reported.
                 row.last_claim_at: fn.coalesce(EXCLUDED.last_claim_at, row.last_claim_at),
                 row.last_model_outcome: fn.coalesce(EXCLUDED.last_model_outcome, row.last_model_outcome),
                 row.last_error: fn.coalesce(EXCLUDED.last_error, row.last_error),
@@ -103,8 +104,8 @@ def _write() -> Compiled:
 
 _WRITE = _write()
 _PURGE = compiled(WorkerHeartbeat.delete().where(WorkerHeartbeat.last_tick_at < NOW - KEEP_HOURS * HOUR))
-# The installation's id survives a restore from a dump, the database's oid does not: together they tell a copy from its
-# original as well as one database of a server from another.
+# A copy restored from a dump has the installation id of its original, but as a rule another oid; databases of different
+# servers may have the same oid, but not the same id. Together they identify a database.
 _FINGERPRINT = compiled(
     Installation.select(fn.CONCAT(Installation.id, ":", SQL("pg_database.oid")).alias("fingerprint"))
     .from_(Installation, SQL("pg_database"))
@@ -115,6 +116,7 @@ _FINGERPRINT = compiled(
 def write_heartbeat(worker: WorkerIdentity, heartbeat: Heartbeat) -> WrittenHeartbeat:
     """Write the worker's row."""
     outcome, error = heartbeat.last_model_outcome, heartbeat.last_error
+    # Not durable: a heartbeat that a crash loses is replaced a second later.
     with transaction(durable=False):
         fingerprint = read_fingerprint()
         written = row(
@@ -139,5 +141,5 @@ def purge_stopped_workers() -> int:
 
 
 def read_fingerprint() -> str:
-    """Return what tells this database from any other, inside the current transaction."""
+    """Return what identifies this database, inside the current transaction."""
     return str(rows(_FINGERPRINT)[0]["fingerprint"])

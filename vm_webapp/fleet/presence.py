@@ -1,4 +1,4 @@
-"""Workers' presence in Redis, beside their heartbeat rows: how an API finds out that they are on another database."""
+"""Workers' presence in Redis, in addition to their heartbeat rows: it shows an API that they use another database."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SKIP_AFTER_FAILURE_SECONDS = 5.0
 
 
 class Presence:
-    """Which workers live, whatever database they use.
+    """The live workers, whichever database they use.
 
     Args:
-        client: a client that gives up soon.
+        client: a client with short time-outs.
     """
 
     def __init__(self, client: redis.Redis) -> None:
@@ -31,10 +31,8 @@ class Presence:
         self._announcing = threading.Lock()
 
     def announce_soon(self, worker_id: UUID, facts: dict[str, Any]) -> None:
-        """Like ``announce``, without waiting: no time-out bounds how long a name takes to resolve.
-
-        Nothing is announced while an earlier call still waits.
-        """
+        """Like ``announce``, on a thread of its own; does nothing while an earlier call is still in progress."""
+        # No time-out bounds how long a name takes to resolve, and the pulse must not wait for that.
         if not self._announcing.acquire(blocking=False):
             return
 
@@ -46,15 +44,15 @@ class Presence:
 
         try:
             threading.Thread(target=announce, name="presence", daemon=True).start()
-        except RuntimeError:  # no thread can be had now
+        except RuntimeError:  # the system allows no further thread now
             self._announcing.release()
 
     def announce(self, worker_id: UUID, facts: dict[str, Any]) -> None:
-        """Say that a worker lives; it is forgotten ten seconds after it last did. Never fails for Redis' sake.
+        """Announce that a worker is alive, for ten seconds. Errors of Redis are ignored.
 
         Args:
             worker_id: the worker.
-            facts: JSON values; ``fingerprint`` tells its database from any other.
+            facts: JSON values; ``fingerprint`` identifies its database.
         """
         if self._redis.is_open:
             return
@@ -71,12 +69,14 @@ class Presence:
         """Return the facts of every worker that announced itself within the last ten seconds.
 
         Raises:
-            redis.RedisError: nothing is known.
+            redis.RedisError: Redis could not be read.
         """
+        # A set with the ids, because finding the keys by their prefix would scan the whole database.
         members = [name.decode() for name in cast(Iterable[bytes], self._client.smembers(MEMBERS))]
         if not members:
             return []
         values = cast("list[bytes | None]", self._client.mget([f"{PREFIX}:{name}" for name in members]))
+        # The key of a worker expires by itself, but its entry in the set does not.
         gone = [name for name, value in zip(members, values, strict=True) if value is None]
         if gone:
             self._client.srem(MEMBERS, *gone)

@@ -1,4 +1,4 @@
-"""From a stage and what its run knows to the messages for a model."""
+"""Renders the messages for the model from a stage's templates and the data of its run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vm_webapp.workflows.templates import BLANK_BRAND, BLANK_PROJECT, compiled, 
 
 @dataclass(frozen=True, slots=True)
 class EarlierArtifact:
-    """A document that an earlier stage of the run produced."""
+    """An artifact that an earlier stage of the run produced."""
 
     stage_key: str
     title: str
@@ -23,15 +23,15 @@ class EarlierArtifact:
 
 @dataclass(frozen=True, slots=True)
 class StageContext:
-    """What a run knows when a stage begins.
+    """The data of a run when a stage begins.
 
     Attributes:
-        request: what the person asked for.
+        request: the text of the request.
         brand: the brand's fields, or None.
         project: the project's fields, or None.
-        earlier: the newest document of each earlier stage, in the order of the stages.
-        feedback: what a reviewer asked to change, or None.
-        draft: the text that ``feedback`` is about, or None.
+        earlier: the newest artifact of each earlier stage, in the order of the stages.
+        feedback: the changes that a reviewer requested, or None.
+        draft: the text to which ``feedback`` refers, or None.
     """
 
     request: str
@@ -46,15 +46,15 @@ def render_assignment(workflow: Workflow, stage: StageSpec, context: StageContex
     """Render a stage's messages.
 
     A stage that needs a model gets the workflow's context block below its prompt: request, brand, project, earlier
-    documents, draft and feedback, outline. One that needs none gets its prompt alone, which is the document.
+    artifacts, draft and feedback, outline. One that needs none gets its prompt alone, which becomes the artifact.
 
     Args:
         workflow: as loaded, or as restored from a run's snapshot.
         stage: one of its stages.
-        context: what the run knows.
+        context: the data of the run.
 
     Returns:
-        What a provider needs to write the document.
+        What a provider needs to write the artifact.
 
     Raises:
         RenderError: a template failed on these values although it was accepted when it was loaded.
@@ -72,7 +72,7 @@ def render_assignment(workflow: Workflow, stage: StageSpec, context: StageContex
         project=variables["project"],
         sections=stage.sections,
         feedback=context.feedback,
-        earlier=tuple((document.stage_key, document.title) for document in context.earlier),
+        earlier=tuple((artifact.stage_key, artifact.title) for artifact in context.earlier),
     )
 
 
@@ -82,7 +82,7 @@ def template_variables(workflow: Workflow, stage: StageSpec, context: StageConte
         "request": context.request,
         "brand": filled(BLANK_BRAND, context.brand),
         "project": filled(BLANK_PROJECT, context.project),
-        "artifacts": {document.stage_key: document.content for document in context.earlier},
+        "artifacts": {artifact.stage_key: artifact.content for artifact in context.earlier},
         "earlier": context.earlier,
         "feedback": context.feedback,
         "draft": context.draft,

@@ -1,4 +1,4 @@
-"""Finds what is wrong with a template before any run uses it: by its syntax tree, then by rendering samples."""
+"""Finds errors in a template before any run uses it: first in its syntax tree, then by rendering sample values."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def check_template(source: str, where: str, workflow: Workflow, stage: StageSpec
         source: the template's text.
         where: its file's name in messages.
         workflow: the workflow it belongs to.
-        stage: the stage it is rendered for: only the documents of earlier stages exist there.
+        stage: the stage it is rendered for; it can use only the artifacts of earlier stages.
 
     Raises:
-        WorkflowFileError: a name, field, filter or test does not exist, in a branch taken or not, or rendering fails
-            with or without a brand, a project and feedback.
+        WorkflowFileError: a name, field, filter or test does not exist, even in a branch that is never taken; or
+            rendering fails with or without a brand, a project and feedback.
     """
     earlier = workflow.stages[: workflow.stages.index(stage)]
     template = _compiled_if_sound(source, where, frozenset(item.key for item in earlier))
@@ -40,20 +40,20 @@ def check_template(source: str, where: str, workflow: Workflow, stage: StageSpec
         _try_out(template, where, template_variables(workflow, stage, context))
 
 
-@lru_cache(maxsize=512)  # most workflows share the system message and the context block
+@lru_cache(maxsize=512)  # most stages share the system message and the context block of their workflow
 def _compiled_if_sound(source: str, where: str, earlier: Set[str]) -> Template:
     try:
-        complaint = min(_complaints(environment.parse(source), earlier), default=None)
-        if complaint is not None:
-            raise broken(where, *complaint)
+        first = min(_errors(environment.parse(source), earlier), default=None)
+        if first is not None:
+            raise broken(where, *first)
         return compiled(source)
-    except TemplateSyntaxError as error:  # parsing, analysing and compiling each find their own kinds
+    except TemplateSyntaxError as error:  # parsing, analysing and compiling each find errors of their own
         raise broken(where, error.lineno, error.message or "this is not a template") from None
-    except (RecursionError, SyntaxError):  # by Jinja's parser, or by Python's on what Jinja made of it
+    except (RecursionError, SyntaxError):  # from Jinja's parser, or from Python's for the code that Jinja generates
         raise broken(where, 1, "the template is nested too deeply") from None
 
 
-def _complaints(tree: nodes.Template, earlier: Set[str]) -> Iterator[tuple[int, str]]:
+def _errors(tree: nodes.Template, earlier: Set[str]) -> Iterator[tuple[int, str]]:
     missing = list(_missing_filters_and_tests(tree))
     yield from missing
     for node in tree.find_all(OTHER_FILES):
@@ -88,8 +88,8 @@ def _unknown_fields(tree: nodes.Template, earlier: Set[str]) -> Iterator[tuple[i
     }
     for line, owner, field in _fields(tree):
         if field not in known.get(owner, {field}):
-            hint = "; it is not an earlier stage" if owner == "artifacts" else ""
-            yield line, f"there is no {owner}.{field}{hint}"
+            note = "; it is not an earlier stage" if owner == "artifacts" else ""
+            yield line, f"there is no {owner}.{field}{note}"
 
 
 def _fields(tree: nodes.Template) -> Iterator[tuple[int, str, str]]:
@@ -102,9 +102,10 @@ def _fields(tree: nodes.Template) -> Iterator[tuple[int, str, str]]:
 
 
 def _samples(earlier: Iterable[StageSpec]) -> Iterator[StageContext]:
-    documents = tuple(EarlierArtifact(stage.key, stage.title, "text") for stage in earlier)
+    artifacts = tuple(EarlierArtifact(stage.key, stage.title, "text") for stage in earlier)
+    # Without a brand, with one whose fields are all blank, and with one whose fields are all filled; so for projects.
     for brand, project, text in product((None, {}, SAMPLE_BRAND), (None, {}, SAMPLE_PROJECT), (None, "text")):
-        yield StageContext("text", brand, project, documents, feedback=text, draft=text)
+        yield StageContext("text", brand, project, artifacts, feedback=text, draft=text)
 
 
 def _try_out(template: Template, where: str, variables: Mapping[str, Any]) -> None:
@@ -115,7 +116,8 @@ def _try_out(template: Template, where: str, variables: Mapping[str, Any]) -> No
 
 
 def _template_line(error: BaseException) -> int:
-    """Return the line on which rendering failed: Jinja gives compiled templates frames of that file name."""
+    """Return the line of the template on which rendering failed."""
+    # Jinja maps the frames of compiled templates to a file of this name. The innermost one counts.
     line, entry = 1, error.__traceback__
     while entry is not None:
         if entry.tb_frame.f_code.co_filename == "<template>":

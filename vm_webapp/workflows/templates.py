@@ -1,6 +1,6 @@
-"""How prompts are written: the template language, its variables, and what may be said of each.
+"""The template language of prompts, and its variables.
 
-What people typed is only ever a value: it is never rendered as a template.
+Text that people typed is only ever the value of a variable; it is never rendered as a template.
 """
 
 from __future__ import annotations
@@ -36,10 +36,12 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
     """Jinja without side effects, in which every name must exist."""
 
     def __init__(self) -> None:
+        # StrictUndefined: a misspelt name fails when the workflow is loaded, instead of leaving a gap in a prompt.
         super().__init__(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """Return an attribute; of a mapping its item, never its method: a stage may be called ``copy``."""
+        """Return an attribute; of a mapping, its item and never its method."""
+        # Jinja tries attributes first: ``artifacts.copy`` would be dict.copy and not the artifact of a stage ``copy``.
         if obj is None:
             return self.undefined(f"{attribute} is asked of none: use {{% if %}} around what may be none")
         if isinstance(obj, Mapping):
@@ -52,10 +54,11 @@ environment = PromptEnvironment()
 
 @lru_cache(maxsize=512)
 def compiled(source: str) -> Template:
-    """Return a template's compiled form; each worker renders the same few over and over."""
+    """Return a template's compiled form, cached because each worker renders the same few templates again and again."""
     return environment.from_string(source)
 
 
 def filled(blank: Mapping[str, Any], given: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    """Return exactly the fields of ``blank``, as given where they are, so that a template may loop over any list."""
+    """Return exactly the fields of ``blank``, each with its given value or its blank one; None if nothing is given."""
+    # A snapshot may be older than a field, and a template that was checked must still find it.
     return None if given is None else {field: given.get(field) or value for field, value in blank.items()}
