@@ -82,6 +82,7 @@ def routes_of(kind: ResourceType) -> ResourceRoutes:
     )
     def change(call: Call, path: ResourcePath, body: Input) -> JsonResponse[Output]:
         """Change what is given, if it is still the one that was read."""
+        # A change must name the version that it is based on: two editors must not overwrite each other's changes.
         version = required_version(call.if_match)
         # exclude_unset distinguishes a field that is left out from one that is null, which clears it.
         return respond(repository.change(path.id, body.model_dump(exclude_unset=True), version=version))

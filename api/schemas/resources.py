@@ -82,6 +82,7 @@ def declare(noun: str, repository: Repository[Any], new: type[Input], *, change:
     return ResourceType(
         noun=noun,
         repository=repository,
+        # The field is ``id`` for every type, whatever the parameter is called, so that all types share their handlers.
         path=_model(f"{named}Path", ResourcePath, f"A {noun}.", {"id": (UUID, Field(alias=f"{noun}_id"))}),
         new=new,
         change=_model(f"{named}ChangeIn", Input, change, changed),

@@ -9,7 +9,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 PATH = ROOT / "deploy" / "render" / "vm-webapp-render.yaml"
-DOCUMENT: dict[str, Any] = yaml.safe_load(PATH.read_text())
+BLUEPRINT: dict[str, Any] = yaml.safe_load(PATH.read_text())
 DATABASE = "the database's address"
 KEY_VALUE = "the Key Value's address"
 GENERATED = "a-generated-secret"
@@ -18,13 +18,13 @@ TYPED_IN = "typed in at the dashboard"
 
 def service(name: str) -> dict[str, Any]:
     """Return a service."""
-    (found,) = [each for each in DOCUMENT["services"] if each["name"] == name]
+    (found,) = [each for each in BLUEPRINT["services"] if each["name"] == name]
     return dict(found)
 
 
 def database() -> dict[str, Any]:
     """Return the one database."""
-    (found,) = DOCUMENT["databases"]
+    (found,) = BLUEPRINT["databases"]
     return dict(found)
 
 
@@ -37,7 +37,7 @@ def environment(name: str) -> dict[str, str]:
 
 
 def _group(name: str) -> dict[str, str]:
-    (found,) = [each for each in DOCUMENT["envVarGroups"] if each["name"] == name]
+    (found,) = [each for each in BLUEPRINT["envVarGroups"] if each["name"] == name]
     return {variable["key"]: _value(variable) for variable in found["envVars"]}
 
 

@@ -12,8 +12,8 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from tests.deploy.blueprint import (
+    BLUEPRINT,
     DATABASE,
-    DOCUMENT,
     GENERATED,
     KEY_VALUE,
     ROOT,
@@ -39,13 +39,13 @@ DATABASE_KEYS = {"name", "region", "plan", "postgresMajorVersion", "databaseName
 
 
 def test_there_are_three_services_and_a_database() -> None:
-    assert set(DOCUMENT) == {"envVarGroups", "services", "databases"}
-    assert {each["name"]: each["type"] for each in DOCUMENT["services"]} == {
+    assert set(BLUEPRINT) == {"envVarGroups", "services", "databases"}
+    assert {each["name"]: each["type"] for each in BLUEPRINT["services"]} == {
         API: "web",
         WORKER: "worker",
         KEYVALUE: "keyvalue",
     }
-    assert len(DOCUMENT["databases"]) == 1
+    assert len(BLUEPRINT["databases"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_every_key_is_one_that_the_platform_knows(thing: dict[str, object], know
 
 
 def test_everything_is_in_one_region_because_private_addresses_work_only_within_one() -> None:
-    assert len({each["region"] for each in (*DOCUMENT["services"], *DOCUMENT["databases"])}) == 1
+    assert len({each["region"] for each in (*BLUEPRINT["services"], *BLUEPRINT["databases"])}) == 1
 
 
 def test_the_start_commands() -> None:
@@ -107,7 +107,7 @@ def test_the_python_is_one_that_the_package_supports() -> None:
 
 
 def test_one_secret_is_generated_one_is_typed_in_and_none_is_in_the_file() -> None:
-    listed = [variable for group in DOCUMENT["envVarGroups"] for variable in group["envVars"]]
+    listed = [variable for group in BLUEPRINT["envVarGroups"] for variable in group["envVars"]]
     listed += [variable for name in (API, WORKER) for variable in service(name)["envVars"]]
     assert [each["key"] for each in listed if each.get("generateValue")] == ["VM_API_TOKEN"]
     assert [each["key"] for each in listed if each.get("sync") is False] == ["KIMI_API_KEY"]
@@ -130,12 +130,12 @@ def test_hints_are_never_evicted_and_the_servers_cannot_be_reached_from_outside(
 def test_values_that_yaml_would_read_as_another_type_are_quoted() -> None:
     assert database()["postgresMajorVersion"] == "18"
     assert service(KEYVALUE)["persistenceMode"] == "off"
-    for group in DOCUMENT["envVarGroups"]:
+    for group in BLUEPRINT["envVarGroups"]:
         assert all(isinstance(each.get("value", ""), str) for each in group["envVars"])
 
 
 def test_no_service_has_a_disk_which_would_end_deploys_without_downtime() -> None:
-    assert not [each["name"] for each in DOCUMENT["services"] if "disk" in each]
+    assert not [each["name"] for each in BLUEPRINT["services"] if "disk" in each]
 
 
 @pytest.mark.parametrize("name", [API, WORKER])

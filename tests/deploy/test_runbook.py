@@ -64,7 +64,7 @@ def typed(block: Block, env: Mapping[str, str]) -> str:
 
 def test_every_command_runs_and_does_what_it_says(env: dict[str, str], port: int, tmp_path: Path) -> None:
     shell = env | {"BASE_URL": f"http://127.0.0.1:{port}", "TO": bundled_ids()[-2]}
-    said: dict[str, str] = {}
+    output: dict[str, str] = {}
     typed(Block(service(API)["preDeployCommand"], ""), shell)
     with started(API, env | {"PORT": str(port)}, tmp_path) as api, started(WORKER, env, tmp_path) as worker:
         api.says("API ", seconds=30)
@@ -74,12 +74,12 @@ def test_every_command_runs_and_does_what_it_says(env: dict[str, str], port: int
             if "resume-provider" in block.commands:
                 _refuse_the_key(env["VM_DB_URL"])
             if not block.remark:
-                said[block.name] = typed(block, shell)
+                output[block.name] = typed(block, shell)
         assert worker.stop() == api.stop() == 0
-    assert said['curl -fsS "$BASE_URL/api/v2/health/live"'] == '{"status":"live"}'
-    assert '"status":"ready"' in said['curl -fsS "$BASE_URL/api/v2/health/ready"']
-    assert "smoke passed" in said['smoke --base-url "$BASE_URL" --wait 300']
-    assert "fail " not in said["doctor"]
+    assert output['curl -fsS "$BASE_URL/api/v2/health/live"'] == '{"status":"live"}'
+    assert '"status":"ready"' in output['curl -fsS "$BASE_URL/api/v2/health/ready"']
+    assert "smoke passed" in output['smoke --base-url "$BASE_URL" --wait 300']
+    assert "fail " not in output["doctor"]
 
     (down,) = [block for block in blocks() if block.remark not in ("", PLATFORM)]
     typed(down, shell)

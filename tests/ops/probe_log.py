@@ -29,12 +29,12 @@ class ProbeLog:
 
     Attributes:
         entries: the first ready verdict, and each change after it.
-        lifeless: every wrong response of the liveness probe, and every request that failed.
+        failed_liveness: every wrong response of the liveness probe, and every request that failed.
     """
 
     def __init__(self, base_url: str) -> None:
         self.entries: list[Entry] = []
-        self.lifeless: list[str] = []
+        self.failed_liveness: list[str] = []
         self._base_url = f"{base_url}/api/v2/health"
         self._body: dict[str, Any] = {}
         self._ended = threading.Event()
@@ -78,10 +78,10 @@ class ProbeLog:
         try:
             live = client.get("/live")
             if (live.status_code, live.content) != (200, b'{"status":"live"}'):
-                self.lifeless.append(live.text)
+                self.failed_liveness.append(live.text)
             ready = client.get("/ready")
         except httpx.HTTPError as error:
-            self.lifeless.append(repr(error))
+            self.failed_liveness.append(repr(error))
             return
         self._body = ready.json()
         assert (ready.status_code == 200) == (self._body["status"] == "ready")

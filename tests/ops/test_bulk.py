@@ -103,7 +103,7 @@ def test_a_run_that_another_transaction_has_locked_is_skipped_without_waiting(da
 
 
 @pytest.mark.parametrize(
-    ("change", "where", "said"),
+    ("change", "where", "text"),
     [
         (bulk.cancel_matching, BulkFilter(), "say which runs"),
         (bulk.retry_matching, BulkFilter(), "say which runs"),
@@ -112,10 +112,10 @@ def test_a_run_that_another_transaction_has_locked_is_skipped_without_waiting(da
     ],
 )
 def test_a_filter_that_matches_everything_or_can_match_nothing_is_refused(
-    change: Callable[..., BulkResult], where: BulkFilter, said: str
+    change: Callable[..., BulkResult], where: BulkFilter, text: str
 ) -> None:
     create()
-    with pytest.raises(InvalidInput, match=said):
+    with pytest.raises(InvalidInput, match=text):
         change(where, actor="ops")
     assert read("SELECT DISTINCT status FROM runs") == [{"status": "queued"}]
 

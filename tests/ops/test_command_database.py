@@ -27,8 +27,8 @@ def test_with_the_database_down_one_line_says_what_to_do(
     capsys: pytest.CaptureFixture[str], env: dict[str, str], arguments: tuple[str, ...]
 ) -> None:
     down = env | {"VM_DB_URL": "postgresql://vm:hidden@127.0.0.1:1/nothing"}
-    code, said, error = command(capsys, down, *arguments)
-    assert (code, said, error.count("\n")) == (1, "", 1)
+    code, out, error = command(capsys, down, *arguments)
+    assert (code, out, error.count("\n")) == (1, "", 1)
     assert error.endswith("Connection refused: check VM_DB_URL and that PostgreSQL is up\n")
     assert "hidden" not in error
 
@@ -41,12 +41,12 @@ def test_a_missing_table_is_not_reported_as_a_pending_migration(
         1,
         "",
         'vm_webapp: the schema is not what its migrations say (relation "api_keys" does not exist): run python -m'
-        " vm_webapp migrate; where nothing is pending, somebody has changed the schema by hand\n",
+        " vm_webapp migrate; if nothing is pending, the schema was changed by hand\n",
     )
     change("DROP TABLE providers")
-    code, said, error = command(capsys, env, "doctor", "--json")
+    code, out, error = command(capsys, env, "doctor", "--json")
     assert (code, error) == (1, "")
-    assert {check["name"]: check["verdict"] for check in json.loads(said)}["schema"] == "fail"
+    assert {check["name"]: check["verdict"] for check in json.loads(out)}["schema"] == "fail"
 
 
 @pytest.mark.parametrize(("arguments", "table"), [(("keys", "list"), "api_keys"), (("queue", "pause"), "queues")])
@@ -58,14 +58,14 @@ def test_a_role_without_privileges_is_reported_as_that(
     table: str,
 ) -> None:
     close_pool()
-    code, said, error = command(capsys, env | {"VM_DB_URL": unprivileged_url}, *arguments)
-    assert (code, said) == (1, "")
+    code, out, error = command(capsys, env | {"VM_DB_URL": unprivileged_url}, *arguments)
+    assert (code, out) == (1, "")
     assert error == f"vm_webapp: permission denied for table {table}: grant the role of VM_DB_URL what it needs\n"
 
 
 def test_a_command_without_a_url_says_which_database_it_uses(capsys: pytest.CaptureFixture[str]) -> None:
     # Not below pytest's folder: each start of pytest takes away the permissions that PostgreSQL's user needs there.
     with TemporaryDirectory(prefix="vm-tests-") as root:
-        code, said, error = command(capsys, {"VM_WORKSPACE_ROOT": root}, "doctor")
+        code, out, error = command(capsys, {"VM_WORKSPACE_ROOT": root}, "doctor")
     assert (code, error) == (1, f"embedded database under {root}: VM_DB_URL is not set\n")
-    assert said.startswith(f"ok    database         it responds: the embedded one under {root}\nfail  schema ")
+    assert out.startswith(f"ok    database         it responds: the embedded one under {root}\nfail  schema ")

@@ -77,7 +77,7 @@ def refuse_calls() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "name", "verdict", "said", "next"),
+    ("fault", "name", "verdict", "text", "next"),
     [
         (lambda: beat("draining"), "workers", "fail", "every worker is draining", "start a worker"),
         (lambda: None, "workers", "fail", "no worker has ever used this database", "start one"),
@@ -114,11 +114,11 @@ def refuse_calls() -> None:
     ],
 )
 def test_each_fault_is_found_with_what_to_do_next(
-    fault: Callable[[], object], name: str, verdict: str, said: str, next: str
+    fault: Callable[[], object], name: str, verdict: str, text: str, next: str
 ) -> None:
     fault()
     check = checks()[name]
-    assert (check.verdict, said in check.detail, next in check.next) == (verdict, True, True), check
+    assert (check.verdict, text in check.detail, next in check.next) == (verdict, True, True), check
 
 
 def test_four_starts_of_four_live_workers_are_a_deploy() -> None:
@@ -171,7 +171,7 @@ def test_a_redis_that_evicts_is_named_with_its_policy(redis_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("used", "verdict", "said"),
+    ("used", "verdict", "text"),
     [
         (0, "ok", "0 of 97 in use"),
         (83, "ok", "83 of 97 in use"),
@@ -181,9 +181,9 @@ def test_a_redis_that_evicts_is_named_with_its_policy(redis_url: str) -> None:
         (100, "fail", "100 of 97 in use"),
     ],
 )
-def test_connections_run_short_before_they_run_out(used: int, verdict: str, said: str) -> None:
+def test_connections_run_short_before_they_run_out(used: int, verdict: str, text: str) -> None:
     check = judge_connections(used, 97)
-    assert (check.verdict, said in check.detail) == (verdict, True), check
+    assert (check.verdict, text in check.detail) == (verdict, True), check
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_sessions_of_apis_are_counted_separately(database_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("difference", "verdict", "said"),
+    ("difference", "verdict", "text"),
     [
         (0.0, "ok", "0.0 s"),
         (2.0, "ok", "2.0 s behind"),
@@ -216,6 +216,6 @@ def test_sessions_of_apis_are_counted_separately(database_url: str) -> None:
         (-2.1, "warn", "2.1 s ahead of"),
     ],
 )
-def test_a_clock_that_is_wrong_is_reported_as_behind_or_ahead(difference: float, verdict: str, said: str) -> None:
+def test_a_clock_that_is_wrong_is_reported_as_behind_or_ahead(difference: float, verdict: str, text: str) -> None:
     check = judge_clock(difference)
-    assert (check.verdict, said in check.detail) == (verdict, True), check
+    assert (check.verdict, text in check.detail) == (verdict, True), check

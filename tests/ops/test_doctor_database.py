@@ -57,7 +57,7 @@ def test_a_missing_table_is_a_schema_that_was_changed_by_hand(table: str) -> Non
     assert list(found) == [name for name in NAMES if name != "redis policy"]
     assert (found["database"].verdict, found["schema"].verdict) == ("ok", "fail")
     assert f'the schema is not what its migrations say (relation "{table}" does not exist)' in found["schema"].detail
-    assert "where nothing is pending, somebody has changed the schema by hand" in found["schema"].next
+    assert "if nothing is pending, the schema was changed by hand" in found["schema"].next
     assert found["connections"].verdict == "ok"
 
 

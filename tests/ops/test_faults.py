@@ -227,7 +227,7 @@ def test_readiness_changes_once_each_way_in_time_and_says_what_to_do(deployment:
             log.wait_for("ready", seconds=IN_TIME_SECONDS)
             print(f"{fault.__name__}: not ready after {took:.1f} s, ready again after {time.monotonic() - began:.1f}")
             assert len(log.entries) == before + 2, (fault.__name__, log.entries)
-    assert log.lifeless == []
+    assert log.failed_liveness == []
 
 
 def test_a_fault_that_stops_no_work_is_reported_and_the_api_stays_ready(deployment: Deployment) -> None:
@@ -240,7 +240,7 @@ def test_a_fault_that_stops_no_work_is_reported_and_the_api_stays_ready(deployme
         for dependency, usual, _ in HARMLESS.values():
             log.wait_for_dependency(dependency, usual, seconds=IN_TIME_SECONDS)
     assert [entry.status for entry in log.entries] == ["ready"]
-    assert log.lifeless == []
+    assert log.failed_liveness == []
 
 
 def test_a_rolling_deploy_shows_no_not_ready(deployment: Deployment) -> None:
@@ -250,4 +250,4 @@ def test_a_rolling_deploy_shows_no_not_ready(deployment: Deployment) -> None:
             deployment.replace_worker()  # the platform starts the new one first, and stops the old one a minute later
             assert leaving.stop() == 0
     assert [entry.status for entry in log.entries] == ["ready"]
-    assert log.lifeless == []
+    assert log.failed_liveness == []

@@ -61,7 +61,7 @@ def test_the_first_verdict_is_shown_at_once(first: CommandResult) -> None:
 @pytest.mark.parametrize(("before", "after"), [(GOOD, BAD), (BAD, GOOD)])
 def test_the_verdict_changes_when_two_checks_in_a_row_agree(before: CommandResult, after: CommandResult) -> None:
     monitored = Monitored()
-    shown = [monitored.check(said) for said in (before, after, before, after, after)]
+    shown = [monitored.check(verdict) for verdict in (before, after, before, after, after)]
     assert shown == [before, before, before, before, after]
 
 

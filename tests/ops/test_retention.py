@@ -149,7 +149,7 @@ def fill(runs: int) -> None:
             SELECT gen_random_uuid(), made.id, s.position, s.key, s.title, s.status, s.priority, s.requires_approval,
                    s.needs_model, s.finished_at
               FROM stages s, made WHERE s.run_id = %(model)s AND s.position = 1 RETURNING id, run_id),
-        told AS (
+        copied_events AS (
             INSERT INTO events (run_id, type, actor, data)
             SELECT made.id, e.type, e.actor, e.data FROM events e, made WHERE e.run_id = %(model)s)
         INSERT INTO artifacts (id, run_id, stage_id, version, name, media_type, sha256, size, content, provider, author)

@@ -27,15 +27,15 @@ async def steps_against(address: str, *, wait_seconds: float | None = None) -> l
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "text"),
     [
         ("http://127.0.0.1:1", "cannot be reached"),
         ("http://no-such-host.invalid", "cannot be reached"),
     ],
 )
-async def test_a_wrong_url_is_one_clear_line(address: str, said: str) -> None:
+async def test_a_wrong_url_is_one_clear_line(address: str, text: str) -> None:
     (step,) = await steps_against(address)
-    assert (step.name, step.ok, said in step.detail) == ("live", False, True), step
+    assert (step.name, step.ok, text in step.detail) == ("live", False, True), step
     assert "--base-url" in step.detail
     assert "\n" not in step.detail
 

@@ -1,4 +1,7 @@
-"""The migrations that a build contains, as files with headers. Imports nothing of yoyo, so that any process can ask."""
+"""The migrations that a build contains, as files with headers.
+
+Does not import yoyo: every process reads them, and only commands that change the schema need yoyo.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +108,7 @@ def read_bundle(folder: Path) -> Bundle:
     return Bundle(MigrationFiles(up.stem, _text(up), _text(up.with_name(up.stem + ROLLBACK))) for up in ups)
 
 
-# The files of a build do not change while a process lives, and readiness asks every second.
+# Cached: readiness needs them every second, and the files of a build do not change while a process lives.
 @cache
 def own_bundle() -> Bundle:
     """Return the migrations of this build."""

@@ -131,12 +131,12 @@ def transaction(*, durable: bool = True) -> Iterator[None]:
 
 def refusal(error: DatabaseError) -> DatabaseRefused:
     """Return the error to show for one with which PostgreSQL refused a statement of ours; it says what to do."""
-    said = first_line(error)
+    message = first_line(error)
     if _sqlstate(error) == INSUFFICIENT_PRIVILEGE:
-        return DatabaseRefused(f"{said}: grant the role of VM_DB_URL what it needs")
+        return DatabaseRefused(f"{message}: grant the role of VM_DB_URL what it needs")
     return DatabaseRefused(
-        f"the schema is not what its migrations say ({said}):"
-        " run python -m vm_webapp migrate; where nothing is pending, somebody has changed the schema by hand"
+        f"the schema is not what its migrations say ({message}):"
+        " run python -m vm_webapp migrate; if nothing is pending, the schema was changed by hand"
     )
 
 
@@ -216,12 +216,12 @@ def _connect_parameters(url: str, application_name: str, *, statement_timeout_ms
 
 
 def _unavailable(error: Exception) -> DatabaseUnavailable:
-    said = first_line(error)
+    message = first_line(error)
     if isinstance(error, MaxConnectionsExceeded):
-        return ConnectionsTaken(said)
+        return ConnectionsTaken(message)
     if _sqlstate(error) in BUSY:
-        return DatabaseBusy(said)
-    return DatabaseFull(said) if FULL.search(said) else DatabaseUnavailable(said)
+        return DatabaseBusy(message)
+    return DatabaseFull(message) if FULL.search(message) else DatabaseUnavailable(message)
 
 
 def _sqlstate(error: Exception) -> str | None:

@@ -1,6 +1,6 @@
 """Checks whether Redis takes hints (the messages that say that a stage may be due) and which databases workers use.
 
-A thread of its own asks Redis, so that a check waits for at most a second.
+The probe runs on a thread of its own, so that a check waits for it for at most a second.
 """
 
 from __future__ import annotations

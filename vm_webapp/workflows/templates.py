@@ -43,7 +43,7 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
         """Return an attribute; of a mapping, its item and never its method."""
         # Jinja tries attributes first: ``artifacts.copy`` would be dict.copy and not the artifact of a stage ``copy``.
         if obj is None:
-            return self.undefined(f"{attribute} is asked of none: use {{% if %}} around what may be none")
+            return self.undefined(f"{attribute} is read from none: use {{% if %}} around what may be none")
         if isinstance(obj, Mapping):
             return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
         return super().getattr(obj, attribute)

@@ -30,10 +30,10 @@ def ok(name: str, detail: str) -> Check:
 
 
 def warn(name: str, detail: str, next: str) -> Check:
-    """Return a check that found a fault in spite of which work goes on."""
+    """Return a check that found a fault which does not stop work."""
     return Check(name, "warn", detail, next)
 
 
 def fail(name: str, detail: str, next: str) -> Check:
-    """Return a check that found a fault because of which work stops, or soon will."""
+    """Return a check that found a fault which stops work, or soon will."""
     return Check(name, "fail", detail, next)
