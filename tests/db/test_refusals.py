@@ -57,11 +57,11 @@ def test_a_server_that_answers_is_not_said_to_be_down(
     [
         (
             "SELECT * FROM nothing",
-            '(relation "nothing" does not exist): run python -m vm_webapp migrate; where nothing',
+            '(relation "nothing" does not exist): run python -m vm_webapp migrate; if nothing',
         ),
         (
             "SELECT nothing FROM runs",
-            '(column "nothing" does not exist): run python -m vm_webapp migrate; where nothing',
+            '(column "nothing" does not exist): run python -m vm_webapp migrate; if nothing',
         ),
         (
             "SET LOCAL ROLE pg_monitor; TABLE pg_authid",
