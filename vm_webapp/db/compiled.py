@@ -17,6 +17,8 @@ from peewee import SQL, Query, Value, fn
 COUNT = fn.count(SQL("*"))
 NOW = fn.clock_timestamp()
 """The database's time at this moment; ``now()`` would be the time at which the transaction began."""
+STATEMENT_TIME = fn.statement_timestamp()
+"""The time at which the statement began: the same value wherever one statement says it, unlike ``NOW``."""
 SECOND, MINUTE, HOUR, DAY = (SQL(f"interval '1 {unit}'") for unit in ("second", "minute", "hour", "day"))
 
 NO_KEY_UPDATE: Any = "FOR NO KEY UPDATE"

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from peewee import Case
 
-from vm_webapp.db.compiled import NOW, compiled, param
+from vm_webapp.db.compiled import NOW, STATEMENT_TIME, compiled, param
 from vm_webapp.db.models import Run, Stage
 from vm_webapp.db.pool import Row, execute, row, transaction
 from vm_webapp.errors import Conflict, NotFound
@@ -29,8 +29,8 @@ _RESTART_STAGES = compiled(
     Stage.update(
         {
             Stage.status: Case(None, [(_IS_FIRST, "queued")], "pending"),
-            Stage.queued_at: Case(None, [(_IS_FIRST, NOW)]),
-            Stage.available_at: Case(None, [(_IS_FIRST, NOW)]),
+            Stage.queued_at: Case(None, [(_IS_FIRST, STATEMENT_TIME)]),
+            Stage.available_at: Case(None, [(_IS_FIRST, STATEMENT_TIME)]),
             Stage.started_at: None,
             Stage.finished_at: None,
             Stage.error: None,

@@ -11,7 +11,7 @@ from uuid_utils.compat import uuid7
 
 from vm_webapp.context import Repository, brands, projects
 from vm_webapp.context.fields import content_of
-from vm_webapp.db.compiled import NOW, Compiled, compiled, param
+from vm_webapp.db.compiled import STATEMENT_TIME, Compiled, compiled, param
 from vm_webapp.db.models import Resource, Run, Stage
 from vm_webapp.db.pool import execute, jsonb, transaction
 from vm_webapp.errors import InvalidInput, NotFound
@@ -121,8 +121,8 @@ def _insert_statement(count: int) -> Compiled:
                     Stage.priority: param("priority"),
                     Stage.requires_approval: param(f"requires_approval{position}"),
                     Stage.needs_model: param(f"needs_model{position}"),
-                    Stage.queued_at: NOW if position == 1 else None,
-                    Stage.available_at: NOW if position == 1 else None,
+                    Stage.queued_at: STATEMENT_TIME if position == 1 else None,
+                    Stage.available_at: STATEMENT_TIME if position == 1 else None,
                 }
                 for position in range(1, count + 1)
             ]

@@ -7,7 +7,7 @@ from uuid import UUID
 from peewee import Case, Value, fn
 from uuid_utils.compat import uuid7
 
-from vm_webapp.db.compiled import NO_KEY_UPDATE, NOW, compiled, param
+from vm_webapp.db.compiled import NO_KEY_UPDATE, STATEMENT_TIME, compiled, param
 from vm_webapp.db.models import Artifact, Run, Stage
 from vm_webapp.db.pool import Row, execute, row, rows, transaction
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
@@ -47,7 +47,7 @@ _COPY_COMPLETED = compiled(
         ],
     ).returning()
 )
-_WHEN_QUEUED = Case(None, [(param("status") == "queued", NOW)])
+_WHEN_QUEUED = Case(None, [(param("status") == "queued", STATEMENT_TIME)])
 _COPY_OPEN = compiled(
     Stage.insert_from(
         Stage.select(param("id"), param("run_id"), param("status"), _WHEN_QUEUED, _WHEN_QUEUED, *_SAME_STAGE).where(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from vm_webapp.db.compiled import NOW, compiled, param
+from vm_webapp.db.compiled import NOW, STATEMENT_TIME, compiled, param
 from vm_webapp.db.models import Run, Stage
 from vm_webapp.db.pool import Row, execute, row, transaction
 from vm_webapp.errors import Conflict, NotFound
@@ -26,8 +26,8 @@ _REQUEUE = compiled(
             Stage.failures: 0,
             Stage.rescues: 0,
             Stage.releases: 0,
-            Stage.queued_at: NOW,
-            Stage.available_at: NOW,
+            Stage.queued_at: STATEMENT_TIME,
+            Stage.available_at: STATEMENT_TIME,
         }
     ).where(_WAITING)
 )

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from peewee import Field
 
-from vm_webapp.db.compiled import NO_KEY_UPDATE, NOW, compiled, param
+from vm_webapp.db.compiled import NO_KEY_UPDATE, NOW, STATEMENT_TIME, compiled, param
 from vm_webapp.db.models import Run, Stage
 from vm_webapp.db.pool import Row, execute, jsonb, row
 from vm_webapp.errors import NotFound
@@ -34,7 +34,7 @@ _FIRST_PENDING = (
     .limit(1)
 )
 _QUEUE_NEXT = compiled(
-    Stage.update({Stage.status: "queued", Stage.queued_at: NOW, Stage.available_at: NOW})
+    Stage.update({Stage.status: "queued", Stage.queued_at: STATEMENT_TIME, Stage.available_at: STATEMENT_TIME})
     .where(Stage.status == "pending", Stage.id == _FIRST_PENDING)
     .returning(Stage.id, Stage.key, Stage.needs_model)
 )
