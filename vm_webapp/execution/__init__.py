@@ -1,1 +1,1 @@
-"""Running the stages that this process has claimed: the call of the model, its lease, and what is seen of both."""
+"""Running the stages that this process has claimed: the model call, its lease, its progress and its result."""

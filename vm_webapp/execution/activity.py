@@ -1,4 +1,4 @@
-"""What a worker process has been doing."""
+"""The activity of a worker process: its last claim, model call and error, and its counters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass
 class Activity:
-    """What this process has been doing, for its heartbeat."""
+    """The recent activity of this process, which its heartbeat reports."""
 
     last_claim_at: datetime | None = None
     last_model_outcome: dict[str, Any] | None = None
@@ -20,15 +20,17 @@ class Activity:
 
     def count(self, name: str, times: int = 1) -> None:
         """Add to a counter."""
+        # Every thread counts, and reading and adding are two steps: without the lock, counts would be lost.
         with self._lock:
             self.counters[name] = self.counters.get(name, 0) + times
 
     def note_outcome(self, code: str, message: str | None) -> None:
         """Note how a model call ended: ``ok``, or the code of its failure."""
+        # No lock here and in note_error: assigning a new dictionary is atomic, and the last writer may win.
         self.last_model_outcome = {"code": code, "message": message, "at": datetime.now(UTC).isoformat()}
 
     def note_error(self, error: str) -> None:
-        """Note what went wrong beside the stages themselves, such as in the loop that renews their leases."""
+        """Note an error outside of any stage, such as one in the loop that renews the leases."""
         self.last_error = {"error": error, "at": datetime.now(UTC).isoformat()}
 
     def snapshot(self) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The leases that this process holds: who may keep a stage alive, for how long, and how its call is ended."""
+"""The leases that this process holds: which are renewed, for how long, and how the call of a lost one is ended."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WhyAbandoned = Literal["lost", "overran", "draining"]
 
 @dataclass(eq=False)
 class HeldLease:
-    """One attempt's hold on its stage, as its own thread sees it.
+    """One attempt's lease of its stage, as its own thread sees it.
 
     Attributes:
         token: the fencing token.
@@ -37,11 +37,13 @@ class HeldLease:
 
     @property
     def why_abandoned(self) -> WhyAbandoned | None:
-        """Why the attempt should stop: the stage is no longer ours, its time is over, or it is to be handed back."""
+        """Why the attempt should stop: it lost the stage, its time is over, or the stage should be released."""
         return self._why_abandoned
 
     def on_abandon(self, cancel: Callable[[], object]) -> None:
         """Set what ends the call in flight; called at once if the lease is abandoned already."""
+        # The callback is set and the reason read under one lock: an abandon() at the same moment calls it, or is seen
+        # here. The call itself is made without the lock, because it may run callbacks of others.
         with self._lock:
             self._cancel = cancel
             abandoned = self._why_abandoned
@@ -50,6 +52,7 @@ class HeldLease:
 
     def abandon(self, why: WhyAbandoned) -> None:
         """End the attempt's call; its thread then finds ``why_abandoned`` set."""
+        # The first reason stays: it decides whether the attempt counts as a failure (overran) or is released.
         with self._lock:
             self._why_abandoned = self._why_abandoned or why
             cancel = self._cancel
@@ -57,7 +60,8 @@ class HeldLease:
             cancel()
 
     def alive(self, now: float) -> bool:
-        """Whether the lease deserves renewal at the monotonic time ``now``."""
+        """Whether the lease should be renewed at the monotonic time ``now``."""
+        # A thread that died without leaving its block must not keep its stage for ever; the stage is then rescued.
         return self._why_abandoned is None and now < self.give_up_at and self.thread.is_alive()
 
 
@@ -79,10 +83,12 @@ class HeldLeases:
 
         Args:
             token: the claim's token.
-            timeout_seconds: what is left of the attempt's time, after which a short grace remains to write its result.
+            timeout_seconds: the rest of the attempt's time, after which a short grace remains to write its result.
         """
         deadline = time.monotonic() + timeout_seconds
         lease = HeldLease(token, deadline, deadline + LEASE_GRACE_SECONDS)
+        # Registered and checked under one lock: abandon_all() finds this lease, or this lease finds that it is too
+        # late.
         with self._lock:
             self._held[token] = lease
             closed = self._closed
@@ -109,6 +115,7 @@ class HeldLeases:
         held = self.held()
         alive = [lease for lease in held if lease.alive(now)]
         renewed = renew_leases([lease.token for lease in alive]) if alive else frozenset()
+        # An attempt may have ended since ``held`` was read. Its lease is then abandoned for nothing: its call is over.
         lost = [lease for lease in held if lease.token not in renewed and lease.why_abandoned is None]
         for lease in lost:
             lease.abandon("overran" if now >= lease.give_up_at else "lost")
@@ -132,11 +139,12 @@ class HeldLeases:
 def renew_leases(tokens: Collection[UUID]) -> frozenset[UUID]:
     """Extend the leases of these tokens, comparing the token and never the clock.
 
-    A stage that somebody else has locked is passed by: waiting for one would cost all others their leases.
+    A stage that another transaction has locked is skipped: waiting for one would cost all others their leases.
 
     Returns:
-        The tokens that still hold, those of locked stages included.
+        The tokens that still hold their stages, those of locked stages included.
     """
+    # Not durable: a renewal that a crash of PostgreSQL loses is repeated a second later, long before the lease ends.
     with transaction(durable=False):
         holding = rows(
             RENEW_LEASES,

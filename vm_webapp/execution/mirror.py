@@ -20,7 +20,7 @@ class ArtifactMirror:
         self._runs = root / "runs"
 
     def path(self, run_id: UUID, *, position: int, stage_key: str, version: int, name: str) -> Path:
-        """Return where a version is, or would be."""
+        """Return the path of a version, whether it has been written or not."""
         return self._runs / str(run_id) / f"{position:02}-{stage_key}" / f"v{version}{Path(name).suffix}"
 
     def write(self, run_id: UUID, *, position: int, stage_key: str, version: int, name: str, content: str) -> bool:
@@ -35,17 +35,19 @@ class ArtifactMirror:
         return True
 
     def remove(self, run_ids: Iterable[UUID]) -> None:
-        """Remove what was written of these runs; what cannot be removed stays."""
+        """Remove the files of these runs; what cannot be removed stays."""
         for run_id in run_ids:
             shutil.rmtree(self._runs / str(run_id), ignore_errors=True)
 
 
 def _write_atomically(path: Path, content: str) -> None:
+    # In the same folder, because os.replace is atomic only within one file system. Not synced to the disk: the mirror
+    # can be lost without losing anything.
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
     try:
         with open(handle, "w", encoding="utf-8") as file:
             file.write(content)
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A model's text while it is written: told to whoever watches, at most ten times a second, and stored nowhere."""
+"""A model's text while it is written: published to the clients that follow the run, and stored nowhere."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ SHORTEST_GAP_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class StageProgress:
-    """A further piece of a document that is being written.
+    """A further piece of an artifact that is being written.
 
     Attributes:
         stage: the stage's key.
-        attempt: which attempt writes it: a new one begins anew.
+        attempt: the number of the attempt that writes it; each attempt starts at offset 0.
         offset: characters that came before this piece.
         text: the piece.
     """
@@ -27,13 +27,13 @@ class StageProgress:
 
 
 class ProgressReporter:
-    """Collects pieces and passes them on in larger ones.
+    """Collects pieces and reports them in larger ones, at most ten times a second.
 
     Args:
         stage: the stage's key.
         attempt: the attempt's number.
         report: called with each larger piece; must not block.
-        clock: the monotonic time.
+        clock: returns the monotonic time in seconds.
     """
 
     def __init__(
@@ -49,16 +49,17 @@ class ProgressReporter:
         self._clock = clock
         self._offset = 0
         self._waiting: list[str] = []
-        self._next = 0.0
+        self._next = 0.0  # in the past, so that the first words are reported at once
 
     def add(self, text: str) -> None:
-        """Take a piece; pass on what has been collected unless that was done a moment ago."""
+        """Add a piece; report what has been collected unless the last report was a moment ago."""
+        # No timer reports the rest when the model pauses: the next piece does, or the flush at the end.
         self._waiting.append(text)
         if self._clock() >= self._next:
             self.flush()
 
     def flush(self) -> None:
-        """Pass on what has been collected."""
+        """Report what has been collected."""
         text = "".join(self._waiting)
         self._waiting.clear()
         if text:

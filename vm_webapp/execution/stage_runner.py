@@ -1,4 +1,4 @@
-"""Carries a stage from its claim to its end, and its run's next stages after it, on the calling thread.
+"""Runs a stage from its claim to its end, and its run's next stages after it, on the calling thread.
 
 No database connection is held while the model is called; every write at the end names the attempt's token.
 """
@@ -37,20 +37,20 @@ INTERNAL_ERROR = Failure("internal_error", "the worker failed unexpectedly; see 
 
 
 class AttemptAbandoned(Exception):
-    """The lease is gone or is being handed back; nothing of this attempt is written."""
+    """The attempt has lost its stage or should release it; nothing that it produced is written."""
 
 
 class StageRunner:
     """Runs stages; one instance serves all threads of a worker process.
 
     Args:
-        claimant: in whose name stages are claimed.
+        claimant: the worker for which stages are claimed.
         model: the provider for stages that need a model.
         template: the provider for stages that need none.
         calls: the loop on which calls run.
-        leases: where the leases are kept that the worker renews.
-        mirror: where readable copies go.
-        on_progress: called with a run and a further piece of the document that is being written for it.
+        leases: the leases that the worker renews.
+        mirror: writes the readable copies of artifacts.
+        on_progress: called with a run and a further piece of the artifact that is being written for it.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class StageRunner:
         self.leases = leases
         self.activity = Activity()
         self.draining = threading.Event()
-        self._carrying = 0
+        self._running = 0
         self._changed = threading.Condition()
         self._model = model
         self._template = template
@@ -77,44 +77,46 @@ class StageRunner:
         self._on_progress = on_progress
 
     def run(self, stage_id: UUID) -> int:
-        """Claim a stage and carry its run on, stage after stage, as far as it goes.
+        """Claim and run a stage, then the next stages of its run, until one of them cannot be claimed.
 
         Args:
-            stage_id: the stage that was said to be due. Nothing happens when it is not.
+            stage_id: the stage that a poll found or a hint (the Redis message that says that a stage may be due) named.
+                Nothing happens when it is not due.
 
         Returns:
-            How many stages were carried.
+            How many stages were run.
 
         Raises:
-            DatabaseUnavailable: the stage could not be claimed; it stays where it is.
+            DatabaseUnavailable: the stage could not be claimed; it remains queued.
         """
-        carried = 0
+        count = 0
         with self._counted():
             claim = None if self.draining.is_set() else self._claim(stage_id)
             while claim is not None:
-                carried += 1
-                claim = self._carry(claim)
-        return carried
+                count += 1
+                claim = self._run_claimed(claim)
+        return count
 
     def wait_until_idle(self, seconds: float) -> bool:
-        """Wait until no thread carries anything; return False when the time is over before that."""
+        """Wait until no thread runs a stage; return False when the time is over before that."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._carrying == 0, seconds)
+            return self._changed.wait_for(lambda: self._running == 0, seconds)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
-        # Not told by the leases: between one stage and the next a thread holds none.
+        # The number of leases would not do: between one stage and the next a thread holds none.
         with self._changed:
-            self._carrying += 1
+            self._running += 1
         try:
             yield
         finally:
             with self._changed:
-                self._carrying -= 1
+                self._running -= 1
                 self._changed.notify_all()
 
     def _claim(self, stage_id: UUID) -> Claim | None:
-        # One token for every repetition: after a COMMIT without an answer only this one says that the stage is ours.
+        # One token for every repetition: when the result of a COMMIT never arrives, only this token shows whose claim
+        # it was. No longer than a lease: by then a claim that did succeed may have been rescued.
         token, until = uuid4(), time.monotonic() + LEASE_SECONDS
         while True:
             try:
@@ -124,16 +126,18 @@ class StageRunner:
                     raise
             time.sleep(DATABASE_RETRY_SECONDS)
 
-    def _carry(self, claim: Claim) -> Claim | None:
+    def _run_claimed(self, claim: Claim) -> Claim | None:
         self.activity.last_claim_at = claim.claimed_at
         self.activity.count("claimed")
         with self.leases.hold(claim.token, timeout_seconds=claim.seconds_left) as lease:
             try:
+                # The lease is held until the result is written and not only during the call: the write may take as long
+                # as an outage of the database.
                 completion = self._attempt(claim, lease)
                 finished = self._finish(claim, lease, completion)
             except AttemptAbandoned:
                 if lease.why_abandoned == "overran":
-                    late = LLMTimeout(f"no whole answer within {claim.spec.timeout_seconds:g} s")
+                    late = LLMTimeout(f"no complete response within {claim.spec.timeout_seconds:g} s")
                     self._fail(claim, lease, _failure(late))
                 else:
                     self._release(claim, lease)
@@ -142,7 +146,7 @@ class StageRunner:
                 self._fail(claim, lease, _failure(error))
                 return None
             except Exception:
-                self._say_crashed(claim)
+                self._log_crash(claim)
                 self._fail(claim, lease, INTERNAL_ERROR)
                 return None
             if finished is None:
@@ -151,22 +155,24 @@ class StageRunner:
                 return None
             self.activity.count("finished")
             try:
-                self._tell(claim, finished, completion)
+                self._write_mirror(claim, finished, completion)
             except Exception:
-                self._say_crashed(claim)  # the stage is finished all the same, and its run goes on
+                self._log_crash(claim)  # the stage is finished all the same, and its run goes on
             return finished.next
 
     def _attempt(self, claim: Claim, lease: HeldLease) -> Completion:
         context = self._through_outages(lease, lambda: _context(claim))
         left = lease.deadline - time.monotonic()
         if context is None or left <= 0:
-            raise AttemptAbandoned  # the database was away for longer than the attempt may take
+            raise AttemptAbandoned  # the database was out of reach for as long as the attempt may take
         assignment = render_assignment(claim.workflow, claim.spec, context)
         provider = self._model if claim.provider else self._template
         reporter = ProgressReporter(
             claim.spec.key, claim.attempt, lambda progress: self._on_progress(claim.run_id, progress)
         )
         future = self._calls.submit(provider, assignment, timeout_seconds=left, on_text=reporter.add)
+        # The pulse (the worker's maintenance loop) notices a cancel or a lost lease on a thread of its own, while this
+        # one waits in result(). Canceling the future ends even a call on which nothing arrives.
         lease.on_abandon(future.cancel)
         try:
             completion = future.result()
@@ -182,14 +188,15 @@ class StageRunner:
         return completion
 
     def _finish(self, claim: Claim, lease: HeldLease, completion: Completion) -> Finished | None:
-        # One token for every repetition, so that a finish whose answer was lost recognises the claim it made.
+        # One token for every repetition, so that a finish whose COMMIT succeeded unseen recognises the claim that it
+        # made.
         next_token = None if self.draining.is_set() else uuid4()
         return self._through_outages(
             lease,
             lambda: lifecycle.finish_stage_if_held(claim, completion, self.claimant, next_token=next_token),
         )
 
-    def _tell(self, claim: Claim, finished: Finished, completion: Completion) -> None:
+    def _write_mirror(self, claim: Claim, finished: Finished, completion: Completion) -> None:
         if finished.version is not None:
             self._mirror.write(
                 claim.run_id,
@@ -209,7 +216,7 @@ class StageRunner:
         except Exception:
             if failure is INTERNAL_ERROR:
                 raise
-            self._say_crashed(claim)  # such as a reason that cannot be stored: then at least that it failed is
+            self._log_crash(claim)  # such as a reason that cannot be stored: at least the failure itself is
             self._fail(claim, lease, INTERNAL_ERROR)
             return
         self.activity.count(outcome or "lost")
@@ -225,14 +232,16 @@ class StageRunner:
         )
 
     def _release(self, claim: Claim, lease: HeldLease) -> None:
-        """Hand the stage back; a stage that was lost or canceled is not ours to hand back, and nothing happens."""
+        """Release the stage; nothing happens if the attempt has lost it or its run was canceled."""
         if self._through_outages(lease, lambda: lifecycle.release_stage_if_held(claim)):
             self.activity.count("released")
         else:
             self.activity.count("abandoned")
 
     def _through_outages(self, lease: HeldLease, act: Callable[[], Outcome]) -> Outcome | None:
-        """Repeat a read or a fenced write until the database answers, for as long as the lease could be kept alive."""
+        """Repeat a read or a fenced write until the database responds, for as long as the lease could be kept alive."""
+        # After that time another worker may have the stage. Trying on would be harmless, for the token would not match,
+        # but would occupy this thread.
         while True:
             try:
                 return act()
@@ -242,7 +251,7 @@ class StageRunner:
                     return None
             time.sleep(DATABASE_RETRY_SECONDS)
 
-    def _say_crashed(self, claim: Claim) -> None:
+    def _log_crash(self, claim: Claim) -> None:
         log.exception("attempt.crashed", extra={"run_id": str(claim.run_id), "stage": claim.spec.key})
 
 
