@@ -1,7 +1,7 @@
 """What may be claimed: the rules that hold a due stage back, each stated once.
 
-The query for due stages, the claim, a run's ``waiting_on``, readiness, the doctor and ``desired_workers`` are all made
-of these rules. A further rule, such as a cap for each brand, is one more entry of ``RULES``.
+The query for due stages, the claim, a run's ``waiting_on``, readiness, the doctor and ``desired_workers`` are all built
+from these rules. A further rule, such as a cap for each brand, is one more entry of ``RULES``.
 
 The rules are SQL text, because they are pasted into statements that Peewee cannot express
 (``vm_webapp/runs/statements.py``), and they are evaluated by PostgreSQL, because facts that were read before the claim
@@ -22,7 +22,9 @@ CALL_IN_FLIGHT = "status = 'running' AND needs_model"
 
 
 def due(table: str = "stages") -> str:
-    """SQL: whether a stage is queued and its time has come; ``table`` is the name or alias of its row."""
+    """SQL: whether a stage is queued and its ``available_at`` has passed; ``table`` is the name or alias of its row."""
+    # clock_timestamp(), because now() is the transaction's start: a transaction that waited for a lock would compare
+    # with a time before a backoff ended.
     return f"({table}.status = 'queued' AND {table}.available_at <= clock_timestamp())"
 
 
@@ -53,12 +55,14 @@ class Rule:
     @property
     def applies(self) -> str:
         """SQL, whether the rule applies to this stage."""
+        # A list times a bool: the condition is there once or not at all.
         conditions = ["stages.needs_model"] * self.calls_only + [f"{self.owner} IS NOT NULL"] * (self.owner is not None)
         return " AND ".join(conditions) or "true"
 
     @property
     def holds_back(self) -> str:
         """SQL, whether the rule holds this stage back."""
+        # NULL is no limit; in a comparison it would make the whole condition NULL, which a WHERE takes for false.
         return f"({self.applies} AND coalesce({self.capacity}, 1) <= 0)"
 
     @property
@@ -77,8 +81,8 @@ RULES: tuple[Rule, ...] = (
         capacity=f"CASE WHEN {_QUEUE_PAUSED} THEN 0 END",
         lasting=_QUEUE_PAUSED,
     ),
-    # A pause whose time is over lets one stage through, the probe. The probe is over when its lease is: a worker that
-    # dies during it leaves a token that no stage has any more, and the next stage becomes the probe.
+    # A pause whose time is over admits one stage, the probe. The probe ends with its lease: a worker that dies during
+    # it leaves a token that no stage has any more once the stage is rescued, and the next stage becomes the probe.
     Rule(
         "provider_paused",
         "the model's provider is paused",
@@ -92,7 +96,7 @@ RULES: tuple[Rule, ...] = (
         lasting=f"{_PROVIDER_PAUSED} AND paused_until IS NULL)",
     ),
     # Calls that began before the pause may still fill the cap when the probe is due, and the probe must not wait for
-    # them. Nothing else passes a paused provider, so the cap cannot be exceeded by more than this one call.
+    # them. A paused provider admits nothing else, so the cap cannot be exceeded by more than this one call.
     Rule(
         "model_limit",
         "as many model calls are in flight as are allowed",
@@ -116,11 +120,11 @@ def admitted() -> str:
 
 
 def admitted_by_its_owner() -> str:
-    """SQL: this stage may be claimed now, as far as rules with owners go; ``shared_capacity`` covers the others."""
+    """SQL: the rules with owners admit this stage now; ``shared_capacity`` applies the others."""
     return _admitted(tuple(rule for rule in RULES if rule.owner is not None))
 
 
-@cache
+@cache  # by the rules themselves, because tests replace RULES
 def _admitted(rules: tuple[Rule, ...]) -> str:
     return " AND ".join([due(), *(f"NOT {rule.holds_back}" for rule in rules)])
 
@@ -139,8 +143,10 @@ def within_owners_capacity(order: str) -> str:
     """SQL: a column of due stages, whether this one, with those before it, fits into the capacity of its owner.
 
     Args:
-        order: SQL, the order in which the stages are taken.
+        order: SQL, the order in which the stages are claimed.
     """
+    # ``admitted`` alone would return every due stage of an owner that has capacity for one. A window function may stand
+    # in the select list only, so a WHERE on this column needs a query around it.
     fits = [
         f"(NOT ({rule.applies}) OR row_number() OVER (PARTITION BY {rule.owner} ORDER BY {order})"
         f" <= coalesce({rule.capacity}, 2147483647))"
@@ -155,6 +161,8 @@ def _shared(*, calls: bool) -> list[Rule]:
 
 
 def _least(at_most: str, capacities: Iterable[str]) -> str:
+    # PostgreSQL's least() ignores NULL, which stands for no limit. greatest(): a capacity is negative while more calls
+    # are in flight than a cap that was lowered allows, and a negative LIMIT is an error.
     return f"greatest(0, least({', '.join([at_most, *capacities])}))"
 
 
@@ -168,9 +176,11 @@ def read_holds(run_ids: Collection[UUID], groups: Collection[WorkerGroup]) -> di
     Returns:
         Run id → the rule's kind, for the runs whose due stage is held back.
     """
+    # Several rules may hold a stage back; the first of RULES is shown.
     kinds = " ".join(f"WHEN {rule.holds_back} THEN {rule.kind!r}" for rule in RULES)
     holds: dict[UUID, str] = {}
     admitted_runs: set[UUID] = set()
+    # A rule depends on the provider and the cap of the worker that would claim, so each group has a query of its own.
     for group in groups or [NO_WORKERS]:
         found = rows(
             f"SELECT run_id, CASE {kinds} END AS kind FROM stages WHERE run_id = ANY(%(run_ids)s::uuid[]) AND {due()}",
@@ -178,6 +188,7 @@ def read_holds(run_ids: Collection[UUID], groups: Collection[WorkerGroup]) -> di
             provider=group.provider,
             cap=group.cap,
         )
+        # At most one stage of a run is due, so a row stands for its run.
         admitted_runs |= {each["run_id"] for each in found if each["kind"] is None}
         for each in found:
             holds.setdefault(each["run_id"], each["kind"])
@@ -201,7 +212,7 @@ def read_demand(groups: Iterable[WorkerGroup]) -> Demand:
     """Count the stages that the rules would let more workers claim, inside the current transaction.
 
     Args:
-        groups: to which workers would be added, at least one; the group that could claim the most counts.
+        groups: the worker groups that could grow, at least one; the group that could claim the most counts.
     """
     demands = [_demand_of(group) for group in groups]
     return Demand(max(each.claimable for each in demands), all(each.stopped for each in demands))
@@ -210,6 +221,7 @@ def read_demand(groups: Iterable[WorkerGroup]) -> Demand:
 def _demand_of(group: WorkerGroup) -> Demand:
     capacities = {calls: [rule.capacity_for_more_workers for rule in _shared(calls=calls)] for calls in (True, False)}
     lasting = [f"({rule.lasting})" for rule in RULES if rule.lasting is not None]
+    # Unlike the query for due stages, this one counts the whole queue: its length is what more workers are wanted for.
     found = row(
         f"""
         SELECT ({_least("calls", capacities[True])} + {_least("others", capacities[False])})::int AS claimable,

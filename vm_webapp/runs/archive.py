@@ -1,4 +1,4 @@
-"""A run as a zip: every version of every document, the timeline, and a page to start from. Made piece by piece."""
+"""A run as a zip archive: every version of every artifact, the timeline and an index, written piece by piece."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ EVENTS_AT_A_TIME = 500
 
 
 def write_archive(run_id: UUID) -> Iterator[bytes]:
-    """Yield the bytes of the archive; no more than one document and one page of events is in memory.
+    """Yield the bytes of the archive; no more than one artifact and one page of events is in memory.
 
     Args:
         run_id: the run.
 
     Raises:
         NotFound: there is no such run; raised before the first byte.
-        DatabaseUnavailable: the archive ends in the middle, which whoever unpacks it will notice.
+        DatabaseUnavailable: the archive ends in the middle; a zip's directory is at its end, so it cannot be unpacked.
     """
+    # Here and not in the generator, whose first statement would run only after the response has begun.
     run = queries.get_run(run_id)
     artifacts = queries.list_artifacts(run_id)
     return _pieces(run, artifacts)
@@ -39,6 +40,8 @@ def _pieces(run: RunRecord, artifacts: list[ArtifactRecord]) -> Iterator[bytes]:
         yield sink.take()
         positions = {stage.key: stage.position for stage in run.stages}
         for artifact in artifacts:
+            # Each artifact is read in a transaction of its own: between two pieces the client's network decides how
+            # long it takes, and no connection may be held for that.
             content = queries.read_artifact(run.id, artifact.stage, version=artifact.version).content
             archive.writestr(_entry(_path(artifact, positions), artifact.created_at), content)
             yield sink.take()
@@ -60,6 +63,8 @@ def _events(run_id: UUID) -> Iterator[EventRecord]:
 
 
 def _entry(name: str, at: datetime) -> zipfile.ZipInfo:
+    # A ZipInfo does not inherit the archive's compression, and its own default is none. Without a mode, zipfile writes
+    # 0600. The time is the record's and not now, so that the same run always gives the same entries.
     entry = zipfile.ZipInfo(name, at.timetuple()[:6])
     entry.compress_type = zipfile.ZIP_DEFLATED
     entry.external_attr = 0o644 << 16
@@ -80,7 +85,7 @@ def _index(run: RunRecord, artifacts: list[ArtifactRecord]) -> str:
         "",
         f"Run `{run.id}`, {run.status}, created {run.created_at:%Y-%m-%d %H:%M} UTC.",
         "",
-        "| Stage | Status | Documents |",
+        "| Stage | Status | Artifacts |",
         "| --- | --- | --- |",
     ]
     for stage in run.stages:
@@ -95,7 +100,9 @@ def _plain(event: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Sink(RawIOBase):
-    """What a zip is written to: it cannot be rewound, and is emptied between entries."""
+    """The file that the zip is written to: it cannot be rewound, and is emptied between entries."""
+
+    # RawIOBase cannot seek, which zipfile detects by an exception: it then writes sizes and checksums after each entry.
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -105,7 +112,7 @@ class _Sink(RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        piece = bytes(data)
+        piece = bytes(data)  # a copy, since a caller may reuse its buffer
         self._pieces.append(piece)
         self.waiting += len(piece)
         return len(piece)

@@ -38,7 +38,7 @@ class NewArtifact:
 
 @dataclass(frozen=True, slots=True)
 class StoredArtifact:
-    """What the timeline shows of a stored version. ``size`` is in bytes of UTF-8."""
+    """A stored version, as far as the timeline shows it. ``size`` is in bytes of UTF-8."""
 
     version: int
     name: str
@@ -51,26 +51,31 @@ _GIVEN = (
     *("model", "prompt_tokens", "completion_tokens", "truncated", "author"),
 )
 _STORED = (Artifact.version, Artifact.name, Artifact.sha256, Artifact.size)
-# The next number is counted in the statement that uses it. An aggregate without GROUP BY returns a row for no rows too.
+# The statement that uses the next number computes it: the run's lock keeps two of them from computing the same, and the
+# UNIQUE constraint on (stage_id, version) would refuse the second. Where the stage has no version yet, max() without
+# GROUP BY still returns one row, so the first version is inserted as well.
 _ADD = compiled(
     Artifact.insert_from(
         Artifact.select(fn.coalesce(fn.max(Artifact.version), 0) + 1, *(param(name) for name in _GIVEN)).where(
             Artifact.stage == param("stage_id")
         ),
+        # Peewee names a foreign key ``run``, its column and our parameter are ``run_id``.
         [Artifact.version, *(getattr(Artifact, name.removesuffix("_id")) for name in _GIVEN)],
     ).returning(*_STORED)
 )
 _NEWEST = compiled(
     Artifact.select(*_STORED).where(Artifact.stage == param("stage_id")).order_by(Artifact.version.desc()).limit(1)
 )
+# Unique, so the token of an attempt identifies its artifact; it stays when the stage's own token is cleared.
 _BY_TOKEN = compiled(Artifact.select(Artifact.id).where(Artifact.attempt_token == param("token")))
 
 
 def add_version(run_id: UUID, stage_id: UUID, new: NewArtifact) -> StoredArtifact:
     """Store an artifact as the stage's next version, inside the current transaction.
 
-    The caller holds the lock of the run's row, so no two versions get one number.
+    The caller holds the lock of the run's row, so no two versions get the same number.
     """
+    # Bytes and not characters: the digest and the size are those of the response body that a client downloads.
     raw = new.content.encode()
     stored = row(
         _ADD,

@@ -1,4 +1,4 @@
-"""Where in Redis those who follow a run are told of it."""
+"""The Redis channels on which changes and progress of a run are published to the clients that follow it."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ CHANNEL = "vm:run:"
 
 
 def channel_of(run_id: UUID) -> str:
-    """Return the Redis channel on which a run's followers are woken and told of its progress."""
+    """Return the Redis channel that wakes a run's followers and carries its progress to them."""
     return f"{CHANNEL}{run_id}"

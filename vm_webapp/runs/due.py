@@ -16,7 +16,8 @@ class DueStages:
 
     Attributes:
         ids: the stages, in the order in which they should be claimed.
-        more: whether others are due, or could become so when a call ends: the worker should then ask again at once.
+        more: whether others are due, or may become claimable when a call ends: the worker should then poll again as soon
+            as one of its calls ends.
     """
 
     ids: tuple[UUID, ...]
@@ -32,12 +33,14 @@ def find_due(
         provider: the provider that the worker calls.
         limit: how many at most; at least 1.
         cap: most calls of that provider in flight across all workers, None for no limit.
-        without: stages to leave out, because the worker has claimed or queued them itself.
-        waited_seconds: only stages that have been due for this long.
+        without: stages to leave out, because the worker has just handed them to its own threads.
+        waited_seconds: only stages that have been due for at least this long.
 
     Raises:
-        DatabaseUnavailable: nothing is known.
+        DatabaseUnavailable: the database did not respond.
     """
+    # Nothing is locked, and no FOR UPDATE could last until the claim, which is a transaction of its own on another
+    # thread. Two workers may find the same stage; the claim of one of them then finds nothing to claim.
     with transaction(durable=False):
         found = rows(
             find_due_stages(),
@@ -48,6 +51,7 @@ def find_due(
             waited=waited_seconds,
         )
     ids = tuple(stage["id"] for stage in found if stage["id"] is not None)
-    # A call that ends may make room for another; no call that ends opens a queue that is paused.
+    # One more than the limit was asked for. Capacity for that many other stages and for fewer calls means that a rule
+    # about calls holds some back; the end of a call may change that. A paused queue leaves no capacity for either.
     calls_are_held_back = found[0]["calls"] <= limit < found[0]["others"]
     return DueStages(ids[:limit], more=len(ids) > limit or calls_are_held_back)

@@ -26,12 +26,12 @@ class NewEvent:
 def append_events(run_id: UUID, actor: str, *events: NewEvent) -> None:
     """Append events in the given order, inside the current transaction.
 
-    The caller holds the lock of the run's row until it commits: that is what makes the order of ids within a run the
-    order of commits.
+    The caller holds the lock of the run's row until it commits, so that within a run the order of ids is the order of
+    commits.
 
     Args:
-        run_id: whose timeline.
-        actor: who made it happen: ``worker``, ``api``, a person's name.
+        run_id: the run whose timeline gets them.
+        actor: who caused them: ``worker``, ``api``, a person's name.
         events: one or more, in order.
     """
     append_events_of_runs(actor, [(run_id, event) for event in events])
@@ -47,6 +47,8 @@ def append_events_of_runs(actor: str, events: Sequence[tuple[UUID, NewEvent]]) -
             f"type{number}": event.type,
             f"data{number}": jsonb(event.data),
         }
+    # An id is taken from the sequence when its row is inserted, not at COMMIT. Without the run's lock, an event with a
+    # lower id could be committed after a reader has passed it with "id > after", and that reader would never see it.
     execute(_insert(len(events)), **values)
     for run_id in {run_id for run_id, _ in events}:
         run_changed.raise_after_commit(run_id)
@@ -54,7 +56,8 @@ def append_events_of_runs(actor: str, events: Sequence[tuple[UUID, NewEvent]]) -
 
 @lru_cache(maxsize=32)  # most transitions append one to four events; a rescue appends one for each of up to 100 stages
 def _insert(count: int) -> Compiled:
-    """Return the statement that appends so many events, in order: PostgreSQL numbers the rows of VALUES as listed."""
+    """Return the statement that appends this many events: PostgreSQL numbers the rows of VALUES in their order."""
+    # ``returning()`` without arguments keeps Peewee from adding RETURNING with the primary key.
     return compiled(
         Event.insert_many(
             [

@@ -21,7 +21,7 @@ class Pause:
         until: when it ends by itself; None where a person must end it.
         by: who paused the queue.
         code: stable identifier of the failure that paused a provider.
-        reason: why, in words; None where nobody said so.
+        reason: why, in words; None where no reason was given.
     """
 
     since: datetime
@@ -39,6 +39,9 @@ class Pauses:
     providers: dict[str, Pause]
 
 
+# One statement, and thus one snapshot, for both kinds. The name NULL stands for the queue, since no provider has it.
+# The columns of a UNION are paired by position; its first branch names them and must alias its NULL, the second need
+# not.
 _READ = compiled(
     Provider.select(
         Provider.name.alias("provider"),
@@ -59,7 +62,7 @@ _READ = compiled(
 
 
 def read_pauses() -> Pauses:
-    """Return every pause, inside the current transaction. What it means for a claim is said by ``admission``."""
+    """Return every pause, inside the current transaction. ``admission`` decides what a pause holds back."""
     pauses = {
         found["provider"]: Pause(
             found["paused_at"], found["paused_until"], found["paused_by"], found["code"], found["reason"]

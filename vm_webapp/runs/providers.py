@@ -1,4 +1,4 @@
-"""The failures of a model provider: what pauses it, and what resumes it. ``admission`` says what a pause means.
+"""The failures of a model provider: what pauses it, and what resumes it. ``admission`` decides what a pause holds back.
 
 A provider that needs a person (a revoked key, an empty account) stays paused until an operator resumes it. One that is
 overloaded or unreachable is paused for a while, longer each time; then one attempt, the probe, may call it, and its
@@ -27,10 +27,10 @@ BEHIND_OTHERS_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """What an attempt's failure means beyond its stage.
+    """What the state of the provider means for an attempt that failed.
 
     Attributes:
-        excused: the provider is to blame and known to be down; the stage goes back without a mark on its budget.
+        excused: the provider is known to be down; the stage is queued again and its retry budget is not touched.
         delay_seconds: how long an excused stage should wait, because the provider will not be called sooner.
     """
 
@@ -50,16 +50,18 @@ _READ = Provider.select(
     Provider.paused_at, Provider.paused_until, Provider.probe_token, Provider.consecutive_failures, Provider.pauses
 ).where(_THIS)
 _READ_UNLOCKED = compiled(_READ)
+# FOR UPDATE, unlike for runs: no foreign key refers to a provider, so there is no check that would wait for it.
 _READ_LOCKED = compiled(_READ.for_update())
 _ADD = compiled(Provider.insert({Provider.name: param("name")}).on_conflict_ignore())
 _BEGIN_PROBE = compiled(Provider.update({Provider.probe_token: param("token")}).where(_THIS))
+# Only the probe's own token: an attempt that began before the pause must not end the probe of another.
 _END_PROBE = compiled(
     Provider.update({Provider.probe_token: None}).where(_THIS, Provider.probe_token == param("token"))
 )
 _COUNT_FAILURE = compiled(
     Provider.update({Provider.consecutive_failures: Provider.consecutive_failures + 1}).where(_THIS)
 )
-# Nothing is written where there is nothing to forget: otherwise every successful call of a healthy provider would lock
+# Nothing is written where there is nothing to reset: otherwise every successful call of a healthy provider would lock
 # its one row, and all workers would finish their stages one after the other. A pause that only an operator ends is not
 # touched, because a call that began before it may still succeed.
 _RECORD_SUCCESS = compiled(
@@ -80,6 +82,7 @@ _PAUSE_UNTIL_RESUMED = compiled(
 _PAUSE_FOR_A_WHILE = compiled(
     Provider.update(
         {
+            # A probe that fails lengthens the pause; ``paused_at`` keeps the time at which the outage began.
             Provider.paused_at: fn.coalesce(Provider.paused_at, NOW),
             Provider.paused_until: NOW + param("seconds") * SECOND,
             Provider.pauses: Provider.pauses + 1,
@@ -98,6 +101,8 @@ def read_provider(name: str, *, lock: bool = False) -> Row:
         name: the provider.
         lock: lock the row until the transaction ends.
     """
+    # ON CONFLICT DO NOTHING waits for a concurrent insert of the same name, and then inserts nothing. The SELECT after
+    # it has a new snapshot, which contains that row if it was committed.
     while (found := row(_READ_LOCKED if lock else _READ_UNLOCKED, name=name)) is None:
         execute(_ADD, name=name)
     return found
@@ -109,7 +114,7 @@ def begin_probe(name: str, token: UUID) -> None:
 
 
 def record_success(name: str) -> None:
-    """Forget the provider's failures after a call that succeeded, and resume it if it was paused for overload."""
+    """Reset the provider's failures after a call that succeeded, and resume it if it was paused for overload."""
     execute(_RECORD_SUCCESS, name=name)
 
 
@@ -122,13 +127,15 @@ def record_failure(name: str, failure: Failure, *, token: UUID) -> Effect:
         token: the attempt's lease token.
     """
     if not (failure.pauses_provider or failure.overload):
-        # The provider responded, and the request was at fault: that says nothing about the provider's health.
+        # The provider responded, and the request was at fault: that is no evidence about the provider's health.
         execute(_END_PROBE, name=name, token=token)
         return Effect(excused=False)
+    # Locked before it is read: of several calls that fail at once, exactly one is the fifth and starts the pause.
     provider = read_provider(name, lock=True)
     was_probe = provider["probe_token"] == token
     if failure.pauses_provider:
         return _pause_until_resumed(name, provider, failure)
+    # A call that began before the pause: its failure is the same outage, and must not lengthen the pause.
     if provider["paused_at"] is not None and not was_probe:
         return Effect(excused=True)
     if was_probe or provider["consecutive_failures"] + 1 >= OVERLOADS_BEFORE_PAUSE:
@@ -146,7 +153,8 @@ def resume(name: str) -> bool:
 
 
 def _pause_until_resumed(name: str, provider: Row, failure: Failure) -> Effect:
-    # Calls that were in flight when the key was revoked fail alike; one stage that failed for it is enough to show it.
+    # Calls that were in flight when the key was revoked fail alike; one failed stage is enough to show the reason. A
+    # pause that would end by itself is replaced: no probe could succeed before a person acts.
     if provider["paused_at"] is not None and provider["paused_until"] is None:
         return Effect(excused=True)
     execute(_PAUSE_UNTIL_RESUMED, name=name, reason=_reason(failure))
@@ -154,6 +162,7 @@ def _pause_until_resumed(name: str, provider: Row, failure: Failure) -> Effect:
 
 
 def _pause_for_a_while(name: str, provider: Row, failure: Failure) -> float:
+    # The exponent is bounded because ``pauses`` grows with each failed probe, and a float cannot hold 2 ** 1024.
     seconds: float = max(
         min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** min(provider["pauses"], 16)),
         min(failure.retry_after or 0.0, LONGEST_PAUSE_SECONDS),

@@ -1,4 +1,4 @@
-"""Plain data read from the database: nothing in here is lazy, so it may leave the thread that read it."""
+"""Plain data read from the database: nothing in it is lazy, so it may leave the thread that read it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class WaitingOn:
-    """Why a run is not moving, and what would move it."""
+    """Why a run waits, and what would end the wait."""
 
     kind: str
     detail: str
@@ -50,7 +50,7 @@ class WaitingOn:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactSummary:
-    """The newest version of a stage's document, without its content."""
+    """The newest version of a stage's artifact, without its content."""
 
     version: int
     name: str
@@ -60,7 +60,7 @@ class ArtifactSummary:
 
 @dataclass(frozen=True, slots=True)
 class StageRecord:
-    """A stage as it stands."""
+    """The current state of a stage."""
 
     key: str
     title: str
@@ -81,7 +81,7 @@ class StageRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run as it stands, with its stages in order."""
+    """The current state of a run, with its stages in order."""
 
     id: UUID
     workflow: str
@@ -103,7 +103,7 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunHead:
-    """Where a run stands: its newest event, which each change of it brings along, and its status."""
+    """A run's status and its newest event. Every change of a run adds an event, so a new id shows that it changed."""
 
     event_id: int
     status: RunStatus
@@ -124,7 +124,7 @@ class EventRecord:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactRecord:
-    """One version of a stage's document, without its content. ``size`` is in bytes of UTF-8."""
+    """One version of a stage's artifact, without its content. ``size`` is in bytes of UTF-8."""
 
     stage: str
     version: int
@@ -141,7 +141,7 @@ class ArtifactRecord:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactContent:
-    """One version of a stage's document with its content."""
+    """One version of a stage's artifact with its content."""
 
     artifact: ArtifactRecord
     content: str

@@ -1,8 +1,8 @@
-"""What the core tells the rest of the program: that a stage became due, and that a run has new events.
+"""Signals of the core to the rest of the program: a stage became due, a run has new events.
 
-A signal is raised in the transaction in which the thing happens and fires after its commit, so nobody hears of what
-was rolled back. Nothing depends on it: idle workers and followers of a run also look for themselves. The composition
-roots connect the signals to whoever wants to hear them; the core knows none of them.
+A signal is raised in the transaction that makes the change and fires after its commit, so that a change which was
+rolled back is never published. Nothing depends on a signal: idle workers and followers of a run also poll. The
+composition roots connect handlers to the signals; the core knows none of them.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ Handler = Callable[[UUID], object]
 
 
 class Signal:
-    """One kind of news, told with the id of what it is about.
+    """An event of the program that handlers are called for, with the id of the stage or run that it concerns.
 
     Args:
-        name: what the log calls it.
+        name: its name in the log.
     """
 
     def __init__(self, name: str) -> None:
         self._name = name
+        # Replaced and never changed in place, so that _fire can iterate over it without the lock.
         self._handlers: tuple[Handler, ...] = ()
         self._lock = threading.Lock()
 
@@ -37,8 +38,8 @@ class Signal:
         """Call a handler for the block, after each commit that raised the signal.
 
         Args:
-            handler: called with the id on the thread that committed, which holds no connection any more. It must not
-                wait for anything; what it raises is logged and changes nothing for whoever committed.
+            handler: called with the id on the thread that committed, which no longer holds a connection. It must not
+                wait for anything; what it raises is logged and does not reach the caller of the transaction.
         """
         with self._lock:
             self._handlers = (*self._handlers, handler)
@@ -46,6 +47,7 @@ class Signal:
             yield
         finally:
             with self._lock:
+                # One of them only: the same handler may be connected twice, by two blocks.
                 at = self._handlers.index(handler)
                 self._handlers = self._handlers[:at] + self._handlers[at + 1 :]
 
@@ -55,6 +57,7 @@ class Signal:
 
     def _fire(self, id: UUID) -> None:
         for handler in self._handlers:
+            # The change is committed: an error that reached the caller would look like a failed transaction.
             try:
                 handler(id)
             except Exception:
@@ -62,7 +65,7 @@ class Signal:
 
 
 stage_due = Signal("stage_due")
-"""A stage may be claimed from now on, and nobody has: told with the stage's id."""
+"""A stage may be claimed from now on, and its transaction has not claimed it itself. The id is the stage's."""
 
 run_changed = Signal("run_changed")
-"""A run has new events: told with the run's id."""
+"""A run has new events. The id is the run's."""

@@ -15,6 +15,7 @@ from vm_webapp.runs import admission
 
 def _made_of_rules(build: Callable[[], str]) -> Callable[[], str]:
     """Build a statement once for each set of rules: its text is several kilobytes, and a worker polls often."""
+    # The rules are the key of the cache although ``build`` reads them itself: tests replace RULES.
 
     @lru_cache(maxsize=4)
     def built(rules: tuple[admission.Rule, ...]) -> str:
@@ -34,10 +35,13 @@ def find_due_stages() -> str:
     Parameters: ``provider``, ``cap``, ``limit``, ``waited`` (seconds that a stage has been due at least), ``without``
     (ids to leave out).
 
-    The rules are the same as the claim's, so that no stage is handed out only to be refused. What a shared capacity
-    leaves becomes a LIMIT, and each branch has an index of its own: a queue that is held back costs no more than an
-    empty one, and stages that need no model are not hidden behind thousands that wait for a paused provider.
+    The rules are the same as the claim's, so that no stage is found only for its claim to be refused. What a shared
+    capacity leaves becomes a LIMIT, and each branch has an index of its own: a queue that is held back costs no more
+    than an empty one, and stages that need no model are not hidden behind thousands that wait for a paused provider.
     """
+    # The capacity is joined from the left, so that its two numbers are returned even where no stage is found. Every
+    # LIMIT is one more than asked for, which shows that others are due. FROM candidates AS stages: the rules name the
+    # stage so.
     candidates = f"""
         {admission.admitted_by_its_owner()}
         AND available_at <= clock_timestamp() - %(waited)s * interval '1 second'
@@ -64,6 +68,8 @@ def find_due_stages() -> str:
     """
 
 
+# After a wait for either lock, PostgreSQL evaluates the WHERE again on the newest versions of the locked rows: a stage
+# that another worker claimed meanwhile is no longer due, and the query returns no row instead of an outdated one.
 LOCK_CLAIMABLE_STAGE = f"""
     SELECT r.id AS run_id, r.status, r.request, r.snapshot, s.id, s.key, s.needs_model, s.attempt, s.feedback,
            s.provider, s.lease_token, clock_timestamp() AS claimed_at,
@@ -73,7 +79,7 @@ LOCK_CLAIMABLE_STAGE = f"""
        AND ({admission.due("s")} OR s.lease_token = %(token)s)
        FOR NO KEY UPDATE OF r, s
 """
-"""Lock a stage that is due, or that was claimed under this very token before, and its run.
+"""Lock a stage that is due, or that an earlier call claimed under the same token, and its run.
 
 PostgreSQL locks a row of each table in the order in which FOR UPDATE names them: the run first, then the stage, like
 every other transition. Parameters: ``stage_id``, ``token``.
@@ -87,6 +93,9 @@ def claim_stage() -> str:
     Parameters: ``id``, ``token``, ``lease`` and ``timeout`` (seconds), ``worker``, ``called`` (the provider that the
     attempt calls, None for a stage that needs no model), and the rules' ``provider`` and ``cap``.
     """
+    # The row is locked already, but ``admitted`` is evaluated here and not when it was locked: this statement's
+    # snapshot is the first that contains what other claims committed before this one got the locks of
+    # ``serialize_claims``.
     return f"""
         UPDATE stages
            SET status = 'running', attempt = attempt + 1, lease_token = %(token)s,
@@ -105,12 +114,17 @@ def lock_owner(rule: admission.Rule) -> str:
 
     Parameters: ``id`` of the stage, and the rules' ``provider`` and ``cap``.
     """
+    # Advisory, because an owner need not have a row of its own. Two owners with the same hash wait for each other,
+    # which costs time and nothing else. A stage to which the rule does not apply yields no row, and locks nothing.
     return f"""
         SELECT pg_advisory_xact_lock(hashtextextended('{rule.kind} ' || {rule.owner}, 0))
           FROM stages WHERE id = %(id)s AND {rule.applies}
     """
 
 
+# The last SELECT reads the snapshot from before the UPDATE, and therefore the skipped rows as well: a token is missing
+# only if its attempt had ended before the statement began. ``least``: no lease outlives its deadline by more than the
+# grace.
 RENEW_LEASES = """
     WITH free AS (
         SELECT id FROM stages WHERE status = 'running' AND lease_token = ANY(%(tokens)s::uuid[])
@@ -124,6 +138,6 @@ RENEW_LEASES = """
 """
 """Renew the leases with these tokens, and return the tokens that are still valid.
 
-A locked stage is skipped and its token returned all the same: another transaction is ending the attempt, and waiting
-for one stage would cost all other stages their leases. Parameters: ``tokens``, ``lease`` and ``grace`` (seconds).
+A locked stage is skipped and its token returned all the same: waiting for the transaction that has locked this one
+stage would cost all other stages their leases. Parameters: ``tokens``, ``lease`` and ``grace`` (seconds).
 """

@@ -10,8 +10,8 @@ from vm_webapp.workflows.model import RetryPolicy
 
 LEASE_SECONDS = 15.0
 LEASE_GRACE_SECONDS = 10.0  # how long past its deadline an attempt may still be kept alive, to write its result
-MAX_RESCUES = 5  # the sixth lease lost fails the stage: a poison stage must not kill workers for ever
-MAX_RETRY_AFTER_SECONDS = 300.0  # a server may ask for more; a person would rather see another try
+MAX_RESCUES = 5  # the sixth lost lease fails the stage: a poison stage must not kill workers for ever
+MAX_RETRY_AFTER_SECONDS = 300.0  # a server may ask for hours; a person who waits would rather see another try
 
 RUN_TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = {
     "queued": frozenset({"running", "canceled"}),
@@ -22,6 +22,7 @@ RUN_TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = {
     "canceled": frozenset(),
 }
 
+# A stage leaves completed or failed only when a person retries its failed run, or cancels that run (failed → canceled).
 STAGE_TRANSITIONS: Mapping[StageStatus, frozenset[StageStatus]] = {
     "pending": frozenset({"queued", "canceled"}),
     "queued": frozenset({"running", "canceled"}),
@@ -32,12 +33,13 @@ STAGE_TRANSITIONS: Mapping[StageStatus, frozenset[StageStatus]] = {
     "canceled": frozenset({"pending", "queued"}),
 }
 
+# Final until a person acts: a failed run may still be retried.
 FINAL_RUN_STATUSES: frozenset[str] = frozenset({"completed", "failed", "canceled"})
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an attempt failed, as far as the state machine cares.
+    """Why an attempt failed, as far as the state machine distinguishes it.
 
     Attributes:
         code: stable identifier, shown to people.
@@ -58,7 +60,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class RetryAt:
-    """The stage goes back to the queue and is due after ``delay_seconds``."""
+    """The stage is queued again and due after ``delay_seconds``."""
 
     delay_seconds: float
 
@@ -69,7 +71,7 @@ class GiveUp:
 
 
 def decide_failure(failure: Failure, *, failures_before: int, policy: RetryPolicy, jitter: float) -> RetryAt | GiveUp:
-    """Decide what a failed attempt means.
+    """Decide whether a stage is tried again after a failed attempt.
 
     Args:
         failure: what went wrong.
@@ -84,11 +86,13 @@ def decide_failure(failure: Failure, *, failures_before: int, policy: RetryPolic
 
 def backoff_seconds(failures_before: int, policy: RetryPolicy, *, retry_after: float | None, jitter: float) -> float:
     """Return the seconds until the next try: exponential, jittered, never sooner than the server asked."""
+    # The exponent is bounded because 2.0 ** 1024 raises OverflowError. At least half of the backoff is kept, since an
+    # outage makes many stages fail at once: jitter spreads their retries, but none may come too early.
     ceiling = min(policy.max_seconds, policy.base_seconds * 2.0 ** min(failures_before, 32))
     backoff = ceiling * (0.5 + 0.5 * jitter)
     return max(backoff, min(retry_after or 0.0, MAX_RETRY_AFTER_SECONDS))
 
 
 def decide_rescue(*, rescues_before: int) -> RetryAt | GiveUp:
-    """Decide what a lost lease means: due again at once, unless it happened too often."""
+    """Decide what follows a lost lease: the stage is due again at once, unless it has lost too many."""
     return GiveUp() if rescues_before >= MAX_RESCUES else RetryAt(0.0)

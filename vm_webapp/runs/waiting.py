@@ -1,4 +1,4 @@
-"""Why a run is not moving, and what would move it: from the same facts as readiness and as a claim's guards."""
+"""Why a run waits and what would end the wait, by the same rules as readiness and the claim."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from vm_webapp.runs.records import WaitingOn
 
 MOST_COUNTED = 1000
 
-# Counted from the head of the queue by its index, and no further than people care: the cost of a listing stays the same
-# however long the queue is.
+# Counted from the head of the queue by its index (stages_due), and no further than anyone cares to know: a listing
+# costs the same however long the queue is. A window function numbers all rows at once, where a count per run would read
+# the head again for each run of a page.
 _S = Stage.alias("s")
 _HEAD = (
     _S.select(_S.run, _S.priority)
@@ -33,6 +34,7 @@ _ORDER = [_HEAD.c.priority, _HEAD.c.run_id]
 _NUMBERED = Select([_HEAD], [_HEAD.c.run_id, (fn.row_number().over(order_by=_ORDER) - 1).alias("place")]).alias(
     "numbered"
 )
+# A plain ``Select`` belongs to no model, so Peewee must be given the database whose SQL dialect it writes.
 _PLACES = compiled(
     Select([_NUMBERED], [_NUMBERED.c.run_id, _NUMBERED.c.place])
     .where(_NUMBERED.c.run_id == fn.ANY(param("run_ids").cast("uuid[]")))
@@ -42,11 +44,11 @@ _PLACES = compiled(
 
 @dataclass(frozen=True, slots=True)
 class QueuedStage:
-    """A stage that waits in the queue.
+    """A stage with the status ``queued``.
 
     Attributes:
         error: message of the last failure of this stage, None where it has not failed.
-        due: whether its time has come.
+        due: whether ``available_at`` has passed by the database's clock.
     """
 
     run_id: UUID
@@ -60,15 +62,15 @@ class QueuedStage:
 
 @dataclass(frozen=True, slots=True)
 class QueueFacts:
-    """What decides whether a stage that is due will be taken.
+    """The facts that decide whether a due stage will be claimed.
 
     Attributes:
         working: workers that are alive and take work.
         alive: workers that are alive in any state.
-        pauses: every pause there is.
-        providers: what the working workers call.
+        pauses: every pause in force.
+        providers: the providers that the working workers call.
         held: runs whose due stage a rule holds back, with the rule's kind.
-        ahead: number of due stages before that of a run, for the first thousand of the queue.
+        ahead: how many due stages come before that of a run, for the first thousand of the queue.
     """
 
     working: int
@@ -80,7 +82,8 @@ class QueueFacts:
 
 
 def why_queued(stage: QueuedStage, facts: QueueFacts) -> WaitingOn:
-    """Decide what a queued stage waits for: the thing that has to change first."""
+    """Decide what a queued stage waits for: what has to change first."""
+    # In this order: a worker that is started would not help a stage that backs off or that a rule holds back.
     if not stage.due:
         reason = f": {stage.error}" if stage.error else ""
         return WaitingOn("retry", f"{stage.title} will be tried again{reason}", stage.queued_at, stage.available_at)
@@ -91,6 +94,7 @@ def why_queued(stage: QueuedStage, facts: QueueFacts) -> WaitingOn:
         detail = "every worker is starting or draining" if facts.alive else "no worker is alive"
         return WaitingOn("no_worker", detail, stage.available_at)
     ahead = facts.ahead.get(stage.run_id)
+    # None also for a stage that was claimed between two of the statements that read the facts.
     place = f"more than {MOST_COUNTED}" if ahead is None else str(ahead)
     return WaitingOn("queue", f"queued behind {place} others", stage.available_at)
 
@@ -101,6 +105,7 @@ def _why_held(kind: str, stage: QueuedStage, facts: QueueFacts) -> WaitingOn:
         pause = facts.pauses.providers[paused[0]]
         who = "until an operator resumes it" if pause.until is None else "and is tried again by itself"
         return WaitingOn(kind, f"{paused[0]} is paused {who}: {pause.reason or ''}", pause.since, pause.until)
+    # The pause may have ended since the rule was evaluated: each statement has a snapshot of its own.
     since = facts.pauses.queue.since if kind == "queue_paused" and facts.pauses.queue else stage.available_at
     return WaitingOn(kind, explanation_of(kind), since)
 

@@ -1,10 +1,11 @@
 """The only code that changes the status of a run or of a stage.
 
 Every change is one short transaction: it locks the run's row first, then changes stages by guarded UPDATEs, then
-appends the events. Zero rows updated means that somebody else was faster, which is a normal outcome.
+appends the events. Zero rows updated means that another transaction changed the row first, which is a normal outcome.
 
-A provider's row is locked last, run < stage < provider: whoever holds it waits for nothing. Renewals lock stages
-without their runs, so a claim that took the provider first could close a circle with one.
+Locks are taken in the order run, stage, provider, so that a transaction which holds a provider's row waits for no other
+lock. A claim that locked the provider first would block all claims of that provider while it waits for its stage, and
+two such waits can deadlock.
 """
 
 from vm_webapp.runs.lifecycle.attempts import (

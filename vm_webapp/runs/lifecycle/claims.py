@@ -1,4 +1,8 @@
-"""Claiming a stage: queued → running, under a fresh token and lease, wherever the claim comes from."""
+"""Claiming a stage: queued → running, under a fresh token and lease; every path to a running stage leads through here.
+
+A worker claims a stage after a hint (the Redis message that says that a stage may be due), after a poll, or right after
+the run's stage before it.
+"""
 
 from __future__ import annotations
 
@@ -31,11 +35,11 @@ _START_RUN = compiled(
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """Who claims.
+    """The worker process that claims a stage.
 
     Attributes:
         worker_id: the worker process.
-        provider: name of the provider it calls for stages that need a model.
+        provider: name of the provider that it calls for stages that need a model.
         cap: most calls of that provider in flight across all workers, None for no limit.
     """
 
@@ -46,7 +50,7 @@ class Claimant:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A stage that is ours until its lease ends, fenced by ``token``.
+    """A stage that a worker holds until its lease ends, fenced by ``token``.
 
     Attributes:
         snapshot: the run's snapshot: workflow, brand and project.
@@ -72,7 +76,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedRun:
-    """What a claim takes from its run."""
+    """What a claim needs of its run."""
 
     id: UUID
     workflow: Workflow
@@ -87,13 +91,15 @@ def claim_stage(stage_id: UUID, claimant: Claimant, *, token: UUID) -> Claim | N
 
     Args:
         stage_id: which stage.
-        claimant: who claims.
+        claimant: the worker that claims it.
         token: a token that no attempt ever had. The same at every repetition.
 
     Returns:
         The claim, or None when there is nothing to claim: unknown, not due, taken, the queue or the provider paused,
         the cap reached.
     """
+    # Not durable: a crash of PostgreSQL that loses the claim leaves the stage queued, and another attempt runs it. A
+    # later durable commit makes the claim durable too, because the WAL is flushed in order.
     with transaction(durable=False):
         found = row(statements.LOCK_CLAIMABLE_STAGE, stage_id=stage_id, token=token)
         if found is None:
@@ -102,15 +108,17 @@ def claim_stage(stage_id: UUID, claimant: Claimant, *, token: UUID) -> Claim | N
             found["run_id"], Workflow.from_snapshot(found["snapshot"]["workflow"]), found["request"], found["snapshot"]
         )
         if found["lease_token"] == token:
+            # The first call committed and its result was lost with the connection, and so was its signal.
             run_changed.raise_after_commit(run.id)
             return make_claim(run, found, token)
         claim = claim_locked_stage(run, found, claimant, token)
         if claim is None:
             return None
         started = [started_event(claim)]
+        # A run's later stages, and a stage that is retried after a backoff, find it running already.
         if found["status"] == "queued":
             _start_run(run.id)
-            started.insert(0, NewEvent("run.started"))
+            started.insert(0, NewEvent("run.started"))  # the timeline has the run's start before the stage's
         append_events(run.id, ACTOR, *started)
         return claim
 
@@ -118,6 +126,8 @@ def claim_stage(stage_id: UUID, claimant: Claimant, *, token: UUID) -> Claim | N
 def claim_locked_stage(run: ClaimedRun, stage: Row, claimant: Claimant, token: UUID) -> Claim | None:
     """Claim a stage that this transaction has locked, its run's row before it; the caller appends ``started_event``."""
     provider = claimant.provider if stage["needs_model"] else None
+    # A statement of its own, before the claim: at READ COMMITTED each statement has a new snapshot, so the claim counts
+    # whatever was committed before these locks were granted.
     paused = serialize_claims(stage["id"], provider, cap=claimant.cap)
     spec = run.workflow.stage(stage["key"])
     claimed = row(
@@ -133,13 +143,14 @@ def claim_locked_stage(run: ClaimedRun, stage: Row, claimant: Claimant, token: U
     )
     if claimed is None:
         return None
+    # Only after the claim has succeeded: a token on the provider that no stage holds would be no probe.
     if provider and paused:
         providers.begin_probe(provider, token)
     return make_claim(run, claimed, token)
 
 
 def serialize_claims(stage_id: UUID, provider: str | None, *, cap: int | None) -> bool:
-    """Keep other claims from changing what the rules depend on until this claim's transaction ends.
+    """Lock what the rules of ``admission`` count, so that no other claim changes it until this transaction ends.
 
     Args:
         stage_id: the stage to be claimed, which is locked.
@@ -157,7 +168,7 @@ def serialize_claims(stage_id: UUID, provider: str | None, *, cap: int | None) -
         return False
     # Two claims that count the calls in flight at the same time would both find the last place under the cap free, so
     # with a cap each claim locks the provider's row before it counts. Without one, the row is locked only while the
-    # provider is paused, so that one claim becomes the probe and not two; a healthy provider delays nobody.
+    # provider is paused, so that one claim becomes the probe and not two; a healthy provider delays no claim.
     found = providers.read_provider(provider, lock=cap is not None)
     if found["paused_at"] is not None and cap is None:
         found = providers.read_provider(provider, lock=True)
@@ -165,7 +176,7 @@ def serialize_claims(stage_id: UUID, provider: str | None, *, cap: int | None) -
 
 
 def make_claim(run: ClaimedRun, stage: Row, token: UUID) -> Claim:
-    """Return the claim that the row of a claimed stage tells of."""
+    """Build the claim from the row of a claimed stage."""
     return Claim(
         stage_id=stage["id"],
         run_id=run.id,
@@ -183,7 +194,7 @@ def make_claim(run: ClaimedRun, stage: Row, token: UUID) -> Claim:
 
 
 def started_event(claim: Claim) -> NewEvent:
-    """Return what the timeline says of a claim."""
+    """Return the event that records a claim."""
     return NewEvent("stage.started", claim.spec.key, {"attempt": claim.attempt, "provider": claim.provider})
 
 

@@ -1,4 +1,4 @@
-"""A person takes hold of a whole run: cancel it, or put a failed one back to work."""
+"""What a person does with a whole run: cancel it, or retry one that failed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from vm_webapp.runs.signals import stage_due
 
 _OF_RUN = Stage.run == param("run_id")
 _FINAL = ("completed", "canceled")
+# Clearing the token is what ends a call in flight: the worker's next renewal finds its token gone and cancels the call.
 _CANCEL_STAGES = compiled(
     Stage.update({Stage.status: "canceled", Stage.finished_at: NOW, **LEASE_CLEARED}).where(
         _OF_RUN, Stage.status.not_in(_FINAL)
@@ -25,6 +26,8 @@ _CANCEL_RUN = compiled(
     Run.update({Run.status: "canceled", Run.finished_at: NOW}).where(Run.id == param("id"), Run.status.not_in(_FINAL))
 )
 _IS_FIRST = Stage.position == param("position")
+# ``attempt`` is not reset, because it numbers the claims of all tries. No guard on the status: in a failed run no stage
+# is queued, running or waiting for approval, and its lock keeps it so.
 _RESTART_STAGES = compiled(
     Stage.update(
         {
@@ -48,6 +51,7 @@ _RESTART_RUN = compiled(
     )
 )
 _STAGE = Stage.select(Stage.id, Stage.key, Stage.position).where(_OF_RUN)
+# A run's stages follow one another, so at most one has failed.
 _FAILED_STAGE = compiled(_STAGE.where(Stage.status == "failed").order_by(Stage.position).limit(1))
 _STAGE_BY_KEY = compiled(_STAGE.where(Stage.key == param("key")))
 
@@ -75,16 +79,16 @@ def cancel_run_if_open(run_id: UUID, *, actor: str) -> bool:
 
 
 def retry_run_if_failed(run_id: UUID, *, from_stage: str | None, actor: str) -> None:
-    """Put a failed run back to work from its failed stage or from an earlier one; older versions stay.
+    """Queue a failed run again from its failed stage or from an earlier one; the artifacts that it has stay.
 
     Args:
         run_id: the run.
         from_stage: key of the stage to start from, None for the one that failed.
-        actor: who asks.
+        actor: who retries it.
 
     Raises:
         NotFound: no such run or stage.
-        Conflict: the run is not failed, or the stage lies behind the one that failed.
+        Conflict: the run is not failed, or the stage comes after the one that failed.
     """
     with transaction():
         run = lock_run(run_id)
@@ -110,6 +114,7 @@ def _stage_to_start_from(run_id: UUID, key: str | None) -> Row:
     wanted = row(_STAGE_BY_KEY, run_id=run_id, key=key)
     if wanted is None:
         raise NotFound(f"run {run_id} has no stage {key}")
+    # The stages between the failed one and a later one have no artifacts, and prompts are made of earlier artifacts.
     if wanted["position"] > failed["position"]:
-        raise Conflict(f"the stage {key} lies behind {failed['key']}, which failed")
+        raise Conflict(f"the stage {key} comes after {failed['key']}, which failed")
     return wanted

@@ -1,4 +1,4 @@
-"""A run comes into being: its row, its stages and its first events, in one transaction."""
+"""Creating a run: its row, its stages and its first events, in one transaction."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from vm_webapp.workflows.model import Workflow
 
 PRIORITIES: dict[Priority, int] = {"normal": 0, "low": 1}
 
+# ``returning()`` without arguments: for PostgreSQL, Peewee would add RETURNING with the primary key, which is not
+# needed.
 _INSERT_RUN = compiled(
     Run.insert(
         {
@@ -42,7 +44,7 @@ _INSERT_RUN = compiled(
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """What a caller asks for."""
+    """The run to be created."""
 
     workflow: Workflow
     request: str
@@ -56,13 +58,14 @@ def create_run(new: NewRun, *, actor: str) -> RunRecord:
     """Persist a run whose first stage is due.
 
     Args:
-        new: what is asked for.
-        actor: who asks.
+        new: the run to be created.
+        actor: who creates it.
 
     Raises:
         InvalidInput: the brand or the project does not exist or is archived.
         DatabaseUnavailable: nothing was written.
     """
+    # UUIDv7 keys sort by age: the queue takes the oldest run first by ordering by ``run_id`` alone.
     run_id = uuid7()
     with transaction():
         brand = _content(brands, new.brand_id, "brand")
@@ -107,7 +110,8 @@ def _insert_stages(run_id: UUID, new: NewRun) -> UUID:
 
 @lru_cache(maxsize=32)
 def _insert_statement(count: int) -> Compiled:
-    """Return the statement that inserts so many stages of one run."""
+    """Return the statement that inserts this many stages of one run."""
+    # One text for each number of stages: all rows go in one statement, and workflows have few different lengths.
     return compiled(
         Stage.insert_many(
             [
@@ -134,12 +138,11 @@ Record = TypeVar("Record", bound=Resource)
 
 
 def _content(repository: Repository[Record], id: UUID | None, noun: str) -> dict[str, Any] | None:
-    """Return what the run's snapshot holds of a brand or a project.
-
-    Its row is locked until the run is committed, so that the foreign key's own check cannot fail.
-    """
+    """Return the part of the run's snapshot that describes a brand or a project."""
     if id is None:
         return None
+    # Locked as the foreign key's own check locks it: the row cannot be deleted before the run is committed, and changes
+    # of its other columns do not wait. Without this, a missing brand would surface as a violated constraint.
     try:
         record = repository.lock(id, "FOR KEY SHARE")
     except NotFound as error:

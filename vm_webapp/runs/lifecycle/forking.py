@@ -1,4 +1,4 @@
-"""A new run that takes over what another one has finished, and goes on from there."""
+"""Forking: a new run that copies the stages which another run has completed, and continues from there."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ _STAGES = compiled(
     .where(Stage.run == param("run_id"))
     .order_by(Stage.position)
 )
+# INSERT … SELECT copies inside PostgreSQL: snapshots and artifacts of many kilobytes do not pass through this process.
+# ``insert_from`` pairs columns by position, so each list of fields below has the order of its SELECT.
 _SAME_RUN = (Run.workflow, Run.priority, Run.auto_approve, Run.brand, Run.project, Run.snapshot)
 _COPY_RUN = compiled(
     Run.insert_from(
@@ -34,6 +36,7 @@ _COPY_RUN = compiled(
 )
 _SAME_STAGE = (Stage.position, Stage.key, Stage.title, Stage.priority, Stage.requires_approval, Stage.needs_model)
 _OF_SOURCE = Stage.id == param("source")
+# All four times are ``now()``, the start of the transaction: the fork spent no time on these stages.
 _COPY_COMPLETED = compiled(
     Stage.insert_from(
         Stage.select(
@@ -60,7 +63,8 @@ _SAME_ARTIFACT = (
     *(Artifact.name, Artifact.media_type, Artifact.sha256, Artifact.size, Artifact.content, Artifact.provider),
     *(Artifact.model, Artifact.truncated, Artifact.author),
 )
-# Without token counts: what the parent run paid for is not paid for twice.
+# Without token counts, so that no tokens are counted twice. Without the attempt's token, which is unique: it identifies
+# the attempt that wrote the original.
 _COPY_ARTIFACT = compiled(
     Artifact.insert_from(
         Artifact.select(param("id"), param("run_id"), param("stage_id"), Value(1), *_SAME_ARTIFACT)
@@ -73,22 +77,22 @@ _COPY_ARTIFACT = compiled(
 
 
 def fork_run(parent_id: UUID, *, from_stage: str, request: str | None, actor: str) -> RunRecord:
-    """Create a run with the parent's workflow, brand and project as they were, beginning at one of its stages.
+    """Create a run with the parent's snapshot of workflow, brand and project, which starts at one of its stages.
 
     1. Copy the run: same snapshot, its own request where one is given.
-    2. Copy the stages: those before ``from_stage`` are completed, with the newest version of their document.
+    2. Copy the stages: those before ``from_stage`` are completed, with the newest version of their artifact.
     3. Queue ``from_stage``.
 
     Args:
-        parent_id: the run to begin from, whatever its status.
-        from_stage: key of the first stage that is written anew.
-        request: what is wanted instead, None for what the parent was asked.
-        actor: who asks.
+        parent_id: the run to fork, whatever its status.
+        from_stage: key of the first stage that runs again.
+        request: the new run's request, None for the parent's.
+        actor: who forks it.
 
     Raises:
         NotFound: there is no such run.
         InvalidInput: the run has no such stage.
-        Conflict: a stage before it has no finished document to take over.
+        Conflict: a stage before it is not completed.
     """
     with transaction():
         parent = _read_parent(parent_id)
@@ -103,7 +107,7 @@ def fork_run(parent_id: UUID, *, from_stage: str, request: str | None, actor: st
         for stage in stages:
             stage_id = uuid7()
             if stage["position"] < first["position"]:
-                events.append(_take_over(run_id, stage_id, stage))
+                events.append(_copy_completed(run_id, stage_id, stage))
             else:
                 status = "queued" if stage is first else "pending"
                 execute(_COPY_OPEN, id=stage_id, run_id=run_id, source=stage["id"], status=status)
@@ -120,10 +124,10 @@ def _read_parent(id: UUID) -> Row:
     return parent
 
 
-def _take_over(run_id: UUID, stage_id: UUID, source: Row) -> NewEvent:
+def _copy_completed(run_id: UUID, stage_id: UUID, source: Row) -> NewEvent:
     if source["status"] != "completed":
-        raise Conflict(f"the stage {source['key']} is {source['status']}; only finished documents can be taken over")
+        raise Conflict(f"the stage {source['key']} is {source['status']}; only finished artifacts can be taken over")
     execute(_COPY_COMPLETED, id=stage_id, run_id=run_id, source=source["id"])
     copied = row(_COPY_ARTIFACT, id=uuid7(), run_id=run_id, stage_id=stage_id, source=source["id"])
-    assert copied is not None, "a completed stage has a document"
+    assert copied is not None, "a completed stage has an artifact"
     return NewEvent("stage.completed", source["key"], {**copied, "taken_over": True})

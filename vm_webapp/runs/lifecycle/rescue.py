@@ -1,4 +1,4 @@
-"""Stages whose lease ended are taken back from whoever held them: their worker is dead, cut off or asleep."""
+"""Rescuing stages whose lease expired because their worker is dead, cut off or stopped: they are queued again."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ RESCUE_BATCH = 100
 
 WORKER_LOST = Failure(
     code="worker_lost",
-    message=f"{MAX_RESCUES + 1} workers in a row died or lost contact while they carried this stage",
+    message=f"{MAX_RESCUES + 1} workers in a row died or lost contact while they ran this stage",
     permanent=True,
 )
 
-
-# Rows that another transaction has locked are skipped: it is ending the attempt, or rescuing it, too. So a batch never
-# waits although it locks many runs at once, and cannot deadlock. PostgreSQL locks in the order named: the run first.
+# Rows that another transaction has locked are skipped, because it is ending, renewing or rescuing the attempt itself.
+# So a batch locks many runs at once without ever waiting, and cannot deadlock. PostgreSQL locks in the order of OF: the
+# run first. A lease that was renewed after the snapshot is safe: at READ COMMITTED, PostgreSQL evaluates the condition
+# again on the newest version of the row that it locks.
 _R, _S = Run.alias("r"), Stage.alias("s")
 _LOCK_EXPIRED = compiled(
     _S.select(_S.id, _S.run, _S.key, _S.rescues)
@@ -38,6 +39,7 @@ _LOCK_EXPIRED = compiled(
     .limit(param("batch"))
     .for_update(NO_KEY_UPDATE, of=(SQL("r"), SQL("s")), skip_locked=True)
 )
+# The id is guard enough: the rows are locked since _LOCK_EXPIRED found them running and expired.
 _REQUEUE = compiled(
     Stage.update({**REQUEUED, Stage.available_at: NOW, Stage.rescues: Stage.rescues + 1})
     .where(Stage.id == fn.ANY(param("ids").cast("uuid[]")))
@@ -58,12 +60,12 @@ _GIVE_UP = compiled(
 
 @dataclass(frozen=True, slots=True)
 class Rescued:
-    """What one batch did.
+    """The result of one batch.
 
     Attributes:
         queued: stages that are due again.
-        failed: stages given up.
-        more: whether others may be left.
+        failed: stages that failed, because they had lost too many leases.
+        more: whether expired leases may remain.
     """
 
     queued: tuple[UUID, ...]
@@ -72,10 +74,10 @@ class Rescued:
 
 
 def rescue_expired_leases(*, until: float = math.inf) -> Rescued:
-    """Take back up to 100 stages whose lease ended by the database's clock.
+    """Queue up to 100 stages again whose lease expired by the database's clock; fail those that lost it too often.
 
     Args:
-        until: monotonic time after which no further stage is given up: each takes statements of its own.
+        until: monotonic time after which no further stage is failed: each takes statements of its own.
     """
     with transaction():
         expired = rows(_LOCK_EXPIRED, batch=RESCUE_BATCH)
@@ -89,6 +91,7 @@ def rescue_expired_leases(*, until: float = math.inf) -> Rescued:
         for stage in lost_too_often:
             _give_up(stage)
             failed.append(stage["id"])
+            # After the first one and not before: each batch makes progress, however late it is.
             if time.monotonic() >= until:
                 break
     left = len(expired) - len(queued) - len(failed)
@@ -96,7 +99,8 @@ def rescue_expired_leases(*, until: float = math.inf) -> Rescued:
 
 
 def _requeue(stage_ids: tuple[UUID, ...]) -> None:
-    # Two statements for all: a worker that inherits a dead fleet's stages has its own leases to renew.
+    # Two statements for the whole batch: the pulse (the worker's maintenance loop) that rescues a dead fleet's stages
+    # must also renew its own worker's leases.
     rescued = rows(_REQUEUE, ids=list(stage_ids))
     append_events_of_runs(
         ACTOR,

@@ -1,4 +1,4 @@
-"""A person decides about a draft: approve it, with or without an edit, or ask for changes."""
+"""Reviews: a person approves a draft, with or without an edit, or requests changes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from vm_webapp.runs.signals import stage_due
 HUMAN = "human"
 
 _WAITING = (Stage.id == param("id")) & (Stage.status == "waiting_approval")
+# Both updates may count on finding their row: ``_waiting_draft`` has read the status under the run's lock.
 _COMPLETE = compiled(Stage.update({Stage.status: "completed", Stage.finished_at: NOW}).where(_WAITING))
 _REQUEUE = compiled(
     Stage.update(
@@ -38,7 +39,7 @@ _STAGE = compiled(Stage.select(Stage.id, Stage.status).where(Stage.run == param(
 
 
 class DraftChanged(Conflict):
-    """The draft is no longer the one that was read; ``current_sha256`` identifies the one that waits."""
+    """The draft is not the one that the reviewer read; ``current_sha256`` is the digest of the one that waits."""
 
     code = "draft_changed"
 
@@ -67,14 +68,14 @@ def approve_stage_if_waiting(
         run_id: the run.
         stage_key: the stage that waits.
         artifact_sha256: digest of the draft that was read.
-        content: the text to use instead, which becomes a version of its own, or None.
+        content: the edited text, which is stored as a further version, or None.
         note: a remark for the timeline, or None.
-        actor: who decides.
+        actor: who approves it.
 
     Raises:
         NotFound: no such run or stage.
         Conflict: the stage does not wait for approval.
-        DraftChanged: the draft is another one by now.
+        DraftChanged: the draft has another digest by now.
     """
     with transaction():
         stage, draft = _waiting_draft(run_id, stage_key, artifact_sha256)
@@ -82,16 +83,17 @@ def approve_stage_if_waiting(
             new = NewArtifact(name=draft.name, content=content, provider=HUMAN, author=actor)
             draft = artifacts.add_version(run_id, stage["id"], new)
         execute(_COMPLETE, id=stage["id"])
-        told = {"version": draft.version, "sha256": draft.sha256, "edited": content is not None}
+        data = {"version": draft.version, "sha256": draft.sha256, "edited": content is not None}
         due, events = advance_run(run_id)
+        # Where no stage is left, advance_run has completed the run, and there is nothing to resume.
         if due:
             execute(_RESUME_RUN, id=run_id)
             stage_due.raise_after_commit(due["id"])
         append_events(
             run_id,
             actor,
-            NewEvent("approval.granted", stage_key, told | ({"note": note} if note else {})),
-            NewEvent("stage.completed", stage_key, told),
+            NewEvent("approval.granted", stage_key, data | ({"note": note} if note else {})),
+            NewEvent("stage.completed", stage_key, data),
             *events,
         )
 
@@ -99,12 +101,12 @@ def approve_stage_if_waiting(
 def request_changes_if_waiting(
     run_id: UUID, stage_key: str, *, artifact_sha256: str, feedback: str, actor: str
 ) -> None:
-    """Send a draft back: the next attempt's prompt holds it and the feedback. The stage's counters start anew.
+    """Queue the stage again: the next attempt's prompt contains the draft and the feedback. Its counters are reset.
 
     Raises:
         NotFound: no such run or stage.
         Conflict: the stage does not wait for approval.
-        DraftChanged: the draft is another one by now.
+        DraftChanged: the draft has another digest by now.
     """
     with transaction():
         stage, draft = _waiting_draft(run_id, stage_key, artifact_sha256)
@@ -120,6 +122,8 @@ def request_changes_if_waiting(
 
 
 def _waiting_draft(run_id: UUID, stage_key: str, artifact_sha256: str) -> tuple[Row, StoredArtifact]:
+    # The lock has a statement of its own: the next one has a new snapshot, and sees what the transition committed that
+    # held the lock before. Of two decisions at once, the second finds a stage that does not wait any more.
     lock_run(run_id)
     stage = row(_STAGE, run_id=run_id, key=stage_key)
     if stage is None:
@@ -128,6 +132,8 @@ def _waiting_draft(run_id: UUID, stage_key: str, artifact_sha256: str) -> tuple[
         raise Conflict(f"the stage {stage_key} is {stage['status']}; only a stage that waits can be decided")
     draft = artifacts.newest_version(stage["id"])
     assert draft is not None, "a stage that waits for approval has a draft"
+    # The status alone does not suffice: changes may have been requested and a new draft written since the reviewer
+    # read.
     if draft.sha256 != artifact_sha256:
         raise DraftChanged(draft.sha256)
     return stage, draft

@@ -16,14 +16,17 @@ from vm_webapp.runs.states import Failure
 
 Changes = dict[Field, Any]
 
-# ``worker_id`` stays where the stage has come to its end: it says who ran it last.
+# All three together: a CHECK demands token, lease and deadline exactly while the stage is running. ``worker_id`` stays
+# where the stage has ended: it shows which worker ran it last.
 LEASE_CLEARED: Changes = {Stage.lease_token: None, Stage.lease_expires_at: None, Stage.deadline_at: None}
 REQUEUED: Changes = {Stage.status: "queued", Stage.worker_id: None, **LEASE_CLEARED}
 # Only the attempt that still holds the stage: an attempt that lost its lease and returns late changes no row, even if
 # the same worker runs the stage again under another token.
 FENCED = (Stage.id == param("id")) & (Stage.status == "running") & (Stage.lease_token == param("token"))
 
-# NO KEY: the foreign keys of new events and artifacts do not wait for this lock, other transitions do.
+# NO KEY: other transitions wait for this lock, the checks of foreign keys (FOR KEY SHARE) do not. After a wait,
+# PostgreSQL returns the run's newest version, not that of the statement's snapshot; only what the caller reads next
+# sees the rest.
 _LOCK_RUN = compiled(
     Run.select(Run.id, Run.status, Run.auto_approve).where(Run.id == param("id")).for_update(NO_KEY_UPDATE)
 )
@@ -33,16 +36,20 @@ _FIRST_PENDING = (
     .order_by(Stage.position)
     .limit(1)
 )
+# The status is compared twice: the subquery reads the statement's snapshot, and the outer condition is evaluated again
+# on the newest version of the row, should the statement have had to wait for its lock.
 _QUEUE_NEXT = compiled(
     Stage.update({Stage.status: "queued", Stage.queued_at: STATEMENT_TIME, Stage.available_at: STATEMENT_TIME})
     .where(Stage.status == "pending", Stage.id == _FIRST_PENDING)
     .returning(Stage.id, Stage.key, Stage.needs_model)
 )
+# Two statuses: the last stage may end by a worker's finish or by a person's approval.
 _COMPLETE_RUN = compiled(
     Run.update({Run.status: "completed", Run.finished_at: NOW}).where(
         Run.id == param("id"), Run.status.in_(("running", "waiting_approval"))
     )
 )
+# A canceled run stays canceled: its stage has lost its token by then, so this is a second guard.
 _FAIL_RUN = compiled(
     Run.update({Run.status: "failed", Run.finished_at: NOW, Run.error: param("error")}).where(
         Run.id == param("id"), Run.status == "running"
@@ -63,12 +70,16 @@ def lock_run(run_id: UUID) -> Row:
 
 
 def queue_next_stage(run_id: UUID) -> Row | None:
-    """Make the run's first pending stage due, and return its id, key and needs; None where no stage is left."""
+    """Make the run's first pending stage due.
+
+    Returns:
+        Its id, its key and whether it needs a model, or None where no stage is left.
+    """
     return row(_QUEUE_NEXT, run_id=run_id)
 
 
 def advance_run(run_id: UUID) -> tuple[Row | None, list[NewEvent]]:
-    """After a completed stage: queue the next one, or complete the run.
+    """Queue the stage after the one that was completed, or complete the run.
 
     Returns:
         The stage that is now due (its id, key and whether it needs a model), or None when the run is complete; and

@@ -1,4 +1,4 @@
-"""What can be read of runs, their events and their documents, as plain data."""
+"""Queries for runs, their events and their artifacts; they return plain data."""
 
 from vm_webapp.runs.queries.approvals import Approval, list_approvals
 from vm_webapp.runs.queries.artifacts import list_artifacts, newest_artifacts, read_artifact

@@ -17,11 +17,11 @@ from vm_webapp.runs.queries.reading import read_only
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A draft that waits.
+    """A draft that waits for approval.
 
     Attributes:
         waiting_since: when the draft was written.
-        brand: the brand's name as the run knows it, or None.
+        brand: the brand's name in the run's snapshot, or None.
     """
 
     run_id: UUID
@@ -39,6 +39,8 @@ class Approval:
     age_seconds: int
 
 
+# The newest version of each stage by the unique index on (stage_id, version). PostgreSQL demands ON for this kind of
+# join, and the condition is in the subquery already, hence ``on=SQL("true")``.
 _DRAFT = (
     Artifact.select(Artifact.version, Artifact.sha256, Artifact.size, Artifact.created_at)
     .where(Artifact.stage == Stage.id)
@@ -68,6 +70,8 @@ _PAGE = (
     .order_by(_DRAFT.c.created_at, Run.id)
     .limit(param("limit"))
 )
+# The position is a pair, since two drafts may have the same time. PostgreSQL sorts what the partial index
+# stages_waiting finds: the drafts that wait now, however long the history.
 _FIRST_PAGE = compiled(_PAGE)
 _NEXT_PAGE = compiled(_PAGE.where(Tuple(_DRAFT.c.created_at, Run.id) > Tuple(param("at"), param("id"))))
 
@@ -80,6 +84,7 @@ def list_approvals(*, limit: int, after: tuple[datetime, UUID] | None) -> Page[A
         limit: most drafts of the page.
         after: ``(waiting_since, run_id)`` of the last one of the page before, None for the first page.
     """
+    # One more than the page shows that there is a next one, without counting.
     if after is None:
         found = rows(_FIRST_PAGE, limit=limit + 1)
     else:

@@ -1,4 +1,4 @@
-"""What can be read of a run's artifacts."""
+"""Queries for a run's artifacts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from vm_webapp.errors import NotFound
 from vm_webapp.runs.queries.reading import read_only, require_run
 from vm_webapp.runs.records import ArtifactContent, ArtifactRecord, Usage
 
+# Without ``content``: a listing must not read megabytes of text to show names and digests.
 _SUMMARIES = Artifact.select(
     Stage.key.alias("stage"),
     Artifact.version,
@@ -36,6 +37,7 @@ _ONE = (
 )
 _NEWEST = compiled(_ONE)
 _VERSION = compiled(_ONE.where(Artifact.version == param("version")))
+# DISTINCT ON keeps the first row of each stage; PostgreSQL demands that ORDER BY begins with the same expression.
 _NEWEST_OF_EACH_STAGE = compiled(
     Artifact.select(Stage.key, Artifact.content)
     .join(Stage)
@@ -53,6 +55,7 @@ def list_artifacts(run_id: UUID) -> list[ArtifactRecord]:
         NotFound: there is no such run.
     """
     found = rows(_LIST, run_id=run_id)
+    # A second query only in the rare case: an empty list must be distinguished from a run that does not exist.
     if not found:
         require_run(run_id)
     return [_artifact(artifact) for artifact in found]
@@ -71,7 +74,7 @@ def read_artifact(run_id: UUID, stage: str, *, version: int | None) -> ArtifactC
         found = row(_VERSION, run_id=run_id, stage=stage, version=version)
     if found is None:
         require_run(run_id)
-        named = f"version {version} of the document" if version else "a document"
+        named = f"version {version} of the artifact" if version else "an artifact"
         raise NotFound(f"the stage {stage} of this run does not have {named}")
     content = found.pop("content")
     return ArtifactContent(_artifact(found), content)

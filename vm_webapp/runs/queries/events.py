@@ -1,4 +1,4 @@
-"""What can be read of a run's timeline."""
+"""Queries for a run's timeline."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from vm_webapp.runs.records import EventRecord
 _EVENTS = Event.select(Event.id, Event.run, Event.stage, Event.type, Event.actor, Event.data, Event.created_at).where(
     Event.run == param("run_id")
 )
+# By the index on (run_id, id). "id > after" never misses an event, because ids within a run are in the order of
+# commits; across runs they are not, so there is no position over several runs.
 _LIST = compiled(_EVENTS.where(Event.id > param("after")).order_by(Event.id).limit(param("limit")))
 _NEWEST = compiled(_EVENTS.order_by(Event.id.desc()).limit(1))
 

@@ -1,4 +1,4 @@
-"""The status and the newest event of many runs at once, for those who follow them."""
+"""The status and the newest event of many runs at once, for the clients that follow them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from vm_webapp.db.pool import rows
 from vm_webapp.runs.queries.reading import read_only
 from vm_webapp.runs.records import RunHead
 
-# The newest event by the index on (run_id, id), one look for each run: max() over a GROUP BY would read all of them.
+# The newest event by the index on (run_id, id), one row for each run: max() over a GROUP BY would read all of their
+# events.
 _NEWEST = Event.select(Event.id).where(Event.run == Run.id).order_by(Event.id.desc()).limit(1).alias("newest")
 _HEADS = compiled(
     Run.select(Run.id, Run.status, _NEWEST.c.id.alias("event_id"))

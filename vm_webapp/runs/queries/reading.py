@@ -1,4 +1,4 @@
-"""What all queries share: each is one transaction, and says so when there is no such run."""
+"""What all queries share: each is one transaction, and raises ``NotFound`` where there is no such run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ _EXISTS = compiled(Run.select(Run.id).where(Run.id == param("id")))
 
 
 def read_only(query: Callable[P, T]) -> Callable[P, T]:
-    """Run a query in a transaction of its own, or in the one there is."""
+    """Run a query in a transaction of its own, or in the current one if there is one."""
+    # READ COMMITTED, and not one snapshot: a query of several statements may see a run and its stages a moment apart.
+    # It holds its connection for these statements only, so a slow client never keeps one.
 
     @wraps(query)
     def in_transaction(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -30,7 +32,7 @@ def read_only(query: Callable[P, T]) -> Callable[P, T]:
 
 
 def require_run(run_id: UUID) -> None:
-    """Check that there is a run: to be called where nothing of it was found.
+    """Check that a run exists; to be called where a query found nothing that belongs to it.
 
     Raises:
         NotFound: there is no such run.

@@ -1,4 +1,4 @@
-"""What can be read of runs. Listings are keyset-paginated on an index, so their cost is flat as history grows."""
+"""Queries for runs. Listings are keyset-paginated on an index, so their cost is flat as history grows."""
 
 from __future__ import annotations
 
@@ -57,8 +57,12 @@ _COLUMNS = Run.select(
     Run.started_at,
     Run.finished_at,
 )
+# The snapshot is left out: it holds the whole workflow, brand and project, and no response contains them.
 _ONE = compiled(_COLUMNS.where(Run.id == param("id")))
 _PAGE = _COLUMNS.order_by(Run.created_at.desc(), Run.id.desc()).limit(param("limit"))
+# Each filter but those on ``finished_at`` has an index that ends in (created_at DESC, id DESC), which serves the order
+# as well. The row comparison under "id" becomes a range of that index; written with OR, PostgreSQL would filter all
+# newer runs one by one.
 _CONDITIONS = {
     "status": Run.status == param("status"),
     "workflow": Run.workflow == param("workflow"),
@@ -69,6 +73,7 @@ _CONDITIONS = {
     "id": Tuple(Run.created_at, Run.id) < Tuple(param("created_at"), param("id")),
 }
 
+# ``admission.due`` is SQL text that names its row by an alias, so the query needs one too.
 _S = Stage.alias("s")
 _NEWEST = (
     Artifact.select(
@@ -85,6 +90,7 @@ _NEWEST = (
     .limit(1)
     .alias("newest")
 )
+# Over all versions: a version that was replaced has been paid for as well.
 _SPENT = (
     Artifact.select(
         fn.sum(Artifact.prompt_tokens).alias("prompt_tokens"),
@@ -168,6 +174,7 @@ def list_runs(where: RunFilter, *, limit: int, after: tuple[datetime, UUID] | No
 
 def _runs(query: Compiled, **values: Any) -> list[RunRecord]:
     """Read runs, their stages and what they wait for, in as many statements for one run as for a page of them."""
+    # A run may be purged between these statements; its page then shows it without stages, and not an error.
     found = rows(query, **values)
     stages = _stages([run["id"] for run in found])
     waits = _waits([stage for of_run in stages.values() for stage in of_run])
@@ -175,7 +182,7 @@ def _runs(query: Compiled, **values: Any) -> list[RunRecord]:
 
 
 def _waits(stages: Iterable[Row]) -> dict[UUID, WaitingOn]:
-    """Say what each run waits for that waits for something; a run has at most one stage that can."""
+    """Return what each run waits for, without the runs that wait for nothing; a run has at most one stage that can."""
     waits: dict[UUID, WaitingOn] = {}
     queued: list[QueuedStage] = []
     for stage in stages:
@@ -202,7 +209,7 @@ def _waits(stages: Iterable[Row]) -> dict[UUID, WaitingOn]:
 
 
 def _stages(run_ids: list[UUID]) -> dict[UUID, list[Row]]:
-    """Read the stages of many runs with their newest artifact and what all their versions cost."""
+    """Read the stages of many runs with their newest artifact and the tokens of all versions."""
     grouped: dict[UUID, list[Row]] = {}
     found = rows(_STAGES, run_ids=run_ids)
     for stage in found:
@@ -248,7 +255,7 @@ def _stage(stage: Row) -> StageRecord:
         started_at=stage["started_at"],
         finished_at=stage["finished_at"],
         error=_error(stage["error"]),
-        provider=stage["provider"],
+        provider=stage["provider"],  # of the newest artifact, which a person may have edited; else of the attempt
         model=stage["model"],
         usage=Usage(stage["prompt_tokens"], stage["completion_tokens"]),
         artifact=ArtifactSummary(stage["version"], stage["name"], stage["sha256"], stage["size"])
