@@ -166,7 +166,7 @@ class LifecycleComparison(RuleBasedStateMachine):
             )
         for event in new:
             self.last_event = event.pop("id")
-            self.replays[event.pop("run_id")].tell(**event)
+            self.replays[event.pop("run_id")].apply(**event)
         for run in self.model.runs:
             replay = self.replays[run.id]
             assert (replay.run, list(replay.stages.values())) == (run.status, [stage.status for stage in run.stages])

@@ -17,7 +17,7 @@ REFUSED = Failure("llm_refused", "HTTP 400", permanent=True)
 
 
 def claim(stage_id: UUID, claimant: Claimant = WORKER) -> Claim | None:
-    """Claim a stage, if it may be."""
+    """Claim a stage; return None if it cannot be claimed."""
     return lifecycle.claim_stage(stage_id, claimant, token=uuid4())
 
 
@@ -29,7 +29,7 @@ def claimed(stage_id: UUID, claimant: Claimant = WORKER) -> Claim:
 
 
 def fail(held: Claim, failure: Failure = OVERLOADED) -> str | None:
-    """Fail an attempt; return what becomes of its stage."""
+    """Fail an attempt; return whether its stage is retried."""
     return lifecycle.fail_attempt_if_held(held, failure, jitter=0)
 
 
@@ -44,12 +44,12 @@ def cancel(held: Claim) -> None:
 
 
 def release(held: Claim) -> None:
-    """Hand a stage back."""
+    """Release a stage."""
     assert lifecycle.release_stage_if_held(held)
 
 
 def be_refused(held: Claim) -> None:
-    """Fail an attempt for a reason that is its own."""
+    """Fail an attempt for a reason that is not the provider's."""
     assert fail(held, REFUSED) == "failed"
 
 

@@ -1,4 +1,4 @@
-"""Databases of other ages: emptied ones, builds with one migration more, and what a schema looks like."""
+"""Databases and builds of other versions: emptied databases, builds with further migrations, and dumps of schemas."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def further(
     down: str = "ALTER TABLE runs DROP COLUMN mood;\nDROP TABLE notes;",
     depends: str | None = None,
 ) -> MigrationFiles:
-    """Return a migration that a later build could carry."""
+    """Return a migration that a later build could contain."""
     lines = ["-- One more.", f"-- depends: {depends or own_bundle().ids[-1]}", *(f"-- {header}" for header in headers)]
     return MigrationFiles(id, "\n".join([*lines, "", up, ""]), down)
 
@@ -45,7 +45,7 @@ def build_up_to(id: str) -> Bundle:
 
 
 def write_folder(folder: Path, bundle: Bundle) -> Path:
-    """Lay a build's migrations into a folder, the hook for plain yoyo included."""
+    """Write a build's migrations into a folder, the hook for plain yoyo included."""
     folder.mkdir(parents=True, exist_ok=True)
     for files in bundle.migrations.values():
         files.write_to(folder)
@@ -63,7 +63,7 @@ def run_sql(url: str, sql: str) -> list[Any]:
 
 
 def empty(url: str) -> str:
-    """Take everything out of a database, yoyo's tables and the archive included."""
+    """Drop everything in a database, yoyo's tables and the archive included; return its URL."""
     run_sql(url, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     return url
 
@@ -73,6 +73,7 @@ def dump(url: str) -> str:
     done = subprocess.run(
         [find_programs() / "pg_dump", "--schema-only", "--no-owner", url], capture_output=True, text=True, check=True
     )
+    # pg_dump writes a random key into these two lines, so they differ from dump to dump.
     return "\n".join(line for line in done.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict")))
 
 

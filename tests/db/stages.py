@@ -1,4 +1,4 @@
-"""Stages that are due, and the clock turned by hand."""
+"""Due stages, and steps that move times in the database instead of waiting."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ def create_stages(count: int, workflow: str = "content_calendar", *, priority: P
 
 
 def make_due() -> None:
-    """Let every backoff end."""
+    """End every backoff."""
     with transaction():
         execute("UPDATE stages SET available_at = now() WHERE status = 'queued'")
 
 
 def expire_leases() -> None:
-    """Let every lease end."""
+    """Expire every lease."""
     with transaction():
         execute("UPDATE stages SET lease_expires_at = now() - interval '1 s' WHERE status = 'running'")
 
 
 def end_pauses() -> None:
-    """Let every pause that has an end be over."""
+    """End every pause that ends by itself."""
     with transaction():
         execute("UPDATE providers SET paused_until = now() WHERE paused_until IS NOT NULL")
 
 
 def pause_provider(name: str, *, until: str | None) -> None:
-    """Pause a provider for an interval, or until somebody resumes it."""
+    """Pause a provider for an interval, or until an operator resumes it."""
     with transaction():
         execute(
             """

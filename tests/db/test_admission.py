@@ -1,4 +1,4 @@
-"""One rule, many who ask: due, claim, ``waiting_on`` and the number of workers agree, whatever holds a stage back."""
+"""The poll, the claim, ``waiting_on`` and ``desired_workers`` agree, whichever rule holds a stage back."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SLOTS = 4
 
 
 def let_work(*, provider: str = "kimi", cap: int | None = None, in_flight: int = 0) -> None:
-    """Let a worker with four slots say that it works."""
+    """Write the heartbeat of a worker with four slots."""
     write_heartbeat(WorkerIdentity(uuid4(), provider, SLOTS, cap), Heartbeat("working", in_flight))
 
 
@@ -49,7 +49,7 @@ def let_a_pause_end() -> None:
 
 
 def probe() -> None:
-    """Let a pause end, and the attempt that found out whether it may be lifted go on for ever."""
+    """Let a pause end, and its probe run for ever."""
     let_a_pause_end()
     (stage,) = create_stages(1)
     assert claim(stage)
@@ -86,14 +86,14 @@ SITUATIONS: dict[Callable[[], None], str | None] = {
     probe: "provider_paused",
     call: None,
     call_another: None,
-    call_before_a_pause_that_is_over: None,  # the probe is let through whatever the cap says
+    call_before_a_pause_that_is_over: None,  # the probe is admitted, however full the cap is
 }
 CAPPED = {call: "model_limit"}
 
 
 @pytest.mark.parametrize("cap", [None, 1])
 @pytest.mark.parametrize(("situation", "workflow"), [*product(SITUATIONS, ["content_calendar", "smoke"])])
-def test_what_is_said_to_wait_is_neither_handed_out_nor_claimed(
+def test_a_stage_that_is_shown_as_held_back_is_neither_found_nor_claimed(
     situation: Callable[[], None], workflow: str, cap: int | None
 ) -> None:
     situation()
@@ -106,17 +106,17 @@ def test_what_is_said_to_wait_is_neither_handed_out_nor_claimed(
     waiting = queries.get_run(run["run_id"]).waiting_on
     assert waiting is not None
     assert waiting.kind == (held_by or "queue")
-    handed_out = find_due("kimi", 9, cap=cap)
-    assert handed_out.ids == (() if held_by else (stage,))
-    # Worth asking again when a call ends: the probe may have, or one of those under the cap.
-    door = situation in (
+    found = find_due("kimi", 9, cap=cap)
+    assert found.ids == (() if held_by else (stage,))
+    # The worker should poll again when a call ends: it may be the probe, or one that counts toward the cap.
+    limited = situation in (
         pause_until_resumed,
         pause_for_a_while,
         let_a_pause_end,
         probe,
         call_before_a_pause_that_is_over,
     )
-    assert handed_out.more == (held_by != "queue_paused" and (door or cap is not None))
+    assert found.more == (held_by != "queue_paused" and (limited or cap is not None))
     assert (claim(stage, Claimant(uuid4(), "kimi", cap)) is not None) == (held_by is None)
 
 
@@ -140,13 +140,13 @@ ALL, NO_CALLS, IN_FLIGHT = 5, 2, 1
     ("situation", "wanted"),
     [
         (nothing, ALL),
-        (pause_for_a_while, ALL),  # five to sixty seconds: a fleet would follow each of them
+        (pause_for_a_while, ALL),  # five to sixty seconds: a fleet would shrink and grow with each of them
         (let_a_pause_end, ALL),
         (pause_until_resumed, NO_CALLS),
         (pause_queue, IN_FLIGHT),
     ],
 )
-def test_only_a_pause_that_a_person_must_end_brings_the_wanted_workers_down(
+def test_only_a_pause_that_a_person_must_end_lowers_the_desired_workers(
     situation: Callable[[], None], wanted: int
 ) -> None:
     for stage in create_stages(3):
@@ -166,7 +166,7 @@ def test_a_paused_queue_wants_as_many_workers_as_finish_what_is_in_flight() -> N
     assert queue_control.read_queue().desired_workers == 3
 
 
-def test_what_a_dead_worker_left_is_no_work_while_nothing_is_claimed() -> None:
+def test_stages_of_a_dead_worker_are_no_demand_while_the_queue_is_paused() -> None:
     for stage in create_stages(8):
         assert claim(stage)
     let_work()
@@ -174,7 +174,7 @@ def test_what_a_dead_worker_left_is_no_work_while_nothing_is_claimed() -> None:
     assert queue_control.read_queue().desired_workers == 1
 
 
-def test_where_nobody_works_a_provider_that_waits_for_a_person_starts_nobody_for_its_calls() -> None:
+def test_without_workers_calls_of_a_provider_that_waits_for_a_person_are_no_demand() -> None:
     write_heartbeat(WorkerIdentity(uuid4(), "kimi", SLOTS), Heartbeat("stopped", 0))
     create_stages(80)
     pause_until_resumed()
@@ -190,11 +190,11 @@ def test_a_cap_bounds_calls_and_nothing_else() -> None:
     assert queue_control.read_queue().desired_workers == 4
 
 
-def test_where_nobody_works_the_last_worker_tells_what_would_be_called() -> None:
+def test_without_workers_the_last_heartbeat_names_the_provider_and_the_cap() -> None:
     write_heartbeat(WorkerIdentity(uuid4(), "kimi", SLOTS, 40), Heartbeat("stopped", 0))
     pause_provider("another", until=None)
     create_stages(80)
-    assert queue_control.read_queue().desired_workers == 2  # forty calls, and nobody knows of more than 32 slots
+    assert queue_control.read_queue().desired_workers == 2  # forty calls, and a worker is assumed to have 32 slots
     pause_until_resumed()
     assert queue_control.read_queue().desired_workers == 1
 
@@ -214,11 +214,11 @@ BRANDS = Rule(
 def brands_are_capped(monkeypatch: pytest.MonkeyPatch) -> list[CreatedRun]:
     """Allow two stages of a brand at a time; return five runs of one brand, then one of another and one of none."""
     monkeypatch.setattr(admission, "RULES", (*admission.RULES, BRANDS))
-    ours, another = (brands.create({"name": name}).id for name in ("Ours", "Another"))
-    return [*(create(brand_id=ours) for _ in range(5)), create(brand_id=another), create()]
+    one, another = (brands.create({"name": name}).id for name in ("One", "Another"))
+    return [*(create(brand_id=one) for _ in range(5)), create(brand_id=another), create()]
 
 
-def test_a_cap_per_brand_is_one_more_rule_that_everybody_asks(brands_are_capped: list[CreatedRun]) -> None:
+def test_a_cap_per_brand_is_one_more_rule_that_applies_everywhere(brands_are_capped: list[CreatedRun]) -> None:
     let_work()
     stages = [created.stage_id for created in brands_are_capped]
     assert find_due("kimi", 9, cap=None).ids == (*stages[:2], *stages[5:])
@@ -230,7 +230,7 @@ def test_a_cap_per_brand_is_one_more_rule_that_everybody_asks(brands_are_capped:
     assert (waiting.kind, waiting.detail) == (BRANDS.kind, BRANDS.explanation)
 
 
-def test_claims_of_one_brand_come_one_after_the_other(brands_are_capped: list[CreatedRun]) -> None:
+def test_claims_of_one_brand_run_one_after_the_other(brands_are_capped: list[CreatedRun]) -> None:
     stages = [created.stage_id for created in brands_are_capped[:5]]
     together = threading.Barrier(5)
 
@@ -242,7 +242,7 @@ def test_claims_of_one_brand_come_one_after_the_other(brands_are_capped: list[Cr
         assert sum(threads.map(claim_with_the_others, stages)) == 2
 
 
-def test_a_probe_is_remembered_and_only_where_it_was_claimed() -> None:
+def test_a_probe_is_recorded_only_if_it_was_claimed() -> None:
     let_a_pause_end()
     first, second = create_stages(2)
     with transaction():
@@ -259,6 +259,6 @@ def test_a_probe_is_remembered_and_only_where_it_was_claimed() -> None:
     assert claim(second) is not None
 
 
-def test_a_claim_of_a_stage_that_nobody_knows_touches_no_provider() -> None:
+def test_a_claim_of_an_unknown_stage_touches_no_provider() -> None:
     assert claim(UUID(int=7)) is None
     assert read("SELECT name FROM providers") == []

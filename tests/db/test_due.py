@@ -1,4 +1,4 @@
-"""What an idle worker is handed: what it may claim, in the right order, at a cost that history does not raise."""
+"""What a poll returns: the stages that a worker may claim, in order, at a cost that does not grow with history."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def test_low_priority_comes_after_every_normal_run() -> None:
     assert due().ids == (*normal, *low)
 
 
-def test_no_more_than_asked_for_and_word_that_there_are_others() -> None:
+def test_no_more_than_asked_for_and_whether_others_are_due() -> None:
     stages = create_stages(3)
     assert due(2) == DueStages(tuple(stages[:2]), more=True)
     assert due(3) == DueStages(tuple(stages), more=False)
 
 
-def test_what_the_asker_has_in_hand_is_left_out_and_makes_room_for_others() -> None:
+def test_stages_that_the_worker_has_already_are_left_out_and_do_not_count() -> None:
     stages = create_stages(3)
     assert due(2, without=stages[:1]) == DueStages(tuple(stages[1:]), more=False)
     assert due(without=stages) == DueStages((), more=False)
@@ -77,7 +77,7 @@ def test_a_running_stage_is_not_due() -> None:
 
 
 @pytest.mark.parametrize("workflow", ["content_calendar", "smoke"])
-def test_a_paused_queue_gives_nothing(workflow: str) -> None:
+def test_a_paused_queue_returns_nothing(workflow: str) -> None:
     create_stages(2, workflow)
     with transaction():
         execute("UPDATE queues SET paused_at = now()")
@@ -86,14 +86,14 @@ def test_a_paused_queue_gives_nothing(workflow: str) -> None:
 
 @pytest.mark.parametrize("cap", [None, 30])
 @pytest.mark.parametrize("until", [None, "1 h"])
-def test_a_paused_provider_gives_nothing(until: str | None, cap: int | None) -> None:
+def test_a_paused_provider_returns_nothing(until: str | None, cap: int | None) -> None:
     create_stages(2)
     pause_provider("kimi", until=until)
     assert due(cap=cap).ids == ()
 
 
 @pytest.mark.parametrize("cap", [None, 30])
-def test_a_pause_that_is_over_gives_exactly_one_probe(cap: int | None) -> None:
+def test_a_pause_that_is_over_admits_exactly_one_probe(cap: int | None) -> None:
     first, second, *_ = create_stages(3)
     pause_provider("kimi", until="1 h")
     end_pauses()
@@ -105,21 +105,21 @@ def test_a_pause_that_is_over_gives_exactly_one_probe(cap: int | None) -> None:
     assert due(cap=cap, without=[first]).ids == (second,)
 
 
-def test_a_pause_of_another_provider_is_no_concern() -> None:
+def test_a_pause_of_another_provider_has_no_effect() -> None:
     stages = create_stages(2)
     pause_provider("offline", until=None)
     assert due().ids == tuple(stages)
 
 
-@pytest.mark.parametrize(("cap", "handed_out", "more"), [(2, 0, True), (3, 1, True), (6, 4, True), (13, 4, False)])
-def test_a_cap_gives_what_is_left_of_it(cap: int, handed_out: int, more: bool) -> None:
+@pytest.mark.parametrize(("cap", "found", "more"), [(2, 0, True), (3, 1, True), (6, 4, True), (13, 4, False)])
+def test_a_cap_admits_what_is_left_of_it(cap: int, found: int, more: bool) -> None:
     stages = create_stages(6)
     assert claim(stages[0])
     assert claim(stages[1])
-    assert due(cap=cap) == DueStages(tuple(stages[2 : 2 + handed_out]), more=more)
+    assert due(cap=cap) == DueStages(tuple(stages[2 : 2 + found]), more=more)
 
 
-def test_calls_of_another_provider_and_stages_without_a_model_leave_the_cap_alone() -> None:
+def test_calls_of_another_provider_and_stages_without_a_model_do_not_count_toward_the_cap() -> None:
     (smoke,) = create_stages(1, "smoke")
     other, mine = create_stages(2)
     assert claim(smoke)
@@ -128,7 +128,7 @@ def test_calls_of_another_provider_and_stages_without_a_model_leave_the_cap_alon
 
 
 @pytest.mark.parametrize("cap", [None, 1])
-def test_stages_without_a_model_are_not_hidden_behind_a_shut_door(cap: int | None) -> None:
+def test_stages_without_a_model_are_not_hidden_behind_a_pause_or_a_cap(cap: int | None) -> None:
     stages = create_stages(30)
     smokes = create_stages(2, "smoke")
     if cap is None:
@@ -144,15 +144,15 @@ def test_stages_with_and_without_a_model_are_in_one_order() -> None:
     assert due(3) == DueStages(tuple(stages[:3]), more=True)
 
 
-def test_what_is_handed_out_can_be_claimed_and_the_rest_cannot() -> None:
-    """The same facts decide in both places."""
+def test_what_a_poll_returns_can_be_claimed_and_the_rest_cannot() -> None:
+    """The same rules decide in both places."""
     capped = Claimant(uuid4(), "kimi", cap=3)
     stages = create_stages(6)
-    handed_out = due(cap=3).ids
-    assert [stage_id for stage_id in stages if claim(stage_id, capped)] == list(handed_out)
+    found = due(cap=3).ids
+    assert [stage_id for stage_id in stages if claim(stage_id, capped)] == list(found)
 
 
-def test_a_provider_that_nobody_ever_called_is_open() -> None:
+def test_a_provider_that_was_never_called_is_not_paused() -> None:
     stages = create_stages(1)
     assert read("SELECT name FROM providers") == []
     assert due(cap=1).ids == tuple(stages)
@@ -195,8 +195,8 @@ def history(database: str) -> None:
 
 
 @pytest.mark.usefixtures("history")
-def test_a_deep_backlog_and_a_long_history_cost_a_poll_nothing() -> None:
-    """A plan is judged by what it touches, not by the clock."""
+def test_a_deep_backlog_and_a_long_history_do_not_raise_the_cost_of_a_poll() -> None:
+    """A plan is judged by the rows and pages that it reads, not by the clock."""
     with transaction():
         execute("ANALYZE runs, stages, providers, queues")
     for cap in (None, 20, 300):
@@ -218,15 +218,15 @@ def _check_plan(cap: int | None) -> None:
 def _plan(**options: Any) -> Iterator[dict[str, Any]]:
     parameters = {"provider": "kimi", "without": [], "waited": 0, **options}
     with transaction():
-        (answer,) = rows(f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {find_due_stages()}", **parameters)
-    waiting = [answer["QUERY PLAN"][0]["Plan"]]
+        (explained,) = rows(f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {find_due_stages()}", **parameters)
+    waiting = [explained["QUERY PLAN"][0]["Plan"]]
     while waiting:
         node = waiting.pop(0)
         waiting.extend(node.get("Plans", ()))
         yield node
 
 
-def test_a_finished_stage_gives_its_place_to_the_next_of_its_run_before_younger_runs() -> None:
+def test_the_next_stage_of_a_run_comes_before_younger_runs() -> None:
     first, second = create_stages(2)
     held = claim(first)
     assert held is not None

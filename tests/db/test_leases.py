@@ -1,4 +1,4 @@
-"""Leases: which are renewed, which are given up, and that one stage costs no other its own."""
+"""Leases: which are renewed, which are abandoned, and that one locked stage costs no other its lease."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_renewal_returns_exactly_the_tokens_that_still_hold() -> None:
     assert renew_leases([held.token, lost.token, uuid4()]) == {held.token}
 
 
-def test_a_stage_that_somebody_has_locked_costs_the_others_no_lease(database: str) -> None:
+def test_a_locked_stage_costs_no_other_its_lease(database: str) -> None:
     locked, free = claimed(), claimed()
     expire_leases()
     with closing(psycopg2.connect(database)) as session, session.cursor() as cursor:
@@ -56,7 +56,7 @@ def test_a_lost_lease_is_abandoned_and_its_call_canceled() -> None:
         assert (kept.why_abandoned, gone.why_abandoned, canceled.is_set()) == (None, "lost", True)
 
 
-def test_a_thread_that_died_or_overran_keeps_nothing_alive() -> None:
+def test_the_lease_of_a_thread_that_died_or_overran_is_not_renewed() -> None:
     held = claimed()
     leases = HeldLeases()
     with leases.hold(held.token, timeout_seconds=-100):

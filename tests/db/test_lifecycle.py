@@ -1,4 +1,4 @@
-"""The transitions on a real database: guards, fences, counters, and what the timeline says of them."""
+"""The transitions on a real database: guards, fences, counters, and the events on the timeline."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_an_attempt_whose_stage_was_taken_over_can_write_nothing() -> None:
     assert queries.list_artifacts(created.run.id) == []
 
 
-def test_a_lone_worker_finishes_after_its_lease_ended_if_nobody_took_the_stage() -> None:
+def test_a_lone_worker_finishes_after_its_lease_ended_if_no_other_took_the_stage() -> None:
     held = claim(create())
     expire_leases()
     assert lifecycle.finish_stage_if_held(held, TEXT, WORKER, next_token=None) is not None
@@ -173,7 +173,7 @@ def test_a_release_costs_nothing_and_is_due_at_once() -> None:
     claim(created)
 
 
-def test_a_canceled_run_takes_no_result() -> None:
+def test_a_canceled_run_accepts_no_result() -> None:
     created = create()
     held = claim(created)
     assert lifecycle.cancel_run_if_open(created.run.id, actor="ann")
@@ -206,7 +206,7 @@ def test_a_stage_that_asks_for_approval_stops_the_run() -> None:
     assert run.waiting_on.kind == "approval"
 
 
-def test_auto_approve_passes_the_gates() -> None:
+def test_auto_approve_skips_the_approvals() -> None:
     created = create("landing_page", auto_approve=True)
     finished = lifecycle.finish_stage_if_held(claim(created), TEXT, WORKER, next_token=uuid4())
     assert finished is not None
@@ -235,7 +235,7 @@ def test_an_edit_becomes_a_version_of_its_own() -> None:
     assert [artifact.provider for artifact in queries.list_artifacts(created.run.id)] == ["kimi", "human"]
 
 
-def test_changes_requested_send_the_stage_back_with_the_feedback() -> None:
+def test_a_request_for_changes_queues_the_stage_with_the_feedback() -> None:
     created, digest = wait_for_approval()
     lifecycle.request_changes_if_waiting(
         created.run.id, "message", artifact_sha256=digest, feedback="shorter", actor="ann"
@@ -261,7 +261,7 @@ def test_of_many_decisions_at_once_one_has_effect() -> None:
     assert types(created.run.id).count("approval.granted") == 1
 
 
-def test_a_failed_run_goes_back_to_work_from_its_failed_stage() -> None:
+def test_a_retry_queues_a_failed_run_from_its_failed_stage() -> None:
     created = create()
     lifecycle.fail_attempt_if_held(claim(created), Failure("x", "y", permanent=True), jitter=0)
     assert run_of(created).status == "failed"
@@ -287,7 +287,7 @@ def test_a_revoked_key_fails_one_stage_and_keeps_the_others_queued() -> None:
     claim(created[2])
 
 
-def test_an_outage_pauses_the_provider_and_one_probe_reopens_it() -> None:
+def test_an_outage_pauses_the_provider_and_one_probe_resumes_it() -> None:
     created = [create() for _ in range(8)]
     held = [claim(run) for run in created[:5]]
     for each in held:
@@ -314,7 +314,7 @@ def test_the_cap_holds_when_many_claim_at_once() -> None:
     claim(created[0], capped)
 
 
-def test_a_paused_queue_gives_nothing_out() -> None:
+def test_a_stage_of_a_paused_queue_cannot_be_claimed() -> None:
     created = create()
     with transaction():
         execute("UPDATE queues SET paused_at = now()")
@@ -343,7 +343,7 @@ def test_a_retry_resets_every_counter_but_the_number_of_claims() -> None:
     assert counters(created.stage_id) == (1, 0, 0, 0)
 
 
-def test_changes_requested_reset_every_counter_but_the_number_of_claims() -> None:
+def test_a_request_for_changes_resets_every_counter_but_the_number_of_claims() -> None:
     created, digest = wait_for_approval()
     _use_up_budgets()
     lifecycle.request_changes_if_waiting(

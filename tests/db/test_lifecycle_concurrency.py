@@ -43,7 +43,7 @@ REVIEWS = ("approve", "change", "retry", "time")
 
 @dataclass
 class Shared:
-    """What the threads of a batch collide on."""
+    """What the threads of a batch work on together."""
 
     runs: list[UUID]
     stages: list[UUID]
@@ -52,7 +52,7 @@ class Shared:
 
 @pytest.fixture
 def snapshots(database: str) -> str:
-    """The database, whose events remember what their writers saw."""
+    """The database, whose events record the snapshots that they were written under."""
     with transaction():
         execute(KEEP_SNAPSHOTS)
     return database
@@ -60,7 +60,7 @@ def snapshots(database: str) -> str:
 
 @contextmanager
 def outside(url: str) -> Iterator[Any]:
-    """A session beside the pool, by hand."""
+    """A session that does not belong to the pool."""
     with closing(psycopg2.connect(url)) as session, session.cursor() as cursor:
         yield cursor
         session.rollback()  # the server would end it only some time after the connection
@@ -74,7 +74,7 @@ def create_runs(count: int, **options: Any) -> Shared:
 
 
 def perform(shared: Shared, operation: str, pick: int) -> None:
-    """Do one thing to something that others are busy with, too; a refusal is as good as a success."""
+    """Perform one operation on a run or stage that other threads use, too; it may be refused as well as succeed."""
     claimant = Claimant(uuid4(), "kimi", cap=(None, 2, 3)[pick % 3])
     run = shared.runs[pick % len(shared.runs)]
     if operation == "claim":
@@ -135,8 +135,8 @@ def decide(run: UUID, operation: str) -> None:
 
 
 def deadlocks(url: str) -> int:
-    """Return how many deadlocks PostgreSQL has counted; whoever ran into one has told by now."""
-    close_pool()
+    """Return how many deadlocks PostgreSQL has counted."""
+    close_pool()  # a server process reports its statistics when it ends, at the latest
     with outside(url) as cursor:
 
         def alone() -> bool:
@@ -154,7 +154,7 @@ def deadlocks(url: str) -> int:
 
 @pytest.mark.timeout(3600)
 def test_colliding_operations_leave_only_legal_paths_in_the_order_of_commits(snapshots: str, full: bool) -> None:
-    """No transition blames the database either: a deadlock would surface as ``DatabaseUnavailable``."""
+    """No operation may raise ``DatabaseUnavailable`` either, which is how a deadlock would surface."""
 
     @settings(
         max_examples=150 if full else 8,
@@ -173,7 +173,7 @@ def test_colliding_operations_leave_only_legal_paths_in_the_order_of_commits(sna
     def collide(seed: int, threads: int, runs: int, auto: bool, weights: list[int]) -> None:
         shared = create_runs(runs, auto_approve=auto)
         chance = random.Random(seed)
-        # Cancel is final, so it comes late; claims and finishes come often, or little would happen.
+        # A cancel is final, so it comes last; claims and finishes come often, so that runs advance.
         chances = [3 * weights[0], 3 * weights[1], *weights[2:8], 0, *weights[9:]]
         batch = chance.choices((*OPERATIONS, *REVIEWS), chances, k=220) + ["cancel"] * runs
         picks = [chance.randrange(1000) for _ in batch]
@@ -190,7 +190,7 @@ def test_colliding_operations_leave_only_legal_paths_in_the_order_of_commits(sna
     assert deadlocks(snapshots) == 0
 
 
-def test_the_proof_of_order_notices_an_event_written_without_the_runs_lock(snapshots: str) -> None:
+def test_the_check_of_the_order_notices_an_event_written_without_the_runs_lock(snapshots: str) -> None:
     run_id = create_runs(1).runs[0]
     with outside(snapshots) as cursor:
         cursor.execute(
@@ -203,7 +203,7 @@ def test_the_proof_of_order_notices_an_event_written_without_the_runs_lock(snaps
 
 
 def test_a_transition_waits_for_the_one_before_it_and_its_events_come_later(snapshots: str) -> None:
-    shared = create_runs(1, auto_approve=True)  # the finish itself has nothing to write to the run's row
+    shared = create_runs(1, auto_approve=True)  # a finish in the middle of a run writes nothing to the run's row
     run_id = shared.runs[0]
     held = lifecycle.claim_stage(read("SELECT id FROM stages WHERE status = 'queued'")[0]["id"], WORKER, token=uuid4())
     assert held is not None
@@ -229,7 +229,7 @@ def test_a_transition_waits_for_the_one_before_it_and_its_events_come_later(snap
 
 
 def test_a_claim_waits_for_its_stage_before_it_takes_the_provider(snapshots: str) -> None:
-    """Were the provider locked first, everybody would wait for whoever holds this one stage."""
+    """If the provider were locked first, all its claims would wait for the transaction that has locked this stage."""
     create_runs(1)
     stage_id = read("SELECT id FROM stages WHERE status = 'queued'")[0]["id"]
     capped = replace(WORKER, cap=1)
@@ -262,7 +262,7 @@ def test_a_finish_waits_for_the_next_stage_before_it_takes_the_provider(snapshot
     assert finished.next is not None
 
 
-def test_a_rescue_passes_by_what_another_transaction_holds(snapshots: str) -> None:
+def test_a_rescue_skips_what_another_transaction_has_locked(snapshots: str) -> None:
     shared = create_runs(2)
     for stage in read("SELECT id FROM stages WHERE status = 'queued'"):
         assert lifecycle.claim_stage(stage["id"], WORKER, token=uuid4())
@@ -274,7 +274,7 @@ def test_a_rescue_passes_by_what_another_transaction_holds(snapshots: str) -> No
     assert len(lifecycle.rescue_expired_leases().queued) == 1
 
 
-def test_a_thousand_expired_leases_are_taken_back_once_each_by_workers_that_compete(snapshots: str) -> None:
+def test_a_thousand_expired_leases_are_rescued_once_each_by_workers_that_compete(snapshots: str) -> None:
     with transaction():
         execute(
             """
@@ -292,7 +292,7 @@ def test_a_thousand_expired_leases_are_taken_back_once_each_by_workers_that_comp
     lock = threading.Lock()
 
     def rescue_all(_: int) -> None:
-        # Held rows are passed by, so an empty batch says nothing while others are at work.
+        # Locked rows are skipped, so an empty batch does not mean that none is left while other threads are at work.
         while True:
             batch = lifecycle.rescue_expired_leases()
             with lock:
@@ -303,9 +303,9 @@ def test_a_thousand_expired_leases_are_taken_back_once_each_by_workers_that_comp
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(rescue_all, range(4)))
     assert len(taken) == len(set(taken)) == 1000
-    told = read("SELECT type, count(*) AS n, count(DISTINCT run_id) AS runs FROM events GROUP BY type")
-    counts = {event["type"]: event["n"] for event in told}
-    assert all(event["n"] == event["runs"] for event in told)
+    events = read("SELECT type, count(*) AS n, count(DISTINCT run_id) AS runs FROM events GROUP BY type")
+    counts = {event["type"]: event["n"] for event in events}
+    assert all(event["n"] == event["runs"] for event in events)
     assert counts["stage.rescued"] + counts["stage.failed"] == 1000
     assert counts["run.failed"] == counts["stage.failed"] > 0
 

@@ -1,4 +1,4 @@
-"""How many statements the hot path takes: they are what a stage costs the database, and what a claim waits for."""
+"""How many statements the hot path takes: they are what a stage costs the database, and how long it holds locks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("database")
 
 @pytest.fixture
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was sent, without BEGIN and COMMIT."""
+    """The statements that were sent, without BEGIN and COMMIT."""
     sent: list[str] = []
     send: Callable[..., Any] = pool.database.execute_sql
 
@@ -31,8 +31,8 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return sent
 
 
-@pytest.mark.parametrize(("cap", "claiming", "carrying_on"), [(None, 5, 8), (30, 6, 9)])
-def test_a_stage_takes_few_statements(statements: list[str], cap: int | None, claiming: int, carrying_on: int) -> None:
+@pytest.mark.parametrize(("cap", "claiming", "finishing"), [(None, 5, 8), (30, 6, 9)])
+def test_a_stage_takes_few_statements(statements: list[str], cap: int | None, claiming: int, finishing: int) -> None:
     worker = Claimant(uuid4(), "kimi", cap)
     warm, stage_id = create_stages(2)
     held = lifecycle.claim_stage(warm, worker, token=uuid4())
@@ -47,11 +47,11 @@ def test_a_stage_takes_few_statements(statements: list[str], cap: int | None, cl
     finished = lifecycle.finish_stage_if_held(held, Completion("# T", "kimi"), worker, next_token=uuid4())
     assert finished is not None
     assert finished.next is not None
-    assert len(statements) <= carrying_on
+    assert len(statements) <= finishing
 
 
 def test_a_batch_of_lost_leases_takes_as_many_statements_as_one(statements: list[str]) -> None:
-    """The worker that rescues has leases of its own to renew once a second."""
+    """The worker that rescues must renew its own leases once a second."""
     worker = Claimant(uuid4(), "kimi")
     for stage_id in create_stages(12):
         assert lifecycle.claim_stage(stage_id, worker, token=uuid4())

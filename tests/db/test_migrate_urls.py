@@ -1,4 +1,4 @@
-"""Which URLs migrations accept, and what they say of the others."""
+"""Which URLs migrations accept, and how they refuse the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The archive: filled before our own migrations, and by yoyo's hook after plain ones."""
+"""The archive: filled before the product applies migrations, and by yoyo's hook when plain yoyo applies them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def following(up: str) -> MigrationFiles:
 
 
 def files_of_this_build() -> list[tuple[str, ...]]:
-    """Return what the archive should say."""
+    """Return what the archive should contain."""
     return [(m.id, m.up, m.down, m.sha256, m.oldest_build) for m in own_bundle().migrations.values()]
 
 
@@ -44,12 +44,12 @@ def test_the_whole_files_are_kept_with_their_digest_and_oldest_build(database_ur
 
 
 def test_the_files_are_kept_before_the_migration_runs(database_url: str) -> None:
-    looks = further(up="CREATE TABLE seen AS SELECT migration_id FROM _migration_archive;", down="DROP TABLE seen;")
-    migrate.apply_pending(database_url, bundle=later_build(looks))
+    reading = further(up="CREATE TABLE seen AS SELECT migration_id FROM _migration_archive;", down="DROP TABLE seen;")
+    migrate.apply_pending(database_url, bundle=later_build(reading))
     assert (FURTHER,) in run_sql(database_url, "TABLE seen")
 
 
-def test_the_files_of_a_migration_that_failed_are_forgotten(database_url: str) -> None:
+def test_the_files_of_a_migration_that_failed_are_removed(database_url: str) -> None:
     migrate.apply_pending(database_url, bundle=later_build(further()))
     with pytest.raises(migrate.MigrationFailed, match=f'^{NEXT} failed: .*"nothing_like_that"'):
         migrate.apply_pending(
@@ -58,20 +58,20 @@ def test_the_files_of_a_migration_that_failed_are_forgotten(database_url: str) -
     assert [id for id, *_ in run_sql(database_url, KEPT)] == [*own_bundle().ids, FURTHER]
 
 
-def test_what_was_mended_after_a_kill_and_applied_by_plain_yoyo_is_kept_as_it_was_applied(
+def test_what_was_corrected_after_a_kill_and_applied_by_plain_yoyo_is_kept_as_it_was_applied(
     database_url: str, tmp_path: Path
 ) -> None:
     migrate.apply_pending(database_url, bundle=later_build(further()))
     # What a kill leaves: yoyo has marked nothing, and the archive has the files of the attempt.
     run_sql(database_url, f"DELETE FROM _yoyo_migration WHERE migration_id = '{FURTHER}'; DROP TABLE notes")
-    mended = later_build(further(up="CREATE TABLE mended ();", down="DROP TABLE mended;"))
-    yoyo(database_url, "apply", sources=write_folder(tmp_path / "mended", mended))
-    assert migrate.read_status(database_url, mended).edited == ()
-    assert migrate.plan_down(database_url, steps=1).steps[0].down == "DROP TABLE mended;"
+    corrected = later_build(further(up="CREATE TABLE corrected ();", down="DROP TABLE corrected;"))
+    yoyo(database_url, "apply", sources=write_folder(tmp_path / "corrected", corrected))
+    assert migrate.read_status(database_url, corrected).edited == ()
+    assert migrate.plan_down(database_url, steps=1).steps[0].down == "DROP TABLE corrected;"
 
 
 @pytest.mark.parametrize("hours", [-2, 2])
-def test_the_hook_keeps_what_was_applied_whatever_the_clock_said(
+def test_the_hook_keeps_what_was_applied_even_if_the_clock_was_wrong(
     database_url: str, tmp_path: Path, hours: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Clock(datetime):
@@ -96,11 +96,11 @@ def test_a_database_from_before_the_archive_gets_one(database_url: str) -> None:
 
 def test_what_plain_yoyo_applies_is_kept_by_its_hook(database_url: str, tmp_path: Path) -> None:
     migrate.apply_pending(empty(database_url))
-    by_us = dump(database_url)
+    by_product = dump(database_url)
     empty(database_url)
     yoyo(database_url, "apply", sources=write_folder(tmp_path / "all", own_bundle()))
     assert run_sql(database_url, KEPT) == files_of_this_build()
-    assert dump(database_url) == by_us
+    assert dump(database_url) == by_product
     assert migrate.read_status(database_url).pending == ()
 
 
@@ -124,7 +124,7 @@ def test_the_hook_keeps_what_was_applied_and_replaces_what_was_applied_anew(data
     assert migrate.read_status(database_url, one).edited == (FURTHER,)
 
 
-def test_a_migration_that_was_done_and_not_marked_is_said_and_yoyo_can_mark_it(
+def test_a_migration_that_ran_and_was_not_marked_is_reported_and_yoyo_can_mark_it(
     database_url: str, tmp_path: Path
 ) -> None:
     build = later_build(further())

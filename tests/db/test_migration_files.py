@@ -13,12 +13,12 @@ every_migration = pytest.mark.parametrize("files", ALL, ids=lambda files: files.
 
 
 @every_migration
-def test_a_migration_can_be_rolled_back_or_says_why_not(files: MigrationFiles) -> None:
+def test_a_migration_can_be_rolled_back_or_states_why_not(files: MigrationFiles) -> None:
     assert files.has_rollback or files.irreversible
 
 
 @every_migration
-def test_a_migration_says_the_oldest_build_that_runs_on_it(files: MigrationFiles) -> None:
+def test_a_migration_names_the_oldest_build_that_runs_on_it(files: MigrationFiles) -> None:
     assert "-- oldest build: " in files.up
     assert files.oldest_build in own_bundle().ids
     assert files.oldest_build <= files.id
@@ -59,7 +59,7 @@ def test_headers_stand_above_the_first_statement() -> None:
     assert not files.deferrable
 
 
-def test_without_a_header_only_builds_that_carry_a_migration_run_on_it() -> None:
+def test_without_a_header_only_builds_that_contain_a_migration_run_on_it() -> None:
     assert MigrationFiles("0009_x", "SELECT 1;", "").oldest_build == "0009_x"
 
 

@@ -1,4 +1,4 @@
-"""Changes of the schema under live processes: workers are asked first, APIs are named."""
+"""Schema changes under live processes: live workers that need the old schema block them, APIs are named."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NEWEST = own_bundle().ids[-1]
 
 
 def down(url: str, *, force: bool = False) -> list[str]:
-    """Roll back what this build does not have; return what went."""
+    """Roll back what this build does not have; return the ids that were rolled back."""
     plan = migrate.plan_down(url, to=NEWEST)
     migrate.roll_back(url, plan, alive=None if force else ALIVE)
     return [files.id for files in plan.steps]
@@ -78,14 +78,14 @@ def test_live_workers_keep_out_what_they_cannot_run_on(
     assert migrate.apply_pending(database, bundle=later, alive=asked) == (FURTHER,)
 
 
-def test_a_migration_that_its_build_can_do_without_goes_under_live_workers(database: str) -> None:
+def test_a_migration_that_its_build_can_do_without_is_rolled_back_under_live_workers(database: str) -> None:
     migrate.apply_pending(database, bundle=later_build(further(FURTHER, "deferrable: only an index")))
     write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4, newest_migration=FURTHER), Heartbeat("working", 0))
     assert down(database) == [FURTHER]
 
 
 @pytest.mark.parametrize(
-    ("pending", "said"),
+    ("pending", "warning"),
     [
         (
             further(FURTHER, f"oldest build: {NEWEST}"),
@@ -96,11 +96,11 @@ def test_a_migration_that_its_build_can_do_without_goes_under_live_workers(datab
     ],
     ids=["asks for a newer build", "asks for no newer one", "nothing"],
 )
-def test_apis_of_other_builds_are_named(database_url: str, pending: MigrationFiles | None, said: str) -> None:
+def test_apis_of_other_builds_are_named(database_url: str, pending: MigrationFiles | None, warning: str) -> None:
     files = (pending,) if pending else ()
     assert migrate.warning_about_apis(database_url, files, "1.0.0") == ""
     names = [name_session("api", "0.0.2"), name_session("api", "0.0.1+old"), name_session("worker", "0.0.1")]
     with ExitStack() as stack:
         for name in (*names, name_session("api", "1.0.0")):
             stack.enter_context(closing(psycopg2.connect(database_url, application_name=name)))
-        assert migrate.warning_about_apis(database_url, files, "1.0.0") == said
+        assert migrate.warning_about_apis(database_url, files, "1.0.0") == warning

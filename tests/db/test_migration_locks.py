@@ -16,7 +16,7 @@ from vm_webapp.db.bundle import own_bundle
 from vm_webapp.fleet.alive import ALIVE
 
 LONGEST_SECONDS = 1.0
-LOOK_EVERY_SECONDS = 0.005
+POLL_SECONDS = 0.005
 BLOCKING = ("ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock")
 ROWS = """
     INSERT INTO runs (id, workflow, status, request, snapshot)
@@ -30,23 +30,23 @@ ROWS = """
 """
 
 
-class LockWatch:
-    """Looks at the server's locks again and again, and remembers for how long each was held."""
+class LockMonitor:
+    """Polls the server's locks, and records for how long each was held."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._seen: dict[tuple[int, str, str], tuple[float, float]] = {}
         self._done = threading.Event()
-        self._looked = threading.Event()
-        # A table that a migration makes is nobody's yet: its locks stop no one.
-        self._watched = [oid for (oid,) in run_sql(url, "SELECT oid::int FROM pg_class WHERE relkind IN ('r', 'i')")]
+        self._polled = threading.Event()
+        # No other session uses a table that the migration itself creates, so its locks stop none.
+        self._relations = [oid for (oid,) in run_sql(url, "SELECT oid::int FROM pg_class WHERE relkind IN ('r', 'i')")]
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Look for as long as the block lasts."""
-        thread = threading.Thread(target=self._look)
+    def polling(self) -> Iterator[None]:
+        """Poll for as long as the block lasts."""
+        thread = threading.Thread(target=self._poll)
         thread.start()
-        assert self._looked.wait(10)
+        assert self._polled.wait(10)
         try:
             yield
         finally:
@@ -60,10 +60,10 @@ class LockWatch:
             longest[table] = max(longest.get(table, 0.0), last - first)
         return longest
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         with closing(psycopg2.connect(self._url)) as session, session.cursor() as cursor:
             session.autocommit = True
-            while not self._done.wait(LOOK_EVERY_SECONDS):
+            while not self._done.wait(POLL_SECONDS):
                 now = time.monotonic()
                 cursor.execute(
                     """
@@ -71,12 +71,12 @@ class LockWatch:
                      WHERE l.granted AND l.mode = ANY(%s) AND l.relation = ANY(%s::oid[])
                        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
                     """,
-                    (list(BLOCKING), self._watched),
+                    (list(BLOCKING), self._relations),
                 )
                 for key in cursor.fetchall():
                     first, _ = self._seen.get(key, (now, now))
                     self._seen[key] = (first, now)
-                self._looked.set()
+                self._polled.set()
 
 
 @pytest.fixture
@@ -91,20 +91,20 @@ def test_no_migration_locks_a_table_for_longer_than_a_second(busy: str) -> None:
     first, *later = own_bundle().ids
     migrate.roll_back(busy, migrate.plan_down(busy, to=first), alive=ALIVE)
     for id in later:
-        watch = LockWatch(busy)
-        with watch.watching():
+        monitor = LockMonitor(busy)
+        with monitor.polling():
             assert migrate.apply_pending(busy, bundle=build_up_to(id)) == (id,)
-        assert {table: held for table, held in watch.held().items() if held > LONGEST_SECONDS} == {}
+        assert {table: held for table, held in monitor.held().items() if held > LONGEST_SECONDS} == {}
     for _ in later:
-        watch = LockWatch(busy)
-        with watch.watching():
+        monitor = LockMonitor(busy)
+        with monitor.polling():
             migrate.roll_back(busy, migrate.plan_down(busy, steps=1), alive=ALIVE)
-        assert {table: held for table, held in watch.held().items() if held > LONGEST_SECONDS} == {}
+        assert {table: held for table, held in monitor.held().items() if held > LONGEST_SECONDS} == {}
 
 
 def test_a_migration_that_locks_for_longer_is_noticed(database: str) -> None:
     slow = further(up="ALTER TABLE runs ADD COLUMN mood text;\nSELECT pg_sleep(1.2);", down="SELECT 1;")
-    watch = LockWatch(database)
-    with watch.watching():
+    monitor = LockMonitor(database)
+    with monitor.polling():
         assert migrate.apply_pending(database, bundle=later_build(slow)) == (FURTHER,)
-    assert watch.held()["runs"] > LONGEST_SECONDS
+    assert monitor.held()["runs"] > LONGEST_SECONDS

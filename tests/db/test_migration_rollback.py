@@ -33,7 +33,7 @@ OLDEST_BUILD = build_up_to("0001_runs_and_stages")
 
 
 def down(url: str, *, to: str | None = None, steps: int | None = None, **options: object) -> list[str]:
-    """Plan and roll back; return what went."""
+    """Plan and roll back; return the ids that were rolled back."""
     bundle = options.pop("bundle", None)
     assert bundle is None or isinstance(bundle, Bundle)
     plan = migrate.plan_down(url, to=to, steps=steps, bundle=bundle)
@@ -41,7 +41,7 @@ def down(url: str, *, to: str | None = None, steps: int | None = None, **options
     return [files.id for files in plan.steps]
 
 
-def test_the_oldest_build_rolls_back_what_it_has_never_heard_of(database_url: str) -> None:
+def test_the_oldest_build_rolls_back_migrations_that_it_does_not_contain(database_url: str) -> None:
     before = dump(database_url)
     migrate.apply_pending(database_url, bundle=later_build(further()))
     assert down(database_url, to=NEWEST, bundle=OLDEST_BUILD) == [FURTHER]
@@ -52,7 +52,7 @@ def test_the_oldest_build_rolls_back_what_it_has_never_heard_of(database_url: st
     assert "idempotency_keys" not in dump(database_url)
 
 
-def test_what_was_applied_is_rolled_back_even_when_the_build_says_otherwise(database_url: str) -> None:
+def test_what_was_applied_is_rolled_back_even_when_the_build_differs(database_url: str) -> None:
     before = dump(database_url)
     migrate.apply_pending(database_url, bundle=later_build(further()))
     edited = later_build(further(up="SELECT 1;", down="DROP TABLE runs CASCADE;"))
@@ -89,23 +89,23 @@ def test_an_export_into_a_folder_in_use_writes_nothing(database_url: str, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("how_far", "error", "said"),
+    ("how_far", "error", "message"),
     [
         ({"to": "0000_nowhere"}, NotFound, "0000_nowhere is not among the applied migrations"),
         ({"steps": 99}, InvalidInput, "there are only"),
     ],
 )
 def test_a_target_that_is_not_there_is_refused(
-    database_url: str, how_far: dict[str, object], error: type[VMError], said: str
+    database_url: str, how_far: dict[str, object], error: type[VMError], message: str
 ) -> None:
     before = applied(database_url)
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         down(database_url, **how_far)  # type: ignore[arg-type]
     assert applied(database_url) == before
 
 
 @pytest.mark.parametrize(
-    ("first", "said"),
+    ("first", "message"),
     [
         (
             further("0900_lossy", "irreversible: the old names are gone"),
@@ -116,10 +116,12 @@ def test_a_target_that_is_not_there_is_refused(
     ],
     ids=["irreversible", "no rollback", "an empty rollback"],
 )
-def test_nothing_is_rolled_back_past_a_step_that_cannot_be(database_url: str, first: MigrationFiles, said: str) -> None:
+def test_nothing_is_rolled_back_past_a_step_that_cannot_be(
+    database_url: str, first: MigrationFiles, message: str
+) -> None:
     second = further("0901_more", up="SELECT 1;", down="SELECT 1;", depends="0900_lossy")
     migrate.apply_pending(database_url, bundle=later_build(first, second))
-    with pytest.raises(Conflict, match=said):
+    with pytest.raises(Conflict, match=message):
         down(database_url, to=NEWEST)
     assert applied(database_url)[-2:] == ["0900_lossy", "0901_more"]
     assert down(database_url, to="0900_lossy") == ["0901_more"]
@@ -145,7 +147,7 @@ def test_a_migration_that_stays_may_be_without_files(database_url: str) -> None:
     assert applied(database_url) == stay[::-1]
 
 
-def test_what_yoyo_does_not_find_is_not_said_to_be_rolled_back(database_url: str) -> None:
+def test_what_yoyo_does_not_find_is_not_reported_as_rolled_back(database_url: str) -> None:
     migrate.apply_pending(database_url, bundle=later_build(further()))
     run_sql(database_url, f"UPDATE _yoyo_migration SET migration_hash = 'f' WHERE migration_id = '{FURTHER}'")
     before = dump(database_url)
@@ -157,7 +159,7 @@ def test_what_yoyo_does_not_find_is_not_said_to_be_rolled_back(database_url: str
     assert applied(database_url) == [*own_bundle().ids, FURTHER]
 
 
-def test_down_waits_for_nobody(database_url: str) -> None:
+def test_down_is_refused_while_another_process_migrates(database_url: str) -> None:
     plan = migrate.plan_down(database_url, steps=1)
     with advisory_lock(database_url), pytest.raises(Conflict, match="another process is migrating"):
         migrate.roll_back(database_url, plan, alive=ALIVE)
@@ -198,7 +200,7 @@ def test_a_build_without_migrations_touches_nothing(database_url: str, act: obje
     assert "CREATE TABLE" not in dump(database_url)
 
 
-def test_a_worker_of_an_installation_without_migrations_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_of_an_installation_without_migrations_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundle, "own_bundle", lambda: Bundle([]))
     with pytest.raises(ConfigurationError, match="this installation has no migrations"):
         WorkerIdentity(uuid4(), "kimi", 4)

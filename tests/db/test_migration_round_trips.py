@@ -1,4 +1,4 @@
-"""Up, down and up again: for each migration the same schema, and every row that was there, or came between."""
+"""Up, down and up again: each migration leaves the same schema, and every row from before and in between."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Rows = dict[str, list[Any]]
 Columns = dict[str, list[str]]
 
 # What a build writes into the tables that each migration brings, beside what the core writes anyway. A new migration
-# with a table adds its row here: the test says so when a table stays empty.
+# with a table adds its row here: the test fails when a table stays empty.
 WRITES = {
     "0001_runs_and_stages": """
         INSERT INTO brands (id, name) VALUES (gen_random_uuid(), 'Pedal Bakery');
@@ -52,7 +52,7 @@ def write_rows(url: str, newest: str) -> None:
 
 
 def columns(url: str) -> Columns:
-    """Return every column of every table of ours."""
+    """Return every column of every table but yoyo's and the archive."""
     found = run_sql(
         url,
         """
@@ -69,7 +69,7 @@ def in_both(one: Columns, other: Columns) -> Columns:
 
 
 def read_rows(url: str, of: Columns) -> Rows:
-    """Return every row of these columns, in an order of its own."""
+    """Return every row of these columns, sorted."""
     return {
         table: run_sql(url, f"SELECT row_to_json(t)::text FROM (SELECT {', '.join(names)} FROM {table}) t ORDER BY 1")
         for table, names in of.items()
@@ -77,7 +77,7 @@ def read_rows(url: str, of: Columns) -> Rows:
 
 
 def lines_of(schema: str) -> list[str]:
-    """Return what a schema says, whatever the order: a column that was dropped comes back as the last."""
+    """Return the lines of a schema, sorted: a column that was dropped comes back as the last."""
     return sorted(line.rstrip(",") for line in schema.splitlines())
 
 
@@ -122,7 +122,7 @@ def test_up_down_up_leaves_the_same_schema_and_loses_no_row(database: str, id: s
     assert_round_trip(database, own_bundle(), id)
 
 
-def test_a_contraction_can_go_round_too(database: str) -> None:
+def test_a_contraction_can_make_the_round_trip_too(database: str) -> None:
     contraction = further(up="ALTER TABLE brands DROP COLUMN voice;", down=BACK.format(""))
     assert_round_trip(database, later_build(contraction), FURTHER)
 
@@ -138,8 +138,8 @@ def test_a_contraction_can_go_round_too(database: str) -> None:
         ),
         ("CREATE TABLE notes (id int);", "DROP TABLE notes;"),
     ],
-    ids=["the schema differs", "rows are gone", "what a column said is gone", "nobody writes into a new table"],
+    ids=["the schema differs", "rows are gone", "the values of a column are gone", "no test writes into a new table"],
 )
-def test_a_migration_that_does_not_go_round_is_noticed(database: str, up: str, down: str) -> None:
+def test_a_migration_that_fails_the_round_trip_is_noticed(database: str, up: str, down: str) -> None:
     with pytest.raises(AssertionError):
         assert_round_trip(database, later_build(further(up=up, down=down)), FURTHER)

@@ -1,4 +1,4 @@
-"""Schema and code in a window: which builds work on which schemas, and what they say of the others."""
+"""Schema and code in a window: which builds work on which schemas, and what they report about the others."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEWEST = own_bundle().ids[-1]
 
 
 def build(*ids: str, deferrable: str = "") -> Bundle:
-    """Return a build that carries these."""
+    """Return a build that contains these migrations."""
     return Bundle(MigrationFiles(id, "-- deferrable: yes\n" if id == deferrable else "", "") for id in ids)
 
 
@@ -94,7 +94,7 @@ def test_a_newer_incompatible_schema_is_not_ready_and_says_what_to_do(database: 
     assert reason.endswith(f"deploy a newer one, or python -m vm_webapp migrate down --to {NEWEST}")
 
 
-def test_this_build_carries_runs_on_a_schema_of_the_next(database: str) -> None:
+def test_this_build_completes_runs_on_a_schema_of_the_next(database: str) -> None:
     claimant, text = Claimant(uuid4(), "kimi", None), Completion("# A document", "kimi")
 
     def begin() -> tuple[CreatedRun, Claim | None]:

@@ -34,7 +34,7 @@ def test_only_one_process_migrates_at_a_time(database_url: str) -> None:
 
 def test_the_lock_is_free_when_its_block_ends(database_url: str) -> None:
     with advisory_lock(database_url) as session, session.cursor() as cursor:
-        # Dropping these makes the server take its time over the end of the session.
+        # The server drops these when the session ends, which delays the end for a while.
         cursor.execute(
             "DO $$ BEGIN FOR n IN 1..500 LOOP EXECUTE format('CREATE TEMP TABLE t%s (id int)', n); END LOOP; END $$"
         )
@@ -52,7 +52,7 @@ def test_a_lost_session_does_not_hide_why(database_url: str) -> None:
 
 
 @pytest.mark.parametrize("migrated", [True, False])
-def test_a_database_that_can_only_be_read_says_so(database_url: str, migrated: bool) -> None:
+def test_a_read_only_database_is_one_clear_error(database_url: str, migrated: bool) -> None:
     if not migrated:
         empty(database_url)
     name = run_sql(database_url, "SELECT current_database()")[0][0]
@@ -87,9 +87,9 @@ def test_a_leftover_lock_is_reported_and_removed_by_unlock(servers: LocalServers
     assert not migrate.unlock(fresh)
 
 
-def test_a_database_that_is_not_there_is_one_clear_error() -> None:
+def test_a_database_that_does_not_exist_is_one_clear_error() -> None:
     with pytest.raises(DatabaseUnavailable):
-        migrate.read_status("postgresql://nobody@127.0.0.1:1/nothing")
+        migrate.read_status("postgresql://tests@127.0.0.1:1/nothing")
 
 
 def test_a_table_that_stays_in_use_is_one_clear_refusal_and_nothing_is_done(database_url: str) -> None:
@@ -102,7 +102,7 @@ def test_a_table_that_stays_in_use_is_one_clear_refusal_and_nothing_is_done(data
     assert migrate.apply_pending(database_url, bundle=later_build(further())) == (FURTHER,)
 
 
-def test_a_migration_that_yoyo_cannot_read_is_said_and_not_skipped(database_url: str) -> None:
+def test_a_migration_that_yoyo_cannot_read_is_reported_and_not_skipped(database_url: str) -> None:
     orphan = further(depends="0899_nowhere")
     with pytest.raises(migrate.MigrationFailed, match="Could not resolve dependencies"):
         migrate.apply_pending(database_url, bundle=later_build(orphan))
@@ -110,20 +110,20 @@ def test_a_migration_that_yoyo_cannot_read_is_said_and_not_skipped(database_url:
 
 
 def test_migrations_that_depend_on_each_other_are_one_clear_line(database_url: str) -> None:
-    circle = later_build(further(depends="0901_other"), further("0901_other", depends=FURTHER))
+    cycle = later_build(further(depends="0901_other"), further("0901_other", depends=FURTHER))
     with pytest.raises(migrate.MigrationFailed, match=f"failed: {FURTHER}, 0901_other depend on each other$"):
-        migrate.apply_pending(database_url, bundle=circle)
+        migrate.apply_pending(database_url, bundle=cycle)
 
 
 def test_pending_migrations_are_not_put_on_a_schema_that_is_too_new(database_url: str) -> None:
     migrate.apply_pending(database_url, bundle=later_build(further()))
-    ours = later_build(compatible("0899_ours", up="SELECT 1;", down="SELECT 1;"))
+    build = later_build(compatible("0899_pending", up="SELECT 1;", down="SELECT 1;"))
     with pytest.raises(Conflict, match=f"the database has {FURTHER}, too new for this build"):
-        migrate.apply_pending(database_url, bundle=ours)
-    assert migrate.read_status(database_url, ours).pending == ("0899_ours",)
+        migrate.apply_pending(database_url, bundle=build)
+    assert migrate.read_status(database_url, build).pending == ("0899_pending",)
 
 
-def test_a_database_that_refuses_to_tell_is_one_clear_line(database_url: str) -> None:
+def test_a_schema_that_cannot_be_read_is_one_clear_line(database_url: str) -> None:
     run_sql(database_url, "ALTER TABLE _yoyo_migration RENAME COLUMN migration_id TO other")
     with pytest.raises(migrate.MigrationFailed, match=r'^reading the schema failed: column "migration_id"'):
         migrate.read_status(database_url)

@@ -1,4 +1,4 @@
-"""The models describe the migrated schema, table by table and column by column: neither knows more than the other."""
+"""The models describe the migrated schema, table by table and column by column: neither has more than the other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vm_webapp.db.pool import rows, transaction
 
 pytestmark = pytest.mark.usefixtures("database")
 
-NOT_OURS = "^_|^yoyo_"  # made by yoyo, and by the archive of migrations, in code of their own
+NOT_MIGRATED = "^_|^yoyo_"  # created by yoyo and by the archive of migrations
 TYPES = {  # Peewee's name for a type of column, where PostgreSQL's catalogue has another
     "INT": "integer",
     "BOOL": "boolean",
@@ -33,15 +33,15 @@ def test_each_table_has_a_model() -> None:
     with transaction():
         found = rows(
             "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')"
-            " AND relname !~ %(not_ours)s",
-            not_ours=NOT_OURS,
+            " AND relname !~ %(not_migrated)s",
+            not_migrated=NOT_MIGRATED,
         )
     assert sorted(each["relname"] for each in found) == sorted(model._meta.table_name for model in MODELS)
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
 def test_each_column_is_described_as_it_is(model: Any) -> None:
-    """Name, type, whether it may be NULL, primary key, and for a foreign key its table and what a deletion does."""
+    """Compare name, type, NULL, primary key, and for a foreign key its table and its ON DELETE."""
     with transaction():
         columns = rows(
             """

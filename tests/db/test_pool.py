@@ -55,7 +55,7 @@ def end_sessions_of(url: str, name: str) -> int:
 
 
 def break_connection(url: str, name: str) -> None:
-    """Lose the connection in the middle of a transaction."""
+    """End the connection's session in the middle of a transaction."""
     with transaction():
         execute("SELECT 1")
         assert end_sessions_of(url, name) == 1
@@ -73,7 +73,7 @@ def test_many_threads_wait_their_turn_for_few_connections(two: str) -> None:
     assert max(sessions for _, sessions in seen) <= 2
 
 
-def test_a_thread_that_waits_too_long_is_told_so(two: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_waits_too_long_gets_an_error(two: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "WAIT_FOR_CONNECTION_SECONDS", 0.2)
     open_pool(two, max_connections=1, application_name="pool of one")
     done = threading.Event()
@@ -130,11 +130,11 @@ def in_transaction() -> bool:
         return row("SELECT 1 AS one") == {"one": 1}
 
 
-def test_a_server_that_is_not_there_is_unavailable() -> None:
+def test_a_server_that_does_not_exist_is_unavailable() -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))  # bound and not listening: refused
         open_pool(
-            f"postgresql://x@127.0.0.1:{reserved.getsockname()[1]}/x", max_connections=1, application_name="nobody"
+            f"postgresql://x@127.0.0.1:{reserved.getsockname()[1]}/x", max_connections=1, application_name="tests"
         )
         for _ in range(3):
             with pytest.raises(DatabaseUnavailable) as refused, transaction():
@@ -157,12 +157,12 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
         ("transaction_isolation", "read committed"),
     ],
 )
-def test_a_connection_carries_its_settings(setting: str, value: str) -> None:
+def test_a_connection_has_its_settings(setting: str, value: str) -> None:
     with transaction():
         assert list((row(f"SHOW {setting}") or {}).values()) == [value]
 
 
-def test_options_of_the_url_are_kept_and_cannot_undo_ours(empty_url: str) -> None:
+def test_options_of_the_url_are_kept_and_cannot_undo_the_pools(empty_url: str) -> None:
     open_pool(
         f"{empty_url}&options=-c%20search_path%3Delsewhere%20-c%20statement_timeout%3D0",
         max_connections=1,
@@ -177,14 +177,14 @@ def test_options_of_the_url_are_kept_and_cannot_undo_ours(empty_url: str) -> Non
 @pytest.mark.usefixtures("two")
 @pytest.mark.parametrize("durable", [True, False])
 def test_only_a_transaction_that_may_be_lost_skips_the_wait_for_the_disk(durable: bool) -> None:
-    asked = "SELECT source = 'session' AS ours, setting FROM pg_settings WHERE name = 'synchronous_commit'"
+    asked = "SELECT source = 'session' AS changed, setting FROM pg_settings WHERE name = 'synchronous_commit'"
     with transaction():
         default = row(asked)
     with transaction(durable=durable):
         during = row(asked)
     with transaction():
         assert row(asked) == default
-    assert during == (default if durable else {"ours": True, "setting": "off"})
+    assert during == (default if durable else {"changed": True, "setting": "off"})
 
 
 def test_a_block_that_raises_changes_nothing(two: str) -> None:

@@ -1,4 +1,4 @@
-"""The cap on a provider's calls in flight: it holds at every moment, and every end gives its place back."""
+"""The cap on a provider's calls in flight: it holds at every moment, and every end of an attempt frees its place."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vm_webapp.runs.lifecycle import Claim, Claimant
 pytestmark = pytest.mark.usefixtures("database")
 
 
-def test_a_worker_that_died_leaks_nothing_of_the_cap() -> None:
+def test_the_calls_of_a_dead_worker_do_not_count_toward_the_cap_for_ever() -> None:
     capped = Claimant(uuid4(), "kimi", cap=3)
     stages = create_stages(4)
     for _ in range(4):
@@ -30,7 +30,7 @@ def test_a_worker_that_died_leaks_nothing_of_the_cap() -> None:
 
 
 @pytest.mark.parametrize("end", [succeed, fail, release, cancel, be_refused])
-def test_an_attempt_that_ends_gives_its_place_of_the_cap_back(end: Callable[[Claim], object]) -> None:
+def test_an_attempt_that_ends_frees_its_place_under_the_cap(end: Callable[[Claim], object]) -> None:
     capped = Claimant(uuid4(), "kimi", cap=1)
     first, second = create_stages(2)
     held = claimed(first, capped)
@@ -39,7 +39,7 @@ def test_an_attempt_that_ends_gives_its_place_of_the_cap_back(end: Callable[[Cla
     claimed(second, capped)
 
 
-def test_a_finish_that_carries_on_stays_within_the_cap() -> None:
+def test_a_finish_that_claims_the_next_stage_stays_within_the_cap() -> None:
     capped = Claimant(uuid4(), "kimi", cap=1)
     first, second = create_stages(2)
     finished = lifecycle.finish_stage_if_held(claimed(first, capped), TEXT, capped, next_token=uuid4())
@@ -48,8 +48,8 @@ def test_a_finish_that_carries_on_stays_within_the_cap() -> None:
     assert claim(second, capped) is None
 
 
-# Claims of a capped provider come one after the other, so each sees every call that began before it; an end that it
-# does not see yet only makes room. A count that is right at every start is therefore right at every moment.
+# Claims of a capped provider run one after the other, so each sees every call that began before it; an end that it does
+# not see yet only lowers the true count. A count within the cap at every start is therefore within it at every moment.
 CALLS_AT_EACH_START = """
 SELECT (SELECT 2 * count(*) FILTER (WHERE o.type = 'stage.started') - count(*)
           FROM events o WHERE o.type IN ('stage.started', 'stage.completed')
@@ -66,7 +66,7 @@ def test_a_cap_of_thirty_holds_at_every_moment_with_sixty_four_claimers() -> Non
     stages = create_stages(64)
     together = threading.Barrier(64)
 
-    def carry(stage_id: UUID) -> None:
+    def run(stage_id: UUID) -> None:
         together.wait(30)
         held = claim(stage_id, capped)
         while held is not None:
@@ -78,7 +78,7 @@ def test_a_cap_of_thirty_holds_at_every_moment_with_sixty_four_claimers() -> Non
         claim(stage_id, capped)
 
     with ThreadPoolExecutor(64) as threads:
-        ends = [threads.submit(hold if number % 2 else carry, stage_id) for number, stage_id in enumerate(stages)]
+        ends = [threads.submit(hold if number % 2 else run, stage_id) for number, stage_id in enumerate(stages)]
         for end in ends:
             end.result(60)
     for stage_id in stages:

@@ -1,4 +1,4 @@
-"""A provider's door: what shuts it, who opens it, and how many are let through at once."""
+"""Pauses of a provider: what causes them, what ends them, and which calls are admitted meanwhile."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ EMPTY = Failure("llm_empty_answer", "no text", permanent=False)
 BUDGET = CATALOG.get("content_calendar").retry.max_failures
 
 
-def door() -> dict[str, Any]:
+def provider() -> dict[str, Any]:
     (found,) = read(
         """
         SELECT paused_at IS NOT NULL AS paused, extract(epoch FROM paused_until - clock_timestamp())::float AS seconds,
@@ -63,7 +63,7 @@ def stage(stage_id: UUID) -> dict[str, Any]:
     return found
 
 
-def shut_by_overload(stages: list[UUID]) -> None:
+def pause_by_overload(stages: list[UUID]) -> None:
     for held in [claimed(stage_id) for stage_id in stages[:OVERLOADS_BEFORE_PAUSE]]:
         assert fail(held) == "retrying"
 
@@ -73,27 +73,27 @@ def resume() -> bool:
         return providers.resume("kimi")
 
 
-def test_overloads_in_a_row_shut_the_door_and_the_last_one_costs_its_stage_nothing() -> None:
+def test_overloads_in_a_row_pause_the_provider_and_the_last_one_is_not_counted() -> None:
     stages = create_stages(OVERLOADS_BEFORE_PAUSE + 1)
-    shut_by_overload(stages)
+    pause_by_overload(stages)
     assert [stage(stage_id)["failures"] for stage_id in stages] == [1] * (OVERLOADS_BEFORE_PAUSE - 1) + [0, 0]
-    assert door()["code"] == "llm_overloaded"
-    assert door()["seconds"] == pytest.approx(FIRST_PAUSE_SECONDS, abs=2)
+    assert provider()["code"] == "llm_overloaded"
+    assert provider()["seconds"] == pytest.approx(FIRST_PAUSE_SECONDS, abs=2)
     assert claim(stages[-1]) is None
 
 
-def test_a_success_in_between_starts_the_count_anew() -> None:
+def test_a_success_in_between_resets_the_count() -> None:
     stages = create_stages(2 * OVERLOADS_BEFORE_PAUSE)
     for stage_id in stages[: OVERLOADS_BEFORE_PAUSE - 1]:
         fail(claimed(stage_id))
     succeed(claimed(stages[OVERLOADS_BEFORE_PAUSE - 1]))
     for stage_id in stages[OVERLOADS_BEFORE_PAUSE : 2 * OVERLOADS_BEFORE_PAUSE - 1]:
         fail(claimed(stage_id))
-    assert not door()["paused"]
+    assert not provider()["paused"]
 
 
 @pytest.mark.parametrize("failure", [REFUSED, EMPTY])
-def test_a_failure_that_is_not_the_providers_says_nothing_about_it(failure: Failure) -> None:
+def test_a_failure_that_is_not_the_providers_does_not_count_against_it(failure: Failure) -> None:
     for stage_id in create_stages(OVERLOADS_BEFORE_PAUSE + 1):
         fail(claimed(stage_id), failure)
     assert read("SELECT paused_at, consecutive_failures FROM providers") == [
@@ -103,13 +103,13 @@ def test_a_failure_that_is_not_the_providers_says_nothing_about_it(failure: Fail
 
 def test_each_pause_is_longer_than_the_one_before_up_to_a_minute() -> None:
     stages = create_stages(OVERLOADS_BEFORE_PAUSE)
-    shut_by_overload(stages)
-    lasted = [door()["seconds"]]
+    pause_by_overload(stages)
+    lasted = [provider()["seconds"]]
     for _ in range(6):
         end_pauses()
         make_due()
         fail(claimed(stages[0]))
-        lasted.append(door()["seconds"])
+        lasted.append(provider()["seconds"])
     expected = [min(FIRST_PAUSE_SECONDS * 2**n, LONGEST_PAUSE_SECONDS) for n in range(7)]
     assert lasted == pytest.approx(expected, abs=2)
 
@@ -120,11 +120,11 @@ def test_a_server_may_lengthen_the_pause_within_limits(asked: float, lasts: floa
     held = [claimed(stage_id) for stage_id in stages]
     for each in held:
         fail(each, Failure("llm_overloaded", "HTTP 429", permanent=False, overload=True, retry_after=asked))
-    assert door()["seconds"] == pytest.approx(lasts, abs=2)
+    assert provider()["seconds"] == pytest.approx(lasts, abs=2)
 
 
 def test_a_long_outage_never_fails_a_lone_stage() -> None:
-    """Ten minutes are twelve probes or so; nothing else waits, and the policy is the default one."""
+    """Ten minutes are about twelve probes; no other stage waits, and the retry policy is the default one."""
     (stage_id,) = create_stages(1)
     outage = 0.0
     while outage < 600:
@@ -136,7 +136,7 @@ def test_a_long_outage_never_fails_a_lone_stage() -> None:
     make_due()
     end_pauses()
     succeed(claimed(stage_id))
-    assert (door()["paused"], door()["pauses"]) == (False, 0)
+    assert (provider()["paused"], provider()["pauses"]) == (False, 0)
 
 
 def test_a_long_outage_fails_nothing_of_a_queue() -> None:
@@ -150,22 +150,22 @@ def test_a_long_outage_fails_nothing_of_a_queue() -> None:
     assert {stage(stage_id)["status"] for stage_id in stages} == {"queued"}
 
 
-def test_a_poison_stage_does_not_keep_a_healthy_provider_shut() -> None:
-    """The oldest of all, it always gives 5xx; turned by the due times that the lifecycle itself has set."""
+def test_a_poison_stage_does_not_keep_a_healthy_provider_paused() -> None:
+    """It is the oldest of all, and its call always fails with 5xx; only the due times that the lifecycle sets help."""
     poison, *others = create_stages(12)
     with transaction():
         execute(
             "INSERT INTO providers (name, consecutive_failures) VALUES ('kimi', %(n)s)", n=OVERLOADS_BEFORE_PAUSE - 1
         )
     fail(claimed(poison))
-    assert door()["paused"]
-    seconds = door()["seconds"]
+    assert provider()["paused"]
+    seconds = provider()["seconds"]
     assert stage(poison)["due_in"] > seconds + BEHIND_OTHERS_SECONDS / 2
     _pass(seconds)
     (probe,) = find_due("kimi", 8, cap=None).ids
     assert probe == others[0]
     succeed(claimed(probe))
-    assert not door()["paused"]
+    assert not provider()["paused"]
     for _ in range(BUDGET):
         make_due()
         fail(claimed(poison))
@@ -173,7 +173,7 @@ def test_a_poison_stage_does_not_keep_a_healthy_provider_shut() -> None:
             break
         succeed(claimed(others.pop()))
     assert stage(poison)["status"] == "failed"
-    assert not door()["paused"]
+    assert not provider()["paused"]
 
 
 def _pass(seconds: float) -> None:
@@ -191,10 +191,10 @@ def test_stragglers_of_an_outage_are_excused_and_do_not_lengthen_the_pause() -> 
     for each in held:
         assert fail(each) == "retrying"
     assert [stage(each.stage_id)["failures"] for each in held[OVERLOADS_BEFORE_PAUSE:]] == [0, 0, 0]
-    assert door()["pauses"] == 1
+    assert provider()["pauses"] == 1
 
 
-def test_one_probe_is_let_through_at_a_time_however_many_ask() -> None:
+def test_one_probe_is_admitted_at_a_time_however_many_claim() -> None:
     stages = create_stages(16)
     pause_provider("kimi", until="1 h")
     assert [stage_id for stage_id in stages if claim(stage_id)] == []
@@ -202,15 +202,15 @@ def test_one_probe_is_let_through_at_a_time_however_many_ask() -> None:
     with ThreadPoolExecutor(16) as threads:
         won = [held for held in threads.map(claim, stages) if held]
     assert len(won) == 1
-    assert door()["probe_token"] == won[0].token
+    assert provider()["probe_token"] == won[0].token
 
 
-def test_a_probe_that_works_opens_the_door_for_all() -> None:
+def test_a_probe_that_succeeds_resumes_the_provider() -> None:
     first, second, third = create_stages(3)
     pause_provider("kimi", until="1 h")
     end_pauses()
     succeed(claimed(first))
-    assert door() | {"seconds": None} == {
+    assert provider() | {"seconds": None} == {
         "paused": False,
         "seconds": None,
         "consecutive_failures": 0,
@@ -222,10 +222,10 @@ def test_a_probe_that_works_opens_the_door_for_all() -> None:
     claimed(third)
 
 
-def test_a_straggler_that_works_opens_the_door_too() -> None:
+def test_a_straggler_that_succeeds_resumes_the_provider_too() -> None:
     stages = create_stages(OVERLOADS_BEFORE_PAUSE + 2)
     straggler = claimed(stages[-1])
-    shut_by_overload(stages)
+    pause_by_overload(stages)
     succeed(straggler)
     claimed(stages[-2])
 
@@ -236,7 +236,7 @@ def _die(probe: Claim) -> None:
 
 
 @pytest.mark.parametrize("end", [_die, cancel, release, be_refused])
-def test_a_probe_that_ends_without_an_answer_leaves_the_door_to_the_next(end: Callable[[Claim], None]) -> None:
+def test_a_probe_that_ends_without_a_response_lets_the_next_stage_probe(end: Callable[[Claim], None]) -> None:
     first, second, third = create_stages(3)
     pause_provider("kimi", until="1 h")
     end_pauses()
@@ -247,7 +247,7 @@ def test_a_probe_that_ends_without_an_answer_leaves_the_door_to_the_next(end: Ca
     assert claim(third) is None
 
 
-def test_a_probe_whose_worker_died_holds_the_door_until_its_lease_is_rescued() -> None:
+def test_a_probe_whose_worker_died_remains_the_probe_until_it_is_rescued() -> None:
     first, second = create_stages(2)
     pause_provider("kimi", until="1 h")
     end_pauses()
@@ -258,11 +258,11 @@ def test_a_probe_whose_worker_died_holds_the_door_until_its_lease_is_rescued() -
     claimed(second)
 
 
-def test_a_revoked_key_fails_one_stage_and_shuts_the_door_until_it_is_opened() -> None:
+def test_a_revoked_key_fails_one_stage_and_pauses_the_provider_until_it_is_resumed() -> None:
     stages = create_stages(4)
     held = [claimed(stage_id) for stage_id in stages[:3]]
     assert [fail(each, REVOKED) for each in held] == ["failed", "retrying", "retrying"]
-    assert (door()["paused"], door()["seconds"], door()["code"]) == (True, None, "llm_unauthorized")
+    assert (provider()["paused"], provider()["seconds"], provider()["code"]) == (True, None, "llm_unauthorized")
     end_pauses()
     assert [stage_id for stage_id in stages if claim(stage_id)] == []
     assert resume()
@@ -273,37 +273,37 @@ def test_a_revoked_key_fails_one_stage_and_shuts_the_door_until_it_is_opened() -
 def test_a_key_that_is_revoked_during_an_outage_fails_a_stage_with_its_reason() -> None:
     stages = create_stages(OVERLOADS_BEFORE_PAUSE + 2)
     stragglers = [claimed(stage_id) for stage_id in stages[OVERLOADS_BEFORE_PAUSE:]]
-    shut_by_overload(stages)
+    pause_by_overload(stages)
     assert fail(stragglers[0], REVOKED) == "failed"
     run = queries.get_run(stragglers[0].run_id)
     assert run.error is not None
     assert run.error.code == "llm_unauthorized"
     assert fail(stragglers[1], REVOKED) == "retrying"
-    assert door()["seconds"] is None
+    assert provider()["seconds"] is None
 
 
-def test_a_success_does_not_open_what_a_person_must_mend() -> None:
+def test_a_success_does_not_end_a_pause_that_a_person_must_end() -> None:
     first, second, third = create_stages(3)
     straggler = claimed(second)
     fail(claimed(first), REVOKED)
     succeed(straggler)
-    assert door()["paused"]
+    assert provider()["paused"]
     assert claim(third) is None
 
 
-def test_resuming_forgets_the_troubles() -> None:
+def test_resuming_resets_the_failures() -> None:
     stages = create_stages(OVERLOADS_BEFORE_PAUSE + 1)
-    shut_by_overload(stages)
+    pause_by_overload(stages)
     assert resume()
-    assert (door()["paused"], door()["consecutive_failures"], door()["pauses"]) == (False, 0, 0)
+    assert (provider()["paused"], provider()["consecutive_failures"], provider()["pauses"]) == (False, 0, 0)
     fail(claimed(stages[-1]))
-    assert not door()["paused"]
+    assert not provider()["paused"]
 
 
-def test_a_stage_without_a_model_passes_every_door() -> None:
+def test_a_stage_without_a_model_is_held_back_by_no_pause_and_no_cap() -> None:
     (smoke,) = create_stages(1, "smoke")
     pause_provider("kimi", until=None)
     held = claimed(smoke, Claimant(uuid4(), "kimi", cap=1))
     assert held.provider is None
     assert fail(held, OVERLOADED) == "retrying"
-    assert door()["consecutive_failures"] == 0
+    assert provider()["consecutive_failures"] == 0

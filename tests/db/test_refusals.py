@@ -1,4 +1,4 @@
-"""What is said of a PostgreSQL that answers, and does not do what was asked."""
+"""The errors for a PostgreSQL that responds but refuses a statement."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOCK = "SELECT pg_advisory_lock(1)"
 
 
 @pytest.mark.parametrize(
-    ("sql", "kind", "answer", "todo"),
+    ("sql", "kind", "message", "todo"),
     [
         (
             f"SET LOCAL lock_timeout = '1ms'; {LOCK}",
@@ -37,23 +37,23 @@ LOCK = "SELECT pg_advisory_lock(1)"
         ),
     ],
 )
-def test_a_server_that_answers_is_not_said_to_be_down(
-    database: str, sql: str, kind: type[DatabaseUnavailable], answer: str, todo: str
+def test_a_server_that_responds_is_not_reported_as_down(
+    database: str, sql: str, kind: type[DatabaseUnavailable], message: str, todo: str
 ) -> None:
     with closing(psycopg2.connect(database)) as other, other.cursor() as cursor:
         cursor.execute(LOCK)
         with pytest.raises(DatabaseUnavailable) as refused, transaction():
             execute(sql)
     assert type(refused.value) is kind
-    assert (refused.value.driver_message, todo in refused.value.todo) == (answer, True)
-    assert str(refused.value) == f"{answer}: {refused.value.todo}"
-    # Workers and clients go on as they do in any outage.
+    assert (refused.value.driver_message, todo in refused.value.todo) == (message, True)
+    assert str(refused.value) == f"{message}: {refused.value.todo}"
+    # Workers and clients retry as they do in any other outage.
     assert (refused.value.permanent, refused.value.code) == (False, "database_unavailable")
 
 
 @pytest.mark.usefixtures("database")
 @pytest.mark.parametrize(
-    ("sql", "said"),
+    ("sql", "message"),
     [
         (
             "SELECT * FROM nothing",
@@ -69,10 +69,10 @@ def test_a_server_that_answers_is_not_said_to_be_down(
         ),
     ],
 )
-def test_a_refusal_is_told_with_what_the_server_said(sql: str, said: str) -> None:
+def test_a_refusal_contains_the_message_of_the_server(sql: str, message: str) -> None:
     with pytest.raises(ProgrammingError) as refused, transaction():
         execute(sql)
-    told = refusal(refused.value)
-    assert isinstance(told, DatabaseRefused)
-    assert said in str(told)
-    assert "\n" not in str(told)
+    error = refusal(refused.value)
+    assert isinstance(error, DatabaseRefused)
+    assert message in str(error)
+    assert "\n" not in str(error)

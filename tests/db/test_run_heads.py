@@ -1,4 +1,4 @@
-"""Where many runs stand, and the pages of a timeline."""
+"""The heads of many runs (status and newest event), and the pages of a timeline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.records import RunHead
 
 
-def test_heads_tell_of_each_run_that_exists(database: str) -> None:
+def test_heads_contain_each_run_that_exists(database: str) -> None:
     queued, canceled = create().run.id, create().run.id
     lifecycle.cancel_run_if_open(canceled, actor="ann")
     assert queries.run_heads([queued, canceled, uuid4()]) == {

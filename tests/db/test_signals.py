@@ -1,4 +1,4 @@
-"""What the core tells: after a commit and never without one, once a transaction, and to nobody's harm."""
+"""The signals of the core: they fire after a commit and never without one, once a transaction, and harm no caller."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ WORKER = Claimant(uuid4(), "kimi")
 ID = UUID(int=7)
 
 
-class Heard:
-    """What was told, in order."""
+class Fired:
+    """The ids with which the signals fired, in order."""
 
     def __init__(self) -> None:
         self.due: list[UUID] = []
         self.changed: list[UUID] = []
 
     def clear(self) -> None:
-        """Forget it."""
+        """Forget them."""
         self.due.clear()
         self.changed.clear()
 
 
 @pytest.fixture
-def heard() -> Iterator[Heard]:
-    told = Heard()
-    with stage_due.connected(told.due.append), run_changed.connected(told.changed.append):
-        yield told
+def fired() -> Iterator[Fired]:
+    recorded = Fired()
+    with stage_due.connected(recorded.due.append), run_changed.connected(recorded.changed.append):
+        yield recorded
 
 
 def queued_stage(run_id: UUID) -> UUID:
@@ -57,14 +57,14 @@ def queued_stage(run_id: UUID) -> UUID:
     return found
 
 
-def test_a_signal_fires_when_the_commit_is_done_and_the_connection_given_back(heard: Heard) -> None:
+def test_a_signal_fires_when_the_commit_is_done_and_the_connection_given_back(fired: Fired) -> None:
     seen: list[tuple[object, int]] = []
     signal = Signal("tested")
 
-    def look(id: UUID) -> None:
+    def record(id: UUID) -> None:
         seen.append((database.in_transaction(), database.taken))
 
-    with signal.connected(look):
+    with signal.connected(record):
         with transaction():
             execute("UPDATE queues SET reason = 'x'")
             signal.raise_after_commit(ID)
@@ -72,32 +72,32 @@ def test_a_signal_fires_when_the_commit_is_done_and_the_connection_given_back(he
         assert seen == [(False, 0)]
 
 
-def test_within_another_transaction_it_waits_for_that_one_and_fires_once(heard: Heard) -> None:
+def test_within_another_transaction_it_waits_for_that_one_and_fires_once(fired: Fired) -> None:
     with transaction():
         with transaction():
             run_changed.raise_after_commit(ID)
         run_changed.raise_after_commit(ID)
-        assert heard.changed == []
-    assert heard.changed == [ID]
+        assert fired.changed == []
+    assert fired.changed == [ID]
 
 
-def test_a_statement_that_commits_by_itself_fires_at_once(heard: Heard) -> None:
+def test_a_statement_that_commits_by_itself_fires_at_once(fired: Fired) -> None:
     with database.connection_context():
         database.execute_sql("UPDATE queues SET reason = 'x'")
         run_changed.raise_after_commit(ID)
-        assert heard.changed == [ID]
+        assert fired.changed == [ID]
 
 
-def test_what_is_rolled_back_is_never_told_not_even_by_the_next_commit(heard: Heard) -> None:
+def test_a_signal_that_is_rolled_back_never_fires_not_even_with_the_next_commit(fired: Fired) -> None:
     with suppress(ZeroDivisionError), transaction():
         run_changed.raise_after_commit(ID)
         raise ZeroDivisionError
     with transaction():
         execute("UPDATE queues SET reason = 'x'")
-    assert heard.changed == []
+    assert fired.changed == []
 
 
-def test_a_block_that_goes_on_after_a_failed_statement_commits_nothing_and_says_so(heard: Heard) -> None:
+def test_a_block_that_continues_after_a_failed_statement_raises_and_commits_nothing(fired: Fired) -> None:
     def go_on() -> None:
         with transaction():
             execute("UPDATE queues SET reason = 'x'")
@@ -107,11 +107,11 @@ def test_a_block_that_goes_on_after_a_failed_statement_commits_nothing_and_says_
 
     with pytest.raises(InternalError, match="nothing can be committed"):
         go_on()
-    assert heard.changed == []
+    assert fired.changed == []
     assert read("SELECT reason FROM queues") == [{"reason": None}]
 
 
-def test_a_connection_that_breaks_before_the_commit_tells_nothing(heard: Heard, database: str) -> None:
+def test_a_connection_that_breaks_before_the_commit_fires_nothing(fired: Fired, database: str) -> None:
     def break_off() -> None:
         with transaction():
             found = row("SELECT pg_backend_pid() AS pid")
@@ -122,10 +122,10 @@ def test_a_connection_that_breaks_before_the_commit_tells_nothing(heard: Heard, 
 
     with pytest.raises(DatabaseUnavailable):
         break_off()
-    assert heard.changed == []
+    assert fired.changed == []
 
 
-def test_a_handler_that_raises_is_logged_and_changes_nothing(heard: Heard, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_handler_that_raises_is_logged_and_changes_nothing(fired: Fired, caplog: pytest.LogCaptureFixture) -> None:
     def break_down(id: UUID) -> None:
         raise RuntimeError("a full disk")
 
@@ -134,31 +134,31 @@ def test_a_handler_that_raises_is_logged_and_changes_nothing(heard: Heard, caplo
             stack.enter_context(stage_due.connected(handler))
         run = lifecycle.create_run(NewRun(load_catalog().get("smoke"), "x"), actor="tests")
     assert run.status == "queued"
-    assert later == heard.due == [queued_stage(run.id)]
+    assert later == fired.due == [queued_stage(run.id)]
     (record,) = [each for each in caplog.records if each.message == "signal.failed"]
     assert record.exc_info is not None
 
 
-def test_a_handler_hears_nothing_after_its_block() -> None:
-    told: list[UUID] = []
+def test_a_handler_is_not_called_after_its_block() -> None:
+    calls: list[UUID] = []
     signal = Signal("tested")
-    with signal.connected(told.append):
+    with signal.connected(calls.append):
         pass
     signal.raise_after_commit(ID)
-    assert told == []
+    assert calls == []
 
 
-def test_an_idempotent_replay_tells_nothing(heard: Heard) -> None:
+def test_an_idempotent_replay_fires_nothing(fired: Fired) -> None:
     def effect() -> StoredResponse:
         lifecycle.create_run(NewRun(load_catalog().get("smoke"), "x"), actor="tests")
         return StoredResponse(201, {}, b"{}")
 
     scope = KeyScope("tests", "POST", "/runs", "key")
     assert run_once_per_key(scope, b"{}", effect)[1] is False
-    assert (len(heard.due), len(heard.changed)) == (1, 1)
-    heard.clear()
+    assert (len(fired.due), len(fired.changed)) == (1, 1)
+    fired.clear()
     assert run_once_per_key(scope, b"{}", effect)[1] is True
-    assert (heard.due, heard.changed) == ([], [])
+    assert (fired.due, fired.changed) == ([], [])
 
 
 def create_it() -> UUID:
@@ -222,44 +222,42 @@ def fork() -> UUID:
 
 
 @pytest.mark.parametrize("act", [create_it, finish, release, rescue, approve, request_changes, retry, retry_many, fork])
-def test_every_path_that_makes_a_stage_due_tells_it_and_that_its_run_changed(
-    heard: Heard, act: Callable[[], UUID]
-) -> None:
+def test_every_path_that_makes_a_stage_due_fires_both_signals(fired: Fired, act: Callable[[], UUID]) -> None:
     run_id = act()
-    assert heard.due[-1] == queued_stage(run_id)
-    assert heard.changed[-1] == run_id
+    assert fired.due[-1] == queued_stage(run_id)
+    assert fired.changed[-1] == run_id
 
 
-def test_a_stage_that_its_finisher_claims_at_once_is_told_to_nobody(heard: Heard) -> None:
+def test_a_stage_that_its_finisher_claims_at_once_fires_no_signal(fired: Fired) -> None:
     held = claimed(create().stage_id)
-    heard.clear()
+    fired.clear()
     finished = lifecycle.finish_stage_if_held(held, TEXT, WORKER, next_token=uuid4())
     assert finished is not None
     assert finished.next is not None
-    assert (heard.due, heard.changed) == ([], [held.run_id])
+    assert (fired.due, fired.changed) == ([], [held.run_id])
 
 
-def test_a_stage_that_backs_off_is_not_told_to_be_due(heard: Heard) -> None:
+def test_a_stage_that_backs_off_is_not_signaled_as_due(fired: Fired) -> None:
     held = claimed(create().stage_id)
-    heard.clear()
+    fired.clear()
     assert lifecycle.fail_attempt_if_held(held, OVERLOADED, jitter=0) == "retrying"
-    assert (heard.due, heard.changed) == ([], [held.run_id])
+    assert (fired.due, fired.changed) == ([], [held.run_id])
 
 
-def test_a_batch_of_rescued_stages_tells_each(heard: Heard) -> None:
+def test_a_batch_of_rescued_stages_fires_for_each(fired: Fired) -> None:
     stages = create_stages(3)
     for stage_id in stages:
         claimed(stage_id)
     expire_leases()
-    heard.clear()
+    fired.clear()
     lifecycle.rescue_expired_leases()
-    assert set(heard.due) == set(stages)
-    assert len(heard.changed) == 3
+    assert set(fired.due) == set(stages)
+    assert len(fired.changed) == 3
 
 
 @pytest.fixture
-def lose_the_answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Return what lets the server do the next COMMIT, and its answer get lost with the connection."""
+def lose_the_result(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return a function after which the server executes the next COMMIT and its result is lost with the connection."""
     commit = database.commit
 
     def lose() -> None:
@@ -274,75 +272,75 @@ def lose_the_answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return lose
 
 
-def lost_and_repeated(lose_the_answer: Callable[[], None], heard: Heard, act: Callable[[], object]) -> object:
-    """Do something whose COMMIT is done and whose answer is lost, and repeat it; return what the repetition returns."""
-    heard.clear()
-    lose_the_answer()
+def lost_and_repeated(lose_the_result: Callable[[], None], fired: Fired, act: Callable[[], object]) -> object:
+    """Do something whose COMMIT succeeds unseen, and repeat it; return what the repetition returns."""
+    fired.clear()
+    lose_the_result()
     with pytest.raises(DatabaseUnavailable):
         act()
-    assert (heard.due, heard.changed) == ([], [])
+    assert (fired.due, fired.changed) == ([], [])
     return act()
 
 
-def test_a_claim_found_to_have_been_ours_tells_that_the_run_has_started(
-    heard: Heard, lose_the_answer: Callable[[], None]
+def test_a_claim_that_recognises_itself_signals_that_the_run_has_changed(
+    fired: Fired, lose_the_result: Callable[[], None]
 ) -> None:
     created, token = create(), uuid4()
     again = lost_and_repeated(
-        lose_the_answer, heard, lambda: lifecycle.claim_stage(created.stage_id, WORKER, token=token)
+        lose_the_result, fired, lambda: lifecycle.claim_stage(created.stage_id, WORKER, token=token)
     )
     assert isinstance(again, Claim)
-    assert (heard.due, heard.changed) == ([], [created.run.id])
+    assert (fired.due, fired.changed) == ([], [created.run.id])
     assert types(created.run.id).count("stage.started") == 1
 
 
-@pytest.mark.parametrize("carries_on", [False, True])
-def test_a_finish_found_to_have_been_ours_tells_of_the_next_stage(
-    heard: Heard, lose_the_answer: Callable[[], None], carries_on: bool
+@pytest.mark.parametrize("claims_next", [False, True])
+def test_a_finish_that_recognises_itself_signals_the_next_stage(
+    fired: Fired, lose_the_result: Callable[[], None], claims_next: bool
 ) -> None:
-    held, token = claimed(create().stage_id), uuid4() if carries_on else None
+    held, token = claimed(create().stage_id), uuid4() if claims_next else None
     again = lost_and_repeated(
-        lose_the_answer, heard, lambda: lifecycle.finish_stage_if_held(held, TEXT, WORKER, next_token=token)
+        lose_the_result, fired, lambda: lifecycle.finish_stage_if_held(held, TEXT, WORKER, next_token=token)
     )
     assert isinstance(again, Finished)
-    assert (again.next is not None) == carries_on
-    assert heard.changed == [held.run_id]
-    assert heard.due == ([] if carries_on else [queued_stage(held.run_id)])
+    assert (again.next is not None) == claims_next
+    assert fired.changed == [held.run_id]
+    assert fired.due == ([] if claims_next else [queued_stage(held.run_id)])
 
 
-def test_a_release_whose_answer_is_lost_tells_that_the_stage_is_due(
-    heard: Heard, lose_the_answer: Callable[[], None]
+def test_a_release_whose_result_is_lost_signals_that_the_stage_is_due(
+    fired: Fired, lose_the_result: Callable[[], None]
 ) -> None:
     held = claimed(create().stage_id)
-    lost_and_repeated(lose_the_answer, heard, lambda: lifecycle.release_stage_if_held(held))
-    assert (heard.due, heard.changed) == ([held.stage_id], [held.run_id])
+    lost_and_repeated(lose_the_result, fired, lambda: lifecycle.release_stage_if_held(held))
+    assert (fired.due, fired.changed) == ([held.stage_id], [held.run_id])
     assert types(held.run_id).count("stage.released") == 1
 
 
 @pytest.mark.parametrize("failure", [OVERLOADED, REFUSED])
-def test_a_failure_whose_answer_is_lost_tells_that_the_run_has_changed(
-    heard: Heard, lose_the_answer: Callable[[], None], failure: Failure
+def test_a_failure_whose_result_is_lost_signals_that_the_run_has_changed(
+    fired: Fired, lose_the_result: Callable[[], None], failure: Failure
 ) -> None:
     held = claimed(create().stage_id)
-    lost_and_repeated(lose_the_answer, heard, lambda: lifecycle.fail_attempt_if_held(held, failure, jitter=0))
-    assert (heard.due, heard.changed) == ([], [held.run_id])
+    lost_and_repeated(lose_the_result, fired, lambda: lifecycle.fail_attempt_if_held(held, failure, jitter=0))
+    assert (fired.due, fired.changed) == ([], [held.run_id])
     assert len(read("SELECT 1 AS found FROM events WHERE type IN ('stage.retry_scheduled', 'stage.failed')")) == 1
 
 
-def test_a_connection_of_a_threads_own_has_a_unit_of_its_own(heard: Heard, database: str) -> None:
+def test_a_connection_of_a_threads_own_has_a_unit_of_its_own(fired: Fired, database: str) -> None:
     with transaction():
         with (
             dedicated_connection(database, application_name="tests", statement_timeout_ms=3000),
             transaction(),
         ):
             stage_due.raise_after_commit(ID)
-        assert heard.due == [ID]
+        assert fired.due == [ID]
         run_changed.raise_after_commit(ID)
-        assert heard.changed == []
-    assert heard.changed == [ID]
+        assert fired.changed == []
+    assert fired.changed == [ID]
 
 
-def test_events_are_told_with_their_rows_committed(heard: Heard) -> None:
+def test_a_signal_fires_when_the_events_are_committed(fired: Fired) -> None:
     seen: list[int] = []
 
     def count(run_id: UUID) -> None:

@@ -45,7 +45,7 @@ SELECT id FROM (SELECT id, writer, saw, lag(writer) OVER (PARTITION BY run_id OR
 
 @dataclass
 class Replay:
-    """Where a run stands after the events that were told so far.
+    """The state of a run after the events that were applied so far.
 
     Attributes:
         stages: status by key, in the order of the stages.
@@ -63,9 +63,10 @@ class Replay:
         """Return the replay of a run before its first event."""
         return cls(dict.fromkeys(keys, "pending"))
 
-    def tell(self, type: str, stage: str | None, data: Mapping[str, Any]) -> None:
-        """Take one more event, which must be one that the tables admit."""
+    def apply(self, type: str, stage: str | None, data: Mapping[str, Any]) -> None:
+        """Apply one more event, which must be a transition that the tables allow."""
         assert type in STAGE_AFTER or type in RUN_AFTER or type in NO_CHANGE, type
+        # No event records that a waiting run resumes: the queued stage implies it.
         if type in RUN_AFTER:
             self._move_run(RUN_AFTER[type])
         elif type == "stage.queued" and self.run == "waiting_approval":
@@ -79,7 +80,7 @@ class Replay:
         if type in STAGE_AFTER:
             assert stage is not None
             if data.get("taken_over"):
-                self.stages[stage] = "completed"  # a fork's stage came to be so, it never moved
+                self.stages[stage] = "completed"  # a fork creates the stage in this status: no transition led there
             else:
                 self._move_stage(stage, STAGE_AFTER[type])
             self.completions[stage] = self.completions.get(stage, 0) + (type == "stage.completed")
@@ -104,14 +105,14 @@ class Replay:
 
 
 def replay_run(run_id: UUID) -> Replay:
-    """Replay a run's whole timeline, and check that it leads to what the rows say."""
+    """Replay a run's whole timeline, and check that it leads to the statuses in the rows."""
     with transaction():
         (run,) = rows("SELECT status FROM runs WHERE id = %(id)s", id=run_id)
         stages = rows("SELECT key, status FROM stages WHERE run_id = %(id)s ORDER BY position", id=run_id)
         events = rows("SELECT type, stage, data FROM events WHERE run_id = %(id)s ORDER BY id", id=run_id)
     replay = Replay.of([stage["key"] for stage in stages])
     for event in events:
-        replay.tell(**event)
+        replay.apply(**event)
     assert replay.run == run["status"]
     assert replay.stages == {stage["key"]: stage["status"] for stage in stages}
     return replay

@@ -16,8 +16,8 @@ class DueStages:
 
     Attributes:
         ids: the stages, in the order in which they should be claimed.
-        more: whether others are due, or may become claimable when a call ends: the worker should then poll again as soon
-            as one of its calls ends.
+        more: whether others are due, or may become claimable when a call ends: the worker should then poll again as
+            soon as one of its calls ends.
     """
 
     ids: tuple[UUID, ...]
