@@ -10,7 +10,7 @@ from vm_webapp.runs import lifecycle
 from vm_webapp.runs.lifecycle import Claim, Claimant
 from vm_webapp.runs.states import Failure
 
-WORKER = Claimant(uuid4(), "kimi")
+WORKER = Claimant(uuid4(), "kimi")  # without a cap, so that a healthy provider's row is not locked
 TEXT = Completion("# A document", "kimi")
 OVERLOADED = Failure("llm_overloaded", "HTTP 503", permanent=False, overload=True)
 REFUSED = Failure("llm_refused", "HTTP 400", permanent=True)

@@ -25,12 +25,14 @@ def make_due() -> None:
 
 def expire_leases() -> None:
     """Expire every lease."""
+    # The token stays: an expired lease is lost only when a rescue clears the token.
     with transaction():
         execute("UPDATE stages SET lease_expires_at = now() - interval '1 s' WHERE status = 'running'")
 
 
 def end_pauses() -> None:
     """End every pause that ends by itself."""
+    # ``paused_at`` stays: the provider remains paused until a probe succeeds.
     with transaction():
         execute("UPDATE providers SET paused_until = now() WHERE paused_until IS NOT NULL")
 

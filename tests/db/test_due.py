@@ -30,6 +30,8 @@ def due(limit: int = 10, **options: Any) -> DueStages:
 
 
 def test_the_oldest_run_comes_first_whatever_its_stage_waited_for() -> None:
+    # A run's age counts and not that of its stage, so that a run which has begun is completed before younger ones
+    # begin.
     stages = create_stages(4)
     with transaction():
         execute("UPDATE stages SET available_at = now(), queued_at = now() WHERE id = %(id)s", id=stages[0])
@@ -199,6 +201,7 @@ def test_a_deep_backlog_and_a_long_history_do_not_raise_the_cost_of_a_poll() -> 
     """A plan is judged by the rows and pages that it reads, not by the clock."""
     with transaction():
         execute("ANALYZE runs, stages, providers, queues")
+    # Thirty calls run: no cap, one that leaves no capacity, and one that leaves more than a worker has slots.
     for cap in (None, 20, 300):
         _check_plan(cap)
     pause_provider("kimi", until="1 h")

@@ -37,6 +37,7 @@ def test_a_locked_stage_costs_no_other_its_lease(database: str) -> None:
     expire_leases()
     with closing(psycopg2.connect(database)) as session, session.cursor() as cursor:
         cursor.execute("SELECT 1 FROM stages WHERE id = %s FOR UPDATE", (str(locked.stage_id),))
+        # The locked lease is reported as held although it was not renewed, and no rescue takes the stage meanwhile.
         assert renew_leases([locked.token, free.token]) == {locked.token, free.token}
         assert lifecycle.rescue_expired_leases().queued == ()
         session.rollback()  # the server would end it only some time after the connection
@@ -65,5 +66,5 @@ def test_the_lease_of_a_thread_that_died_or_overran_is_not_renewed() -> None:
     dead.start()
     dead.join()
     with leases.hold(held.token, timeout_seconds=60) as lease:
-        lease.thread = dead
+        lease.thread = dead  # a thread cannot die inside the block without leaving it, so it is replaced
         assert leases.renew_once() == (held.token,)

@@ -83,6 +83,7 @@ def test_an_unknown_stage_claims_nothing() -> None:
 
 def test_of_many_claims_at_once_one_wins() -> None:
     created = create()
+    # Each under a token of its own, since a claim repeated under the same token recognises itself and succeeds.
     with ThreadPoolExecutor(16) as threads:
         won = list(threads.map(lambda _: lifecycle.claim_stage(created.stage_id, WORKER, token=uuid4()), range(32)))
     assert sum(found is not None for found in won) == 1
@@ -93,7 +94,7 @@ def test_an_attempt_whose_stage_was_taken_over_can_write_nothing() -> None:
     lost = claim(created)
     expire_leases()
     lifecycle.rescue_expired_leases()
-    claim(created)
+    claim(created)  # by the same worker: the attempts are distinguished by their tokens, not by their workers
     before = types(created.run.id)
     assert lifecycle.finish_stage_if_held(lost, TEXT, WORKER, next_token=None) is None
     assert lifecycle.fail_attempt_if_held(lost, BROKEN, jitter=0) is None
@@ -124,7 +125,7 @@ def test_a_claim_repeated_after_a_lost_commit_recognises_its_own_work() -> None:
     stage_id, token = created.stage_id, uuid4()
     first = lifecycle.claim_stage(stage_id, WORKER, token=token)
     assert first is not None
-    assert lifecycle.claim_stage(stage_id, WORKER, token=token) == first
+    assert lifecycle.claim_stage(stage_id, WORKER, token=token) == first  # times are not compared, they are read anew
     assert lifecycle.claim_stage(stage_id, WORKER, token=uuid4()) is None
     assert [event.type for event in queries.list_events(created.run.id, after=0, limit=9)].count("stage.started") == 1
 
@@ -280,6 +281,7 @@ def test_a_revoked_key_fails_one_stage_and_keeps_the_others_queued() -> None:
     held = [claim(run) for run in created[:2]]
     assert lifecycle.fail_attempt_if_held(held[0], REVOKED, jitter=0) == "failed"
     assert lifecycle.fail_attempt_if_held(held[1], REVOKED, jitter=0) == "retrying"
+    # The second call was in flight when the key was revoked: its failure is excused and costs no budget.
     assert counters(held[1].stage_id) == (1, 0, 0, 0)
     assert lifecycle.claim_stage(created[2].stage_id, WORKER, token=uuid4()) is None
     with transaction():
@@ -309,6 +311,7 @@ def test_the_cap_holds_when_many_claim_at_once() -> None:
     with ThreadPoolExecutor(12) as threads:
         won = list(threads.map(lambda run: lifecycle.claim_stage(run.stage_id, capped, token=uuid4()), created))
     assert sum(found is not None for found in won) == 3
+    # A dead worker's calls count until its leases are rescued, and no longer.
     expire_leases()
     lifecycle.rescue_expired_leases()
     claim(created[0], capped)

@@ -193,6 +193,7 @@ def test_colliding_operations_leave_only_legal_paths_in_the_order_of_commits(sna
 def test_the_check_of_the_order_notices_an_event_written_without_the_runs_lock(snapshots: str) -> None:
     run_id = create_runs(1).runs[0]
     with outside(snapshots) as cursor:
+        # This row takes the lower id and is committed last: "id > after" would skip it.
         cursor.execute(
             "INSERT INTO events (run_id, type, actor, data) VALUES (%s, 'note', 'tests', %s)", (str(run_id), jsonb({}))
         )
@@ -214,6 +215,7 @@ def test_a_transition_waits_for_the_one_before_it_and_its_events_come_later(snap
                 pool.submit(lifecycle.finish_stage_if_held, held, TEXT, WORKER, next_token=None),
                 pool.submit(lifecycle.cancel_run_if_open, run_id, actor="ann"),
             ]
+            # Which of the two gets the lock first is open; the cancel is the last in either order.
             eventually(lambda: _waiting_for_locks() == 2, "both transitions wait for the run's lock")
             cursor.execute(
                 "INSERT INTO events (run_id, type, actor) VALUES (%s, 'note', 'tests') RETURNING id", (str(run_id),)
@@ -239,6 +241,7 @@ def test_a_claim_waits_for_its_stage_before_it_takes_the_provider(snapshots: str
         cursor.execute("SELECT 1 FROM stages WHERE id = %s FOR NO KEY UPDATE", (str(stage_id),))
         claiming = pool.submit(lifecycle.claim_stage, stage_id, capped, token=uuid4())
         eventually(lambda: _waiting_for_locks() == 1, "the claim waits for its stage")
+        # NOWAIT raises if the waiting claim has the provider's row already.
         cursor.execute("SELECT 1 FROM providers WHERE name = 'kimi' FOR UPDATE NOWAIT")
         cursor.connection.rollback()
         assert claiming.result(10) is not None
@@ -249,6 +252,7 @@ def test_a_finish_waits_for_the_next_stage_before_it_takes_the_provider(snapshot
     first, second = (s["id"] for s in read("SELECT id FROM stages ORDER BY position LIMIT 2"))
     held = lifecycle.claim_stage(first, WORKER, token=uuid4())
     assert held is not None
+    # Otherwise the success would have nothing to reset, and would not lock the provider's row at all.
     with transaction():
         execute("UPDATE providers SET consecutive_failures = 1")
     with outside(snapshots) as cursor, ThreadPoolExecutor(1) as pool:

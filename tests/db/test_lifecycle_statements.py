@@ -34,6 +34,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize(("cap", "claiming", "finishing"), [(None, 5, 8), (30, 6, 9)])
 def test_a_stage_takes_few_statements(statements: list[str], cap: int | None, claiming: int, finishing: int) -> None:
     worker = Claimant(uuid4(), "kimi", cap)
+    # The first claim adds the provider's row and compiles the statements, so it is not counted.
     warm, stage_id = create_stages(2)
     held = lifecycle.claim_stage(warm, worker, token=uuid4())
     assert held is not None

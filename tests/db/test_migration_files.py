@@ -31,6 +31,7 @@ def test_a_migration_depends_on_the_one_before_it(files: MigrationFiles) -> None
 
 @every_migration
 def test_nothing_follows_the_last_statement(files: MigrationFiles) -> None:
+    # yoyo executes what follows the last semicolon, and psycopg2 refuses a comment alone as an empty query.
     for text in (files.up, files.down):
         assert text.rstrip().endswith(";")
 

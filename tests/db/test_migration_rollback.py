@@ -149,6 +149,7 @@ def test_a_migration_that_stays_may_be_without_files(database_url: str) -> None:
 
 def test_what_yoyo_does_not_find_is_not_reported_as_rolled_back(database_url: str) -> None:
     migrate.apply_pending(database_url, bundle=later_build(further()))
+    # yoyo looks a migration up by a hash of its id, and silently skips what it does not find.
     run_sql(database_url, f"UPDATE _yoyo_migration SET migration_hash = 'f' WHERE migration_id = '{FURTHER}'")
     before = dump(database_url)
     with pytest.raises(migrate.MigrationFailed, match=f"{FURTHER} .* hash"):

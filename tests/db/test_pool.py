@@ -121,6 +121,7 @@ def test_broken_connections_do_not_use_up_the_pool(two: str) -> None:
     for _ in range(5):
         with pytest.raises(DatabaseUnavailable):
             break_connection(two, "pool of two")
+    # With a place lost for each broken connection, these threads would wait for one in vain.
     with ThreadPoolExecutor(4) as threads:
         assert all(threads.map(lambda _: in_transaction(), range(8)))
 

@@ -64,6 +64,7 @@ def stage(stage_id: UUID) -> dict[str, Any]:
 
 
 def pause_by_overload(stages: list[UUID]) -> None:
+    # All are claimed before the first fails: once the provider is paused, no more could be.
     for held in [claimed(stage_id) for stage_id in stages[:OVERLOADS_BEFORE_PAUSE]]:
         assert fail(held) == "retrying"
 
@@ -141,6 +142,7 @@ def test_a_long_outage_never_fails_a_lone_stage() -> None:
 
 def test_a_long_outage_fails_nothing_of_a_queue() -> None:
     stages = create_stages(6)
+    # Thirty probes are many times the retry budget: a probe that was counted would fail its stage.
     for _ in range(30):
         make_due()
         end_pauses()
@@ -160,6 +162,7 @@ def test_a_poison_stage_does_not_keep_a_healthy_provider_paused() -> None:
     fail(claimed(poison))
     assert provider()["paused"]
     seconds = provider()["seconds"]
+    # It becomes due after the pause, so that another stage is the probe.
     assert stage(poison)["due_in"] > seconds + BEHIND_OTHERS_SECONDS / 2
     _pass(seconds)
     (probe,) = find_due("kimi", 8, cap=None).ids
@@ -199,6 +202,7 @@ def test_one_probe_is_admitted_at_a_time_however_many_claim() -> None:
     pause_provider("kimi", until="1 h")
     assert [stage_id for stage_id in stages if claim(stage_id)] == []
     end_pauses()
+    # No cap, so only the paused provider's row makes these claims wait for each other.
     with ThreadPoolExecutor(16) as threads:
         won = [held for held in threads.map(claim, stages) if held]
     assert len(won) == 1
@@ -305,5 +309,6 @@ def test_a_stage_without_a_model_is_held_back_by_no_pause_and_no_cap() -> None:
     pause_provider("kimi", until=None)
     held = claimed(smoke, Claimant(uuid4(), "kimi", cap=1))
     assert held.provider is None
+    # Its failure cannot be the provider's, which was never called.
     assert fail(held, OVERLOADED) == "retrying"
     assert provider()["consecutive_failures"] == 0

@@ -40,6 +40,7 @@ LOCK = "SELECT pg_advisory_lock(1)"
 def test_a_server_that_responds_is_not_reported_as_down(
     database: str, sql: str, kind: type[DatabaseUnavailable], message: str, todo: str
 ) -> None:
+    # Another session holds the lock, so that the statement's time-out ends a real wait.
     with closing(psycopg2.connect(database)) as other, other.cursor() as cursor:
         cursor.execute(LOCK)
         with pytest.raises(DatabaseUnavailable) as refused, transaction():

@@ -105,6 +105,7 @@ def test_a_block_that_continues_after_a_failed_statement_raises_and_commits_noth
             with suppress(DatabaseError):
                 execute("SELECT nothing")
 
+    # PostgreSQL would execute the COMMIT as a rollback, without an error, and the signal would fire for nothing.
     with pytest.raises(InternalError, match="nothing can be committed"):
         go_on()
     assert fired.changed == []
@@ -130,6 +131,7 @@ def test_a_handler_that_raises_is_logged_and_changes_nothing(fired: Fired, caplo
         raise RuntimeError("a full disk")
 
     with ExitStack() as stack:
+        # The one that raises is called first: the others must be called all the same.
         for handler in (break_down, (later := list[UUID]()).append):
             stack.enter_context(stage_due.connected(handler))
         run = lifecycle.create_run(NewRun(load_catalog().get("smoke"), "x"), actor="tests")
@@ -262,7 +264,7 @@ def lose_the_result(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def lose() -> None:
         def commit_and_lose() -> None:
-            monkeypatch.undo()
+            monkeypatch.undo()  # once only: the repetition commits as usual
             commit()
             database.connection().close()
             raise OperationalError("server closed the connection unexpectedly")
@@ -278,6 +280,7 @@ def lost_and_repeated(lose_the_result: Callable[[], None], fired: Fired, act: Ca
     lose_the_result()
     with pytest.raises(DatabaseUnavailable):
         act()
+    # The change is committed and no one has been notified: the repetition has to make up for it.
     assert (fired.due, fired.changed) == ([], [])
     return act()
 

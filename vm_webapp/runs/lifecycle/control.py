@@ -27,7 +27,7 @@ _CANCEL_RUN = compiled(
 )
 _IS_FIRST = Stage.position == param("position")
 # ``attempt`` is not reset, because it numbers the claims of all tries. No guard on the status: in a failed run no stage
-# is queued, running or waiting for approval, and its lock keeps it so.
+# is queued, running or waiting for approval, and the run's lock keeps it so.
 _RESTART_STAGES = compiled(
     Stage.update(
         {
