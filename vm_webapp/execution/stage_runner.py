@@ -256,11 +256,11 @@ class StageRunner:
 
 
 def _context(claim: Claim) -> StageContext:
-    documents = queries.newest_artifacts(claim.run_id)
+    contents = queries.newest_artifacts(claim.run_id)
     earlier = tuple(
-        EarlierArtifact(stage.key, stage.title, documents[stage.key])
+        EarlierArtifact(stage.key, stage.title, contents[stage.key])
         for stage in claim.workflow.stages[: _position(claim.workflow, claim.spec.key) - 1]
-        if stage.key in documents
+        if stage.key in contents
     )
     return StageContext(
         request=claim.request,
@@ -268,7 +268,7 @@ def _context(claim: Claim) -> StageContext:
         project=claim.snapshot["project"],
         earlier=earlier,
         feedback=claim.feedback,
-        draft=documents.get(claim.spec.key) if claim.feedback else None,
+        draft=contents.get(claim.spec.key) if claim.feedback else None,
     )
 
 

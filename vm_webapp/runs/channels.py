@@ -8,5 +8,5 @@ CHANNEL = "vm:run:"
 
 
 def channel_of(run_id: UUID) -> str:
-    """Return the Redis channel that wakes a run's followers and carries its progress to them."""
+    """Return the Redis channel on which a run's followers are woken and its progress is published."""
     return f"{CHANNEL}{run_id}"

@@ -19,7 +19,7 @@ from vm_webapp.runs.records import WaitingOn
 
 MOST_COUNTED = 1000
 
-# Counted from the head of the queue by its index (stages_due), and no further than anyone cares to know: a listing
+# Counted from the head of the queue by its index (stages_due), and no further than MOST_COUNTED: a listing
 # costs the same however long the queue is. A window function numbers all rows at once, where a count per run would read
 # the head again for each run of a page.
 _S = Stage.alias("s")
