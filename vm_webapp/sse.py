@@ -92,6 +92,10 @@ class EventReader:
             self._data.append(value)
         elif name == b"event":
             self._type = value.decode(errors="replace")
+        elif name == b"error" and value.startswith(b"{"):
+            # Not in the standard, which would drop the line: llama.cpp reports a failure within a stream like this.
+            self._type = "error"
+            self._data.append(value)
         elif name == b"id" and b"\0" not in value:
             self._id = value.decode(errors="replace")
         elif name == b"retry" and value.isdigit() and len(value) <= MAX_RETRY_DIGITS:
@@ -104,9 +108,3 @@ class EventReader:
         if not data:
             return None
         return ServerEvent(named or DEFAULT_TYPE, b"\n".join(data).decode(errors="replace"), self.last_id)
-
-
-async def event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
-    """Yield the data of each event of a stream. See ``EventReader.read``."""
-    async for event in EventReader().read(chunks):
-        yield event.data

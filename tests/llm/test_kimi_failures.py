@@ -23,9 +23,11 @@ from tests.llm.providers import KEY, a_provider
 from vm_webapp.llm.errors import (
     LLMBadRequest,
     LLMConnectionError,
+    LLMContentFiltered,
     LLMEmptyCompletion,
     LLMError,
     LLMForbidden,
+    LLMModelNotFound,
     LLMNotFound,
     LLMOverloaded,
     LLMPaymentRequired,
@@ -45,20 +47,24 @@ class TestAnIncompleteCompletion:
         done = await kimi.complete(an_assignment())
         assert (done.text, done.truncated) == ("# Half", True)
 
-    async def test_a_filter_in_the_middle_marks_the_completion(self, server: ModelServer, kimi: KimiProvider) -> None:
-        server.enqueue(filtered("# Half"))
-        done = await kimi.complete(an_assignment())
-        assert (done.text, done.truncated) == ("# Half", True)
+    @pytest.mark.parametrize("text", ["# Half", ""])
+    async def test_a_text_that_a_filter_stopped_is_no_artifact(
+        self, server: ModelServer, kimi: KimiProvider, text: str
+    ) -> None:
+        server.enqueue(filtered(text))
+        with pytest.raises(LLMContentFiltered, match="a content filter stopped the text") as raised:
+            await kimi.complete(an_assignment())
+        assert raised.value.partial is not None
+        assert raised.value.partial.text == text
 
     @pytest.mark.parametrize(
         ("behaviour", "reason"),
         [
             (only_reasoning(), "reasoning used up the token budget"),
-            (filtered(), "a content filter removed the text"),
             (completion(" \n\t"), "no reason given"),
             (Behaviour(text="", streamed=False), "no reason given"),
         ],
-        ids=["reasoning", "filter", "blank", "one JSON object"],
+        ids=["reasoning", "blank", "one JSON object"],
     )
     async def test_no_text_is_a_failure_and_says_why(
         self, server: ModelServer, kimi: KimiProvider, behaviour: Behaviour, reason: str
@@ -95,7 +101,7 @@ class TestAnIncompleteCompletion:
             b'data: {"choices": {"a": 1}}\n\n',
             b'data: {"choices": ["x"]}\n\n',
             b"data: " + b"[" * 100_000 + b"\n\n",
-            chunk(delta={"content": ["parts"]}),
+            chunk(delta={"content": 7}),
             chunk(delta={}, finish_reason=7),
         ],
     )
@@ -108,7 +114,7 @@ class TestAnIncompleteCompletion:
 
     async def test_a_web_page_points_to_the_base_url(self, server: ModelServer, kimi: KimiProvider) -> None:
         server.enqueue(plain(200, b"<html>Welcome</html>", "text/html; charset=utf-8"))
-        with pytest.raises(LLMProtocolError, match="web page; check KIMI_BASE_URL"):
+        with pytest.raises(LLMNotFound, match="web page; check KIMI_BASE_URL"):
             await kimi.complete(an_assignment())
 
 
@@ -121,7 +127,7 @@ class TestErrorResponses:
             ("client_not_listed", LLMForbidden),
             ("concurrency", LLMRateLimited),
             ("subscription_used_up", LLMQuotaExceeded),
-            ("not_found", LLMNotFound),
+            ("not_found", LLMModelNotFound),
             ("bad_request", LLMBadRequest),
             ("overloaded", LLMOverloaded),
             ("rate_limited", LLMRateLimited),

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vm_webapp.sse import EventReader, ServerEvent, event_data
+from vm_webapp.sse import EventReader, ServerEvent
 
 Found = TypeVar("Found")
 
@@ -28,6 +28,12 @@ EVENTS = [
     ServerEvent("message", "a:b", "2"),
     ServerEvent("message", "", ""),
 ]
+
+
+async def event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
+    """Yield the data of each event."""
+    async for event in EventReader().read(chunks):
+        yield event.data
 
 
 async def arriving(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:

@@ -74,6 +74,21 @@ class Completion:
     truncated: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class PartialCompletion:
+    """What a failed model call had sent. It is shown with the failed attempt and never becomes an artifact.
+
+    Attributes:
+        text: Markdown that breaks off; may be empty.
+        prompt_tokens: tokens read, or None where the server did not say.
+        completion_tokens: tokens written, reasoning included, or None.
+    """
+
+    text: str
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
 class Provider(Protocol):
     """Writes artifacts. One instance serves all calls of a process, on one event loop."""
 

@@ -6,16 +6,25 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from vm_webapp.llm.base import Completion
-from vm_webapp.llm.errors import LLMEmptyCompletion, LLMProtocolError
-from vm_webapp.llm.kimi_errors import classify_in_stream, one_line
+from vm_webapp.llm.base import Completion, PartialCompletion
+from vm_webapp.llm.errors import (
+    LLMConnectionError,
+    LLMContentFiltered,
+    LLMEmptyCompletion,
+    LLMError,
+    LLMInterrupted,
+    LLMProtocolError,
+)
+from vm_webapp.llm.fences import without_wrapper
+from vm_webapp.llm.finish_reasons import Ending, ending_of
+from vm_webapp.llm.kimi_errors import classify_object, one_line
+from vm_webapp.llm.thinking import ReasoningFilter, without_reasoning
 from vm_webapp.text import storable
 
 MAX_TOKEN_COUNT = 2**31 - 1  # the columns are ``integer``
-TRUNCATION_REASONS = {
-    "length": "reasoning used up the token budget",
-    "content_filter": "a content filter removed the text",
-}
+TEXT_BLOCKS = frozenset({"text", "output_text"})
+# In place of ``choices``, in a response with status 200. ``object`` alone proves nothing: good chunks have it, too.
+ERROR_KEYS = ("message", "msg", "error_msg", "detail", "errors", "error_code")
 
 
 @dataclass
@@ -24,63 +33,129 @@ class CompletionStream:
 
     Attributes:
         finish_reason: why the model stopped, None while it has not said.
-        done: the server said that nothing more comes.
     """
 
     finish_reason: str | None = None
-    done: bool = False
     _pieces: list[str] = field(default_factory=list)
+    _refusal: list[str] = field(default_factory=list)
+    _shown: ReasoningFilter = field(default_factory=ReasoningFilter)
     _model: str | None = None
     _usage: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, data: str) -> str:
-        """Add a chunk of the stream, or a whole completion object, and return the text in it.
+    @property
+    def is_finished(self) -> bool:
+        """Whether the server has said that the text is at its end, and nothing worse."""
+        return ending_of(self.finish_reason) in ("whole", "truncated")
+
+    def add(self, data: str, *, event_type: str = "message") -> str:
+        """Add a chunk of the stream, or a whole completion object, and return the text in it, without reasoning.
+
+        Args:
+            data: JSON.
+            event_type: the type of the server-sent event; some servers call a chunk with an error ``error``.
 
         Raises:
-            LLMError: the data holds an error object, or is not a chat completion.
+            LLMError: the data holds an error, or is not a chat completion.
         """
         chunk = _read_object(data)
-        # An OpenAI-compatible server that has already sent status 200 can report a failure only as a chunk.
-        if error := chunk.get("error"):
-            raise classify_in_stream(error)
+        # A server that has already sent status 200 can report a failure only in the body.
+        if (error := _error_in(chunk, event_type)) is not None:
+            raise classify_object(error)
         self._model = _text(chunk.get("model")) or self._model
         # The chunk with the usage comes last and its ``choices`` is empty; earlier chunks may say ``"usage": null``.
         self._usage = _object(chunk.get("usage")) or self._usage
-        text = "".join(self._add_choice(choice) for choice in chunk.get("choices") or ())
+        # One choice was asked for; a server that sends several has written several texts.
+        choices = (choice for choice in chunk.get("choices") or () if choice.get("index") in (None, 0))
+        text = "".join(self._add_choice(choice) for choice in choices)
         if text:
             self._pieces.append(text)
-        return text
+        return self._shown.add(text) if text else ""
 
     def completion(self, provider: str, requested_model: str | None) -> Completion:
-        """Return the completion.
+        """Return the completion, if the server said that it is one.
 
         Args:
             provider: the provider's name.
             requested_model: the model to record where the server named none.
 
         Raises:
-            LLMEmptyCompletion: there is no text.
+            LLMError: there is no text, or nothing says that it is whole; ``partial`` holds what there is.
         """
-        text = storable("".join(self._pieces))
+        ending = ending_of(self.finish_reason)
+        if failure := self._failure(ending):
+            raise failure
+        text = without_wrapper(self._text())
         # Reasoning counts toward ``max_tokens``, so a budget that is too small gives status 200 and no text.
         if not text.strip():
-            reason = TRUNCATION_REASONS.get(self.finish_reason or "", "no reason given")
-            raise LLMEmptyCompletion(f"the model returned no text: {reason}")
+            raise LLMEmptyCompletion(f"the model returned no text: {self._why_empty(ending)}")
         return Completion(
             text=text,
             provider=provider,
             model=one_line(self._model or "") or requested_model,
             prompt_tokens=_count(self._usage.get("prompt_tokens")),
             completion_tokens=_count(self._usage.get("completion_tokens")),
-            truncated=self.finish_reason in TRUNCATION_REASONS,
+            truncated=ending == "truncated",
         )
+
+    def partial(self) -> PartialCompletion:
+        """Return what there is of a completion that failed."""
+        return PartialCompletion(
+            text=self._text(),
+            prompt_tokens=_count(self._usage.get("prompt_tokens")),
+            completion_tokens=_count(self._usage.get("completion_tokens")),
+        )
+
+    def _failure(self, ending: Ending) -> LLMError | None:
+        said = one_line(self.finish_reason or "")
+        if self._refusal and not self._text().strip():
+            return LLMContentFiltered(f"the model refused: {one_line(''.join(self._refusal))}")
+        if ending == "filtered":
+            return LLMContentFiltered(f"a content filter stopped the text ({said}): change the request and try again")
+        if ending == "interrupted":
+            return LLMInterrupted(f"the server gave up while it wrote the text ({said})")
+        if ending == "unusable":
+            return LLMProtocolError(f"the model called a tool instead of writing ({said})")
+        if ending == "missing":
+            return LLMConnectionError("the stream broke off before the completion was finished")
+        return None
+
+    def _why_empty(self, ending: Ending) -> str:
+        return "reasoning used up the token budget" if ending == "truncated" else "no reason given"
+
+    def _text(self) -> str:
+        return without_reasoning(storable("".join(self._pieces)))
 
     def _add_choice(self, choice: dict[str, Any]) -> str:
         # Kimi may put the usage into the choice instead of the chunk.
         self._usage = _object(choice.get("usage")) or self._usage
         self.finish_reason = _text(choice.get("finish_reason")) or self.finish_reason
-        # Reasoning comes in ``reasoning_content`` and is not part of the artifact.
-        return _text((_object(choice.get("delta")) or _object(choice.get("message"))).get("content"))
+        message = _object(choice.get("delta")) or _object(choice.get("message"))
+        if refusal := _text(message.get("refusal")):
+            self._refusal.append(refusal)
+        # Reasoning comes in ``reasoning_content``, ``reasoning`` or ``thinking`` and is not part of the artifact.
+        return _content(message.get("content")) or _text(choice.get("text"))
+
+
+def _error_in(chunk: dict[str, Any], event_type: str) -> object | None:
+    error = chunk.get("error")
+    if error:
+        return chunk if isinstance(error, bool | str) else error
+    if event_type == "error" or chunk.get("object") == "error":
+        return chunk
+    if "choices" in chunk:
+        return None
+    status = _object(chunk.get("base_resp"))  # MiniMax, whose good chunks have it with a status code of 0
+    if status.get("status_code"):
+        return {"code": status.get("status_code"), "message": status.get("status_msg")}
+    return chunk if any(chunk.get(key) for key in ERROR_KEYS) else None
+
+
+def _content(value: object) -> str:
+    """Return the text of a message's content: text, or typed blocks of which some are reasoning."""
+    if not isinstance(value, list):
+        return _text(value)
+    blocks = (block if isinstance(block, dict) else {"type": "text", "text": block} for block in value)
+    return "".join(_text(block.get("text")) for block in blocks if block.get("type", "text") in TEXT_BLOCKS)
 
 
 def _read_object(data: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Source of the rules: the public documentation of Kimi's API, and responses that 
 from __future__ import annotations
 
 from vm_webapp.errors import VMError
+from vm_webapp.llm.base import PartialCompletion
 
 
 class LLMError(VMError):
@@ -19,6 +20,7 @@ class LLMError(VMError):
         permanent: retrying the same stage is pointless.
         pauses_provider: no call can succeed until a person acts (a revoked key, an empty account).
         overload: counts toward the automatic pause of a provider that keeps failing.
+        partial: what the model had sent before the call failed, None where it had sent nothing.
     """
 
     code = "llm_error"
@@ -30,6 +32,7 @@ class LLMError(VMError):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.partial: PartialCompletion | None = None
 
 
 class LLMNotConfigured(LLMError):
@@ -72,10 +75,19 @@ class LLMQuotaExceeded(LLMError):
 
 
 class LLMNotFound(LLMError):
-    """404: the base URL or the model does not exist."""
+    """404, 405 or a redirect: the base URL is wrong."""
 
     code = "llm_not_found"
     permanent = True
+    pauses_provider = True
+
+
+class LLMModelNotFound(LLMError):
+    """The server does not offer the model, or no longer."""
+
+    code = "llm_model_not_found"
+    permanent = True
+    pauses_provider = True
 
 
 class LLMBadRequest(LLMError):
@@ -83,6 +95,27 @@ class LLMBadRequest(LLMError):
 
     code = "llm_bad_request"
     permanent = True
+
+
+class LLMContextExceeded(LLMError):
+    """Prompt and budget do not fit into the model's context."""
+
+    code = "llm_context_exceeded"
+    permanent = True
+
+
+class LLMContentFiltered(LLMError):
+    """The model refused, or a content filter stopped its text: another try would end in the same way."""
+
+    code = "llm_content_filtered"
+    permanent = True
+
+
+class LLMInterrupted(LLMError):
+    """The server ended the text itself before it was finished (a failing engine, no resources)."""
+
+    code = "llm_interrupted"
+    overload = True
 
 
 class LLMRateLimited(LLMError):
@@ -120,7 +153,7 @@ class LLMSilent(LLMError):
 
 
 class LLMEmptyCompletion(LLMError):
-    """The completion has no text: reasoning used up the token budget, or a filter removed the text."""
+    """The completion has no text, as where reasoning used up the token budget."""
 
     code = "llm_empty_answer"
 

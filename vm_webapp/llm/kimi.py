@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
 import httpx
 
 from vm_webapp import __version__
 from vm_webapp.llm.base import Assignment, Completion
 from vm_webapp.llm.completion_stream import CompletionStream
-from vm_webapp.llm.errors import LLMConnectionError, LLMError, LLMNotFound, LLMProtocolError
+from vm_webapp.llm.errors import LLMConnectionError, LLMError, LLMNotFound
 from vm_webapp.llm.kimi_errors import classify, one_line
-from vm_webapp.sse import event_data
+from vm_webapp.llm.request_shape import RequestShape
+from vm_webapp.proxies import EnvironmentProxies
+from vm_webapp.sse import EventReader, ServerEvent
+
+log = logging.getLogger(__name__)
 
 ERROR_BODY_BYTES = 65_536
 ERROR_BODY_SECONDS = 5.0
+# After the finish reason only token counts and ``[DONE]`` can come; some servers hold the connection open instead.
+AFTER_FINISH_SECONDS = 3.0
+MOST_ADAPTATIONS = 3
+ENDPOINT = "/chat/completions"
 NEVER_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout)
 
 
@@ -27,22 +35,25 @@ class KimiProvider:
 
     Args:
         api_key: sent as the bearer token, never shown.
-        base_url: the server, up to and with ``/v1``.
+        base_url: the server, up to and with ``/v1``; an address with ``/chat/completions`` is taken, too.
         model: the model's name.
+        max_tokens: the largest budget of a call, in tokens; None for that of each stage.
     """
 
     name = "kimi"
 
-    def __init__(self, *, api_key: str, base_url: str, model: str) -> None:
+    def __init__(self, *, api_key: str, base_url: str, model: str, max_tokens: int | None = None) -> None:
         self.model: str | None = model
         self._key = api_key
-        self._url = f"{base_url.rstrip('/')}/chat/completions"
-        # A reasoning model may be silent for minutes: the caller's deadline ends a call, not a read time-out.
+        # People paste the whole address from a server's documentation.
+        self._url = f"{base_url.rstrip('/').removesuffix(ENDPOINT).rstrip('/')}{ENDPOINT}"
+        self._shape = RequestShape(most_tokens=max_tokens)
         self._client = httpx.AsyncClient(
+            # A reasoning model may be silent for minutes: the caller's deadline ends a call, not a read time-out.
             timeout=httpx.Timeout(None, connect=10.0, write=30.0),
             # No limit on connections: the number of threads already limits calls, and a call that waited for a
             # connection here would use up its own deadline.
-            limits=httpx.Limits(max_keepalive_connections=20),
+            transport=EnvironmentProxies(limits=httpx.Limits(max_connections=None, max_keepalive_connections=20)),
             headers={
                 "Authorization": f"Bearer {api_key}",
                 # The real name: Kimi's coding endpoint admits only listed clients, and we do not imitate one.
@@ -53,52 +64,72 @@ class KimiProvider:
 
     async def complete(self, assignment: Assignment, *, on_text: Callable[[str], None] | None = None) -> Completion:
         """Write one artifact. See ``Provider.complete``."""
+        stream = CompletionStream()
         try:
-            async with self._client.stream("POST", self._url, json=self._body(assignment)) as response:
-                if response.status_code != 200:
-                    body = await _error_body(response)
-                    raise classify(response.status_code, response.headers, body, now=time.time())
-                stream = await self._read(response, on_text)
+            async with self._accepted(assignment) as response:
+                await self._read(response, stream, on_text)
             return stream.completion(self.name, self.model)
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise LLMNotFound(f"KIMI_BASE_URL cannot be called: {one_line(str(error))}") from error
         except httpx.HTTPError as error:
-            raise LLMConnectionError(self._without_key(self._broken(error))) from error
+            broken = LLMConnectionError(self._without_key(self._broken(error)))
+            broken.partial = stream.partial()
+            raise broken from error
         except LLMError as error:
             # A server may echo the key in its error message, and the message is stored on the timeline.
             error.args = (self._without_key(str(error)),)
+            error.partial = stream.partial()
             raise
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()
 
-    def _body(self, assignment: Assignment) -> dict[str, Any]:
-        # Kimi fixes temperature, top_p, n and the penalties, and responds 400 to a request that sets one of them.
-        return {
-            "model": self.model,
-            "messages": [
-                {"role": "system", "content": assignment.system},
-                {"role": "user", "content": assignment.user},
-            ],
-            "max_tokens": assignment.max_tokens,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
+    @contextlib.asynccontextmanager
+    async def _accepted(self, assignment: Assignment) -> AsyncIterator[httpx.Response]:
+        """Send the request, in the shape that the server takes, and yield the response with status 200."""
+        shape, adaptations = self._shape, 0
+        while True:
+            # Kimi fixes temperature, top_p, n and the penalties, and responds 400 to a request that sets one of them.
+            body = shape.body(self.model, assignment)
+            async with self._client.stream("POST", self._url, json=body) as response:
+                if response.status_code == 200:
+                    yield response
+                    return
+                refusal = await _error_body(response)
+                error = classify(response.status_code, response.headers, refusal, now=time.time())
+            text = refusal.decode(errors="replace")
+            if response.status_code not in (400, 413, 422) or adaptations == MOST_ADAPTATIONS:
+                raise error
+            adaptations += 1
+            sent = body[shape.budget_name]
+            if adapted := shape.adapted(text, sent):
+                log.info("llm.adapted", extra={"server": httpx.URL(self._url).host, "shape": str(adapted)})
+                self._shape = shape = adapted
+            elif fitted := shape.fitted(text, sent):
+                shape = fitted
+            else:
+                raise error
 
-    async def _read(self, response: httpx.Response, on_text: Callable[[str], None] | None) -> CompletionStream:
-        stream = CompletionStream()
-        async for data in _chunks_of(response):
-            if data.strip() == "[DONE]":
-                stream.done = True
-                break
-            text = stream.add(data)
-            if on_text is not None:
-                on_text(text)
-        # Some servers leave out ``[DONE]``: a finish reason is as good a sign that nothing is missing.
-        if not stream.done and stream.finish_reason is None:
-            raise LLMConnectionError("the stream broke off before the completion was finished")
-        return stream
+    async def _read(
+        self, response: httpx.Response, stream: CompletionStream, on_text: Callable[[str], None] | None
+    ) -> None:
+        chunks = _chunks_of(response)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(None) as until, contextlib.aclosing(chunks):
+                async for event in chunks:
+                    if event.data.strip() == "[DONE]":
+                        return
+                    text = stream.add(event.data, event_type=event.type)
+                    if on_text is not None:
+                        on_text(text)
+                    if stream.is_finished and until.when() is None:
+                        until.reschedule(loop.time() + AFTER_FINISH_SECONDS)
+        except (TimeoutError, httpx.HTTPError, LLMError):
+            # What goes wrong after the text is finished takes nothing away from it.
+            if not stream.is_finished:
+                raise
 
     def _broken(self, error: httpx.HTTPError) -> str:
         host = httpx.URL(self._url).host
@@ -109,17 +140,16 @@ class KimiProvider:
         return text.replace(self._key, "[key]")
 
 
-async def _chunks_of(response: httpx.Response) -> AsyncIterator[str]:
+async def _chunks_of(response: httpx.Response) -> AsyncGenerator[ServerEvent, None]:
     """Yield the chunks of a stream; a server that does not stream sends a single one, the whole completion."""
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "text/html":
-        raise LLMProtocolError("the server responded with a web page; check KIMI_BASE_URL")
+        raise LLMNotFound("the server responded with a web page; check KIMI_BASE_URL")
     if kind == "application/json":
-        yield (await response.aread()).decode(errors="replace")
-        yield "[DONE]"
+        yield ServerEvent("message", (await response.aread()).decode(errors="replace"), "")
         return
-    async for data in event_data(response.aiter_bytes()):
-        yield data
+    async for event in EventReader().read(response.aiter_bytes()):
+        yield event
 
 
 async def _error_body(response: httpx.Response) -> bytes:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from vm_webapp.llm.errors import (
     LLMBadRequest,
+    LLMContextExceeded,
     LLMError,
     LLMForbidden,
+    LLMModelNotFound,
     LLMNotFound,
     LLMOverloaded,
     LLMPaymentRequired,
@@ -25,11 +28,81 @@ from vm_webapp.text import single_line, storable
 LONGEST_MESSAGE = 300
 SECRET = re.compile(r"\bsk-[A-Za-z0-9_-]{4,}")
 LAST_WORD = re.compile(r"[^\s\"'(){}\[\]<>]*$")
-QUOTA = ("exceeded_current_quota", "insufficient_quota", "usage limit")
 CLIENT_NOT_LISTED = (
     "the server of KIMI_BASE_URL admits only listed clients, and this is not one of them:"
     " use a key of the open platform with KIMI_BASE_URL=https://api.moonshot.ai/v1"
 )
+# What servers say, in whichever status: ``docs/models.md`` has the sources. Compared with the lower-case text of type,
+# code and message.
+NO_MONEY = re.compile(
+    r"exceeded_current_quota|insufficient[ _](quota|balance|credit|funds)|usage limit|arrear|overdue|out of credit"
+    r"|credit balance|payment required|billing_hard_limit|balance is (too low|not enough)|not enough (balance|credit)"
+    r"|余额|欠费|无可用资源包"
+)
+NO_MONEY_CODES = frozenset(
+    {"1113", "insufficient_quota", "insufficient_balance", "arrearage", "exceeded_current_quota"}
+)
+NO_MODEL = re.compile(
+    r"model_not_found|model_not_exist|not_found_model|model not exist|no such model|unknown model|not a valid model"
+    r"|invalid model\b|no endpoints found|model_deprecated|model_decommissioned|模型不存在"
+    r"|\bmodel\b.{0,120}?\b(not found|does ?n[o']t exist|does not exist|not exist|is not (available|supported|served)"
+    r"|has been (deprecated|retired|removed|decommissioned|shut ?down)|is (deprecated|retired)|no longer)"
+    r"|not found the model|does not exist or you do not have access"
+)
+NO_MODEL_CODES = frozenset({"1211", "model_not_found"})
+BAD_KEY = re.compile(r"api[ _]key[ _](not[ _]valid|invalid)|(invalid|incorrect)[ _]api[ _]?key|invalid_authentication")
+TOO_LONG = re.compile(
+    r"context_length_exceeded|exceed_context_size|contextwindowexceeded|context (length|window|size)"
+    r"|maximum context|prompt is too long|too many tokens|input is too long|exceed\w* .{0,40}context|model_max_length"
+    r"|range of input length"
+)
+TOO_LONG_CODES = frozenset({"1261", "context_length_exceeded", "string_above_max_length"})
+OVERLOADED = re.compile(r"overloaded|server_error|server error|unavailable|engine|internal[ _]error|timeout|timed out")
+TOO_FAST = re.compile(r"rate[ _-]?limit|too many requests|concurren|throttl|slow down|requests per")
+# Types of error objects that carry no status (OpenAI, Anthropic, Moonshot, vLLM), and the status that they mean.
+STATUS_OF_KIND = {
+    "authentication_error": 401,
+    "invalid_authentication_error": 401,
+    "incorrect_api_key_error": 401,
+    "permission_error": 403,
+    "permission_denied_error": 403,
+    "billing_error": 402,
+    "invalid_request_error": 400,
+    "badrequesterror": 400,
+    "not_found_error": 404,
+    "notfounderror": 404,
+    "resource_not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "rate_limit_reached_error": 429,
+    "overloaded_error": 529,
+    "api_error": 500,
+    "server_error": 500,
+    "internal_server_error": 500,
+    "internalservererror": 500,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorFacts:
+    """What an error body says of itself; each part may be empty."""
+
+    kind: str = ""
+    code: str = ""
+    message: str = ""
+
+    @property
+    def text(self) -> str:
+        """All of it in lower case."""
+        return f"{self.kind} {self.code} {self.message}".lower()
+
+    @property
+    def status(self) -> int | None:
+        """The HTTP status that the error stands for, where it says one."""
+        if self.code.isdigit() and 400 <= int(self.code) < 600:
+            return int(self.code)
+        return STATUS_OF_KIND.get(self.kind.lower()) or STATUS_OF_KIND.get(self.code.lower())
 
 
 def classify(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> LLMError:
@@ -41,32 +114,67 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, *, now: float
         body: as much of the body as was read: JSON, HTML, empty, or cut off.
         now: the time, in seconds since 1970.
     """
-    kind, message = _read_error(body)
-    said = f"HTTP {status}: {message or kind}" if message or kind else f"HTTP {status}"
-    retry_after = parse_retry_after(headers.get("retry-after"), now=now)
-    if status == 429:
-        return _too_many(kind, message, said, retry_after)
-    if status == 403:
-        return _forbidden(kind, message, said, retry_after)
-    if status in (408, 425) or status >= 500:
+    facts = _read_error(body)
+    shown = facts.message or facts.kind or facts.code
+    said = f"HTTP {status}: {shown}" if shown else f"HTTP {status}"
+    return _judge(status, facts, said, parse_retry_after(headers.get("retry-after"), now=now))
+
+
+def classify_object(error: object) -> LLMError:
+    """Return the error for an error object in a response with status 200, in a stream or as its whole body.
+
+    A code that is an HTTP status means what that status means; other codes are judged by type and words.
+    """
+    facts = _facts_of(error)
+    said = f"the stream ended with an error: {facts.message or facts.kind or facts.code or 'no reason given'}"
+    status = facts.status
+    if status is None:
+        status = 500 if OVERLOADED.search(facts.text) else 429 if TOO_FAST.search(facts.text) else None
+    if status is not None:
+        return _judge(status, facts, said, None)
+    return _judged_by_words(facts, said) or LLMProtocolError(said)
+
+
+def _judge(status: int, facts: ErrorFacts, said: str, retry_after: float | None) -> LLMError:
+    if status == 500 and (facts.code in TOO_LONG_CODES or TOO_LONG.search(facts.text)):
+        return _too_long(said)  # no repetition makes a prompt shorter
+    if status in (408, 425) or (status >= 500 and status != 501):
         return LLMOverloaded(said, retry_after=retry_after)
-    plain: dict[int, type[LLMError]] = {401: LLMUnauthorized, 402: LLMPaymentRequired}
-    if status in plain:
-        return plain[status](said)
-    # The client follows no redirect: the key must not go to another server.
-    if status == 404 or 300 <= status < 400:
+    if status == 401:
+        return LLMUnauthorized(said)
+    if status == 402:
+        return LLMPaymentRequired(said)
+    if status == 429:
+        return _too_many(facts, said, retry_after)
+    if status == 403:
+        return _forbidden(facts, said, retry_after)
+    if by_words := _judged_by_words(facts, said):
+        return by_words
+    # The client follows no redirect: the key must not go to another server. 405 and 501 are what a web server says to
+    # a POST on a page.
+    if status in (404, 405, 410, 501) or 300 <= status < 400:
         return LLMNotFound(f"{said}; check KIMI_BASE_URL and KIMI_MODEL")
     return LLMBadRequest(said)
 
 
-def classify_in_stream(error: Any) -> LLMError:
-    """Return the error for an error object within a stream, which has no HTTP status of its own."""
-    kind, message = _read_error(json.dumps({"error": error}).encode())
-    said = f"the stream ended with an error: {message or kind or 'no reason given'}"
-    text = f"{kind} {message}".lower()
-    if any(word in text for word in ("rate_limit", "overloaded", "concurren", "quota", "usage limit")):
-        return _too_many(kind, message, said, None)
-    return LLMOverloaded(said) if "server_error" in kind else LLMProtocolError(said)
+def _judged_by_words(facts: ErrorFacts, said: str) -> LLMError | None:
+    """Return the error that only the words of a refusal reveal, whatever its status."""
+    code = facts.code.lower()
+    if code in TOO_LONG_CODES or TOO_LONG.search(facts.text):
+        return _too_long(said)
+    if code in NO_MONEY_CODES or NO_MONEY.search(facts.text):
+        return LLMQuotaExceeded(said)
+    if code in NO_MODEL_CODES or NO_MODEL.search(facts.text):
+        return LLMModelNotFound(f"{said}; check KIMI_MODEL")
+    if BAD_KEY.search(facts.text):
+        return LLMUnauthorized(f"{said}; check KIMI_API_KEY")
+    return None
+
+
+def _too_long(said: str) -> LLMError:
+    return LLMContextExceeded(
+        f"{said}; shorten the request, or set KIMI_MAX_TOKENS lower, or KIMI_MODEL to one with a longer context"
+    )
 
 
 def parse_retry_after(value: str | None, *, now: float) -> float | None:
@@ -97,46 +205,75 @@ def one_line(text: str, *, longest: int = LONGEST_MESSAGE) -> str:
     return LAST_WORD.sub("", line[:longest]).rstrip() + "…"
 
 
-def _too_many(kind: str, message: str, said: str, retry_after: float | None) -> LLMError:
-    text = f"{kind} {message}".lower()
+def _too_many(facts: ErrorFacts, said: str, retry_after: float | None) -> LLMError:
+    text = facts.text
     # The word "quota" alone proves nothing: a rate limit may be worded as "quota of 20 requests a minute".
-    if any(word in text for word in QUOTA) or ("quota" in text and "rate_limit" not in kind):
+    if facts.code.lower() in NO_MONEY_CODES or NO_MONEY.search(text) or ("quota" in text and "rate_limit" not in text):
         return LLMQuotaExceeded(said)
     if "overloaded" in text:
         return LLMOverloaded(said, retry_after=retry_after)
     return LLMRateLimited(said, retry_after=retry_after)
 
 
-def _forbidden(kind: str, message: str, said: str, retry_after: float | None) -> LLMError:
-    text = message.lower()
+def _forbidden(facts: ErrorFacts, said: str, retry_after: float | None) -> LLMError:
+    text = facts.text
     # Kimi's type ``access_terminated_error`` stands for a client that is not listed, for a subscription that is used
     # up, and for too many calls at once; only the message distinguishes them.
-    if "usage limit" in text or "quota" in text:
+    if NO_MONEY.search(text) or "quota" in text:
         return LLMQuotaExceeded(said)
     if "concurren" in text:
         return LLMRateLimited(said, retry_after=retry_after)
-    if kind == "access_terminated_error":
+    if facts.kind == "access_terminated_error":
         return LLMForbidden(f"{said}; {CLIENT_NOT_LISTED}")
     return LLMForbidden(said)
 
 
-def _read_error(body: bytes) -> tuple[str, str]:
-    """Return the type and the message in an error body of any kind; empty where it has none."""
+def _facts_of(error: object) -> ErrorFacts:
+    """Return what an error object says; servers name its parts differently, and nest them."""
+    if isinstance(error, str):
+        return ErrorFacts(message=one_line(error))
+    if isinstance(error, list) and error:  # FastAPI's and pydantic's ``detail``
+        return _facts_of(error[0])
+    if not isinstance(error, dict):
+        return ErrorFacts()
+    for name in ("error", "detail", "errors"):
+        if isinstance(error.get(name), dict | list) and error[name]:
+            return _facts_of(error[name])
+    where = ".".join(str(part) for part in error.get("loc") or ()) if isinstance(error.get("loc"), list) else ""
+    message = _first(error, "message", "msg", "error_msg", "detail", "error", "error_message")
+    return ErrorFacts(
+        kind=one_line(_first(error, "type", "error_type", "status_text")),
+        code=one_line(_first(error, "code", "status", "status_code", "error_code")),
+        message=one_line(f"{where}: {message}" if where and message else message),
+    )
+
+
+def _first(error: dict[str, Any], *names: str) -> str:
+    for name in names:
+        value = error.get(name)
+        if isinstance(value, str | int | float) and not isinstance(value, bool) and value != "":
+            return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return ""
+
+
+def _read_error(body: bytes) -> ErrorFacts:
+    """Return what an error body of any kind says."""
     text = body.decode(errors="replace").strip()
     try:
-        error = json.loads(text)["error"]
-        if isinstance(error, str):
-            return "", one_line(error)
-        return one_line(str(error.get("type") or error.get("code") or "")), one_line(str(error.get("message") or ""))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        pass
+        parsed = json.loads(text)
+    except (ValueError, RecursionError):
+        parsed = None
+    if isinstance(parsed, dict | list) and (facts := _facts_of(parsed)) != ErrorFacts():
+        return facts
     if title := re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL):
-        return "", one_line(title.group(1))
+        return ErrorFacts(message=one_line(title.group(1)))
     if text.startswith("<"):
-        return "", "an HTML page"
+        return ErrorFacts(message="an HTML page")
     # A JSON body that was cut off still has a type or the start of a message; the last, incomplete word is dropped.
     kind = re.search(r'"type"\s*:\s*"([^"]+)"', text)
     message = re.search(r'"message"\s*:\s*"([^"]*)(?=["\s])', text)
     if text.startswith("{") and not text.endswith("}"):
         text = LAST_WORD.sub("", text)
-    return (one_line(kind.group(1)) if kind else ""), one_line(message.group(1) if message else text)
+    return ErrorFacts(
+        kind=one_line(kind.group(1)) if kind else "", message=one_line(message.group(1) if message else text)
+    )

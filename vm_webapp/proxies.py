@@ -1,0 +1,97 @@
+"""Sends requests through the proxies of the environment, and directly where they say so or cannot be used.
+
+httpx reads the same variables when a client is made, and raises there for an entry that it cannot use: a worker would
+not start for a proxy that none of its requests needs.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import urllib.request
+from urllib.parse import urlsplit
+
+import httpx
+
+log = logging.getLogger(__name__)
+
+
+class EnvironmentProxies(httpx.AsyncBaseTransport):
+    """A transport that chooses for each request, by ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``.
+
+    ``NO_PROXY`` holds names, with everything below them, addresses and networks such as ``10.0.0.0/8``.
+
+    Args:
+        limits: of connections, for each proxy.
+    """
+
+    def __init__(self, *, limits: httpx.Limits) -> None:
+        self._limits = limits
+        self._direct = httpx.AsyncHTTPTransport(limits=limits)
+        self._proxies: dict[str, httpx.AsyncHTTPTransport] = {}
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request.
+
+        Raises:
+            httpx.ProxyError: its proxy cannot be used; the message names the variable.
+        """
+        return await self._transport_for(request.url).handle_async_request(request)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        for transport in (self._direct, *self._proxies.values()):
+            await transport.aclose()
+
+    def _transport_for(self, url: httpx.URL) -> httpx.AsyncHTTPTransport:
+        proxy = proxy_for(url)
+        if proxy is None:
+            return self._direct
+        variable, address = proxy
+        if address not in self._proxies:
+            try:
+                self._proxies[address] = httpx.AsyncHTTPTransport(proxy=address, limits=self._limits)
+            except (ValueError, ImportError, httpx.InvalidURL) as error:
+                scheme = urlsplit(address).scheme
+                why = "SOCKS proxies are not supported" if scheme.startswith("socks") else type(error).__name__
+                raise httpx.ProxyError(
+                    f"the proxy of {variable} cannot be used ({why}): set an http:// proxy, or add"
+                    f" {url.host} to NO_PROXY",
+                ) from error
+        return self._proxies[address]
+
+
+def proxy_for(url: httpx.URL) -> tuple[str, str] | None:
+    """Return the variable and the address of the proxy for a URL, None where it is called directly."""
+    proxies = urllib.request.getproxies_environment()
+    scheme = url.scheme if url.scheme in proxies else "all"
+    address = proxies.get(scheme)
+    if not address or _is_exempt(url.host, proxies.get("no", "")):
+        return None
+    name = f"{scheme}_proxy"
+    variable = name if os.environ.get(name) else name.upper()
+    return variable, address if "://" in address else f"http://{address}"
+
+
+def _is_exempt(host: str, no_proxy: str) -> bool:
+    entries = [entry.strip() for entry in no_proxy.split(",")]
+    if "*" in entries or any(_names(entry, host) for entry in entries if entry):
+        return True
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return any(address in network for network in map(_network, entries) if network is not None)
+
+
+def _names(entry: str, host: str) -> bool:
+    name = entry.partition(":")[0].lstrip(".").lower() if entry.count(":") <= 1 else entry.lower()
+    return bool(name) and (host.lower() == name or host.lower().endswith(f".{name}"))
+
+
+def _network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    try:
+        return ipaddress.ip_network(entry.strip("[]"), strict=False)
+    except ValueError:
+        return None
