@@ -7,14 +7,14 @@ not start for a proxy that none of its requests needs.
 from __future__ import annotations
 
 import ipaddress
-import logging
 import os
 import urllib.request
-from urllib.parse import urlsplit
 
 import httpx
 
-log = logging.getLogger(__name__)
+
+class UnusableProxy(httpx.ProxyError):
+    """The proxy that a variable names for this address cannot be used."""
 
 
 class EnvironmentProxies(httpx.AsyncBaseTransport):
@@ -26,16 +26,16 @@ class EnvironmentProxies(httpx.AsyncBaseTransport):
         limits: of connections, for each proxy.
     """
 
-    def __init__(self, *, limits: httpx.Limits) -> None:
-        self._limits = limits
-        self._direct = httpx.AsyncHTTPTransport(limits=limits)
+    def __init__(self, *, limits: httpx.Limits | None = None) -> None:
+        self._limits = limits or httpx.Limits(max_connections=100, max_keepalive_connections=20)
+        self._direct = httpx.AsyncHTTPTransport(limits=self._limits)
         self._proxies: dict[str, httpx.AsyncHTTPTransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request.
 
         Raises:
-            httpx.ProxyError: its proxy cannot be used; the message names the variable.
+            UnusableProxy: the message names the variable.
         """
         return await self._transport_for(request.url).handle_async_request(request)
 
@@ -53,11 +53,11 @@ class EnvironmentProxies(httpx.AsyncBaseTransport):
             try:
                 self._proxies[address] = httpx.AsyncHTTPTransport(proxy=address, limits=self._limits)
             except (ValueError, ImportError, httpx.InvalidURL) as error:
-                scheme = urlsplit(address).scheme
-                why = "SOCKS proxies are not supported" if scheme.startswith("socks") else type(error).__name__
-                raise httpx.ProxyError(
-                    f"the proxy of {variable} cannot be used ({why}): set an http:// proxy, or add"
-                    f" {url.host} to NO_PROXY",
+                # Without the address, which may hold a password. The ImportError comes with a SOCKS proxy, for which
+                # httpx needs a package that we do not install.
+                raise UnusableProxy(
+                    f"{variable} is not a proxy that can be used: set it to an http:// or https:// URL,"
+                    f" or add {url.host} to NO_PROXY"
                 ) from error
         return self._proxies[address]
 

@@ -71,7 +71,10 @@ def test_a_wrong_proxy_is_one_clear_line_without_its_password(
 ) -> None:
     code, said, errors = command(capsys, {"ALL_PROXY": value}, *arguments, "--base-url", "http://api.invalid")
     assert (code, said) == (2, "")
-    assert errors == "vm_webapp: HTTP_PROXY, HTTPS_PROXY and ALL_PROXY must be http:// or https:// URLs\n"
+    assert errors == (
+        "vm_webapp: ALL_PROXY is not a proxy that can be used: set it to an http:// or https:// URL,"
+        " or add api.invalid to NO_PROXY\n"
+    )
 
 
 @pytest.mark.parametrize("env", [{"APP_ENV": "production"}, {"VM_ENABLE_MANAGED_MODE": "true"}])

@@ -13,6 +13,7 @@ import httpx
 from vm_webapp.client.errors import BadAddress, ConnectionBroken, TimedOut, Unreachable, error_of
 from vm_webapp.client.responses import ApiResponse
 from vm_webapp.errors import ConfigurationError
+from vm_webapp.proxies import EnvironmentProxies, UnusableProxy
 from vm_webapp.sse import EventReader, ServerEvent
 
 API = "/api/v2"
@@ -30,18 +31,14 @@ def open_http(base_url: str, *, trust_env: bool) -> httpx.AsyncClient:
         trust_env: whether to use the proxies that the environment names.
 
     Raises:
-        ConfigurationError: the address is not a URL, or the variables that name a proxy are wrong.
+        ConfigurationError: the address is not a URL.
     """
     try:
         url = httpx.URL(base_url)
     except httpx.InvalidURL as error:
         raise BadAddress(error) from error
-    try:
-        return httpx.AsyncClient(base_url=url, trust_env=trust_env)
-    except (httpx.InvalidURL, ValueError, ImportError) as error:
-        # Not with the error's text, which may hold the proxy's password. The ImportError comes with a SOCKS proxy, for
-        # which httpx needs a package that we do not install.
-        raise ConfigurationError("HTTP_PROXY, HTTPS_PROXY and ALL_PROXY must be http:// or https:// URLs") from error
+    transport = EnvironmentProxies() if trust_env else None
+    return httpx.AsyncClient(base_url=url, transport=transport, trust_env=False)
 
 
 def path_of(*segments: str) -> str:
@@ -171,6 +168,8 @@ class Connection:
             yield
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise BadAddress(error) from error
+        except UnusableProxy as error:
+            raise ConfigurationError(str(error)) from error
         except (TimeoutError, httpx.TimeoutException) as error:
             raise TimedOut(f"the API at {self.address} does not respond within {seconds:g} s") from error
         except httpx.HTTPError as error:
