@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vm_webapp.errors import RenderError
 from vm_webapp.llm.base import Assignment
 from vm_webapp.workflows.model import StageSpec, Workflow
+from vm_webapp.workflows.quoting import without_tags
 from vm_webapp.workflows.templates import BLANK_BRAND, BLANK_PROJECT, compiled, filled
 
 
@@ -68,8 +69,8 @@ def render_assignment(workflow: Workflow, stage: StageSpec, context: StageContex
         stage_key=stage.key,
         stage_title=stage.title,
         request=context.request,
-        brand=variables["brand"],
-        project=variables["project"],
+        brand=filled(BLANK_BRAND, context.brand),
+        project=filled(BLANK_PROJECT, context.project),
         sections=stage.sections,
         feedback=context.feedback,
         earlier=tuple((artifact.stage_key, artifact.title) for artifact in context.earlier),
@@ -77,15 +78,21 @@ def render_assignment(workflow: Workflow, stage: StageSpec, context: StageContex
 
 
 def template_variables(workflow: Workflow, stage: StageSpec, context: StageContext) -> dict[str, Any]:
-    """Return every variable that a template may use."""
+    """Return every variable that a template may use.
+
+    For a model, what people and earlier stages wrote cannot open or close a tag of the context block. A stage that
+    needs none gets it as it is: no model reads the page.
+    """
+    quoted: Callable[[Any], Any] = without_tags if stage.needs_model else lambda value: value
+    earlier = tuple(replace(artifact, content=quoted(artifact.content)) for artifact in context.earlier)
     return {
-        "request": context.request,
-        "brand": filled(BLANK_BRAND, context.brand),
-        "project": filled(BLANK_PROJECT, context.project),
-        "artifacts": {artifact.stage_key: artifact.content for artifact in context.earlier},
-        "earlier": context.earlier,
-        "feedback": context.feedback,
-        "draft": context.draft,
+        "request": quoted(context.request),
+        "brand": quoted(filled(BLANK_BRAND, context.brand)),
+        "project": quoted(filled(BLANK_PROJECT, context.project)),
+        "artifacts": {artifact.stage_key: artifact.content for artifact in earlier},
+        "earlier": earlier,
+        "feedback": quoted(context.feedback),
+        "draft": quoted(context.draft),
         "workflow": workflow.title,
         "stage": {"key": stage.key, "title": stage.title},
         "sections": stage.sections,
