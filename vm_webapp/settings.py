@@ -23,6 +23,7 @@ Value = TypeVar("Value")
 DATABASE_SCHEMES = ("postgres", "postgresql")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 COMMIT_CHARACTERS = 12
+MOST_TOKENS = 100_000_000
 BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -33,6 +34,8 @@ class Settings:
 
     Attributes:
         managed: the platform supplies PostgreSQL and Redis; nothing embedded, no migration at start.
+        kimi_max_tokens: largest budget of a model call in tokens, None for that of each stage.
+        kimi_context_tokens: the model's context in tokens, for prompt and budget together.
         worker_threads: stages that one worker executes at a time.
         drain_seconds: how long calls in flight may go on after SIGTERM.
         llm_max_concurrency: model calls in flight across all workers, None for no cap.
@@ -49,6 +52,8 @@ class Settings:
     kimi_api_key: str | None = field(default=None, repr=False)
     kimi_model: str = "kimi-for-coding"
     kimi_base_url: str = "https://api.kimi.com/coding/v1"
+    kimi_max_tokens: int | None = None
+    kimi_context_tokens: int = 262_144
     worker_threads: int = 32
     drain_seconds: float = 25.0
     llm_max_concurrency: int | None = None
@@ -92,6 +97,8 @@ def read_settings(*, complete: bool = True) -> Settings:
         kimi_api_key=env.token("KIMI_API_KEY"),
         kimi_model=env.text("KIMI_MODEL", "kimi-for-coding"),
         kimi_base_url=env.public_url("KIMI_BASE_URL") or "https://api.kimi.com/coding/v1",
+        kimi_max_tokens=env.integer("KIMI_MAX_TOKENS", 1, MOST_TOKENS),
+        kimi_context_tokens=env.integer("KIMI_CONTEXT_TOKENS", 1_024, MOST_TOKENS) or 262_144,
         worker_threads=env.integer("VM_WORKER_THREADS", 1, 512) or 32,
         drain_seconds=env.seconds("VM_DRAIN_SECONDS", 25.0),
         llm_max_concurrency=env.integer("VM_LLM_MAX_CONCURRENCY", 1, 10_000),

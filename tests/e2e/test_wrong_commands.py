@@ -73,6 +73,8 @@ ENVIRONMENTS: tuple[dict[str, str], ...] = (
     {"VM_REDIS_URL": "http://user:hidden@host"},
     {"KIMI_BASE_URL": "nonsense"},
     {"KIMI_API_KEY": "two words"},
+    {"KIMI_MAX_TOKENS": "0"},
+    {"KIMI_CONTEXT_TOKENS": "262k"},
     {"VM_API_TOKEN": "two words"},
     {"VM_PURGE_OLDER_THAN": "90"},
     {"LOG_LEVEL": "LOUD"},

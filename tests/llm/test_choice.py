@@ -10,7 +10,7 @@ from tests.fakes.behaviours import stalled
 from tests.fakes.model_server import ModelServer
 from tests.llm.assignments import an_assignment
 from vm_webapp.llm.choice import MissingProvider, choose_provider
-from vm_webapp.llm.errors import LLMNotConfigured
+from vm_webapp.llm.errors import LLMContextExceeded, LLMNotConfigured
 from vm_webapp.llm.kimi import KimiProvider
 from vm_webapp.llm.offline import OfflineProvider
 from vm_webapp.llm.template import TemplateProvider
@@ -50,6 +50,24 @@ async def test_the_settings_reach_the_server(server: ModelServer) -> None:
     await provider.aclose()
     assert done.model == "kimi-k2"
     assert server.requests[0].headers["authorization"] == "Bearer sk-test-0123"
+
+
+async def test_the_budget_of_a_call_can_be_lowered_by_a_setting(server: ModelServer) -> None:
+    settings = Settings(kimi_api_key="sk-test-0123", kimi_base_url=server.base_url, kimi_max_tokens=3_000)
+    provider = choose_provider(settings)
+    for asked in (32_000, 2_000):
+        await provider.complete(an_assignment(max_tokens=asked))
+    await provider.aclose()
+    assert [received.body["max_tokens"] for received in server.requests] == [3_000, 2_000]
+
+
+async def test_what_is_sent_is_held_against_the_context_of_the_settings(server: ModelServer) -> None:
+    settings = Settings(kimi_api_key="sk-test-0123", kimi_base_url=server.base_url, kimi_context_tokens=8_192)
+    provider = choose_provider(settings)
+    with pytest.raises(LLMContextExceeded, match="KIMI_CONTEXT_TOKENS=8192"):
+        await provider.complete(an_assignment(user="word " * 80_000))
+    await provider.aclose()
+    assert server.requests == []
 
 
 async def test_every_call_has_a_connection_however_many_threads_the_stock_command_was_given(

@@ -53,13 +53,15 @@ def test_nothing_set_is_local_mode_with_the_documented_defaults(read: Read) -> N
     assert settings.workspace_root == Path("runtime/vm")
     assert (settings.kimi_api_key, settings.kimi_model) == (None, "kimi-for-coding")
     assert settings.kimi_base_url == "https://api.kimi.com/coding/v1"
+    assert (settings.kimi_max_tokens, settings.kimi_context_tokens) == (None, 262_144)
     assert (settings.worker_threads, settings.drain_seconds, settings.llm_max_concurrency) == (32, 25, None)
 
 
 @pytest.mark.parametrize("empty", ["", "  ", "\t\n"])
 def test_empty_means_unset_for_every_variable(read: Read, empty: str) -> None:
     names = "VM_DB_URL VM_REDIS_URL VM_ENABLE_MANAGED_MODE VM_WORKSPACE_ROOT VM_WORKER_THREADS VM_DRAIN_SECONDS \
-        VM_LLM_MAX_CONCURRENCY VM_WORKFLOWS_PATH VM_API_TOKEN KIMI_API_KEY KIMI_MODEL KIMI_BASE_URL APP_ENV PORT \
+        VM_LLM_MAX_CONCURRENCY VM_WORKFLOWS_PATH VM_API_TOKEN KIMI_API_KEY KIMI_MODEL KIMI_BASE_URL KIMI_MAX_TOKENS \
+        KIMI_CONTEXT_TOKENS APP_ENV PORT \
         WEB_CONCURRENCY LOG_LEVEL RENDER_GIT_COMMIT"
     assert read(**dict.fromkeys(names.split(), empty)) == Settings()
 
@@ -72,6 +74,8 @@ def test_everything_set_is_read(read: Read) -> None:
         KIMI_API_KEY="sk-s3cret",
         KIMI_MODEL="kimi-k2",
         KIMI_BASE_URL="https://api.moonshot.ai/v1",
+        KIMI_MAX_TOKENS="8000",
+        KIMI_CONTEXT_TOKENS="131072",
         VM_WORKER_THREADS="8",
         VM_DRAIN_SECONDS="280",
         VM_LLM_MAX_CONCURRENCY="30",
@@ -91,6 +95,8 @@ def test_everything_set_is_read(read: Read) -> None:
         kimi_api_key="sk-s3cret",
         kimi_model="kimi-k2",
         kimi_base_url="https://api.moonshot.ai/v1",
+        kimi_max_tokens=8000,
+        kimi_context_tokens=131_072,
         worker_threads=8,
         drain_seconds=280.0,
         llm_max_concurrency=30,
@@ -138,6 +144,8 @@ def test_a_database_of_ones_own_without_managed_mode_is_attached(read: Read) -> 
         ("KIMI_BASE_URL", "kimi_base_url", "http://127.0.0.1:8080/v1"),
         ("VM_DRAIN_SECONDS", "drain_seconds", "0.0"),
         ("VM_LLM_MAX_CONCURRENCY", "llm_max_concurrency", "1"),
+        ("KIMI_MAX_TOKENS", "kimi_max_tokens", "1"),
+        ("KIMI_CONTEXT_TOKENS", "kimi_context_tokens", "1024"),
         ("PORT", "port", "65535"),
     ],
 )
@@ -173,6 +181,9 @@ def test_values_at_the_edge_are_taken_without_the_space_around_them(
         ("KIMI_API_KEY", "s3 cret", "must be printable ASCII without spaces"),
         ("KIMI_API_KEY", "s3crét", "must be printable ASCII without spaces"),
         ("VM_API_TOKEN", "s3cret\x1b", "must be printable ASCII without spaces"),
+        ("KIMI_MAX_TOKENS", "s3cret", "must be a whole number from 1 to 100000000"),
+        ("KIMI_MAX_TOKENS", "0", "must be a whole number from 1 to 100000000"),
+        ("KIMI_CONTEXT_TOKENS", "1023", "must be a whole number from 1024 to 100000000"),
         ("VM_WORKER_THREADS", "s3cret", "must be a whole number from 1 to 512"),
         ("VM_WORKER_THREADS", "0", "must be a whole number from 1 to 512"),
         ("VM_WORKER_THREADS", "2.5", "must be a whole number from 1 to 512"),

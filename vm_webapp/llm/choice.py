@@ -36,5 +36,7 @@ def choose_provider(settings: Settings) -> Provider:
             api_key=settings.kimi_api_key,
             base_url=settings.kimi_base_url,
             model=settings.kimi_model,
+            max_tokens=settings.kimi_max_tokens,
+            context_tokens=settings.kimi_context_tokens,
         )
     return MissingProvider() if settings.managed else OfflineProvider()

@@ -38,16 +38,26 @@ class KimiProvider:
         base_url: the server, up to and with ``/v1``; an address with ``/chat/completions`` is taken, too.
         model: the model's name.
         max_tokens: the largest budget of a call, in tokens; None for that of each stage.
+        context_tokens: the model's context, in tokens, for prompt and budget together; None for one that is unknown.
     """
 
     name = "kimi"
 
-    def __init__(self, *, api_key: str, base_url: str, model: str, max_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        base_url: str,
+        model: str,
+        max_tokens: int | None = None,
+        context_tokens: int | None = None,
+    ) -> None:
         self.model: str | None = model
         self._key = api_key
         # People paste the whole address from a server's documentation.
         self._url = f"{base_url.rstrip('/').removesuffix(ENDPOINT).rstrip('/')}{ENDPOINT}"
         self._shape = RequestShape(most_tokens=max_tokens)
+        self._context_tokens = context_tokens
         self._client = httpx.AsyncClient(
             # A reasoning model may be silent for minutes: the caller's deadline ends a call, not a read time-out.
             timeout=httpx.Timeout(None, connect=10.0, write=30.0),
@@ -91,7 +101,7 @@ class KimiProvider:
         shape, adaptations = self._shape, 0
         while True:
             # Kimi fixes temperature, top_p, n and the penalties, and responds 400 to a request that sets one of them.
-            body = shape.body(self.model, assignment)
+            body = shape.body(self.model, assignment, context_tokens=self._context_tokens)
             async with self._client.stream("POST", self._url, json=body) as response:
                 if response.status_code == 200:
                     yield response

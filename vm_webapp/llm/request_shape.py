@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vm_webapp.llm.base import Assignment
+from vm_webapp.llm.context_window import fitting_budget
 
 SMALLEST_BUDGET = 256  # tokens; a document in fewer is none
 
@@ -51,15 +52,27 @@ class RequestShape:
     with_usage: bool = True
     most_tokens: int | None = None
 
-    def body(self, model: str | None, assignment: Assignment) -> dict[str, Any]:
-        """Return the request's body."""
+    def body(self, model: str | None, assignment: Assignment, *, context_tokens: int | None = None) -> dict[str, Any]:
+        """Return the request's body.
+
+        Args:
+            model: the model's name.
+            assignment: what to write.
+            context_tokens: what prompt and budget must fit into, None for anything.
+
+        Raises:
+            LLMContextExceeded: they do not.
+        """
+        budget = min(assignment.max_tokens, self.most_tokens or assignment.max_tokens)
+        if context_tokens is not None:
+            budget = fitting_budget(assignment, budget, context_tokens)
         body: dict[str, Any] = {
             "model": model,
             "messages": [
                 {"role": "system", "content": assignment.system},
                 {"role": "user", "content": assignment.user},
             ],
-            self.budget_name: min(assignment.max_tokens, self.most_tokens or assignment.max_tokens),
+            self.budget_name: budget,
             "stream": True,
         }
         if self.with_usage:
