@@ -11,9 +11,9 @@ from aiohttp import web
 
 from tests.api.client import Api
 from tests.api.conftest import TOKEN
-from tests.client.work import write_next
+from tests.client.work import fail_next, write_next
 from tests.fakes.stranger import responding
-from vm_webapp.client import ApiClient, open_api, runs
+from vm_webapp.client import ApiClient, open_api, resources, runs
 from vm_webapp.client.errors import AccessDenied, Refused
 from vm_webapp.client.shapes import ArtifactSummary, Run
 
@@ -50,6 +50,39 @@ async def test_a_run_may_be_created_without_reviews(client: ApiClient) -> None:
     run_id = (await create(client, "landing_page", auto_approve=True))["id"]
     await write_next(run_id)
     assert (await client.runs.read(run_id))["stages"][0]["status"] == "completed"
+
+
+async def test_a_run_is_created_for_a_brand_and_a_project_that_are_found_by_name(client: ApiClient, api: Api) -> None:
+    brand = (await api.post("/brands", {"name": "Molar"})).json()
+    project = (await api.post("/projects", {"name": "Spring", "brand_id": brand["id"]})).json()
+    (found,), (planned,) = await client.brands.named("Molar"), await client.projects.named("Spring")
+    run = await create(client, brand_id=found["id"], project_id=planned["id"])
+    stored = (await api.get(f"/runs/{run['id']}")).json()
+    assert (stored["brand_id"], stored["project_id"]) == (brand["id"], project["id"])
+
+
+async def test_names_are_compared_to_the_letter_on_every_page_and_archived_ones_are_left_out(
+    client: ApiClient, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "AT_A_TIME", 1)
+    for name in ("Molar", "molar", "Molar Ltd", "Molar", "Molar"):
+        brand = (await api.post("/brands", {"name": name})).json()
+    await api.post(f"/brands/{brand['id']}/archive", {})
+    assert len(await client.brands.named("Molar")) == 2
+    assert await client.brands.named("MOLAR") == []
+    assert (await client.brands.read(brand["id"]))["name"] == "Molar"
+
+
+async def test_a_failed_run_is_retried_from_a_stage(client: ApiClient) -> None:
+    run_id = (await create(client))["id"]
+    await write_next(run_id)
+    with pytest.raises(Refused) as refused:
+        await client.runs.retry(run_id)
+    assert refused.value.code == "conflict"
+    await fail_next(run_id)
+    retried = await client.runs.retry(run_id, from_stage="topic_map")
+    assert (retried["status"], retried["error"]) == ("queued", None)
+    assert [stage["status"] for stage in retried["stages"]] == ["queued", "pending"]
 
 
 async def test_a_call_that_waits_may_take_longer_than_the_usual_limit(client: ApiClient, api: Api) -> None:

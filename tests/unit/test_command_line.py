@@ -13,7 +13,13 @@ from vm_webapp.cli import keys, main
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("run",), "one of the arguments request --resume is required"),
+        (("run",), "one of the arguments request --resume --retry is required"),
+        (("run", "x", "--retry", "y"), "argument --retry: not allowed with argument request"),
+        (("run", "--resume", "x", "--retry", "y"), "argument --retry: not allowed with argument --resume"),
+        (("run", "x", "--from-stage", "plan"), "argument --from-stage: only allowed with argument --retry"),
+        (("run", "--retry", "x", "--brand", "y"), "argument --brand: not allowed with argument --retry"),
+        (("run", "--resume", "x", "--project", "y"), "argument --project: not allowed with argument --resume"),
+        (("run", "--retry", "x", "--workflow", "plan_90d"), "argument --workflow: not allowed with argument --retry"),
         (("run", "x", "--nonsense"), "unrecognized arguments: --nonsense"),
         (("run", "x", "--base-url", "nonsense"), "--base-url: must begin with http:// or https://"),
         (("nonsense",), "invalid choice: 'nonsense'"),

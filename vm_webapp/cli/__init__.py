@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import NoReturn
 
 from vm_webapp import __version__
-from vm_webapp.cli.arguments import base_url, whole_number
+from vm_webapp.cli.arguments import base_url, whole_number, words
 from vm_webapp.cli.environment import read_environment
 from vm_webapp.cli.operations import add_operations
 from vm_webapp.errors import (
@@ -23,6 +23,8 @@ from vm_webapp.errors import (
     VMError,
 )
 from vm_webapp.text import first_line
+
+USUAL_WORKFLOW = "plan_90d"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,11 +82,21 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
     worker.set_defaults(command=_worker)
 
-    run = commands.add_parser("run", help="create a run, show its progress, write its artifacts to a folder")
+    _add_run(commands.add_parser("run", help="create a run, show its progress, write its artifacts to a folder"))
+    _add_migrate(commands.add_parser("migrate", help="show, apply or roll back migrations"))
+    add_operations(commands)
+    return parser
+
+
+def _add_run(run: argparse.ArgumentParser) -> None:
     what = run.add_mutually_exclusive_group(required=True)
     what.add_argument("request", nargs="?", help="what is wanted, in a sentence or more")
     what.add_argument("--resume", metavar="RUN_ID", help="come back to a run, such as one that waits for a review")
-    run.add_argument("--workflow", default="plan_90d", help="which workflow (default: %(default)s)")
+    what.add_argument("--retry", metavar="RUN_ID", help="put a failed run back to work, and follow it")
+    run.add_argument("--from-stage", metavar="KEY", help="with --retry: the stage to begin with (default: the failed)")
+    run.add_argument("--workflow", help=f"which workflow (default: {USUAL_WORKFLOW})")
+    run.add_argument("--brand", type=words, metavar="ID|NAME", help="the brand to write for (default: the project's)")
+    run.add_argument("--project", type=words, metavar="ID|NAME", help="the project that the run belongs to")
     run.add_argument("--yes", action="store_true", help="pass the reviews without asking")
     run.add_argument(
         "--base-url",
@@ -92,11 +104,18 @@ def _parser() -> argparse.ArgumentParser:
         help="a running API; without it everything is started here (VM_API_TOKEN is sent)",
     )
     run.add_argument("--output", help="folder for the artifacts (default: ./<workflow>-<run id>)")
-    run.set_defaults(command=_run)
+    run.set_defaults(command=_run, refuse=run.error)
 
-    _add_migrate(commands.add_parser("migrate", help="show, apply or roll back migrations"))
-    add_operations(commands)
-    return parser
+
+def _refuse_unused_run_options(arguments: argparse.Namespace) -> None:
+    """Exit with code 2 where an option has no effect on what is asked for."""
+    if arguments.from_stage is not None and arguments.retry is None:
+        arguments.refuse("argument --from-stage: only allowed with argument --retry")
+    if arguments.request is None:
+        for option in ("workflow", "brand", "project"):
+            if getattr(arguments, option) is not None:
+                other = "--retry" if arguments.retry is not None else "--resume"
+                arguments.refuse(f"argument --{option}: not allowed with argument {other}: the run has its own")
 
 
 def _add_migrate(migrate: argparse.ArgumentParser) -> None:
@@ -157,13 +176,18 @@ def _worker(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    _refuse_unused_run_options(arguments)
     settings = read_environment(quiet=True)
     from vm_webapp.cli.run import RunOptions, run_in_terminal
 
     options = RunOptions(
         request=arguments.request,
-        run_id=arguments.resume,
-        workflow=arguments.workflow,
+        resume=arguments.resume,
+        retry=arguments.retry,
+        from_stage=arguments.from_stage,
+        workflow=arguments.workflow or USUAL_WORKFLOW,
+        brand=arguments.brand,
+        project=arguments.project,
         auto_approve=arguments.yes,
         base_url=arguments.base_url,
         output=arguments.output,

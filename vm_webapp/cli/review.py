@@ -21,7 +21,19 @@ from vm_webapp.client.shapes import Run
 from vm_webapp.errors import ConfigurationError
 
 QUESTION = "[bold]a[/]pprove · [bold]e[/]dit · request [bold]c[/]hanges · [bold]s[/]top and come back later: "
+DECIDED_MEANWHILE = ("draft_changed", "conflict")
 EDITORS = ("sensible-editor", "nano", "vi")
+
+
+async def approve(client: ApiClient, run: Run) -> None:
+    """Approve the draft of a run that is ``waiting_approval``, without asking."""
+    stage = next(stage for stage in run["stages"] if stage["status"] == "waiting_approval")
+    assert stage["artifact"] is not None
+    try:
+        await client.runs.approve(run["id"], stage["key"], artifact_sha256=stage["artifact"]["sha256"])
+    except Refused as error:
+        if error.code not in DECIDED_MEANWHILE:
+            raise
 
 
 async def review(client: ApiClient, run: Run, console: Console) -> bool:
@@ -57,7 +69,7 @@ async def review(client: ApiClient, run: Run, console: Console) -> bool:
                 return False
         except Refused as error:
             # The draft may have been decided over the API, or the run canceled, while the person was reading.
-            if error.code not in ("draft_changed", "conflict"):
+            if error.code not in DECIDED_MEANWHILE:
                 raise
             console.print(f"The draft has changed or has been decided meanwhile: {error}")
             return True

@@ -1,4 +1,4 @@
-"""``run``: create one run from the terminal and follow it, over the same API that every client uses."""
+"""``run``: create or retry one run from the terminal and follow it, over the same API that every client uses."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from vm_webapp.cli.context import find_id
 from vm_webapp.cli.progress import follow
-from vm_webapp.cli.review import review
+from vm_webapp.cli.review import approve, review
 from vm_webapp.cli.serve import running_stack
 from vm_webapp.client import ApiClient, open_api
 from vm_webapp.client.errors import Refused
@@ -31,31 +32,39 @@ class RunOptions:
     """The options of the command line.
 
     Attributes:
-        request: the text of the request, None to come back to a run.
-        run_id: the run to come back to, None for a new one.
+        request: the text of the request, None for a run that exists.
+        resume: the run to come back to, or None.
+        retry: the failed run to retry, or None.
+        from_stage: the stage with which the retry begins, None for the one that failed.
         workflow: the workflow of a new run.
+        brand: the id or name of a new run's brand, or None.
+        project: the id or name of a new run's project, or None.
         auto_approve: approve drafts without asking.
         base_url: a running API, None to start everything here.
         output: the folder for the artifacts, None for one named after the run.
     """
 
     request: str | None
-    run_id: str | None
+    resume: str | None
+    retry: str | None
+    from_stage: str | None
     workflow: str
+    brand: str | None
+    project: str | None
     auto_approve: bool
     base_url: str | None
     output: str | None
 
 
 def run_in_terminal(settings: Settings, options: RunOptions) -> int:
-    """Create a run or come back to one, show its progress, ask for its reviews, and write its artifacts.
+    """Create a run, retry one or come back to one, show its progress, ask for its reviews, and write its artifacts.
 
     Returns:
         0 if the run completed, or waits for the person to come back.
 
     Raises:
         RunFailed: the run did not complete; the message says why.
-        ConfigurationError: the API cannot be reached or refuses the credentials.
+        ConfigurationError: the API cannot be reached or refuses the credentials, or the brand or project is unknown.
     """
     return asyncio.run(_run(settings, options))
 
@@ -67,31 +76,49 @@ async def _run(settings: Settings, options: RunOptions) -> int:
     async with _api(settings, options.base_url) as client:
         run = await _begin(client, options, asks=asks)
         console.print(f"Run {run['id']} · {run['workflow']}", highlight=False)
-        if not asks:
+        if options.auto_approve or (not asks and options.request is not None):
             console.print("Reviews are passed without asking.")
         while True:
             run = await follow(client, run, console)
             if run["status"] != "waiting_approval":
                 break
-            if not asks:
-                raise RunFailed(f"the run waits for a review: run --resume {run['id']} on a terminal")
-            if not await review(client, run, console):
-                how = f"Come back with: python -m vm_webapp run --resume {run['id']}"
-                console.print(how, highlight=False, soft_wrap=True)
+            # A new run passes its reviews by itself where nobody is asked; one that exists may wait for a person.
+            if options.auto_approve:
+                await approve(client, run)
+            elif not asks:
+                raise RunFailed(f"the run waits for a review: run --resume {run['id']} on a terminal, or with --yes")
+            elif not await review(client, run, console):
+                console.print(f"Come back with: {_again(options, '--resume', run)}", highlight=False, soft_wrap=True)
                 return 0
             run = await client.runs.read(run["id"])
+        if run["status"] == "failed":
+            console.print(f"Try again with: {_again(options, '--retry', run)}", highlight=False, soft_wrap=True)
         await _conclude(client, run, options.output, console)
     return 0
 
 
 async def _begin(client: ApiClient, options: RunOptions, *, asks: bool) -> Run:
     try:
-        if options.run_id is not None:
-            return await client.runs.read(options.run_id)
+        if options.resume is not None:
+            return await client.runs.read(options.resume)
+        if options.retry is not None:
+            return await client.runs.retry(options.retry, from_stage=options.from_stage)
         assert options.request is not None
-        return await client.runs.create(workflow=options.workflow, request=options.request, auto_approve=not asks)
+        return await client.runs.create(
+            workflow=options.workflow,
+            request=options.request,
+            auto_approve=not asks,
+            brand_id=await find_id(client.brands, options.brand),
+            project_id=await find_id(client.projects, options.project),
+        )
     except Refused as error:
         raise RunFailed(str(error)) from error
+
+
+def _again(options: RunOptions, option: str, run: Run) -> str:
+    """Return the command that comes back to a run."""
+    api = f" --base-url {options.base_url}" if options.base_url else ""
+    return f"python -m vm_webapp run {option} {run['id']}{api}"
 
 
 async def _conclude(client: ApiClient, run: Run, output: str | None, console: Console) -> None:

@@ -9,6 +9,7 @@ from typing import cast
 from vm_webapp.client.connection import TIMEOUT_SECONDS, Connection, open_http
 from vm_webapp.client.health import Health
 from vm_webapp.client.queue import Queue
+from vm_webapp.client.resources import Resources
 from vm_webapp.client.runs import Runs
 from vm_webapp.client.shapes import Workflows
 
@@ -23,6 +24,8 @@ class ApiClient:
 
     Attributes:
         runs: runs with their artifacts, reviews and timelines.
+        brands: the brands.
+        projects: the projects.
         queue: the queue, its workers and the providers.
         health: the probes.
 
@@ -33,6 +36,8 @@ class ApiClient:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self.runs = Runs(connection)
+        self.brands = Resources(connection, "brand")
+        self.projects = Resources(connection, "project")
         self.queue = Queue(connection)
         self.health = Health(connection)
 

@@ -27,15 +27,31 @@ class Runs:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def create(self, *, workflow: str, request: str, auto_approve: bool = False) -> Run:
+    async def create(
+        self,
+        *,
+        workflow: str,
+        request: str,
+        auto_approve: bool = False,
+        brand_id: str | None = None,
+        project_id: str | None = None,
+    ) -> Run:
         """Create a run and return it.
 
         Args:
             workflow: the workflow's name.
             request: the text of the request.
             auto_approve: whether drafts are approved without a review.
+            brand_id: the brand that it writes for, None for that of the project, if that has one.
+            project_id: the project that it belongs to, None for none.
         """
-        wanted = {"workflow": workflow, "request": request, "auto_approve": auto_approve}
+        wanted = {
+            "workflow": workflow,
+            "request": request,
+            "auto_approve": auto_approve,
+            "brand_id": brand_id,
+            "project_id": project_id,
+        }
         return cast(Run, await self._connection.post("/runs", wanted))
 
     async def read(self, run_id: str, *, wait_seconds: int = 0) -> Run:
@@ -51,6 +67,15 @@ class Runs:
     async def cancel(self, run_id: str) -> Run:
         """Cancel a run and return it."""
         return cast(Run, await self._connection.post(path_of("runs", run_id, "cancel")))
+
+    async def retry(self, run_id: str, *, from_stage: str | None = None) -> Run:
+        """Queue a failed run again and return it.
+
+        Args:
+            run_id: the run.
+            from_stage: the key of the stage to begin with, None for the one that failed.
+        """
+        return cast(Run, await self._connection.post(path_of("runs", run_id, "retry"), {"from_stage": from_stage}))
 
     async def approve(self, run_id: str, stage: str, *, artifact_sha256: str, content: str | None = None) -> Run:
         """Accept a draft.

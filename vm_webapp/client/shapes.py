@@ -137,6 +137,13 @@ class Worker(TypedDict):
     fresh: bool
 
 
+class Resource(TypedDict):
+    """A brand or a project."""
+
+    id: str
+    name: str
+
+
 class Workflow(TypedDict):
     """A workflow that can be run."""
 
