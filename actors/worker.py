@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from dramatiq import Worker
@@ -42,13 +43,16 @@ class StopSignals:
         self._asked = True
 
 
-def run_worker(settings: Settings, *, poll_seconds: float, until_stdin_closes: bool) -> int:
+def run_worker(
+    settings: Settings, *, poll_seconds: float, until_stdin_closes: bool, on_started: Callable[[], object] = bool
+) -> int:
     """Run a worker until a signal asks it to stop, then drain it.
 
     Args:
         settings: read from the environment.
         poll_seconds: how often an idle worker polls PostgreSQL for due stages.
         until_stdin_closes: stop also when standard input ends, which happens when the parent process dies.
+        on_started: called once the worker runs.
 
     Returns:
         The exit code: 0, or 1 when the worker was unhealthy.
@@ -59,6 +63,7 @@ def run_worker(settings: Settings, *, poll_seconds: float, until_stdin_closes: b
         threading.Thread(target=_watch_stdin, daemon=True).start()
     worker = Worker(broker, worker_threads=settings.worker_threads, worker_timeout=IDLE_TIMEOUT_MS)
     worker.start()
+    on_started()
     signals.wait()
     unhealthy = middleware.unhealthy  # read before ``stop``, which closes the runtime
     try:

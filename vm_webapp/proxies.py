@@ -12,6 +12,8 @@ import urllib.request
 
 import httpx
 
+from vm_webapp.errors import ConfigurationError
+
 
 class UnusableProxy(httpx.ProxyError):
     """The proxy that a variable names for this address cannot be used."""
@@ -24,11 +26,20 @@ class EnvironmentProxies(httpx.AsyncBaseTransport):
 
     Args:
         limits: of connections, for each proxy.
+
+    Raises:
+        ConfigurationError: the certificates that the environment names cannot be used.
     """
 
     def __init__(self, *, limits: httpx.Limits | None = None) -> None:
         self._limits = limits or httpx.Limits(max_connections=100, max_keepalive_connections=20)
-        self._direct = httpx.AsyncHTTPTransport(limits=self._limits)
+        try:
+            self._direct = httpx.AsyncHTTPTransport(limits=self._limits)
+        except OSError as error:  # of the certificates, whose errors do not name the variable
+            raise ConfigurationError(
+                f"SSL_CERT_FILE or SSL_CERT_DIR cannot be used ({error.strerror or error}): set it to certificates of"
+                " authorities that this machine can read, or unset it"
+            ) from error
         self._proxies: dict[str, httpx.AsyncHTTPTransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

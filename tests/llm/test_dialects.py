@@ -10,6 +10,7 @@ from tests.fakes.behaviours import Behaviour, chunk, plain
 from tests.fakes.model_server import ModelServer
 from tests.llm.assignments import an_assignment
 from tests.llm.providers import a_provider
+from vm_webapp.errors import ConfigurationError
 from vm_webapp.llm import errors
 from vm_webapp.llm import kimi as kimi_module
 from vm_webapp.llm.errors import LLMError
@@ -460,6 +461,13 @@ class TestTheAddress:
         provider = a_provider(server.base_url)
         assert (await provider.complete(an_assignment())).text
         await provider.aclose()
+
+    async def test_certificates_that_cannot_be_used_are_named(
+        self, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent/authorities.pem")
+        with pytest.raises(ConfigurationError, match=r"SSL_CERT_FILE or SSL_CERT_DIR cannot be used \(No such file"):
+            a_provider(server.base_url)
 
     async def test_a_proxy_that_cannot_be_used_is_named(
         self, server: ModelServer, monkeypatch: pytest.MonkeyPatch

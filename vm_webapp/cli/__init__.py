@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import NoReturn
 
 from vm_webapp import __version__
@@ -22,6 +23,7 @@ from vm_webapp.errors import (
     ConfigurationError,
     VMError,
 )
+from vm_webapp.ops.worker_start import noting_start
 from vm_webapp.text import first_line
 
 USUAL_WORKFLOW = "plan_90d"
@@ -80,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     worker.add_argument("--threads", type=_positive, help="stages at a time (default: VM_WORKER_THREADS, else 32)")
     worker.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
+    worker.add_argument("--start-error-to", type=Path, help=argparse.SUPPRESS)
     worker.set_defaults(command=_worker)
 
     _add_run(commands.add_parser("run", help="create a run, show its progress, write its artifacts to a folder"))
@@ -162,17 +165,19 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _worker(arguments: argparse.Namespace) -> int:
-    settings = read_environment()
-    _end_at_once_when_asked()
-    from actors.worker import run_worker
+    with noting_start(arguments.start_error_to) as note_started:
+        settings = read_environment()
+        _end_at_once_when_asked()
+        from actors.worker import run_worker
 
-    if arguments.threads:
-        settings = replace(settings, worker_threads=arguments.threads)
-    return run_worker(
-        settings,
-        poll_seconds=arguments.poll_interval_ms / 1000,
-        until_stdin_closes=arguments.until_stdin_closes,
-    )
+        if arguments.threads:
+            settings = replace(settings, worker_threads=arguments.threads)
+        return run_worker(
+            settings,
+            poll_seconds=arguments.poll_interval_ms / 1000,
+            until_stdin_closes=arguments.until_stdin_closes,
+            on_started=note_started,
+        )
 
 
 def _run(arguments: argparse.Namespace) -> int:

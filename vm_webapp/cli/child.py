@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
 
+from vm_webapp.ops.worker_start import EXIT_WRONG_CONFIGURATION, clear_start_error, start_error_file
 from vm_webapp.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -21,7 +22,6 @@ FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 HEALTHY_SECONDS = 30.0
 STOP_GRACE_SECONDS = 15.0
-EXIT_WRONG_CONFIGURATION = 2
 EXIT_NOT_MADE = 71  # EX_OSERR
 
 
@@ -139,14 +139,22 @@ class WorkerChild(Child):
     def __init__(self, settings: Settings) -> None:
         super().__init__(
             "worker",
-            ("worker", "--until-stdin-closes"),
+            ("worker", "--until-stdin-closes", "--start-error-to", str(start_error_file(settings.workspace_root))),
             log_level=settings.log_level,
             drain_seconds=settings.drain_seconds,
         )
+        self._start_error = start_error_file(settings.workspace_root)
         self._pause = FIRST_PAUSE_SECONDS
 
+    async def keep_running(self) -> None:
+        """Start the process, and restart it whenever it exits. Without the start error of a parent before this one."""
+        # In a container every parent may have the same process id, so that the file would be taken for our worker's.
+        clear_start_error(self._start_error)
+        await super().keep_running()
+
     def _pause_after(self, code: int, lived_seconds: float) -> float | None:
-        # A restart would read the same wrong configuration. The worker has printed what is wrong with it.
+        # A restart would read the same wrong configuration. The worker has printed what is wrong with it, and has left
+        # it in a file for readiness and the doctor.
         if code == EXIT_WRONG_CONFIGURATION:
             log.error("worker.not_started")
             return None

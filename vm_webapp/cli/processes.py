@@ -13,9 +13,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from vm_webapp.cli.child import EXIT_NOT_MADE, EXIT_WRONG_CONFIGURATION, Child, WorkerChild
+from vm_webapp.cli.child import EXIT_NOT_MADE, Child, WorkerChild
 from vm_webapp.errors import ConfigurationError, VMError
 from vm_webapp.listening import FINISH_SECONDS, close_all, listen
+from vm_webapp.ops.worker_start import EXIT_WRONG_CONFIGURATION
 from vm_webapp.settings import Settings
 
 log = logging.getLogger(__name__)

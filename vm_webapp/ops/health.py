@@ -18,6 +18,7 @@ from vm_webapp.fleet.heartbeats import read_fingerprint
 from vm_webapp.ops.monitor import Monitor
 from vm_webapp.ops.redis_probe import RedisProbe, RedisStatus
 from vm_webapp.ops.worker_health import WorkerHealth
+from vm_webapp.ops.worker_start import read_start_error, start_error_file
 from vm_webapp.ops.workspace import check_workspace
 from vm_webapp.runs.pauses import Pauses, read_pauses
 from vm_webapp.settings import Settings
@@ -93,7 +94,7 @@ class HealthChecker:
         self._redis_status: RedisStatus | None = None
         self._clock = clock
         self._wall_clock = wall_clock
-        self._workers = WorkerHealth(clock, self._on_another_database)
+        self._workers = WorkerHealth(clock, self._on_another_database, self._why_not_started)
         self._workspace: tuple[float, dict[str, Any]] | None = None
         self._monitor: Monitor[Health] | None = None
 
@@ -193,6 +194,10 @@ class HealthChecker:
         """Whether the workers that announce themselves in Redis use another database than ours."""
         databases = self._redis_status.databases if self._redis_status else frozenset()
         return bool(databases) and databases != {read_fingerprint()}
+
+    def _why_not_started(self) -> str | None:
+        """Why the worker that ``serve`` keeps cannot start; in managed mode it keeps none."""
+        return None if self._settings.managed else read_start_error(start_error_file(self._settings.workspace_root))
 
     def _llm(self, pauses: Pauses) -> dict[str, Any]:
         for name, pause in pauses.providers.items():

@@ -50,12 +50,19 @@ class WorkerHealth:
 
     Args:
         clock: monotonic seconds.
-        on_another_database: returns whether workers announce another database. Called inside the transaction.
+        on_another_database: returns whether some worker announces another database. Called inside the transaction.
+        why_not_started: returns why the worker that ``serve`` keeps cannot start, None where that is not so.
     """
 
-    def __init__(self, clock: Callable[[], float], on_another_database: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        on_another_database: Callable[[], bool],
+        why_not_started: Callable[[], str | None],
+    ) -> None:
         self._clock = clock
         self._on_another_database = on_another_database
+        self._why_not_started = why_not_started
         self._worked_at: float | None = None
         self._last_working: set[str] = set()
         self._unclaimed_since: float | None = None
@@ -70,6 +77,9 @@ class WorkerHealth:
             self._worked_at = self._clock()
             self._last_working = {worker["worker_id"] for worker in working}
             reason = self._why_nothing_is_claimed(working)
+            # Others do the work, so it is no reason; the doctor warns.
+            if not_started := self._why_not_started():
+                facts["not_started"] = not_started
         elif self._is_handing_over(found):
             facts["note"] = "the last worker is leaving, as in a deploy: another one is awaited"
             return facts
@@ -91,6 +101,8 @@ class WorkerHealth:
 
     def _why_no_worker_works(self, fresh: list[Row]) -> str:
         self._unclaimed_since = None
+        if not_started := self._why_not_started():
+            return not_started
         if fresh:
             states = ", ".join(sorted({worker["state"] for worker in fresh}))
             return f"every worker is {states}: wait for the deploy to end, or start a worker"

@@ -72,6 +72,9 @@ def _workers(health: Health) -> Check:
         return _not_checked("workers", health)
     if facts["status"] != "ok":
         return fail("workers", *_split(health.reasons[0]))
+    if "not_started" in facts:
+        said, todo = _split(facts["not_started"])
+        return warn("workers", f"{facts['alive']} alive and taking work, but {said}", todo)
     return ok("workers", f"{facts['alive']} alive and taking work")
 
 
