@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ops.examination import checks
+from tests.ops.doctor_checks import checks
 from tests.ops.readiness import check, reason
 from tests.support.fleet import beat
 from vm_webapp.cli import main
