@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.fakes.behaviours import completion, delayed, dropped, refusal, truncated
+from tests.fakes.behaviours import Behaviour, completion, delayed, dropped, refusal, truncated
 from tests.fakes.model_server import ModelServer
 from tests.support.runs import create, read, types, wait_until_still
 from tests.support.waiting import eventually
@@ -142,3 +142,28 @@ def test_no_connection_is_held_while_the_model_is_called(start_worker: StartWork
             pulse="vm-webapp pulse",
         )
         assert busy[0]["n"] == 0
+
+
+def test_a_text_that_broke_off_is_kept_with_its_attempt_and_never_as_an_artifact(
+    start_worker: StartWorker, model: ModelServer
+) -> None:
+    torso = "# Plan\n\nWeek 1 we"
+    model.enqueue(Behaviour(text=torso, finish_reason="abort"), Behaviour(text=torso, finish_reason="content_filter"))
+    with start_worker(**kimi(model)):
+        run = wait_until_still(create("content_calendar").run.id)
+    assert run.status == "failed"
+    events = {event.type: event.data for event in queries.list_events(run.id, after=0, limit=50)}
+    assert events["stage.retry_scheduled"]["code"] == "llm_interrupted"
+    assert events["stage.failed"]["code"] == "llm_content_filtered"
+    for type_ in ("stage.retry_scheduled", "stage.failed"):
+        assert (events[type_]["partial_text"], events[type_]["partial_text_cut"]) == (torso, False)
+    assert queries.list_artifacts(run.id) == []
+
+
+def test_of_a_long_text_that_broke_off_the_beginning_is_kept(start_worker: StartWorker, model: ModelServer) -> None:
+    model.enqueue(Behaviour(text="word " * 10_000, finish_reason="content_filter"))
+    with start_worker(**kimi(model)):
+        run = wait_until_still(create("content_calendar").run.id)
+    (failed,) = [event.data for event in queries.list_events(run.id, after=0, limit=50) if event.type == "stage.failed"]
+    assert failed["partial_text"] == ("word " * 10_000)[:20_000]
+    assert failed["partial_text_cut"] is True

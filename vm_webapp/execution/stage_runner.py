@@ -284,4 +284,5 @@ def _failure(error: VMError) -> Failure:
         retry_after=getattr(error, "retry_after", None),
         pauses_provider=getattr(error, "pauses_provider", False),
         overload=getattr(error, "overload", False),
+        partial_text=partial.text if (partial := getattr(error, "partial", None)) else "",
     )

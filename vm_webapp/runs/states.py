@@ -48,6 +48,7 @@ class Failure:
         retry_after: seconds the provider asked to wait, or None.
         pauses_provider: no call of this provider can succeed until a person acts.
         overload: counts toward the provider's automatic pause.
+        partial_text: what the model had written before the attempt failed; empty where it had written nothing.
     """
 
     code: str
@@ -56,6 +57,7 @@ class Failure:
     retry_after: float | None = None
     pauses_provider: bool = False
     overload: bool = False
+    partial_text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

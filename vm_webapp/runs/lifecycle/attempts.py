@@ -24,7 +24,16 @@ from vm_webapp.runs.lifecycle.claims import (
     make_claim,
     started_event,
 )
-from vm_webapp.runs.lifecycle.steps import FENCED, LEASE_CLEARED, REQUEUED, advance_run, error_json, fail_run, lock_run
+from vm_webapp.runs.lifecycle.steps import (
+    FENCED,
+    LEASE_CLEARED,
+    REQUEUED,
+    advance_run,
+    error_json,
+    fail_run,
+    lock_run,
+    partial_json,
+)
 from vm_webapp.runs.signals import run_changed, stage_due
 from vm_webapp.runs.states import Failure, RetryAt, decide_failure
 
@@ -254,7 +263,7 @@ def _requeue(claim: Claim, failure: Failure, delay_seconds: float, *, counted: b
         delay=delay_seconds,
     )
     assert queued is not None  # the caller has locked the row under this token
-    data = error_json(failure) | {
+    data = (error_json(failure) | partial_json(failure)) | {
         "attempt": claim.attempt,
         "retry_at": queued["available_at"].isoformat(),
         "delay_seconds": round(delay_seconds, 3),

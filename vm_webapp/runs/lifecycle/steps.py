@@ -24,6 +24,8 @@ REQUEUED: Changes = {Stage.status: "queued", Stage.worker_id: None, **LEASE_CLEA
 # the same worker runs the stage again under another token.
 FENCED = (Stage.id == param("id")) & (Stage.status == "running") & (Stage.lease_token == param("token"))
 
+MOST_PARTIAL_CHARACTERS = 20_000
+
 # NO KEY: other transitions wait for this lock, the checks of foreign keys (FOR KEY SHARE) do not. After a wait,
 # PostgreSQL returns the run's newest version, not that of the statement's snapshot; only what the caller reads next
 # sees the rest.
@@ -97,9 +99,21 @@ def fail_run(run_id: UUID, stage_key: str, failure: Failure) -> list[NewEvent]:
     error = error_json(failure)
     execute(_FAIL_RUN, id=run_id, error=jsonb(error))
     return [
-        NewEvent("stage.failed", stage_key, error),
+        NewEvent("stage.failed", stage_key, error | partial_json(failure)),
         NewEvent("run.failed", None, error | {"stage": stage_key}),
     ]
+
+
+def partial_json(failure: Failure) -> dict[str, object]:
+    """Return what an event shows of a text that a failed attempt broke off; nothing where there is none.
+
+    It is kept with the attempt alone: an artifact would be taken for what the stage was to write.
+    """
+    text = failure.partial_text
+    if not text.strip():
+        return {}
+    # Timelines are read a page at a time: an event must not weigh as much as an artifact may.
+    return {"partial_text": text[:MOST_PARTIAL_CHARACTERS], "partial_text_cut": len(text) > MOST_PARTIAL_CHARACTERS}
 
 
 def error_json(failure: Failure) -> dict[str, object]:
