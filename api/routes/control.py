@@ -35,7 +35,13 @@ def retry_run(call: Call, path: RunPath, body: RetryIn) -> JsonResponse[RunOut]:
 @command("POST", "/runs/{run_id}/fork", summary="A new run that takes over the artifacts before a stage", status=201)
 def fork_run(call: Call, path: RunPath, body: ForkIn) -> JsonResponse[RunOut]:
     """Create the run; its ``parent_run_id`` names the original."""
-    run = lifecycle.fork_run(path.run_id, from_stage=body.from_stage, request=body.request, actor=call.actor)
+    run = lifecycle.fork_run(
+        path.run_id,
+        from_stage=body.from_stage,
+        request=body.request,
+        actor=call.actor,
+        refresh_context=body.refresh_context,
+    )
     return JsonResponse(RunOut.model_validate(run), headers={"Location": f"{PREFIX}/runs/{run.id}"})
 
 

@@ -25,3 +25,7 @@ class ForkIn(Input):
     request: (
         Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_REQUEST_CHARACTERS)] | None
     ) = Field(default=None)
+    refresh_context: bool = Field(
+        default=False,
+        description="Take brand and project as they are now. By default the new run has them as its parent has them.",
+    )

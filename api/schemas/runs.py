@@ -22,8 +22,15 @@ class NewRunIn(Input):
 
     workflow: Annotated[str, StringConstraints(min_length=1, max_length=64)]
     request: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_REQUEST_CHARACTERS)]
-    brand_id: UUID | None = None
-    project_id: UUID | None = None
+    brand_id: UUID | None = Field(
+        default=None,
+        description="The run keeps a copy of the brand as it is now: later changes of the brand do not reach it."
+        " Without it, the project's brand is the run's brand.",
+    )
+    project_id: UUID | None = Field(
+        default=None,
+        description="The run keeps a copy of the project as it is now. Its brand must be the run's brand.",
+    )
     auto_approve: bool = False
     priority: Priority = "normal"
 

@@ -7,6 +7,8 @@ all times.
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from peewee import (
     BlobField,
     BooleanField,
@@ -80,6 +82,7 @@ class Project(Resource):
 
     # lazy_load=False here and below: reading ``project.brand`` must not send a query, perhaps outside a transaction.
     brand = ForeignKeyField(Brand, null=True, lazy_load=False)
+    brand_id: UUID | None  # Peewee makes it beside the foreign key
     name = TextField()
     objective = TextField()
     channels = JSONBField()

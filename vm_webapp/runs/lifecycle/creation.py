@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from vm_webapp.context import Repository, brands, projects
-from vm_webapp.context.fields import content_of
 from vm_webapp.db.compiled import STATEMENT_TIME, Compiled, compiled, param
-from vm_webapp.db.models import Resource, Run, Stage
+from vm_webapp.db.models import Run, Stage
 from vm_webapp.db.pool import execute, jsonb, transaction
-from vm_webapp.errors import InvalidInput, NotFound
 from vm_webapp.runs import queries
 from vm_webapp.runs.events import NewEvent, append_events
+from vm_webapp.runs.lifecycle.run_context import lock_context
 from vm_webapp.runs.records import Priority, RunRecord
 from vm_webapp.runs.signals import stage_due
 from vm_webapp.workflows.model import Workflow
@@ -62,15 +60,13 @@ def create_run(new: NewRun, *, actor: str) -> RunRecord:
         actor: who creates it.
 
     Raises:
-        InvalidInput: the brand or the project does not exist or is archived.
+        InvalidInput: the brand or the project does not exist or is archived, or the project is of another brand.
         DatabaseUnavailable: nothing was written.
     """
     # UUIDv7 keys sort by age: the queue takes the oldest run first by ordering by ``run_id`` alone.
     run_id = uuid7()
     with transaction():
-        brand = _content(brands, new.brand_id, "brand")
-        project = _content(projects, new.project_id, "project")
-        snapshot = {"workflow": new.workflow.snapshot(), "brand": brand, "project": project}
+        context = lock_context(new.brand_id, new.project_id)
         execute(
             _INSERT_RUN,
             id=run_id,
@@ -78,9 +74,9 @@ def create_run(new: NewRun, *, actor: str) -> RunRecord:
             priority=PRIORITIES[new.priority],
             request=new.request,
             auto_approve=new.auto_approve,
-            brand_id=new.brand_id,
+            brand_id=context.brand_id,
             project_id=new.project_id,
-            snapshot=jsonb(snapshot),
+            snapshot=jsonb({"workflow": new.workflow.snapshot(), **context.snapshot}),
         )
         stage_due.raise_after_commit(_insert_stages(run_id, new))
         append_events(
@@ -132,21 +128,3 @@ def _insert_statement(count: int) -> Compiled:
             ]
         ).returning()
     )
-
-
-Record = TypeVar("Record", bound=Resource)
-
-
-def _content(repository: Repository[Record], id: UUID | None, noun: str) -> dict[str, Any] | None:
-    """Return the part of the run's snapshot that describes a brand or a project."""
-    if id is None:
-        return None
-    # Locked as the foreign key's own check locks it: the row cannot be deleted before the run is committed, and changes
-    # of its other columns do not wait. Without this, a missing brand would surface as a violated constraint.
-    try:
-        record = repository.lock(id, "FOR KEY SHARE")
-    except NotFound as error:
-        raise InvalidInput(str(error), pointer=f"/{noun}_id") from None
-    if record.archived_at is not None:
-        raise InvalidInput(f"the {noun} {id} is archived and takes no new runs", pointer=f"/{noun}_id")
-    return content_of(record)

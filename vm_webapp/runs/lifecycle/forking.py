@@ -9,15 +9,18 @@ from uuid_utils.compat import uuid7
 
 from vm_webapp.db.compiled import NO_KEY_UPDATE, STATEMENT_TIME, compiled, param
 from vm_webapp.db.models import Artifact, Run, Stage
-from vm_webapp.db.pool import Row, execute, row, rows, transaction
+from vm_webapp.db.pool import Row, execute, jsonb, row, rows, transaction
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
 from vm_webapp.runs import queries
 from vm_webapp.runs.events import NewEvent, append_events
+from vm_webapp.runs.lifecycle.run_context import lock_context
 from vm_webapp.runs.records import RunRecord
 from vm_webapp.runs.signals import stage_due
 
 # Locked until the commit, so that no retry changes the stages between reading and copying them.
-_LOCK_PARENT = compiled(Run.select(Run.workflow).where(Run.id == param("id")).for_update(NO_KEY_UPDATE))
+_LOCK_PARENT = compiled(
+    Run.select(Run.workflow, Run.brand, Run.project).where(Run.id == param("id")).for_update(NO_KEY_UPDATE)
+)
 _STAGES = compiled(
     Stage.select(Stage.id, Stage.position, Stage.key, Stage.status)
     .where(Stage.run == param("run_id"))
@@ -33,6 +36,11 @@ _COPY_RUN = compiled(
         ),
         [Run.id, Run.status, Run.request, Run.parent_run, *_SAME_RUN],
     ).returning()
+)
+_REPLACE_CONTEXT = compiled(
+    Run.update({Run.brand: param("brand_id"), Run.snapshot: Run.snapshot.concat(param("context"))}).where(
+        Run.id == param("id")
+    )
 )
 _SAME_STAGE = (Stage.position, Stage.key, Stage.title, Stage.priority, Stage.requires_approval, Stage.needs_model)
 _OF_SOURCE = Stage.id == param("source")
@@ -76,7 +84,9 @@ _COPY_ARTIFACT = compiled(
 )
 
 
-def fork_run(parent_id: UUID, *, from_stage: str, request: str | None, actor: str) -> RunRecord:
+def fork_run(
+    parent_id: UUID, *, from_stage: str, request: str | None, actor: str, refresh_context: bool = False
+) -> RunRecord:
     """Create a run with the parent's snapshot of workflow, brand and project, which starts at one of its stages.
 
     1. Copy the run: same snapshot, its own request where one is given.
@@ -88,10 +98,11 @@ def fork_run(parent_id: UUID, *, from_stage: str, request: str | None, actor: st
         from_stage: key of the first stage that runs again.
         request: the new run's request, None for the parent's.
         actor: who forks it.
+        refresh_context: whether the new run takes brand and project as they are now, not as the parent has them.
 
     Raises:
         NotFound: there is no such run.
-        InvalidInput: the run has no such stage.
+        InvalidInput: the run has no such stage; or brand or project are to be taken as they are now and are archived.
         Conflict: a stage before it is not completed.
     """
     with transaction():
@@ -103,6 +114,8 @@ def fork_run(parent_id: UUID, *, from_stage: str, request: str | None, actor: st
             raise InvalidInput(f"the run has no stage {from_stage!r}; it has {known}", pointer="/from_stage")
         run_id = uuid7()
         execute(_COPY_RUN, id=run_id, parent_id=parent_id, request=request)
+        if refresh_context:
+            _refresh_context(run_id, parent)
         events = [NewEvent("run.created", data={"workflow": parent["workflow"], "forked_from": str(parent_id)})]
         for stage in stages:
             stage_id = uuid7()
@@ -115,6 +128,18 @@ def fork_run(parent_id: UUID, *, from_stage: str, request: str | None, actor: st
                     stage_due.raise_after_commit(stage_id)
         append_events(run_id, actor, *events, NewEvent("stage.queued", from_stage))
         return queries.read_run(run_id)
+
+
+def _refresh_context(run_id: UUID, parent: Row) -> None:
+    # A project names its brand: where it has another one by now, that is the run's brand.
+    brand_id = None if parent["project_id"] else parent["brand_id"]
+    try:
+        context = lock_context(brand_id, parent["project_id"])
+        if context.brand is None and parent["brand_id"]:
+            context = lock_context(parent["brand_id"], parent["project_id"])
+    except InvalidInput as error:
+        raise InvalidInput(str(error), pointer="/refresh_context") from None
+    execute(_REPLACE_CONTEXT, id=run_id, brand_id=context.brand_id, context=jsonb(context.snapshot))
 
 
 def _read_parent(id: UUID) -> Row:
