@@ -48,7 +48,12 @@ def classified(status: int, body: bytes = b"", headers: dict[str, str] | None = 
     ("status", "kind", "message", "expected"),
     [
         (400, "invalid_request_error", "invalid temperature", errors.LLMBadRequest),
-        (400, "content_filter", "The request was rejected because it was considered high risk", errors.LLMBadRequest),
+        (
+            400,
+            "content_filter",
+            "The request was rejected because it was considered high risk",
+            errors.LLMContentFiltered,
+        ),
         (401, "invalid_authentication_error", "Invalid Authentication", errors.LLMUnauthorized),
         (402, "payment_required_error", "No membership", errors.LLMPaymentRequired),
         (403, "access_terminated_error", LISTED, errors.LLMForbidden),

@@ -16,12 +16,19 @@ from vm_webapp.llm.errors import (
     LLMProtocolError,
 )
 from vm_webapp.llm.fences import without_wrapper
-from vm_webapp.llm.finish_reasons import Ending, ending_of
+from vm_webapp.llm.finish_reasons import Ending, worst_ending
 from vm_webapp.llm.kimi_errors import classify_object, one_line
 from vm_webapp.llm.thinking import ReasoningFilter, without_reasoning
 from vm_webapp.text import storable
 
 MAX_TOKEN_COUNT = 2**31 - 1  # the columns are ``integer``
+# MiniMax' codes, by the HTTP status that other servers send.
+MINIMAX_STATUS: dict[str, int | str] = {
+    **dict.fromkeys(("1000", "1001", "1024", "1033"), 500),
+    **dict.fromkeys(("1002", "1039"), 429),
+    **dict.fromkeys(("1004", "2049"), 401),
+    **dict.fromkeys(("1026", "1027"), "content_filter"),
+}
 TEXT_BLOCKS = frozenset({"text", "output_text"})
 # In place of ``choices``, in a response with status 200. ``object`` alone proves nothing: good chunks have it, too.
 ERROR_KEYS = ("message", "msg", "error_msg", "detail", "errors", "error_code")
@@ -36,6 +43,9 @@ class CompletionStream:
     """
 
     finish_reason: str | None = None
+    _reasons: list[str] = field(default_factory=list)
+    _native_reasons: list[str] = field(default_factory=list)
+    _has_deltas: bool = False
     _pieces: list[str] = field(default_factory=list)
     _refusal: list[str] = field(default_factory=list)
     _shown: ReasoningFilter = field(default_factory=ReasoningFilter)
@@ -45,7 +55,11 @@ class CompletionStream:
     @property
     def is_finished(self) -> bool:
         """Whether the server has said that the text is at its end, and nothing worse."""
-        return ending_of(self.finish_reason) in ("whole", "truncated")
+        return self._ending in ("whole", "truncated")
+
+    @property
+    def _ending(self) -> Ending:
+        return worst_ending(self._reasons, self._native_reasons)
 
     def add(self, data: str, *, event_type: str = "message") -> str:
         """Add a chunk of the stream, or a whole completion object, and return the text in it, without reasoning.
@@ -81,7 +95,7 @@ class CompletionStream:
         Raises:
             LLMError: there is no text, or nothing says that it is whole; ``partial`` holds what there is.
         """
-        ending = ending_of(self.finish_reason)
+        ending = self._ending
         if failure := self._failure(ending):
             raise failure
         text = without_wrapper(self._text())
@@ -106,7 +120,7 @@ class CompletionStream:
         )
 
     def _failure(self, ending: Ending) -> LLMError | None:
-        said = one_line(self.finish_reason or "")
+        said = one_line(", ".join(dict.fromkeys((*self._reasons, *self._native_reasons))))
         if self._refusal and not self._text().strip():
             return LLMContentFiltered(f"the model refused: {one_line(''.join(self._refusal))}")
         if ending == "filtered":
@@ -128,8 +142,14 @@ class CompletionStream:
     def _add_choice(self, choice: dict[str, Any]) -> str:
         # Kimi may put the usage into the choice instead of the chunk.
         self._usage = _object(choice.get("usage")) or self._usage
-        self.finish_reason = _text(choice.get("finish_reason")) or self.finish_reason
-        message = _object(choice.get("delta")) or _object(choice.get("message"))
+        if reason := _text(choice.get("finish_reason")):
+            self.finish_reason = reason
+            self._reasons.append(reason)
+        self._native_reasons += _native_reasons(choice)
+        delta = _object(choice.get("delta"))
+        self._has_deltas = self._has_deltas or bool(_content(delta.get("content")))
+        # Servers that pretend to stream send messages; others repeat the whole text in one after the last delta.
+        message = delta or ({} if self._has_deltas else _object(choice.get("message")))
         if refusal := _text(message.get("refusal")):
             self._refusal.append(refusal)
         # Reasoning comes in ``reasoning_content``, ``reasoning`` or ``thinking`` and is not part of the artifact.
@@ -137,21 +157,39 @@ class CompletionStream:
 
 
 def _error_in(chunk: dict[str, Any], event_type: str) -> object | None:
-    error = chunk.get("error")
-    if error:
+    if error := chunk.get("error"):
         return chunk if isinstance(error, bool | str) else error
+    if error := _object(chunk.get("x_groq")).get("error") or _error_of_a_choice(chunk):
+        return error
     if event_type == "error" or chunk.get("object") == "error":
         return chunk
-    if "choices" in chunk:
-        return None
     status = _object(chunk.get("base_resp"))  # MiniMax, whose good chunks have it with a status code of 0
     if status.get("status_code"):
-        return {"code": status.get("status_code"), "message": status.get("status_msg")}
+        code = status.get("status_code")
+        return {"code": MINIMAX_STATUS.get(str(code), code), "message": status.get("status_msg")}
+    if "choices" in chunk:
+        return None
     return chunk if any(chunk.get(key) for key in ERROR_KEYS) else None
+
+
+def _error_of_a_choice(chunk: dict[str, Any]) -> object | None:
+    return next((choice["error"] for choice in chunk.get("choices") or () if choice.get("error")), None)
+
+
+def _native_reasons(choice: dict[str, Any]) -> list[str]:
+    """Return the upstream's own words, as OpenRouter and LiteLLM pass them on, and the Responses API's details."""
+    native = (
+        choice.get("native_finish_reason"),
+        _object(choice.get("provider_specific_fields")).get("native_finish_reason"),
+        _object(choice.get("incomplete_details")).get("reason"),
+    )
+    return [word for word in native if isinstance(word, str) and word]
 
 
 def _content(value: object) -> str:
     """Return the text of a message's content: text, or typed blocks of which some are reasoning."""
+    if isinstance(value, dict):
+        value = [value]
     if not isinstance(value, list):
         return _text(value)
     blocks = (block if isinstance(block, dict) else {"type": "text", "text": block} for block in value)
@@ -163,6 +201,8 @@ def _read_object(data: str) -> dict[str, Any]:
         chunk = json.loads(data)
     except (ValueError, RecursionError):  # RecursionError: deeply nested brackets
         raise LLMProtocolError(f"the server sent something that is not JSON: {one_line(data, longest=80)}") from None
+    if isinstance(chunk, list) and len(chunk) == 1:  # an error of Gemini's OpenAI endpoint
+        chunk = chunk[0]
     if isinstance(chunk, dict):
         choices = chunk.get("choices") or []
         if isinstance(choices, list) and all(isinstance(choice, dict) for choice in choices):

@@ -155,11 +155,26 @@ async def _chunks_of(response: httpx.Response) -> AsyncGenerator[ServerEvent, No
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "text/html":
         raise LLMNotFound("the server responded with a web page; check KIMI_BASE_URL")
-    if kind == "application/json":
-        yield ServerEvent("message", (await response.aread()).decode(errors="replace"), "")
+    received = response.aiter_bytes()
+    beginning = b""
+    async for some in received:
+        # Some servers send blank lines before a completion that takes long.
+        if beginning := (beginning + some).lstrip():
+            break
+    # By the first byte rather than by the content type, which servers and proxies get wrong in both directions.
+    if beginning.startswith((b"{", b"[")):
+        yield ServerEvent(
+            "message", b"".join([beginning, *[some async for some in received]]).decode(errors="replace"), ""
+        )
         return
-    async for event in EventReader().read(response.aiter_bytes()):
+    async for event in EventReader().read(_joined(beginning, received)):
         yield event
+
+
+async def _joined(beginning: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield beginning
+    async for some in rest:
+        yield some
 
 
 async def _error_body(response: httpx.Response) -> bytes:

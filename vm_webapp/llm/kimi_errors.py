@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from vm_webapp.llm import error_words as words
 from vm_webapp.llm.errors import (
     LLMBadRequest,
+    LLMContentFiltered,
     LLMContextExceeded,
+    LLMEmptyCompletion,
     LLMError,
     LLMForbidden,
     LLMModelNotFound,
@@ -32,56 +35,6 @@ CLIENT_NOT_LISTED = (
     "the server of KIMI_BASE_URL admits only listed clients, and this is not one of them:"
     " use a key of the open platform with KIMI_BASE_URL=https://api.moonshot.ai/v1"
 )
-# What servers say, in whichever status: ``docs/models.md`` has the sources. Compared with the lower-case text of type,
-# code and message.
-NO_MONEY = re.compile(
-    r"exceeded_current_quota|insufficient[ _](quota|balance|credit|funds)|usage limit|arrear|overdue|out of credit"
-    r"|credit balance|payment required|billing_hard_limit|balance is (too low|not enough)|not enough (balance|credit)"
-    r"|余额|欠费|无可用资源包"
-)
-NO_MONEY_CODES = frozenset(
-    {"1113", "insufficient_quota", "insufficient_balance", "arrearage", "exceeded_current_quota"}
-)
-NO_MODEL = re.compile(
-    r"model_not_found|model_not_exist|not_found_model|model not exist|no such model|unknown model|not a valid model"
-    r"|invalid model\b|no endpoints found|model_deprecated|model_decommissioned|模型不存在"
-    r"|\bmodel\b.{0,120}?\b(not found|does ?n[o']t exist|does not exist|not exist|is not (available|supported|served)"
-    r"|has been (deprecated|retired|removed|decommissioned|shut ?down)|is (deprecated|retired)|no longer)"
-    r"|not found the model|does not exist or you do not have access"
-)
-NO_MODEL_CODES = frozenset({"1211", "model_not_found"})
-BAD_KEY = re.compile(r"api[ _]key[ _](not[ _]valid|invalid)|(invalid|incorrect)[ _]api[ _]?key|invalid_authentication")
-TOO_LONG = re.compile(
-    r"context_length_exceeded|exceed_context_size|contextwindowexceeded|context (length|window|size)"
-    r"|maximum context|prompt is too long|too many tokens|input is too long|exceed\w* .{0,40}context|model_max_length"
-    r"|range of input length"
-)
-TOO_LONG_CODES = frozenset({"1261", "context_length_exceeded", "string_above_max_length"})
-OVERLOADED = re.compile(r"overloaded|server_error|server error|unavailable|engine|internal[ _]error|timeout|timed out")
-TOO_FAST = re.compile(r"rate[ _-]?limit|too many requests|concurren|throttl|slow down|requests per")
-# Types of error objects that carry no status (OpenAI, Anthropic, Moonshot, vLLM), and the status that they mean.
-STATUS_OF_KIND = {
-    "authentication_error": 401,
-    "invalid_authentication_error": 401,
-    "incorrect_api_key_error": 401,
-    "permission_error": 403,
-    "permission_denied_error": 403,
-    "billing_error": 402,
-    "invalid_request_error": 400,
-    "badrequesterror": 400,
-    "not_found_error": 404,
-    "notfounderror": 404,
-    "resource_not_found_error": 404,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "rate_limit_exceeded": 429,
-    "rate_limit_reached_error": 429,
-    "overloaded_error": 529,
-    "api_error": 500,
-    "server_error": 500,
-    "internal_server_error": 500,
-    "internalservererror": 500,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +55,7 @@ class ErrorFacts:
         """The HTTP status that the error stands for, where it says one."""
         if self.code.isdigit() and 400 <= int(self.code) < 600:
             return int(self.code)
-        return STATUS_OF_KIND.get(self.kind.lower()) or STATUS_OF_KIND.get(self.code.lower())
+        return words.STATUS_OF_KIND.get(self.kind.lower()) or words.STATUS_OF_KIND.get(self.code.lower())
 
 
 def classify(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> LLMError:
@@ -129,16 +82,16 @@ def classify_object(error: object) -> LLMError:
     said = f"the stream ended with an error: {facts.message or facts.kind or facts.code or 'no reason given'}"
     status = facts.status
     if status is None:
-        status = 500 if OVERLOADED.search(facts.text) else 429 if TOO_FAST.search(facts.text) else None
+        status = 500 if words.OVERLOADED.search(facts.text) else 429 if words.TOO_FAST.search(facts.text) else None
     if status is not None:
         return _judge(status, facts, said, None)
     return _judged_by_words(facts, said) or LLMProtocolError(said)
 
 
 def _judge(status: int, facts: ErrorFacts, said: str, retry_after: float | None) -> LLMError:
-    if status == 500 and (facts.code in TOO_LONG_CODES or TOO_LONG.search(facts.text)):
+    if status == 500 and (facts.code in words.TOO_LONG_CODES or words.TOO_LONG.search(facts.text)):
         return _too_long(said)  # no repetition makes a prompt shorter
-    if status in (408, 425) or (status >= 500 and status != 501):
+    if status in (408, 409, 424, 425, 499) or (status >= 500 and status != 501):
         return LLMOverloaded(said, retry_after=retry_after)
     if status == 401:
         return LLMUnauthorized(said)
@@ -160,13 +113,19 @@ def _judge(status: int, facts: ErrorFacts, said: str, retry_after: float | None)
 def _judged_by_words(facts: ErrorFacts, said: str) -> LLMError | None:
     """Return the error that only the words of a refusal reveal, whatever its status."""
     code = facts.code.lower()
-    if code in TOO_LONG_CODES or TOO_LONG.search(facts.text):
+    if words.NO_ROOM_FOR_TEXT in facts.text:
+        return LLMEmptyCompletion(f"{said}; the model's reasoning used up the budget: ask for less, or another model")
+    if code in words.TOO_LONG_CODES or words.TOO_LONG.search(facts.text):
         return _too_long(said)
-    if code in NO_MONEY_CODES or NO_MONEY.search(facts.text):
+    if code in words.NO_MONEY_CODES or words.NO_MONEY.search(facts.text):
         return LLMQuotaExceeded(said)
-    if code in NO_MODEL_CODES or NO_MODEL.search(facts.text):
+    if code in words.NO_MODEL_CODES or words.NO_MODEL.search(facts.text):
         return LLMModelNotFound(f"{said}; check KIMI_MODEL")
-    if BAD_KEY.search(facts.text):
+    if code in words.FILTERED_CODES or words.FILTERED.search(facts.text):
+        return LLMContentFiltered(f"{said}; change the request and try again")
+    if words.WRONG_URL.search(facts.text):
+        return LLMNotFound(f"{said}; check KIMI_BASE_URL")
+    if words.BAD_KEY.search(facts.text):
         return LLMUnauthorized(f"{said}; check KIMI_API_KEY")
     return None
 
@@ -207,8 +166,15 @@ def one_line(text: str, *, longest: int = LONGEST_MESSAGE) -> str:
 
 def _too_many(facts: ErrorFacts, said: str, retry_after: float | None) -> LLMError:
     text = facts.text
+    # Gemini's free tier words a limit per minute like an empty account, and says when to come back.
+    if facts.code.lower() not in words.NO_MONEY_CODES and (soon := words.RETRY_IN.search(text)):
+        return LLMRateLimited(said, retry_after=retry_after or float(soon.group(1)))
     # The word "quota" alone proves nothing: a rate limit may be worded as "quota of 20 requests a minute".
-    if facts.code.lower() in NO_MONEY_CODES or NO_MONEY.search(text) or ("quota" in text and "rate_limit" not in text):
+    if (
+        facts.code.lower() in words.NO_MONEY_CODES
+        or words.NO_MONEY.search(text)
+        or ("quota" in text and "rate_limit" not in text)
+    ):
         return LLMQuotaExceeded(said)
     if "overloaded" in text:
         return LLMOverloaded(said, retry_after=retry_after)
@@ -219,7 +185,7 @@ def _forbidden(facts: ErrorFacts, said: str, retry_after: float | None) -> LLMEr
     text = facts.text
     # Kimi's type ``access_terminated_error`` stands for a client that is not listed, for a subscription that is used
     # up, and for too many calls at once; only the message distinguishes them.
-    if NO_MONEY.search(text) or "quota" in text:
+    if words.NO_MONEY.search(text) or "quota" in text:
         return LLMQuotaExceeded(said)
     if "concurren" in text:
         return LLMRateLimited(said, retry_after=retry_after)
@@ -236,11 +202,15 @@ def _facts_of(error: object) -> ErrorFacts:
         return _facts_of(error[0])
     if not isinstance(error, dict):
         return ErrorFacts()
-    for name in ("error", "detail", "errors"):
+    for name in ("error", "detail", "errors", "message"):
         if isinstance(error.get(name), dict | list) and error[name]:
             return _facts_of(error[name])
     where = ".".join(str(part) for part in error.get("loc") or ()) if isinstance(error.get("loc"), list) else ""
     message = _first(error, "message", "msg", "error_msg", "detail", "error", "error_message")
+    # OpenRouter's own message is only "Provider returned error"; the upstream's is in ``raw``.
+    metadata = error.get("metadata")
+    if isinstance(metadata, dict) and isinstance(metadata.get("raw"), str) and metadata["raw"]:
+        message = f"{message}: {metadata['raw']}"
     return ErrorFacts(
         kind=one_line(_first(error, "type", "error_type", "status_text")),
         code=one_line(_first(error, "code", "status", "status_code", "error_code")),

@@ -31,10 +31,17 @@ _LIMITS = tuple(
         r"max_(?:completion_)?tokens\W{0,4}\d+ > (\d+)",
     )
 )
-_CONTEXT = re.compile(r"maximum context length (?:is|of) (\d+)")
+_CONTEXT = re.compile(r"context length (?:is|of)(?: only)? (\d+)|max_new_tokens. must be <= (\d+)")
 _PROMPT = tuple(
     re.compile(pattern)
-    for pattern in (r"\((\d+) in the messages", r"has (\d+) input tokens", r"prompt contains (?:at least )?(\d+)")
+    for pattern in (
+        r"\((\d+) in the messages",
+        r"(?:has|passed) (\d+) input tokens",
+        r"prompt contains (?:at least )?(\d+)",
+        r"(\d+) tokens from the input",
+        r"\((\d+) of text input",
+        r"given: (\d+) .inputs. tokens",
+    )
 )
 
 
@@ -105,7 +112,7 @@ class RequestShape:
         prompt = next((int(found.group(1)) for size in _PROMPT if (found := size.search(text))), None)
         if context is None or prompt is None:
             return None
-        left = int(context.group(1)) - prompt
+        left = int(context.group(1) or context.group(2)) - prompt
         return replace(self, most_tokens=left) if SMALLEST_BUDGET <= left < sent_tokens else None
 
 
