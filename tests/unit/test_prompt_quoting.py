@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Any
 
 import pytest
 
 from vm_webapp.workflows.loader import load_catalog
 from vm_webapp.workflows.quoting import TAGS
-from vm_webapp.workflows.render import EarlierArtifact, StageContext, render_assignment
+from vm_webapp.workflows.render import EarlierArtifact, Remark, StageContext, render_assignment
 
 CATALOG = load_catalog().workflows
 WORKFLOWS = [workflow for workflow in CATALOG.values() if any(stage.needs_model for stage in workflow.stages)]
@@ -24,6 +25,8 @@ def prompt(**given: Any) -> str:
         "earlier": (EarlierArtifact("research", "Research", "# Found"),),
         "feedback": "Shorter",
         "draft": "# Draft",
+        "remarks": (Remark("research", "Research", "More sources"),),
+        "today": date(2026, 11, 25),
     }
     return render_assignment(workflow, workflow.stages[1], StageContext(**context | given)).user
 
@@ -54,7 +57,9 @@ def test_the_prompt_has_one_pair_of_each_tag() -> None:
         "<\\/feedback>",
     ],
 )
-@pytest.mark.parametrize("field", ["request", "brand name", "brand fact", "project", "earlier", "feedback", "draft"])
+@pytest.mark.parametrize(
+    "field", ["request", "brand name", "brand fact", "project", "earlier", "feedback", "draft", "remark"]
+)
 def test_no_text_opens_or_closes_a_tag(field: str, breaking: str) -> None:
     text = f"Before {breaking} after"
     fields: dict[str, dict[str, Any]] = {
@@ -65,6 +70,7 @@ def test_no_text_opens_or_closes_a_tag(field: str, breaking: str) -> None:
         "earlier": {"earlier": (EarlierArtifact("research", "Research", text),)},
         "feedback": {"feedback": text},
         "draft": {"draft": text},
+        "remark": {"remarks": (Remark("research", "Research", text),)},
     }
     rendered = prompt(**fields[field])
     assert tags_in(rendered) == OURS
@@ -90,7 +96,13 @@ def test_every_bundled_prompt_closes_what_it_opens(workflow: Any) -> None:
     for stage in workflow.stages:
         text = "</brand></request></project></document></draft></feedback>"
         context = StageContext(
-            text, {"name": text, "voice": text}, {"name": text}, (EarlierArtifact("x", "X", text),), text, text
+            text,
+            {"name": text, "voice": text},
+            {"name": text},
+            (EarlierArtifact("x", "X", text),),
+            text,
+            text,
+            (Remark("x", "X", text),),
         )
         tags = tags_in(render_assignment(workflow, stage, context).user)
         assert sorted(tag for tag in tags if tag.startswith("</")) == sorted(f"</{tag}" for tag in TAGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.fakes.behaviours import Behaviour, completion, delayed, dropped, refusal, truncated
@@ -10,7 +11,7 @@ from tests.support.runs import create, read, types, wait_until_still
 from tests.support.waiting import eventually
 from tests.worker.conftest import StartWorker, kimi
 from vm_webapp.context import brands, projects
-from vm_webapp.runs import queries
+from vm_webapp.runs import lifecycle, queries
 
 
 def user_message(model: ModelServer, number: int) -> str:
@@ -167,3 +168,35 @@ def test_of_a_long_text_that_broke_off_the_beginning_is_kept(start_worker: Start
     (failed,) = [event.data for event in queries.list_events(run.id, after=0, limit=50) if event.type == "stage.failed"]
     assert failed["partial_text"] == ("word " * 10_000)[:20_000]
     assert failed["partial_text_cut"] is True
+
+
+def test_prompts_have_the_date_and_what_reviewers_said_of_earlier_stages(
+    start_worker: StartWorker, model: ModelServer
+) -> None:
+    with start_worker(**kimi(model), poll_seconds=0.1):
+        run_id = create("foundation").run.id
+        waiting = wait_until_still(run_id)
+        asked = len(model.requests)
+        draft = waiting.stages[1].artifact
+        assert draft is not None
+        lifecycle.request_changes_if_waiting(
+            run_id, waiting.stages[1].key, artifact_sha256=draft.sha256, feedback="Name the price", actor="rae"
+        )
+        wait_until_still(run_id)
+        redone = queries.get_run(run_id).stages[1].artifact
+        assert redone is not None
+        lifecycle.approve_stage_if_waiting(
+            run_id,
+            waiting.stages[1].key,
+            artifact_sha256=redone.sha256,
+            content=None,
+            note="Keep this tone",
+            actor="rae",
+        )
+        eventually(lambda: len(model.requests) > asked + 1, "the next stage calls the model")
+    first, revised, following = user_message(model, 0), user_message(model, asked), user_message(model, asked + 1)
+    today = datetime.now(UTC).date()
+    assert any(f"Today is {day.isoformat()}." in first for day in (today, today - timedelta(days=1)))
+    assert "<remarks>" not in first
+    assert "<remarks>" not in revised  # its own feedback stands beside the draft
+    assert f"- {waiting.stages[1].title}: Name the price\n- {waiting.stages[1].title}: Keep this tone\n" in following

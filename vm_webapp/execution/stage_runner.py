@@ -27,7 +27,7 @@ from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.lifecycle import Claim, Claimant, Finished
 from vm_webapp.runs.states import LEASE_SECONDS, Failure
 from vm_webapp.workflows.model import Workflow
-from vm_webapp.workflows.render import EarlierArtifact, StageContext, render_assignment
+from vm_webapp.workflows.render import EarlierArtifact, Remark, StageContext, render_assignment
 
 log = logging.getLogger(__name__)
 Outcome = TypeVar("Outcome")
@@ -257,11 +257,13 @@ class StageRunner:
 
 def _context(claim: Claim) -> StageContext:
     contents = queries.newest_artifacts(claim.run_id)
+    before = claim.workflow.stages[: _position(claim.workflow, claim.spec.key) - 1]
     earlier = tuple(
-        EarlierArtifact(stage.key, stage.title, contents[stage.key])
-        for stage in claim.workflow.stages[: _position(claim.workflow, claim.spec.key) - 1]
-        if stage.key in contents
+        EarlierArtifact(stage.key, stage.title, contents[stage.key]) for stage in before if stage.key in contents
     )
+    # Only a workflow with reviews has remarks, and most stages come before the first: no query for them.
+    said = queries.read_remarks(claim.run_id) if any(stage.requires_approval for stage in before) else ()
+    titles = {stage.key: stage.title for stage in before}
     return StageContext(
         request=claim.request,
         brand=claim.snapshot["brand"],
@@ -269,6 +271,8 @@ def _context(claim: Claim) -> StageContext:
         earlier=earlier,
         feedback=claim.feedback,
         draft=contents.get(claim.spec.key) if claim.feedback else None,
+        remarks=tuple(Remark(key, titles[key], text) for key, text in said if key in titles),
+        today=claim.claimed_at.date(),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 # The tags of the context block. A tag counts however it is spelled: models read past case, spaces and attributes, and
 # characters that are drawn like a bracket or a slash read like one.
-TAGS = ("request", "brand", "project", "document", "draft", "feedback")
+TAGS = ("request", "brand", "project", "document", "draft", "feedback", "remarks")
 _BRACKETS = "<\uff1c\u2039\u3008\u276e\ufe64"
 _SLASHES = "/\u2215\u2044\uff0f"
 _INVISIBLE = r"[\s\u00ad\u200b-\u200f\u2060\ufeff]*"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any
 
 from vm_webapp.errors import RenderError
@@ -23,6 +24,15 @@ class EarlierArtifact:
 
 
 @dataclass(frozen=True, slots=True)
+class Remark:
+    """What a reviewer said of an earlier stage: a request for changes, or the note of an approval."""
+
+    stage_key: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class StageContext:
     """The data of a run when a stage begins.
 
@@ -33,6 +43,8 @@ class StageContext:
         earlier: the newest artifact of each earlier stage, in the order of the stages.
         feedback: the changes that a reviewer requested, or None.
         draft: the text to which ``feedback`` refers, or None.
+        remarks: what reviewers said of earlier stages, oldest first.
+        today: the date on which the stage runs, None where it is not known.
     """
 
     request: str
@@ -41,6 +53,8 @@ class StageContext:
     earlier: tuple[EarlierArtifact, ...] = ()
     feedback: str | None = None
     draft: str | None = None
+    remarks: tuple[Remark, ...] = ()
+    today: date | None = None
 
 
 def render_assignment(workflow: Workflow, stage: StageSpec, context: StageContext) -> Assignment:
@@ -93,6 +107,8 @@ def template_variables(workflow: Workflow, stage: StageSpec, context: StageConte
         "earlier": earlier,
         "feedback": quoted(context.feedback),
         "draft": quoted(context.draft),
+        "remarks": tuple(replace(remark, text=quoted(remark.text)) for remark in context.remarks),
+        "today": context.today.isoformat() if context.today else None,
         "workflow": workflow.title,
         "stage": {"key": stage.key, "title": stage.title},
         "sections": stage.sections,

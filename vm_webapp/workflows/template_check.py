@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
+from datetime import date
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -11,7 +12,7 @@ from jinja2 import Template, TemplateSyntaxError, meta, nodes
 
 from vm_webapp.context.fields import BRAND_FIELDS, PROJECT_FIELDS, samples
 from vm_webapp.workflows.model import StageSpec, Workflow
-from vm_webapp.workflows.render import EarlierArtifact, StageContext, template_variables
+from vm_webapp.workflows.render import EarlierArtifact, Remark, StageContext, template_variables
 from vm_webapp.workflows.sources import broken
 from vm_webapp.workflows.templates import BLANK_BRAND, BLANK_PROJECT, VARIABLES, compiled, environment
 
@@ -105,7 +106,9 @@ def _samples(earlier: Iterable[StageSpec]) -> Iterator[StageContext]:
     artifacts = tuple(EarlierArtifact(stage.key, stage.title, "text") for stage in earlier)
     # Without a brand, with one whose fields are all blank, and with one whose fields are all filled; so for projects.
     for brand, project, text in product((None, {}, SAMPLE_BRAND), (None, {}, SAMPLE_PROJECT), (None, "text")):
-        yield StageContext("text", brand, project, artifacts, feedback=text, draft=text)
+        remarks = tuple(Remark(stage.key, stage.title, "text") for stage in earlier) if text else ()
+        today = date(2026, 1, 5) if text else None
+        yield StageContext("text", brand, project, artifacts, feedback=text, draft=text, remarks=remarks, today=today)
 
 
 def _try_out(template: Template, where: str, variables: Mapping[str, Any]) -> None:

@@ -25,6 +25,8 @@ VARIABLES = frozenset(
         "earlier",
         "feedback",
         "draft",
+        "remarks",
+        "today",
         "workflow",
         "stage",
         "sections",

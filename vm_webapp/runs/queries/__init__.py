@@ -2,7 +2,7 @@
 
 from vm_webapp.runs.queries.approvals import Approval, list_approvals
 from vm_webapp.runs.queries.artifacts import list_artifacts, newest_artifacts, read_artifact
-from vm_webapp.runs.queries.events import list_events, newest_event, page_of_events
+from vm_webapp.runs.queries.events import list_events, newest_event, page_of_events, read_remarks
 from vm_webapp.runs.queries.heads import run_heads
 from vm_webapp.runs.queries.runs import RunFilter, get_run, list_runs, read_run
 
@@ -18,6 +18,7 @@ __all__ = [
     "newest_event",
     "page_of_events",
     "read_artifact",
+    "read_remarks",
     "read_run",
     "run_heads",
 ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from peewee import fn
+
 from vm_webapp.db.compiled import compiled, param
 from vm_webapp.db.models import Event
 from vm_webapp.db.paging import Page
@@ -19,6 +21,18 @@ _EVENTS = Event.select(Event.id, Event.run, Event.stage, Event.type, Event.actor
 # commits; across runs they are not, so there is no position over several runs.
 _LIST = compiled(_EVENTS.where(Event.id > param("after")).order_by(Event.id).limit(param("limit")))
 _NEWEST = compiled(_EVENTS.order_by(Event.id.desc()).limit(1))
+
+_REMARKS = compiled(
+    Event.select(Event.stage, fn.coalesce(Event.data["feedback"], Event.data["note"]).alias("text"))
+    .where(Event.run == param("run_id"), Event.type.in_(("changes.requested", "approval.granted")))
+    .order_by(Event.id)
+)
+
+
+@read_only
+def read_remarks(run_id: UUID) -> tuple[tuple[str, str], ...]:
+    """Return what reviewers said of the run's drafts, oldest first: pairs of stage key and text."""
+    return tuple((found["stage"], found["text"]) for found in rows(_REMARKS, run_id=run_id) if found["text"])
 
 
 @read_only
