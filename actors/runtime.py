@@ -142,6 +142,7 @@ def open_runtime(
             calls=calls,
             leases=HeldLeases(),
             mirror=mirror,
+            max_call_seconds=settings.llm_max_seconds,
             on_progress=broker.report,
         )
         identity = WorkerIdentity(

@@ -38,6 +38,7 @@ class Settings:
         kimi_context_tokens: the model's context in tokens, for prompt and budget together.
         worker_threads: stages that one worker executes at a time.
         drain_seconds: how long calls in flight may go on after SIGTERM.
+        llm_max_seconds: how long a model call may go on that keeps sending.
         llm_max_concurrency: model calls in flight across all workers, None for no cap.
         purge_older_than: age from which workers delete finished runs, None to keep them all.
         web_concurrency: number of API processes.
@@ -56,6 +57,7 @@ class Settings:
     kimi_context_tokens: int = 262_144
     worker_threads: int = 32
     drain_seconds: float = 25.0
+    llm_max_seconds: int = 3600
     llm_max_concurrency: int | None = None
     purge_older_than: timedelta | None = None
     workflows_path: Path | None = None
@@ -101,6 +103,7 @@ def read_settings(*, complete: bool = True) -> Settings:
         kimi_context_tokens=env.integer("KIMI_CONTEXT_TOKENS", 1_024, MOST_TOKENS) or 262_144,
         worker_threads=env.integer("VM_WORKER_THREADS", 1, 512) or 32,
         drain_seconds=env.seconds("VM_DRAIN_SECONDS", 25.0),
+        llm_max_seconds=env.integer("VM_LLM_MAX_SECONDS", 1, 86_400) or 3600,
         llm_max_concurrency=env.integer("VM_LLM_MAX_CONCURRENCY", 1, 10_000),
         purge_older_than=env.duration("VM_PURGE_OLDER_THAN"),
         workflows_path=Path(path) if (path := env.text("VM_WORKFLOWS_PATH", "")) else None,

@@ -165,7 +165,7 @@ class LifecycleMachine(LifecycleComparison):
     @precondition(lambda self: self.claims)
     def renew(self) -> None:
         held = {stage.token for _, stage in self.model.stages("running")}
-        assert renew_leases([claim.token for claim in self.claims]) == held
+        assert renew_leases({claim.token: 0.0 for claim in self.claims}) == held
         for _, stage in self.model.stages("running"):
             stage.late = False
 

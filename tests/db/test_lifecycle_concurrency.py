@@ -103,7 +103,7 @@ def end(shared: Shared, claim: Claim, claimant: Claimant, operation: str) -> Non
     elif operation == "release":
         lifecycle.release_stage_if_held(claim)
     elif operation == "renew":
-        renew_leases([each.token for each in shared.claims])
+        renew_leases({each.token: 60.0 for each in shared.claims})
     else:
         failure = {"fail": BROKEN, "refuse": REFUSED, "overload": OVERLOADED}[operation]
         lifecycle.fail_attempt_if_held(claim, failure, jitter=0)

@@ -204,3 +204,49 @@ def test_a_call_after_close_gets_a_loop_of_its_own() -> None:
     with pytest.raises(LLMSilent):
         calls.submit(Stubborn(), an_assignment(), timeout_seconds=0.01).result(5)
     calls.close()
+
+
+class Slow:
+    """A provider that sends a piece every tenth of a second."""
+
+    name = "slow"
+    model: str | None = None
+
+    def __init__(self, pieces: int, piece: str) -> None:
+        self._pieces = pieces
+        self._piece = piece
+
+    async def complete(self, assignment: Assignment, *, on_text: Callable[[str], None] | None = None) -> Completion:
+        for _ in range(self._pieces):
+            await asyncio.sleep(0.1)
+            assert on_text is not None
+            on_text(self._piece)
+        return Completion("# Done", "slow")
+
+    async def aclose(self) -> None: ...
+
+
+@pytest.mark.parametrize("piece", ["word ", ""], ids=["text", "reasoning"])
+def test_a_call_goes_on_for_as_long_as_pieces_come(calls: CallLoop, piece: str) -> None:
+    moved: list[None] = []
+    call = calls.submit(
+        Slow(10, piece), an_assignment(), timeout_seconds=0.5, max_seconds=30, on_piece=lambda: moved.append(None)
+    )
+    assert call.result(10).text == "# Done"
+    assert len(moved) == 10
+
+
+def test_a_call_that_goes_on_sending_ends_at_the_longest_time(calls: CallLoop) -> None:
+    call = calls.submit(Slow(1000, "word "), an_assignment(), timeout_seconds=0.5, max_seconds=1)
+    with pytest.raises(LLMTimeout, match="no complete response within 1 s"):
+        call.result(10)
+
+
+def test_a_call_that_stalls_ends_after_the_time_without_a_piece(
+    server: ModelServer, calls: CallLoop, kimi: KimiProvider
+) -> None:
+    server.enqueue(stalled(after=2))
+    call = calls.submit(kimi, an_assignment(), timeout_seconds=0.5, max_seconds=60)
+    with pytest.raises(LLMTimeout, match=r"nothing further came for 0\.5 s"):
+        call.result(10)
+    server.wait_until(lambda s: s.in_flight == 0)

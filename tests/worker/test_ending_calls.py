@@ -19,6 +19,7 @@ from vm_webapp.db.pool import execute, transaction
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.runs import lifecycle, queries
+from vm_webapp.runs.states import LEASE_GRACE_SECONDS
 from vm_webapp.workflows.loader import load_catalog
 
 SILENT = Behaviour(silent=True)
@@ -54,7 +55,7 @@ def test_a_call_past_its_deadline_is_canceled_and_counts_as_failure(
         run_id = create("content_calendar").run.id
         model.wait_until(lambda server: server.in_flight == 1)
         (held,) = runtime().runner.leases.held()
-        held.give_up_at = 0.0
+        held.deadline = time.monotonic() - LEASE_GRACE_SECONDS
         retries = eventually(scheduled_retries, "the attempt ends with a retry")
         assert (retries[0]["data"]["code"], retries[0]["data"]["counted"]) == ("llm_timeout", True)
         assert "stage.released" not in types(run_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -23,17 +23,25 @@ class HeldLease:
 
     Attributes:
         token: the fencing token.
-        deadline: monotonic time until which the attempt may work.
-        give_up_at: monotonic time after which nothing keeps the lease alive, whatever its thread does.
+        deadline: monotonic time until which the attempt may work. It moves while the model sends.
     """
 
     token: UUID
     deadline: float
-    give_up_at: float
     thread: threading.Thread = field(default_factory=threading.current_thread)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _why_abandoned: WhyAbandoned | None = None
     _cancel: Callable[[], object] | None = None
+
+    @property
+    def give_up_at(self) -> float:
+        """Monotonic time after which nothing keeps the lease alive, whatever its thread does."""
+        return self.deadline + LEASE_GRACE_SECONDS
+
+    def extend(self, until: float) -> None:
+        """Move the deadline to a later monotonic time; the next renewal moves it in the database, too."""
+        # Only the thread on which calls run moves it, and it only grows: readers on other threads need no lock.
+        self.deadline = max(self.deadline, until)
 
     @property
     def why_abandoned(self) -> WhyAbandoned | None:
@@ -85,8 +93,7 @@ class HeldLeases:
             token: the claim's token.
             timeout_seconds: the rest of the attempt's time, after which a short grace remains to write its result.
         """
-        deadline = time.monotonic() + timeout_seconds
-        lease = HeldLease(token, deadline, deadline + LEASE_GRACE_SECONDS)
+        lease = HeldLease(token, time.monotonic() + timeout_seconds)
         # Registered and checked under one lock: abandon_all() finds this lease, or this lease finds that it is too
         # late.
         with self._lock:
@@ -114,7 +121,7 @@ class HeldLeases:
         now = time.monotonic()
         held = self.held()
         alive = [lease for lease in held if lease.alive(now)]
-        renewed = renew_leases([lease.token for lease in alive]) if alive else frozenset()
+        renewed = renew_leases({lease.token: lease.deadline - now for lease in alive}) if alive else frozenset()
         # An attempt may have ended since ``held`` was read. Its lease is then abandoned for nothing: its call is over.
         lost = [lease for lease in held if lease.token not in renewed and lease.why_abandoned is None]
         for lease in lost:
@@ -136,8 +143,12 @@ class HeldLeases:
             return list(self._held.values())
 
 
-def renew_leases(tokens: Collection[UUID]) -> frozenset[UUID]:
+def renew_leases(seconds_left: Mapping[UUID, float]) -> frozenset[UUID]:
     """Extend the leases of these tokens, comparing the token and never the clock.
+
+    Args:
+        seconds_left: for each token the rest of its attempt's time. A stage's deadline is moved to a later time where
+            this says so, and never to an earlier one.
 
     A stage that another transaction has locked is skipped: waiting for one would cost all others their leases.
 
@@ -150,6 +161,7 @@ def renew_leases(tokens: Collection[UUID]) -> frozenset[UUID]:
             RENEW_LEASES,
             lease=LEASE_SECONDS,
             grace=LEASE_GRACE_SECONDS,
-            tokens=list(tokens),
+            tokens=list(seconds_left),
+            seconds_left=list(seconds_left.values()),
         )
     return frozenset(found["lease_token"] for found in holding)

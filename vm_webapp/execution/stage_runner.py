@@ -50,6 +50,7 @@ class StageRunner:
         calls: the loop on which calls run.
         leases: the leases that the worker renews.
         mirror: writes the readable copies of artifacts.
+        max_call_seconds: how long a model call may take that goes on sending.
         on_progress: called with a run and a further piece of the artifact that is being written for it.
     """
 
@@ -62,6 +63,7 @@ class StageRunner:
         calls: CallLoop,
         leases: HeldLeases,
         mirror: ArtifactMirror,
+        max_call_seconds: float = 3600.0,
         on_progress: Callable[[UUID, StageProgress], object] = lambda run_id, progress: None,
     ) -> None:
         self.claimant = claimant
@@ -74,6 +76,7 @@ class StageRunner:
         self._template = template
         self._calls = calls
         self._mirror = mirror
+        self._max_call_seconds = max_call_seconds
         self._on_progress = on_progress
 
     def run(self, stage_id: UUID) -> int:
@@ -170,7 +173,19 @@ class StageRunner:
         reporter = ProgressReporter(
             claim.spec.key, claim.attempt, lambda progress: self._on_progress(claim.run_id, progress)
         )
-        future = self._calls.submit(provider, assignment, timeout_seconds=left, on_text=reporter.add)
+        latest = time.monotonic() + self._max_call_seconds
+
+        def move_deadline() -> None:
+            lease.extend(min(time.monotonic() + claim.spec.timeout_seconds, latest))
+
+        future = self._calls.submit(
+            provider,
+            assignment,
+            timeout_seconds=left,
+            max_seconds=self._max_call_seconds,
+            on_text=reporter.add,
+            on_piece=move_deadline,
+        )
         # The pulse (the worker's maintenance loop) notices a cancel or a lost lease on a thread of its own, while this
         # one waits in result(). Canceling the future ends even a call on which nothing arrives.
         lease.on_abandon(future.cancel)

@@ -7,9 +7,10 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 
 from vm_webapp.llm.base import Assignment, Completion, Provider
-from vm_webapp.llm.errors import LLMError, LLMSilent, LLMTimeout
+from vm_webapp.llm.errors import LLMSilent, LLMTimeout
 
 log = logging.getLogger(__name__)
 
@@ -32,21 +33,26 @@ class CallLoop:
         assignment: Assignment,
         *,
         timeout_seconds: float,
+        max_seconds: float | None = None,
         on_text: Callable[[str], None] | None = None,
+        on_piece: Callable[[], None] | None = None,
     ) -> Future[Completion]:
         """Start a call.
 
         Args:
             provider: the provider to call.
             assignment: what to write.
-            timeout_seconds: deadline of the whole call; after it the call fails with ``LLMTimeout``, or with
-                ``LLMSilent`` if the model had not sent anything.
-            on_text: passed on to the provider.
+            timeout_seconds: how long the call may go on without a piece of text or reasoning; then it fails with
+                ``LLMTimeout``, or with ``LLMSilent`` if the model had not sent anything.
+            max_seconds: how long a call may take whose model goes on sending; None for ``timeout_seconds``.
+            on_text: called with each piece of text.
+            on_piece: called for each piece, be it text or reasoning.
 
         Returns:
             A future of the completion. Canceling it closes the call's connection at once.
         """
-        call = _call(provider, assignment, timeout_seconds, on_text)
+        limits = _Limits(timeout_seconds, max(timeout_seconds, max_seconds or 0.0))
+        call = _call(provider, assignment, limits, on_text, on_piece)
         # Under the lock: the call then either is on the loop that ``close`` winds up, and is canceled there, or starts
         # a new loop. Without it, ``close`` could stop the loop in between and the future would never finish.
         with self._lock:
@@ -102,25 +108,43 @@ class CallLoop:
         return self._loop
 
 
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    without_a_piece: float
+    in_all: float
+
+
 async def _call(
-    provider: Provider, assignment: Assignment, timeout_seconds: float, on_text: Callable[[str], None] | None
+    provider: Provider,
+    assignment: Assignment,
+    limits: _Limits,
+    on_text: Callable[[str], None] | None,
+    on_piece: Callable[[], None] | None,
 ) -> Completion:
+    loop = asyncio.get_running_loop()
+    latest = loop.time() + limits.in_all
     model_has_sent = False
 
     def note_text(text: str) -> None:
         nonlocal model_has_sent
         model_has_sent = True
+        if not until.expired():
+            until.reschedule(min(loop.time() + limits.without_a_piece, latest))
+        if on_piece is not None:
+            on_piece()
         if text and on_text is not None:
             on_text(text)
 
     try:
-        async with asyncio.timeout(timeout_seconds):
+        async with asyncio.timeout(limits.without_a_piece) as until:
             return await provider.complete(assignment, on_text=note_text)
     except TimeoutError:
         # Silence counts toward the provider's pause; a completion that stalls may be this request's fault.
-        late: type[LLMError] = LLMTimeout if model_has_sent else LLMSilent
-        what = "no complete response" if model_has_sent else "no response"
-        raise late(f"{what} within {round(timeout_seconds, 1):g} s") from None
+        if not model_has_sent:
+            raise LLMSilent(f"no response within {round(limits.without_a_piece, 1):g} s") from None
+        if loop.time() >= latest:
+            raise LLMTimeout(f"no complete response within {round(limits.in_all, 1):g} s") from None
+        raise LLMTimeout(f"nothing further came for {round(limits.without_a_piece, 1):g} s") from None
 
 
 async def _cancel_calls(providers: tuple[Provider, ...]) -> None:

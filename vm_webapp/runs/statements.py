@@ -126,18 +126,25 @@ def lock_owner(rule: admission.Rule) -> str:
 # only if its attempt had ended before the statement began. ``least``: no lease outlives its deadline by more than the
 # grace.
 RENEW_LEASES = """
-    WITH free AS (
-        SELECT id FROM stages WHERE status = 'running' AND lease_token = ANY(%(tokens)s::uuid[])
-           FOR NO KEY UPDATE SKIP LOCKED),
+    WITH held AS (
+        SELECT token, seconds FROM unnest(%(tokens)s::uuid[], %(seconds_left)s::float8[]) AS held(token, seconds)),
+    free AS (
+        SELECT s.id, greatest(s.deadline_at, clock_timestamp() + held.seconds * interval '1 second') AS deadline_at
+          FROM held JOIN stages s ON s.lease_token = held.token
+         WHERE s.status = 'running'
+           FOR NO KEY UPDATE OF s SKIP LOCKED),
     renewed AS (
         UPDATE stages
-           SET lease_expires_at = least(clock_timestamp() + %(lease)s * interval '1 second',
-                                        deadline_at + %(grace)s * interval '1 second')
+           SET deadline_at = free.deadline_at,
+               lease_expires_at = least(clock_timestamp() + %(lease)s * interval '1 second',
+                                        free.deadline_at + %(grace)s * interval '1 second')
           FROM free WHERE stages.id = free.id)
     SELECT lease_token FROM stages WHERE status = 'running' AND lease_token = ANY(%(tokens)s::uuid[])
 """
 """Renew the leases with these tokens, and return the tokens that are still valid.
 
+A model that goes on sending moves its attempt's deadline, and with it the bound of the lease: the deadline and a grace.
 A locked stage is skipped and its token returned all the same: waiting for the transaction that has locked this one
-stage would cost all other stages their leases. Parameters: ``tokens``, ``lease`` and ``grace`` (seconds).
+stage would cost all other stages their leases. Parameters: ``tokens`` and, in the same order, ``seconds_left`` until
+the deadline of each; ``lease`` and ``grace`` (seconds).
 """
