@@ -1,6 +1,8 @@
-"""The pulse (the worker's maintenance loop): the order and the periods of its duties.
+"""The pulse, a worker's maintenance loop: the order and the periods of its duties.
 
-It renews leases first, and on a database connection of its own: an exhausted pool must not cost the worker its leases.
+Each second it renews the leases of the worker's attempts and writes the heartbeat; now and then it requeues the stages
+of dead workers (the rescue) and deletes expired rows (the purges). The loop has a database connection of its own, so
+that an exhausted pool cannot stop the renewals, which come first.
 """
 
 from __future__ import annotations
@@ -31,14 +33,14 @@ log = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
 RESCUE_EVERY_SECONDS = 2.0
 HOUR, DAY = 3600.0, 86_400.0
-TRY_AGAIN_SECONDS = 60.0
+RETRY_PURGE_SECONDS = 60.0
 STATEMENT_TIMEOUT_MS = 3000
-LAST_BEAT_SECONDS = 5.0
+STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Duties:
-    """The duties of the pulse."""
+    """What a tick does, in this order; each duty has its period."""
 
     renew: Renew
     beat: Beat
@@ -51,14 +53,14 @@ class Purges:
     """Deletes expired rows periodically, at most one batch in a tick.
 
     Args:
-        leftovers: runs every hour.
-        runs: runs every day.
+        leftovers: hourly, deletes rows that serve no longer (heartbeats, idempotency keys, API keys).
+        runs: daily, deletes finished runs that are old enough.
     """
 
     def __init__(self, leftovers: PurgeLeftovers, runs: PurgeRuns) -> None:
         self._periodic = (
-            Periodic(leftovers.run_once, every_seconds=HOUR, after_error_seconds=TRY_AGAIN_SECONDS),
-            Periodic(runs.run_once, every_seconds=DAY, after_error_seconds=TRY_AGAIN_SECONDS),
+            Periodic(leftovers.run_once, every_seconds=HOUR, after_error_seconds=RETRY_PURGE_SECONDS),
+            Periodic(runs.run_once, every_seconds=DAY, after_error_seconds=RETRY_PURGE_SECONDS),
         )
 
     def run_once(self, now: float) -> None:
@@ -100,7 +102,7 @@ class Pulse:
         self._activity = activity
         self._prepare = prepare
         self._find_fault = find_fault
-        self._waits_for = ""
+        self._last_reason = ""
         self._loop = Loop("pulse", self.run_once, every_seconds=TICK_SECONDS, around=connection)
         self.watchdog = Watchdog(
             lambda: status.started, on_hang=lambda: status.note_unhealthy("the maintenance loop hangs")
@@ -116,12 +118,12 @@ class Pulse:
         self._loop.wake()
 
     def stop(self) -> None:
-        """Write a last heartbeat and end the loop."""
-        self._loop.stop(LAST_BEAT_SECONDS, once_more=True)
+        """Run a last tick, which writes the last heartbeat, and end the loop."""
+        self._loop.stop(STOP_SECONDS, once_more=True)
         self.watchdog.stop()
 
     def run_once(self) -> None:
-        """Tick, and record any error: the loop goes on."""
+        """Run a tick; record an error instead of ending the loop."""
         try:
             self.tick_once(time.monotonic())
         except DatabaseUnavailable as error:
@@ -133,36 +135,43 @@ class Pulse:
     def tick_once(self, now: float) -> None:
         """Renew the leases, write the heartbeat, and rescue and purge when they are due.
 
+        Before the worker can start it does nothing. An unhealthy worker writes no heartbeat and rescues nothing: others
+        see it as dead. It still renews, because its other threads finish their stages while it drains.
+
         Args:
             now: the monotonic time.
 
         Raises:
             DatabaseUnavailable: a duty failed; those after it did not run.
         """
-        if not self._status.started and not self._may_begin():
+        if not self._status.started and not self._begin_if_possible():
             return
         self._renew.run_once()
-        if self._is_healthy():
+        if self._check_health():
             steady_seconds = self._beat.run_once().steady_seconds
-            # After a database outage every lease has expired, until its worker has had the time to renew it.
+            # After a database outage all leases may have expired although their workers live: they get the length of a
+            # lease to renew them.
             may_rescue = steady_seconds >= LEASE_SECONDS and self._status.state == "working"
             # A rescue may take half a second: the purge waits for the next tick, after the next renewal.
             if may_rescue and self._rescue.run_if_due(now):
                 return
         self._purges.run_once(now)
 
-    def _may_begin(self) -> bool:
+    def _begin_if_possible(self) -> bool:
         reason = self._prepare()
         if reason:
-            if reason != self._waits_for:  # once for each reason, not once a second
+            if reason != self._last_reason:  # once for each reason, not once a second
                 log.warning("worker.starting", extra={"waiting_for": reason})
-                self._waits_for = reason
+                self._last_reason = reason
             return False
         self._status.begin()
         return True
 
-    def _is_healthy(self) -> bool:
-        """Return whether the worker is healthy. An unhealthy one writes no heartbeat: it must not look healthy."""
+    def _check_health(self) -> bool:
+        """Return whether the worker is healthy, and mark it unhealthy if a thread has died or hangs.
+
+        Only while it works: a worker that starts or drains has threads that have not begun, or have ended.
+        """
         if self._status.state != "working":
             return True
         fault = self._find_fault()
@@ -178,7 +187,7 @@ class Pulse:
 
 @contextmanager
 def pulse_connection(url: str, build: str) -> Iterator[None]:
-    """Give the calling thread a connection that no other thread can take, with a short statement time-out."""
+    """Give the calling thread its own connection, outside of the pool, with a statement time-out of three seconds."""
     name = name_session("pulse", build)
     with dedicated_connection(url, application_name=name, statement_timeout_ms=STATEMENT_TIMEOUT_MS):
         yield

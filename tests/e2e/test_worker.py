@@ -98,9 +98,11 @@ def test_another_worker_claims_released_stages_at_once(env: dict[str, str], mode
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"ALL_PROXY": "socks5://127.0.0.1:1"}, "ImportError: Using SOCKS proxy"),
-        ({"SSL_CERT_FILE": "/nonexistent.pem"}, "FileNotFoundError"),
-        ({"VM_REDIS_URL": "redis://127.0.0.1/0?socket_timeout=abc"}, "ValueError: Invalid value"),
+        ({"SSL_CERT_FILE": "/nonexistent.pem"}, "SSL_CERT_FILE or SSL_CERT_DIR cannot be used (No such file"),
+        (
+            {"VM_REDIS_URL": "redis://127.0.0.1/0?socket_timeout=abc"},
+            "the worker cannot start: ValueError: Invalid value",
+        ),
     ],
 )
 def test_a_worker_that_cannot_start_ends_with_one_line(
@@ -109,8 +111,13 @@ def test_a_worker_that_cannot_start_ends_with_one_line(
     with program("worker", env=env | given, folder=tmp_path / "log") as worker:
         assert worker.wait() == 2
     (line,) = worker.output().splitlines()
-    assert line.startswith("vm_webapp: the worker cannot start: ")
-    assert said in line
+    assert line.startswith(f"vm_webapp: {said}")
+
+
+def test_a_proxy_that_cannot_be_used_ends_no_worker(env: dict[str, str], tmp_path: Path) -> None:
+    proxies = {"ALL_PROXY": "socks5://127.0.0.1:1", "NO_PROXY": "fd07:b51a:cc66:f0::/64,127.0.0.0/8"}
+    with program("worker", env=env | proxies, folder=tmp_path / "log"):
+        assert wait_until_still(create("content_calendar").run.id, seconds=30).status == "completed"
 
 
 def test_a_signal_to_the_group_of_the_stock_command_is_one_signal(

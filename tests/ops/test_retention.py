@@ -12,7 +12,7 @@ import pytest
 
 from actors.duties import purge
 from actors.duties.purge import PurgeLeftovers, PurgeRuns
-from actors.pulse import DAY, TRY_AGAIN_SECONDS, Purges
+from actors.pulse import DAY, RETRY_PURGE_SECONDS, Purges
 from tests.support.fleet import change
 from tests.support.runs import create, read
 from tests.support.waiting import eventually
@@ -118,9 +118,9 @@ def test_a_batch_that_takes_too_long_is_tried_again_soon_and_smaller(monkeypatch
     duties.run_once(0.0)
     for minute in range(1, 4):
         with suppress(DatabaseUnavailable):
-            duties.run_once(minute * TRY_AGAIN_SECONDS)
+            duties.run_once(minute * RETRY_PURGE_SECONDS)
     assert sizes == [BATCH, BATCH // 2, BATCH // 4]
-    duties.run_once(4 * TRY_AGAIN_SECONDS)
+    duties.run_once(4 * RETRY_PURGE_SECONDS)
     assert len(sizes) == 3, "done for the day"
 
 

@@ -17,7 +17,7 @@ from vm_webapp.db.compiled import HOUR, NOW, SECOND, Compiled, compiled, param
 from vm_webapp.db.models import Installation, WorkerHeartbeat
 from vm_webapp.db.pool import execute, jsonb, row, rows, transaction
 
-# After a longer gap between heartbeats of the whole fleet, the database counts as having been unreachable.
+# If no worker at all has written a heartbeat for longer than this, the database was probably unreachable.
 LONGEST_GAP_SECONDS = 5
 KEEP_HOURS = 24
 WorkerState = Literal["starting", "working", "draining", "stopped"]
@@ -25,7 +25,14 @@ WorkerState = Literal["starting", "working", "draining", "stopped"]
 
 @dataclass(frozen=True, slots=True)
 class WorkerIdentity:
-    """What does not change during the life of a worker process."""
+    """What does not change during the life of a worker process.
+
+    Attributes:
+        provider: name of the model provider that it calls.
+        slots: stages that it runs at a time.
+        llm_cap: the largest number of concurrent calls of the provider over all workers, None for no limit.
+        newest_migration: the newest migration that its build contains.
+    """
 
     worker_id: UUID
     provider: str
@@ -39,7 +46,15 @@ class WorkerIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What a worker reports each second."""
+    """What a worker reports each second.
+
+    Attributes:
+        in_flight: stages that it runs now.
+        last_claim_at: its newest claim; None if there was none since the heartbeat before.
+        last_model_outcome: how its newest model call ended, as JSON; None likewise.
+        last_error: its loop's newest error, as JSON; None likewise.
+        counters: totals since it started, by name.
+    """
 
     state: WorkerState
     in_flight: int
@@ -54,58 +69,59 @@ class WrittenHeartbeat:
     """What the database returns for a heartbeat.
 
     Attributes:
-        fingerprint: identifies the database.
-        steady_seconds: for how long heartbeats of any worker have reached the database without a gap, by its clock.
-            While that is short, an expired lease does not prove that its worker died: it may have been unable to renew.
+        fingerprint: identifies the database; an API compares it with its own to find workers on another one.
+        steady_seconds: the time since the last gap in the fleet's heartbeats, by the database's clock. While it is
+            short, an expired lease may only mean that its worker could not reach the database.
     """
 
     fingerprint: str
     steady_seconds: float
 
 
-def _write() -> Compiled:
-    row = WorkerHeartbeat
-    # One clock for all workers: a worker that could write while others could not proves that the database was
-    # reachable. ``min`` passes on the oldest start; without any fresh row the steady time begins anew.
+def _compile_write() -> Compiled:
+    table = WorkerHeartbeat
+    # Each fresh row carries the beginning of the present time without a gap: the oldest is inherited, and without a
+    # fresh row a new time begins. One clock for all workers, since any of them proves that the database can be reached.
     steady_since = fn.coalesce(
-        row.select(fn.min(row.steady_since)).where(row.last_tick_at > NOW - LONGEST_GAP_SECONDS * SECOND), NOW
+        table.select(fn.min(table.steady_since)).where(table.last_tick_at > NOW - LONGEST_GAP_SECONDS * SECOND), NOW
     )
     identity = [field.name for field in fields(WorkerIdentity)]
     return compiled(
-        row.insert(
+        table.insert(
             {
-                **{getattr(row, name): param(name) for name in identity},
-                row.fingerprint: param("fingerprint"),
-                row.state: param("state"),
-                row.in_flight: param("in_flight"),
-                row.last_claim_at: param("last_claim_at"),
-                row.last_model_outcome: param("last_model_outcome"),
-                row.last_error: param("last_error"),
-                row.counters: param("counters"),
-                row.last_tick_at: NOW,
-                row.steady_since: steady_since,
-                row.stopped_at: Case(None, [(param("state") == "stopped", NOW)]),
+                **{getattr(table, name): param(name) for name in identity},
+                table.fingerprint: param("fingerprint"),
+                table.state: param("state"),
+                table.in_flight: param("in_flight"),
+                table.last_claim_at: param("last_claim_at"),
+                table.last_model_outcome: param("last_model_outcome"),
+                table.last_error: param("last_error"),
+                table.counters: param("counters"),
+                table.last_tick_at: NOW,
+                table.steady_since: steady_since,
+                table.stopped_at: Case(None, [(param("state") == "stopped", NOW)]),
             }
         )
         .on_conflict(
-            conflict_target=[row.worker_id],
-            preserve=[row.state, row.in_flight, row.steady_since, row.counters, row.stopped_at],
+            conflict_target=[table.worker_id],
+            # Peewee's word for the columns that take the new value. The worker's identity stays as it was.
+            preserve=[table.state, table.in_flight, table.steady_since, table.counters, table.stopped_at],
             update={
-                row.last_tick_at: NOW,
-                # A heartbeat contains only what has happened since the one before; keep what earlier ones reported.
-                row.last_claim_at: fn.coalesce(EXCLUDED.last_claim_at, row.last_claim_at),
-                row.last_model_outcome: fn.coalesce(EXCLUDED.last_model_outcome, row.last_model_outcome),
-                row.last_error: fn.coalesce(EXCLUDED.last_error, row.last_error),
+                table.last_tick_at: NOW,
+                # None where nothing new has happened: what an earlier heartbeat reported is kept. Counters are totals.
+                table.last_claim_at: fn.coalesce(EXCLUDED.last_claim_at, table.last_claim_at),
+                table.last_model_outcome: fn.coalesce(EXCLUDED.last_model_outcome, table.last_model_outcome),
+                table.last_error: fn.coalesce(EXCLUDED.last_error, table.last_error),
             },
         )
-        .returning(fn.date_part("epoch", NOW - row.steady_since).alias("steady_seconds"))
+        .returning(fn.date_part("epoch", NOW - table.steady_since).alias("steady_seconds"))
     )
 
 
-_WRITE = _write()
+_WRITE = _compile_write()
 _PURGE = compiled(WorkerHeartbeat.delete().where(WorkerHeartbeat.last_tick_at < NOW - KEEP_HOURS * HOUR))
-# A copy restored from a dump has the installation id of its original, but as a rule another oid; databases of different
-# servers may have the same oid, but not the same id. Together they identify a database.
+# The id tells installations apart. A copy that was restored from a dump has its original's id and, on the same server,
+# another oid; on another server the oid may happen to be the same, and the copy is then not told from its original.
 _FINGERPRINT = compiled(
     Installation.select(fn.CONCAT(Installation.id, ":", SQL("pg_database.oid")).alias("fingerprint"))
     .from_(Installation, SQL("pg_database"))
@@ -116,7 +132,7 @@ _FINGERPRINT = compiled(
 def write_heartbeat(worker: WorkerIdentity, heartbeat: Heartbeat) -> WrittenHeartbeat:
     """Write the worker's row."""
     outcome, error = heartbeat.last_model_outcome, heartbeat.last_error
-    # Not durable: a heartbeat that a crash loses is replaced a second later.
+    # Not durable: a heartbeat that a crash loses is replaced a second later, and a worker that has stopped is silent.
     with transaction(durable=False):
         fingerprint = read_fingerprint()
         written = row(

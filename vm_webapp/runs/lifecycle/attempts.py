@@ -19,7 +19,7 @@ from vm_webapp.runs.lifecycle.claims import (
     ACTOR,
     Claim,
     Claimant,
-    ClaimedRun,
+    RunOfStage,
     claim_locked_stage,
     make_claim,
     started_event,
@@ -240,8 +240,8 @@ def _signal_current_state(claim: Claim) -> None:
         stage_due.raise_after_commit(found["id"])
 
 
-def _run_of(claim: Claim) -> ClaimedRun:
-    return ClaimedRun(claim.run_id, claim.workflow, claim.request, claim.snapshot)
+def _run_of(claim: Claim) -> RunOfStage:
+    return RunOfStage(claim.run_id, claim.workflow, claim.request, claim.snapshot)
 
 
 def _end_attempt(claim: Claim, status: Literal["completed", "waiting_approval"]) -> bool:

@@ -1,7 +1,7 @@
-"""Claiming a stage: queued → running, under a fresh token and lease; every path to a running stage leads through here.
+"""Claims stages: moves a stage from queued to running with a new token and lease. Nothing else makes a stage running.
 
-A worker claims a stage after a hint (the Redis message that says that a stage may be due), after a poll, or right after
-the run's stage before it.
+A worker tries a claim when a message in Redis says that a stage may be due (a hint), when it polls, or when it has
+finished the run's previous stage.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vm_webapp.runs.signals import run_changed
 from vm_webapp.runs.states import LEASE_SECONDS
 from vm_webapp.workflows.model import StageSpec, Workflow
 
-ACTOR = "worker"
+ACTOR = "worker"  # who the events of the timeline say did it
 
 # A run that was retried keeps the time of its first start.
 _START_RUN = compiled(
@@ -40,7 +40,7 @@ class Claimant:
     Attributes:
         worker_id: the worker process.
         provider: name of the provider that it calls for stages that need a model.
-        cap: most calls of that provider in flight across all workers, None for no limit.
+        cap: the largest number of concurrent calls of that provider over all workers, None for no limit.
     """
 
     worker_id: UUID
@@ -50,14 +50,17 @@ class Claimant:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A stage that a worker holds until its lease ends, fenced by ``token``.
+    """A stage that a worker holds until its lease ends. Later writes are accepted only with its ``token``.
 
     Attributes:
-        snapshot: the run's snapshot: workflow, brand and project.
+        attempt: the number of the claim, from 1; it only grows.
+        spec: the stage as its workflow describes it.
+        request: the text that the run was created with.
+        snapshot: workflow, brand and project as they were when the run was created.
         feedback: what a reviewer asked to change, or None.
-        provider: the provider admitted for this attempt; None for a stage that needs no model.
-        seconds_left: how long the attempt may take from now on.
-        claimed_at: by the database's clock.
+        provider: the provider that this attempt calls; None for a stage that needs no model.
+        seconds_left: the time until the attempt's deadline (not its lease), measured at the claim.
+        claimed_at: when it was claimed, by the database's clock.
     """
 
     stage_id: UUID
@@ -75,8 +78,8 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimedRun:
-    """What a claim needs of its run."""
+class RunOfStage:
+    """The fields of a run that a claim of one of its stages copies."""
 
     id: UUID
     workflow: Workflow
@@ -87,28 +90,29 @@ class ClaimedRun:
 def claim_stage(stage_id: UUID, claimant: Claimant, *, token: UUID) -> Claim | None:
     """Claim a due stage: queued → running, under a fresh token and lease.
 
-    Called again after a COMMIT whose outcome is unknown, it recognises its own claim.
+    It may be called again with the same token if the result of a COMMIT was lost: it then returns the same claim.
 
     Args:
         stage_id: which stage.
         claimant: the worker that claims it.
-        token: a token that no attempt ever had. The same at every repetition.
+        token: a new random token for each claim; a repeated call passes the same one.
 
     Returns:
-        The claim, or None when there is nothing to claim: unknown, not due, taken, the queue or the provider paused,
-        the cap reached.
+        The claim. None if the stage is unknown, not due or taken, if the queue is paused, if its provider is paused and
+        no trial call (the probe) is due, or if the cap is reached.
     """
-    # Not durable: a crash of PostgreSQL that loses the claim leaves the stage queued, and another attempt runs it. A
-    # later durable commit makes the claim durable too, because the WAL is flushed in order.
+    # Not durable (synchronous_commit = off): a crash of PostgreSQL that loses the claim leaves the stage queued, and it
+    # is claimed again. The first worker's token then matches no stage, so what it writes is refused. A later durable
+    # commit makes the claim durable, too, because the WAL is flushed in order.
     with transaction(durable=False):
         found = row(statements.LOCK_CLAIMABLE_STAGE, stage_id=stage_id, token=token)
         if found is None:
             return None
-        run = ClaimedRun(
+        run = RunOfStage(
             found["run_id"], Workflow.from_snapshot(found["snapshot"]["workflow"]), found["request"], found["snapshot"]
         )
         if found["lease_token"] == token:
-            # The first call committed and its result was lost with the connection, and so was its signal.
+            # The first call committed, and the connection broke before the result came back: no signal was sent.
             run_changed.raise_after_commit(run.id)
             return make_claim(run, found, token)
         claim = claim_locked_stage(run, found, claimant, token)
@@ -123,11 +127,17 @@ def claim_stage(stage_id: UUID, claimant: Claimant, *, token: UUID) -> Claim | N
         return claim
 
 
-def claim_locked_stage(run: ClaimedRun, stage: Row, claimant: Claimant, token: UUID) -> Claim | None:
-    """Claim a stage that this transaction has locked, its run's row before it; the caller appends ``started_event``."""
+def claim_locked_stage(run: RunOfStage, stage: Row, claimant: Claimant, token: UUID) -> Claim | None:
+    """Claim a stage in the caller's transaction, which has locked the run's row and then the stage's.
+
+    The caller appends ``started_event``, and starts the run if this is its first stage.
+
+    Returns:
+        The claim, or None if a rule of ``admission`` holds the stage back.
+    """
     provider = claimant.provider if stage["needs_model"] else None
-    # A statement of its own, before the claim: at READ COMMITTED each statement has a new snapshot, so the claim counts
-    # whatever was committed before these locks were granted.
+    # Before the statement that claims: at READ COMMITTED each statement sees what was committed when it began, so the
+    # claim counts everything that was committed before these locks were granted.
     paused = serialize_claims(stage["id"], provider, cap=claimant.cap)
     spec = run.workflow.stage(stage["key"])
     claimed = row(
@@ -137,46 +147,48 @@ def claim_locked_stage(run: ClaimedRun, stage: Row, claimant: Claimant, token: U
         lease=LEASE_SECONDS,
         timeout=spec.timeout_seconds,
         worker=claimant.worker_id,
-        called=provider,
-        provider=claimant.provider,
+        called=provider,  # None if the stage needs no model
+        provider=claimant.provider,  # what the rules are about
         cap=claimant.cap,
     )
     if claimed is None:
         return None
-    # Only after the claim has succeeded: a token on the provider that no stage holds would be no probe.
+    # Only after the claim has succeeded. The provider records which attempt makes the trial call while it is paused;
+    # with the token of a claim that failed it would record one that no stage holds.
     if provider and paused:
         providers.begin_probe(provider, token)
     return make_claim(run, claimed, token)
 
 
 def serialize_claims(stage_id: UUID, provider: str | None, *, cap: int | None) -> bool:
-    """Lock what the rules of ``admission`` count, so that no other claim changes it until this transaction ends.
+    """Make concurrent claims wait for each other where a rule of ``admission`` counts, until this transaction ends.
 
     Args:
         stage_id: the stage to be claimed, which is locked.
-        provider: the provider that the attempt calls, whose row is added where there is none; None for a stage that
+        provider: the provider that the attempt calls, whose row is inserted if it is missing; None for a stage that
             needs no model.
-        cap: most calls of the provider in flight across all workers, None for no limit.
+        cap: the largest number of concurrent calls of the provider over all workers, None for no limit.
 
     Returns:
-        Whether the provider is paused: a claim that is admitted all the same is its probe.
+        Whether the provider is paused: a claim that is admitted even so is its probe.
     """
     for rule in admission.RULES:
         if rule.owner is not None:
             execute(statements.lock_owner(rule), id=stage_id, provider=provider, cap=cap)
     if provider is None:
         return False
-    # Two claims that count the calls in flight at the same time would both find the last place under the cap free, so
+    # Two claims that count the calls in flight at the same time would both take the last one that the cap allows, so
     # with a cap each claim locks the provider's row before it counts. Without one, the row is locked only while the
-    # provider is paused, so that one claim becomes the probe and not two; a healthy provider delays no claim.
+    # provider is paused, so that one claim becomes the probe and not two; a healthy provider delays no claim. The row
+    # is read again under the lock, because the pause may have ended while this claim waited.
     found = providers.read_provider(provider, lock=cap is not None)
     if found["paused_at"] is not None and cap is None:
         found = providers.read_provider(provider, lock=True)
     return found["paused_at"] is not None
 
 
-def make_claim(run: ClaimedRun, stage: Row, token: UUID) -> Claim:
-    """Build the claim from the row of a claimed stage."""
+def make_claim(run: RunOfStage, stage: Row, token: UUID) -> Claim:
+    """Build the claim from the row that the claim, or the search for an earlier one, has returned."""
     return Claim(
         stage_id=stage["id"],
         run_id=run.id,
