@@ -5,9 +5,10 @@ from __future__ import annotations
 from vm_webapp.llm.base import Assignment
 from vm_webapp.llm.errors import LLMContextExceeded
 
-# An estimate from below, since only the server knows its tokenizer: a call that would fit must not be refused, and one
-# that slips through is refused by the server. Measured with OpenAI's cl100k, bytes a token: Markdown and English prose
-# 3.7 to 4.6, single English sentences of long words up to 6.9, German 3.7, Russian 4.6, Chinese 2.5.
+# An estimate from below, since only the server knows its tokenizer: a call that would fit must not be refused; one
+# that slips through is left to the server. Samples measured with OpenAI's cl100k, bytes a token: Markdown and English
+# prose 3.7 to 4.6, single English sentences of long words up to 6.9, German 3.7, Russian 4.6, Chinese 2.5. Only runs of
+# spaces or dashes have many more, 20 to 60.
 BYTES_PER_TOKEN = 7
 SMALLEST_REST = 1_024  # tokens; a budget that was lowered further would end within the reasoning
 
