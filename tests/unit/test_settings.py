@@ -144,6 +144,7 @@ def test_a_database_of_ones_own_without_managed_mode_is_attached(read: Read) -> 
         ("KIMI_BASE_URL", "kimi_base_url", "http://127.0.0.1:8080/v1"),
         ("VM_DRAIN_SECONDS", "drain_seconds", "0.0"),
         ("VM_LLM_MAX_CONCURRENCY", "llm_max_concurrency", "1"),
+        ("VM_LLM_MAX_SECONDS", "llm_max_seconds", "1"),
         ("KIMI_MAX_TOKENS", "kimi_max_tokens", "1"),
         ("KIMI_CONTEXT_TOKENS", "kimi_context_tokens", "1024"),
         ("PORT", "port", "65535"),

@@ -35,7 +35,7 @@ class StageSpec:
         prompt: the text of the prompt's template.
         requires_approval: whether a person reviews the draft before the next stage begins.
         needs_model: False if the rendered prompt itself is the artifact.
-        timeout_seconds: time limit of one attempt.
+        timeout_seconds: how long an attempt may go on without a piece of text or reasoning from the model.
         max_tokens: token budget of one completion, reasoning included.
         artifact_name: file name of the artifact.
         sections: the outline of the artifact.
