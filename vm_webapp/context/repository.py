@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 
 from vm_webapp.db.compiled import NO_KEY_UPDATE
 from vm_webapp.db.models import Brand, Project, Resource
-from vm_webapp.db.paging import Page
+from vm_webapp.db.paging import Page, page_of
 from vm_webapp.db.pool import transaction
 from vm_webapp.errors import Conflict, InvalidInput, NotFound, VMError
 
@@ -87,7 +87,6 @@ class Repository(Generic[Record]):
             archived: whether the page includes archived records.
         """
         model = self._model
-        # One more than the page, to learn whether there is a next page without counting.
         query = model.select().order_by(model.created_at.desc(), model.id.desc()).limit(limit + 1)
         if not archived:
             query = query.where(model.archived_at.is_null())
@@ -95,10 +94,7 @@ class Repository(Generic[Record]):
             # A row comparison instead of two conditions with OR: PostgreSQL can start in the middle of the index.
             query = query.where(Tuple(model.created_at, model.id) < Tuple(*after))
         with transaction():
-            found: list[Record] = list(query)
-        more = len(found) > limit
-        last = found[limit - 1] if more else None
-        return Page(tuple(found[:limit]), (last.created_at, last.id) if last else None)
+            return page_of(list(query), limit, lambda record: (record.created_at, record.id))
 
     def change(self, id: UUID, changes: Mapping[str, Any], *, version: int) -> Record:
         """Change some fields, if the record still has this version.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
-from peewee import fn
+from peewee import ModelSelect, fn
 from uuid_utils.compat import uuid7
 
 from vm_webapp.db.compiled import compiled, param
@@ -46,6 +47,16 @@ class StoredArtifact:
     size: int
 
 
+def newest_of(stage_id: Any, *columns: Any) -> ModelSelect[Artifact]:
+    """Return the query for a stage's newest version, by the unique index on (stage_id, version).
+
+    Args:
+        stage_id: the stage's id: a parameter, or a column of the query that this one is a part of.
+        columns: what to select.
+    """
+    return Artifact.select(*columns).where(Artifact.stage == stage_id).order_by(Artifact.version.desc()).limit(1)
+
+
 _GIVEN = (
     *("id", "run_id", "stage_id", "attempt_token", "name", "media_type", "sha256", "size", "content", "provider"),
     *("model", "prompt_tokens", "completion_tokens", "truncated", "author"),
@@ -63,9 +74,7 @@ _ADD = compiled(
         [Artifact.version, *(getattr(Artifact, name.removesuffix("_id")) for name in _GIVEN)],
     ).returning(*_STORED)
 )
-_NEWEST = compiled(
-    Artifact.select(*_STORED).where(Artifact.stage == param("stage_id")).order_by(Artifact.version.desc()).limit(1)
-)
+_NEWEST = compiled(newest_of(param("stage_id"), *_STORED))
 # Unique, so the token of an attempt identifies its artifact; it stays when the stage's own token is cleared.
 _BY_TOKEN = compiled(Artifact.select(Artifact.id).where(Artifact.attempt_token == param("token")))
 

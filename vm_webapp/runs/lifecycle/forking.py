@@ -12,6 +12,7 @@ from vm_webapp.db.models import Artifact, Run, Stage
 from vm_webapp.db.pool import Row, execute, jsonb, row, rows, transaction
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
 from vm_webapp.runs import queries
+from vm_webapp.runs.artifacts import newest_of
 from vm_webapp.runs.events import NewEvent, append_events
 from vm_webapp.runs.lifecycle.run_context import lock_context
 from vm_webapp.runs.records import RunRecord
@@ -75,10 +76,7 @@ _SAME_ARTIFACT = (
 # the attempt that wrote the original.
 _COPY_ARTIFACT = compiled(
     Artifact.insert_from(
-        Artifact.select(param("id"), param("run_id"), param("stage_id"), Value(1), *_SAME_ARTIFACT)
-        .where(Artifact.stage == param("source"))
-        .order_by(Artifact.version.desc())
-        .limit(1),
+        newest_of(param("source"), param("id"), param("run_id"), param("stage_id"), Value(1), *_SAME_ARTIFACT),
         [Artifact.id, Artifact.run, Artifact.stage, Artifact.version, *_SAME_ARTIFACT],
     ).returning(Artifact.version, Artifact.sha256)
 )

@@ -10,8 +10,9 @@ from peewee import JOIN, SQL, Tuple, fn
 
 from vm_webapp.db.compiled import NOW, compiled, param
 from vm_webapp.db.models import Artifact, Run, Stage
-from vm_webapp.db.paging import Page
+from vm_webapp.db.paging import Page, page_of
 from vm_webapp.db.pool import rows
+from vm_webapp.runs.artifacts import newest_of
 from vm_webapp.runs.queries.reading import read_only
 
 
@@ -39,15 +40,8 @@ class Approval:
     age_seconds: int
 
 
-# The newest version of each stage by the unique index on (stage_id, version). PostgreSQL demands ON for this kind of
-# join, and the condition is in the subquery already, hence ``on=SQL("true")``.
-_DRAFT = (
-    Artifact.select(Artifact.version, Artifact.sha256, Artifact.size, Artifact.created_at)
-    .where(Artifact.stage == Stage.id)
-    .order_by(Artifact.version.desc())
-    .limit(1)
-    .alias("draft")
-)
+# PostgreSQL demands ON for a lateral join, and the condition is in the subquery already, hence ``on=SQL("true")``.
+_DRAFT = newest_of(Stage.id, Artifact.version, Artifact.sha256, Artifact.size, Artifact.created_at).alias("draft")
 _PAGE = (
     Stage.select(
         Run.id.alias("run_id"),
@@ -89,6 +83,4 @@ def list_approvals(*, limit: int, after: tuple[datetime, UUID] | None) -> Page[A
         found = rows(_FIRST_PAGE, limit=limit + 1)
     else:
         found = rows(_NEXT_PAGE, limit=limit + 1, at=after[0], id=after[1])
-    items = tuple(Approval(**each) for each in found[:limit])
-    more = len(found) > limit
-    return Page(items, (items[-1].waiting_since, items[-1].run_id) if more else None)
+    return page_of([Approval(**each) for each in found], limit, lambda draft: (draft.waiting_since, draft.run_id))

@@ -8,7 +8,7 @@ from peewee import fn
 
 from vm_webapp.db.compiled import compiled, param
 from vm_webapp.db.models import Event
-from vm_webapp.db.paging import Page
+from vm_webapp.db.paging import Page, page_of
 from vm_webapp.db.pool import row, rows
 from vm_webapp.errors import NotFound
 from vm_webapp.runs.queries.reading import read_only, require_run
@@ -60,8 +60,7 @@ def page_of_events(run_id: UUID, *, after: int, limit: int) -> Page[EventRecord]
         NotFound: there is no such run.
     """
     found = list_events(run_id, after=after, limit=limit + 1)
-    page = tuple(found[:limit])
-    return Page(page, page[-1].id if len(found) > limit else None)
+    return page_of(found, limit, lambda event: event.id)
 
 
 @read_only

@@ -13,10 +13,11 @@ from peewee import JOIN, SQL, Tuple, fn
 
 from vm_webapp.db.compiled import Compiled, compiled, param
 from vm_webapp.db.models import Artifact, Run, Stage
-from vm_webapp.db.paging import Page
+from vm_webapp.db.paging import Page, page_of
 from vm_webapp.db.pool import Row, rows
 from vm_webapp.errors import NotFound
 from vm_webapp.runs.admission import due
+from vm_webapp.runs.artifacts import newest_of
 from vm_webapp.runs.queries.reading import read_only
 from vm_webapp.runs.records import (
     ArtifactSummary,
@@ -75,21 +76,16 @@ _CONDITIONS = {
 
 # ``admission.due`` is SQL text that names its row by an alias, so the query needs one too.
 _S = Stage.alias("s")
-_NEWEST = (
-    Artifact.select(
-        Artifact.version,
-        Artifact.name,
-        Artifact.sha256,
-        Artifact.size,
-        Artifact.provider,
-        Artifact.model,
-        Artifact.created_at,
-    )
-    .where(Artifact.stage == _S.id)
-    .order_by(Artifact.version.desc())
-    .limit(1)
-    .alias("newest")
-)
+_NEWEST = newest_of(
+    _S.id,
+    Artifact.version,
+    Artifact.name,
+    Artifact.sha256,
+    Artifact.size,
+    Artifact.provider,
+    Artifact.model,
+    Artifact.created_at,
+).alias("newest")
 # Over all versions: a version that was replaced has been paid for as well.
 _SPENT = (
     Artifact.select(
@@ -167,9 +163,7 @@ def list_runs(where: RunFilter, *, limit: int, after: tuple[datetime, UUID] | No
     if after is not None:
         values |= {"created_at": after[0], "id": after[1]}
     found = _runs(_page_query(frozenset(values)), limit=limit + 1, **values)
-    page = found[:limit]
-    more = len(found) > limit
-    return Page(tuple(page), (page[-1].created_at, page[-1].id) if more else None)
+    return page_of(found, limit, lambda run: (run.created_at, run.id))
 
 
 def _runs(query: Compiled, **values: Any) -> list[RunRecord]:
