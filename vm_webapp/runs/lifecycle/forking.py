@@ -14,7 +14,7 @@ from vm_webapp.errors import Conflict, InvalidInput, NotFound
 from vm_webapp.runs import queries
 from vm_webapp.runs.artifacts import newest_of
 from vm_webapp.runs.events import NewEvent, append_events
-from vm_webapp.runs.lifecycle.run_context import lock_context
+from vm_webapp.runs.lifecycle.run_context import lock_present_context
 from vm_webapp.runs.records import RunRecord
 from vm_webapp.runs.signals import stage_due
 
@@ -129,14 +129,7 @@ def fork_run(
 
 
 def _refresh_context(run_id: UUID, parent: Row) -> None:
-    # A project names its brand: where it has another one by now, that is the run's brand.
-    brand_id = None if parent["project_id"] else parent["brand_id"]
-    try:
-        context = lock_context(brand_id, parent["project_id"])
-        if context.brand is None and parent["brand_id"]:
-            context = lock_context(parent["brand_id"], parent["project_id"])
-    except InvalidInput as error:
-        raise InvalidInput(str(error), pointer="/refresh_context") from None
+    context = lock_present_context(parent["brand_id"], parent["project_id"], pointer="/refresh_context")
     execute(_REPLACE_CONTEXT, id=run_id, brand_id=context.brand_id, context=jsonb(context.snapshot))
 
 

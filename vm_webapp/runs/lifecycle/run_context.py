@@ -53,6 +53,25 @@ def lock_context(brand_id: UUID | None, project_id: UUID | None) -> RunContext:
     return RunContext(brand, project)
 
 
+def lock_present_context(brand_id: UUID | None, project_id: UUID | None, *, pointer: str) -> RunContext:
+    """Return brand and project of an earlier run as they are now, inside the current transaction.
+
+    Where the project has moved to another brand since, that is the brand.
+
+    Args:
+        brand_id: the earlier run's brand, or None.
+        project_id: the earlier run's project, or None.
+        pointer: the part of the request that asks for them.
+
+    Raises:
+        InvalidInput: one of them is archived.
+    """
+    project = None if project_id is None else _lock(projects, project_id, "project", pointer)
+    if project is not None and project.brand_id is not None:
+        brand_id = project.brand_id
+    return RunContext(None if brand_id is None else _lock(brands, brand_id, "brand", pointer), project)
+
+
 def _lock(repository: Repository[Record], id: UUID, noun: str, pointer: str) -> Record:
     # Locked as the foreign key's own check locks it: the row cannot be deleted before the run is committed, and changes
     # of its other columns do not wait. Without this, a missing brand would surface as a violated constraint.
