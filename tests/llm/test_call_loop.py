@@ -228,12 +228,11 @@ class Slow:
 
 @pytest.mark.parametrize("piece", ["word ", ""], ids=["text", "reasoning"])
 def test_a_call_goes_on_for_as_long_as_pieces_come(calls: CallLoop, piece: str) -> None:
-    moved: list[None] = []
-    call = calls.submit(
-        Slow(10, piece), an_assignment(), timeout_seconds=0.5, max_seconds=30, on_piece=lambda: moved.append(None)
-    )
+    moved: list[float] = []
+    call = calls.submit(Slow(10, piece), an_assignment(), timeout_seconds=0.5, max_seconds=30, on_deadline=moved.append)
     assert call.result(10).text == "# Done"
     assert len(moved) == 10
+    assert moved == sorted(moved)
 
 
 def test_a_call_that_goes_on_sending_ends_at_the_longest_time(calls: CallLoop) -> None:

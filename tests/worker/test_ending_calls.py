@@ -244,3 +244,19 @@ def test_a_worker_whose_call_loop_died_is_unhealthy_and_ends_itself(
         stop_loop(calls)
         eventually(lambda: asked, "the process asks itself to end")
         assert middleware.unhealthy
+
+
+def test_a_model_that_sends_moves_the_deadline_of_its_attempt(start_worker: StartWorker, model: ModelServer) -> None:
+    model.enqueue(Behaviour(delay=1.5, stall_after=1))
+    with start_worker(**kimi(model)):
+        create("content_calendar")
+        model.wait_until(lambda server: server.in_flight == 1)
+        (held,) = runtime().runner.leases.held()
+        before, stored = held.deadline, deadline_of_the_call()
+        eventually(lambda: held.deadline >= before + 1, "the first piece moves the deadline")
+        eventually(lambda: deadline_of_the_call() >= stored + 1, "the next renewal moves it in the database")
+
+
+def deadline_of_the_call() -> float:
+    (stage,) = read("SELECT extract(epoch FROM deadline_at)::float8 AS at FROM stages WHERE status = 'running'")
+    return float(stage["at"])

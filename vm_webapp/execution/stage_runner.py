@@ -173,18 +173,13 @@ class StageRunner:
         reporter = ProgressReporter(
             claim.spec.key, claim.attempt, lambda progress: self._on_progress(claim.run_id, progress)
         )
-        latest = time.monotonic() + self._max_call_seconds
-
-        def move_deadline() -> None:
-            lease.extend(min(time.monotonic() + claim.spec.timeout_seconds, latest))
-
         future = self._calls.submit(
             provider,
             assignment,
             timeout_seconds=left,
             max_seconds=self._max_call_seconds,
             on_text=reporter.add,
-            on_piece=move_deadline,
+            on_deadline=lease.extend,
         )
         # The pulse (the worker's maintenance loop) notices a cancel or a lost lease on a thread of its own, while this
         # one waits in result(). Canceling the future ends even a call on which nothing arrives.

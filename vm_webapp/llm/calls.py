@@ -35,7 +35,7 @@ class CallLoop:
         timeout_seconds: float,
         max_seconds: float | None = None,
         on_text: Callable[[str], None] | None = None,
-        on_piece: Callable[[], None] | None = None,
+        on_deadline: Callable[[float], object] | None = None,
     ) -> Future[Completion]:
         """Start a call.
 
@@ -46,13 +46,14 @@ class CallLoop:
                 ``LLMTimeout``, or with ``LLMSilent`` if the model had not sent anything.
             max_seconds: how long a call may take whose model goes on sending; None for ``timeout_seconds``.
             on_text: called with each piece of text.
-            on_piece: called for each piece, be it text or reasoning.
+            on_deadline: called at each piece, be it text or reasoning, with the monotonic time until which the call may
+                now go on.
 
         Returns:
             A future of the completion. Canceling it closes the call's connection at once.
         """
         limits = _Limits(timeout_seconds, max(timeout_seconds, max_seconds or 0.0))
-        call = _call(provider, assignment, limits, on_text, on_piece)
+        call = _call(provider, assignment, limits, on_text, on_deadline)
         # Under the lock: the call then either is on the loop that ``close`` winds up, and is canceled there, or starts
         # a new loop. Without it, ``close`` could stop the loop in between and the future would never finish.
         with self._lock:
@@ -119,19 +120,20 @@ async def _call(
     assignment: Assignment,
     limits: _Limits,
     on_text: Callable[[str], None] | None,
-    on_piece: Callable[[], None] | None,
+    on_deadline: Callable[[float], object] | None,
 ) -> Completion:
     loop = asyncio.get_running_loop()
-    latest = loop.time() + limits.in_all
+    latest = loop.time() + limits.in_all  # asyncio's clock is time.monotonic()
     model_has_sent = False
 
     def note_text(text: str) -> None:
         nonlocal model_has_sent
         model_has_sent = True
         if not until.expired():
-            until.reschedule(min(loop.time() + limits.without_a_piece, latest))
-        if on_piece is not None:
-            on_piece()
+            deadline = min(loop.time() + limits.without_a_piece, latest)
+            until.reschedule(deadline)
+            if on_deadline is not None:
+                on_deadline(deadline)
         if text and on_text is not None:
             on_text(text)
 
