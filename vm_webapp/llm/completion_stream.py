@@ -36,13 +36,8 @@ ERROR_KEYS = ("message", "msg", "error_msg", "detail", "errors", "error_code")
 
 @dataclass
 class CompletionStream:
-    """What a model has sent so far.
+    """What a model has sent so far."""
 
-    Attributes:
-        finish_reason: why the model stopped, None while it has not said.
-    """
-
-    finish_reason: str | None = None
     _reasons: list[str] = field(default_factory=list)
     _native_reasons: list[str] = field(default_factory=list)
     _has_deltas: bool = False
@@ -143,7 +138,6 @@ class CompletionStream:
         # Kimi may put the usage into the choice instead of the chunk.
         self._usage = _object(choice.get("usage")) or self._usage
         if reason := _text(choice.get("finish_reason")):
-            self.finish_reason = reason
             self._reasons.append(reason)
         self._native_reasons += _native_reasons(choice)
         delta = _object(choice.get("delta"))

@@ -12,14 +12,8 @@ REASONS: dict[Ending, tuple[str, ...]] = {
     "whole": (
         "stop",
         *("eos", "eos_token", "stop_sequence"),  # TGI, SGLang, llama.cpp's own API behind proxies
-        *(
-            "end_turn",
-            "complete",
-            "completed",
-            "finish",
-            "finished",
-            "done",
-        ),  # Anthropic, Cohere and others behind proxies
+        # Anthropic, Cohere and others behind proxies
+        *("end_turn", "complete", "completed", "finish", "finished", "done"),
         "stop_token",
     ),
     "truncated": (

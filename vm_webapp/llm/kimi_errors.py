@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -57,6 +57,10 @@ class ErrorFacts:
             return int(self.code)
         return words.STATUS_OF_KIND.get(self.kind.lower()) or words.STATUS_OF_KIND.get(self.code.lower())
 
+    def says(self, pattern: re.Pattern[str], codes: Set[str] = frozenset()) -> bool:
+        """Whether the code is one of these, or the text matches the pattern."""
+        return self.code.lower() in codes or pattern.search(self.text) is not None
+
 
 def classify(status: int, headers: Mapping[str, str], body: bytes, *, now: float) -> LLMError:
     """Return the error for a response with a status other than 200.
@@ -82,14 +86,14 @@ def classify_object(error: object) -> LLMError:
     said = f"the stream ended with an error: {facts.message or facts.kind or facts.code or 'no reason given'}"
     status = facts.status
     if status is None:
-        status = 500 if words.OVERLOADED.search(facts.text) else 429 if words.TOO_FAST.search(facts.text) else None
+        status = 500 if facts.says(words.OVERLOADED) else 429 if facts.says(words.TOO_FAST) else None
     if status is not None:
         return _judge(status, facts, said, None)
     return _judged_by_words(facts, said) or LLMProtocolError(said)
 
 
 def _judge(status: int, facts: ErrorFacts, said: str, retry_after: float | None) -> LLMError:
-    if status == 500 and (facts.code in words.TOO_LONG_CODES or words.TOO_LONG.search(facts.text)):
+    if status == 500 and facts.says(words.TOO_LONG, words.TOO_LONG_CODES):
         return _too_long(said)  # no repetition makes a prompt shorter
     if status in (408, 409, 424, 425, 499) or (status >= 500 and status != 501):
         return LLMOverloaded(said, retry_after=retry_after)
@@ -112,20 +116,19 @@ def _judge(status: int, facts: ErrorFacts, said: str, retry_after: float | None)
 
 def _judged_by_words(facts: ErrorFacts, said: str) -> LLMError | None:
     """Return the error that only the words of a refusal reveal, whatever its status."""
-    code = facts.code.lower()
     if words.NO_ROOM_FOR_TEXT in facts.text:
         return LLMEmptyCompletion(f"{said}; the model's reasoning used up the budget: ask for less, or another model")
-    if code in words.TOO_LONG_CODES or words.TOO_LONG.search(facts.text):
+    if facts.says(words.TOO_LONG, words.TOO_LONG_CODES):
         return _too_long(said)
-    if code in words.NO_MONEY_CODES or words.NO_MONEY.search(facts.text):
+    if facts.says(words.NO_MONEY, words.NO_MONEY_CODES):
         return LLMQuotaExceeded(said)
-    if code in words.NO_MODEL_CODES or words.NO_MODEL.search(facts.text):
+    if facts.says(words.NO_MODEL, words.NO_MODEL_CODES):
         return LLMModelNotFound(f"{said}; check KIMI_MODEL")
-    if code in words.FILTERED_CODES or words.FILTERED.search(facts.text):
+    if facts.says(words.FILTERED, words.FILTERED_CODES):
         return LLMContentFiltered(f"{said}; change the request and try again")
-    if words.WRONG_URL.search(facts.text):
+    if facts.says(words.WRONG_URL):
         return LLMNotFound(f"{said}; check KIMI_BASE_URL")
-    if words.BAD_KEY.search(facts.text):
+    if facts.says(words.BAD_KEY):
         return LLMUnauthorized(f"{said}; check KIMI_API_KEY")
     return None
 
@@ -170,11 +173,7 @@ def _too_many(facts: ErrorFacts, said: str, retry_after: float | None) -> LLMErr
     if facts.code.lower() not in words.NO_MONEY_CODES and (soon := words.RETRY_IN.search(text)):
         return LLMRateLimited(said, retry_after=retry_after or float(soon.group(1)))
     # The word "quota" alone proves nothing: a rate limit may be worded as "quota of 20 requests a minute".
-    if (
-        facts.code.lower() in words.NO_MONEY_CODES
-        or words.NO_MONEY.search(text)
-        or ("quota" in text and "rate_limit" not in text)
-    ):
+    if facts.says(words.NO_MONEY, words.NO_MONEY_CODES) or ("quota" in text and "rate_limit" not in text):
         return LLMQuotaExceeded(said)
     if "overloaded" in text:
         return LLMOverloaded(said, retry_after=retry_after)
@@ -185,7 +184,7 @@ def _forbidden(facts: ErrorFacts, said: str, retry_after: float | None) -> LLMEr
     text = facts.text
     # Kimi's type ``access_terminated_error`` stands for a client that is not listed, for a subscription that is used
     # up, and for too many calls at once; only the message distinguishes them.
-    if words.NO_MONEY.search(text) or "quota" in text:
+    if facts.says(words.NO_MONEY) or "quota" in text:
         return LLMQuotaExceeded(said)
     if "concurren" in text:
         return LLMRateLimited(said, retry_after=retry_after)

@@ -68,11 +68,6 @@ class ReasoningFilter:
         held, self._held, self._begun = self._held, "", True
         return held.lstrip() if self._removed else held
 
-    def rest(self) -> str:
-        """Return what was held back at the end of the stream, because it could have become a tag."""
-        held, self._held = self._held, ""
-        return "" if self._tag is not None else held
-
     def _may_become_a_tag(self) -> bool:
         start = self._held.lstrip().lower()
         return not start or any(f"<{tag}>".startswith(start) for tag in TAGS.split("|"))
