@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from typing import Any
 
 from peewee import DateField, Field, ForeignKeyField, TextField
@@ -39,14 +40,15 @@ _VALUES: tuple[tuple[type[Field], Any, Any], ...] = (
 )
 
 
-def content_columns(model: type[Resource]) -> list[Field]:
+@cache
+def content_columns(model: type[Resource]) -> tuple[Field, ...]:
     """Return a table's own columns, in their order, without the columns of every resource and without foreign keys."""
     shared = Resource._meta.fields
-    return [
+    return tuple(
         field
         for field in model._meta.sorted_fields
         if field.name not in shared and not isinstance(field, ForeignKeyField)
-    ]
+    )
 
 
 def content_fields(model: type[Resource]) -> tuple[ContentField, ...]:

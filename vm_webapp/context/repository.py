@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from peewee import Tuple, fn
+from peewee import ModelSelect, Tuple, fn
 from uuid_utils.compat import uuid7
 
 from vm_webapp.db.compiled import NO_KEY_UPDATE
@@ -73,10 +73,7 @@ class Repository(Generic[Record]):
             NotFound: there is none with this id.
         """
         with transaction():
-            found: Record | None = self._model.get_or_none(self._model.id == id)
-        if found is None:
-            raise NotFound(f"there is no {self._noun} {id}")
-        return found
+            return self._one(id, self._model.select())
 
     def list(self, *, limit: int, after: tuple[datetime, UUID] | None, archived: bool) -> Page[Record]:
         """Return one page, newest first.
@@ -140,7 +137,10 @@ class Repository(Generic[Record]):
         Raises:
             NotFound: there is none with this id.
         """
-        found: Record | None = self._model.select().where(self._model.id == id).for_update(strength).first()
+        return self._one(id, self._model.select().for_update(strength))
+
+    def _one(self, id: UUID, query: ModelSelect[Record]) -> Record:
+        found: Record | None = query.where(self._model.id == id).first()
         if found is None:
             raise NotFound(f"there is no {self._noun} {id}")
         return found

@@ -31,7 +31,7 @@ _OF_THESE = Stage.run == fn.ANY(param("ids").cast("uuid[]"))
 _COUNTED = COUNT.alias("n")
 _COUNT_STAGES = compiled(Stage.select(Stage.run, _COUNTED).where(_OF_THESE).group_by(Stage.run))
 _FREE = Stage.select(Stage.id, Stage.run).where(_OF_THESE).for_update(skip_locked=True).alias("free")
-_LOCK_STAGES = compiled(Select([_FREE], [_FREE.c.run_id, COUNT.alias("n")]).group_by(_FREE.c.run_id).bind(database))
+_LOCK_STAGES = compiled(Select([_FREE], [_FREE.c.run_id, _COUNTED]).group_by(_FREE.c.run_id).bind(database))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ def _change(
 ) -> BulkResult:
     matching = Run.select().where(*_conditions(where, statuses, after))
     with transaction():
-        matched = rows(compiled(matching.select(COUNT.alias("n"))))[0]["n"]
+        matched = rows(compiled(matching.select(_COUNTED)))[0]["n"]
         found = rows(compiled(matching.select(Run.id).order_by(Run.id).limit(BATCH + 1)))
         first = [each["id"] for each in found[:BATCH]]
         next_after = first[-1] if len(found) > BATCH else None

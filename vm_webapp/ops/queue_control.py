@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -54,28 +54,6 @@ _RESUME = compiled(
     )
 )
 _PROVIDER_NAMES = compiled(Provider.select(Provider.name).order_by(Provider.name))
-_W = WorkerHeartbeat
-_WORKERS = compiled(
-    _W.select(
-        _W.worker_id,
-        _W.host,
-        _W.pid,
-        _W.build,
-        _W.newest_migration,
-        _W.provider,
-        _W.state,
-        _W.slots,
-        _W.in_flight,
-        _W.started_at,
-        _W.last_tick_at,
-        _W.last_claim_at,
-        _W.last_model_outcome,
-        _W.last_error,
-        _W.counters,
-        _W.stopped_at,
-        ALIVE.alias("fresh"),
-    ).order_by(SQL("fresh DESC"), _W.last_tick_at.desc(), _W.worker_id)
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +106,14 @@ class WorkerRecord:
     last_error: dict[str, Any] | None
     counters: dict[str, int]
     stopped_at: datetime | None
+
+
+_W = WorkerHeartbeat
+_WORKERS = compiled(
+    _W.select(
+        *(ALIVE.alias("fresh") if field.name == "fresh" else getattr(_W, field.name) for field in fields(WorkerRecord))
+    ).order_by(SQL("fresh DESC"), _W.last_tick_at.desc(), _W.worker_id)
+)
 
 
 def read_queue() -> QueueStatus:

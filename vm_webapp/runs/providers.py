@@ -44,6 +44,7 @@ _NOT_PAUSED: dict[Field, Any] = {
     Provider.reason: None,
     Provider.probe_token: None,
 }
+_HEALTHY = {**_NOT_PAUSED, Provider.consecutive_failures: 0, Provider.pauses: 0}
 _THIS = Provider.name == param("name")
 
 _READ = Provider.select(
@@ -65,17 +66,13 @@ _COUNT_FAILURE = compiled(
 # its one row, and all workers would finish their stages one after the other. A pause that only an operator ends is not
 # touched, because a call that began before it may still succeed.
 _RECORD_SUCCESS = compiled(
-    Provider.update({**_NOT_PAUSED, Provider.consecutive_failures: 0, Provider.pauses: 0}).where(
+    Provider.update(_HEALTHY).where(
         _THIS,
         (Provider.consecutive_failures > 0) | (Provider.pauses > 0) | Provider.paused_at.is_null(False),
         Provider.paused_at.is_null() | Provider.paused_until.is_null(False),
     )
 )
-_RESUME = compiled(
-    Provider.update({**_NOT_PAUSED, Provider.consecutive_failures: 0, Provider.pauses: 0}).where(
-        _THIS, Provider.paused_at.is_null(False)
-    )
-)
+_RESUME = compiled(Provider.update(_HEALTHY).where(_THIS, Provider.paused_at.is_null(False)))
 _PAUSE_UNTIL_RESUMED = compiled(
     Provider.update({**_NOT_PAUSED, Provider.paused_at: NOW, Provider.reason: param("reason")}).where(_THIS)
 )
