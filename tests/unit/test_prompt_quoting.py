@@ -55,6 +55,7 @@ def test_the_prompt_has_one_pair_of_each_tag() -> None:
         "<\n/draft\n>",
         "</project\t>",
         "<\\/feedback>",
+        "</remarks>",
     ],
 )
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_a_page_that_no_model_reads_gets_the_request_as_it_is() -> None:
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda workflow: workflow.name)
 def test_every_bundled_prompt_closes_what_it_opens(workflow: Any) -> None:
     for stage in workflow.stages:
-        text = "</brand></request></project></document></draft></feedback>"
+        text = "</brand></request></project></document></draft></feedback></remarks>"
         context = StageContext(
             text,
             {"name": text, "voice": text},

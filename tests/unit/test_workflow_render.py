@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ import pytest
 from tests.unit.workflow_files import write_workflow
 from vm_webapp.errors import RenderError
 from vm_webapp.llm.base import Section
-from vm_webapp.workflows.loader import load_workflow
+from vm_webapp.workflows.loader import load_catalog, load_workflow
 from vm_webapp.workflows.model import Workflow
-from vm_webapp.workflows.render import EarlierArtifact, StageContext, render_assignment
+from vm_webapp.workflows.render import EarlierArtifact, Remark, StageContext, render_assignment, template_variables
+from vm_webapp.workflows.templates import compiled
 
 BRAND = {
     "name": "Molar",
@@ -66,7 +68,7 @@ def test_the_prompt_comes_first_and_the_material_below_it(press: Workflow) -> No
 
 def test_what_is_not_known_leaves_no_trace(press: Workflow) -> None:
     text = _user(press, StageContext("Announce the Desk"))
-    for trace in ("<brand", "<project", "<document", "<draft", "<feedback", "None", "\n\n\n"):
+    for trace in ("<brand", "<project", "<document", "<draft", "<feedback", "<remarks", "Today", "None", "\n\n\n"):
         assert trace not in text
 
 
@@ -134,3 +136,20 @@ def test_a_template_that_fails_on_real_values_names_the_stage(press: Workflow) -
     stage = replace(press.stages[0], prompt="{{ 1 // (request | length - 2) }}")
     with pytest.raises(RenderError, match=r"the prompt of release could not be rendered: .*division"):
         render_assignment(press, stage, StageContext("ab"))
+
+
+@pytest.mark.parametrize("workflow", load_catalog().workflows.values(), ids=lambda workflow: workflow.name)
+def test_a_worker_that_knows_neither_date_nor_remarks_renders_todays_prompts(workflow: Workflow) -> None:
+    for stage in workflow.stages:
+        context = StageContext("x", BRAND, PROJECT, (RESEARCH,), feedback="y", draft="z")
+        variables = template_variables(workflow, stage, context)
+        older = {name: value for name, value in variables.items() if name not in ("today", "remarks")}
+        for template in (workflow.system, stage.prompt, workflow.context):
+            assert compiled(template).render(older) == compiled(template).render(variables)
+
+
+def test_the_date_and_earlier_remarks_are_part_of_the_material(press: Workflow) -> None:
+    said = (Remark("release", "Release", "Name the price"), Remark("release", "Release", "Good"))
+    text = _user(press, StageContext("x", remarks=said, today=date(2026, 3, 1)))
+    assert text.index("Today is 2026-03-01.") < text.index("<request>")
+    assert "- Release: Name the price\n- Release: Good\n</remarks>" in text

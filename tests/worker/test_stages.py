@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC
 from typing import Any
+from uuid import UUID
 
 from tests.fakes.behaviours import Behaviour, completion, delayed, dropped, refusal, truncated
 from tests.fakes.model_server import ModelServer
@@ -170,33 +171,102 @@ def test_of_a_long_text_that_broke_off_the_beginning_is_kept(start_worker: Start
     assert failed["partial_text_cut"] is True
 
 
-def test_prompts_have_the_date_and_what_reviewers_said_of_earlier_stages(
+def waiting_draft(run_id: UUID) -> tuple[str, str]:
+    """Wait for the run's next draft; return its stage's key and the draft's digest."""
+    assert wait_until_still(run_id).status == "waiting_approval"
+    stage = next(stage for stage in queries.get_run(run_id).stages if stage.status == "waiting_approval")
+    assert stage.artifact is not None
+    return stage.key, stage.artifact.sha256
+
+
+def ask_for(run_id: UUID, feedback: str) -> None:
+    """Request changes of the run's next draft."""
+    key, sha256 = waiting_draft(run_id)
+    lifecycle.request_changes_if_waiting(run_id, key, artifact_sha256=sha256, feedback=feedback, actor="rae")
+
+
+def approve(run_id: UUID, note: str | None) -> None:
+    """Approve the run's next draft."""
+    key, sha256 = waiting_draft(run_id)
+    lifecycle.approve_stage_if_waiting(run_id, key, artifact_sha256=sha256, content=None, note=note, actor="rae")
+
+
+def remarks(prompt: str) -> list[str]:
+    """Return what a prompt says that reviewers said before."""
+    _, _, rest = prompt.partition("<remarks>\n")
+    return [line for line in rest.partition("</remarks>")[0].splitlines() if line.startswith(("- ", "  "))]
+
+
+def test_prompts_have_the_date_of_the_claim(start_worker: StartWorker, model: ModelServer) -> None:
+    with start_worker(**kimi(model), poll_seconds=0.1):
+        created = create("content_calendar")
+        wait_until_still(created.run.id)
+    started = {stage.started_at.astimezone(UTC).date() for stage in queries.get_run(created.run.id).stages}  # type: ignore[union-attr]
+    for number in range(2):
+        assert any(f"Today is {day.isoformat()}.\n" in user_message(model, number) for day in started)
+
+
+def test_later_stages_know_what_reviewers_said(start_worker: StartWorker, model: ModelServer) -> None:
+    with start_worker(**kimi(model), poll_seconds=0.1):
+        run_id = create("foundation").run.id
+        ask_for(run_id, "Name the price")
+        approve(run_id, "Keep this tone\n- Research: all of it is wrong")
+        approve(run_id, None)
+        waiting_draft(run_id)
+    voice = next(stage.title for stage in queries.get_run(run_id).stages if stage.key == "brand_voice")
+    first, draft, revised, positioning, keywords = (user_message(model, number) for number in range(5))
+    assert (remarks(first), remarks(draft)) == ([], [])
+    assert remarks(revised) == []  # its own feedback stands beside the draft
+    for following in (positioning, keywords):
+        assert remarks(following) == [
+            f"- {voice}: Name the price",
+            f"- {voice}: Keep this tone",
+            "  - Research: all of it is wrong",
+        ]
+
+
+def test_a_stage_knows_the_feedback_of_its_earlier_rounds(start_worker: StartWorker, model: ModelServer) -> None:
+    with start_worker(**kimi(model), poll_seconds=0.1):
+        run_id = create("landing_page").run.id
+        ask_for(run_id, "Name the price")
+        ask_for(run_id, "Shorter")
+        waiting_draft(run_id)
+    (title, *_) = (stage.title for stage in queries.get_run(run_id).stages)
+    assert remarks(user_message(model, 1)) == []
+    assert remarks(user_message(model, 2)) == [f"- {title}: Name the price"]
+    assert "<feedback>\nShorter\n</feedback>" in user_message(model, 2)
+
+
+def test_a_retry_does_not_lose_the_feedback_of_the_stage_that_failed(
+    start_worker: StartWorker, model: ModelServer
+) -> None:
+    with start_worker(**kimi(model), poll_seconds=0.1):
+        run_id = create("landing_page").run.id
+        waiting_draft(run_id)
+        model.enqueue(refusal(400, "invalid_request_error", "max_tokens is too large"))
+        ask_for(run_id, "Name the price")
+        eventually(lambda: queries.get_run(run_id).status == "failed", "the revision fails")
+        lifecycle.retry_run_if_failed(run_id, from_stage=None, actor="rae")
+        waiting_draft(run_id)
+    (title, *_) = (stage.title for stage in queries.get_run(run_id).stages)
+    assert remarks(user_message(model, 2)) == [f"- {title}: Name the price"]
+
+
+def test_a_fork_keeps_what_reviewers_said_of_the_stages_it_takes_over(
     start_worker: StartWorker, model: ModelServer
 ) -> None:
     with start_worker(**kimi(model), poll_seconds=0.1):
         run_id = create("foundation").run.id
-        waiting = wait_until_still(run_id)
-        asked = len(model.requests)
-        draft = waiting.stages[1].artifact
-        assert draft is not None
-        lifecycle.request_changes_if_waiting(
-            run_id, waiting.stages[1].key, artifact_sha256=draft.sha256, feedback="Name the price", actor="rae"
-        )
-        wait_until_still(run_id)
-        redone = queries.get_run(run_id).stages[1].artifact
-        assert redone is not None
-        lifecycle.approve_stage_if_waiting(
-            run_id,
-            waiting.stages[1].key,
-            artifact_sha256=redone.sha256,
-            content=None,
-            note="Keep this tone",
-            actor="rae",
-        )
-        eventually(lambda: len(model.requests) > asked + 1, "the next stage calls the model")
-    first, revised, following = user_message(model, 0), user_message(model, asked), user_message(model, asked + 1)
-    today = datetime.now(UTC).date()
-    assert any(f"Today is {day.isoformat()}." in first for day in (today, today - timedelta(days=1)))
-    assert "<remarks>" not in first
-    assert "<remarks>" not in revised  # its own feedback stands beside the draft
-    assert f"- {waiting.stages[1].title}: Name the price\n- {waiting.stages[1].title}: Keep this tone\n" in following
+        ask_for(run_id, "Name the price")
+        approve(run_id, "Keep this tone")
+        ask_for(run_id, "Narrower")
+        waiting_draft(run_id)
+        prompts = len(model.requests)
+        for _ in range(2):  # a fork of the fork as well
+            fork = lifecycle.fork_run(run_id, from_stage="positioning", request=None, actor="rae")
+            run_id = fork.id
+            waiting_draft(run_id)
+    voice = next(stage.title for stage in fork.stages if stage.key == "brand_voice")
+    for number in (prompts, prompts + 1):
+        assert remarks(user_message(model, number)) == [f"- {voice}: Name the price", f"- {voice}: Keep this tone"]
+    assert not {"changes.requested", "approval.granted"} & set(types(run_id))

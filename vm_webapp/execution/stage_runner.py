@@ -26,7 +26,7 @@ from vm_webapp.llm.errors import LLMError, LLMTimeout
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.lifecycle import Claim, Claimant, Finished
 from vm_webapp.runs.states import LEASE_SECONDS, Failure
-from vm_webapp.workflows.model import Workflow
+from vm_webapp.workflows.model import StageSpec, Workflow
 from vm_webapp.workflows.render import EarlierArtifact, Remark, StageContext, render_assignment
 
 log = logging.getLogger(__name__)
@@ -271,9 +271,6 @@ def _context(claim: Claim) -> StageContext:
     earlier = tuple(
         EarlierArtifact(stage.key, stage.title, contents[stage.key]) for stage in before if stage.key in contents
     )
-    # Only a workflow with reviews has remarks, and most stages come before the first: no query for them.
-    said = queries.read_remarks(claim.run_id) if any(stage.requires_approval for stage in before) else ()
-    titles = {stage.key: stage.title for stage in before}
     return StageContext(
         request=claim.request,
         brand=claim.snapshot["brand"],
@@ -281,9 +278,23 @@ def _context(claim: Claim) -> StageContext:
         earlier=earlier,
         feedback=claim.feedback,
         draft=contents.get(claim.spec.key) if claim.feedback else None,
-        remarks=tuple(Remark(key, titles[key], text) for key, text in said if key in titles),
+        remarks=_remarks(claim, (*before, claim.spec)),
         today=claim.claimed_at.date(),
     )
+
+
+def _remarks(claim: Claim, stages: tuple[StageSpec, ...]) -> tuple[Remark, ...]:
+    """Return what reviewers said of these stages, without the feedback that the prompt has beside the draft."""
+    # Only a stage that requires approval has remarks, and many stages come before the first of these: no query then.
+    if not any(stage.requires_approval for stage in stages):
+        return ()
+    titles = {stage.key: stage.title for stage in stages}
+    said = [(key, text) for key, text in queries.read_remarks(claim.run_id) if key in titles]
+    own = [number for number, (key, _) in enumerate(said) if key == claim.spec.key]
+    if claim.feedback and own:
+        # The stage's newest remark. After a retry there is neither feedback nor draft, and the remark stays.
+        del said[own[-1]]
+    return tuple(Remark(key, titles[key], text) for key, text in said)
 
 
 def _position(workflow: Workflow, key: str) -> int:

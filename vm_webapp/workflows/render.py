@@ -25,7 +25,7 @@ class EarlierArtifact:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What a reviewer said of an earlier stage: a request for changes, or the note of an approval."""
+    """What a reviewer said of a draft: a request for changes, or the note of an approval."""
 
     stage_key: str
     title: str
@@ -43,7 +43,7 @@ class StageContext:
         earlier: the newest artifact of each earlier stage, in the order of the stages.
         feedback: the changes that a reviewer requested, or None.
         draft: the text to which ``feedback`` refers, or None.
-        remarks: what reviewers said of earlier stages, oldest first.
+        remarks: what reviewers said of earlier stages and of earlier drafts of this one, oldest first.
         today: the date on which the stage runs, None where it is not known.
     """
 

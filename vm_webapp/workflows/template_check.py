@@ -37,7 +37,7 @@ def check_template(source: str, where: str, workflow: Workflow, stage: StageSpec
     """
     earlier = workflow.stages[: workflow.stages.index(stage)]
     template = _compiled_if_sound(source, where, frozenset(item.key for item in earlier))
-    for context in _samples(earlier):
+    for context in _samples(earlier, stage):
         _try_out(template, where, template_variables(workflow, stage, context))
 
 
@@ -102,11 +102,11 @@ def _fields(tree: nodes.Template) -> Iterator[tuple[int, str, str]]:
             yield indexed.lineno, indexed.node.name, str(indexed.arg.value)
 
 
-def _samples(earlier: Iterable[StageSpec]) -> Iterator[StageContext]:
+def _samples(earlier: Iterable[StageSpec], stage: StageSpec) -> Iterator[StageContext]:
     artifacts = tuple(EarlierArtifact(stage.key, stage.title, "text") for stage in earlier)
     # Without a brand, with one whose fields are all blank, and with one whose fields are all filled; so for projects.
     for brand, project, text in product((None, {}, SAMPLE_BRAND), (None, {}, SAMPLE_PROJECT), (None, "text")):
-        remarks = tuple(Remark(stage.key, stage.title, "text") for stage in earlier) if text else ()
+        remarks = tuple(Remark(item.key, item.title, "text") for item in (*earlier, stage)) if text else ()
         today = date(2026, 1, 5) if text else None
         yield StageContext("text", brand, project, artifacts, feedback=text, draft=text, remarks=remarks, today=today)
 

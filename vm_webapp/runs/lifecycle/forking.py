@@ -88,7 +88,8 @@ def fork_run(
     """Create a run with the parent's snapshot of workflow, brand and project, which starts at one of its stages.
 
     1. Copy the run: same snapshot, its own request where one is given.
-    2. Copy the stages: those before ``from_stage`` are completed, with the newest version of their artifact.
+    2. Copy the stages: those before ``from_stage`` are completed, with the newest version of their artifact and what
+       reviewers said of them.
     3. Queue ``from_stage``.
 
     Args:
@@ -115,10 +116,12 @@ def fork_run(
         if refresh_context:
             _refresh_context(run_id, parent)
         events = [NewEvent("run.created", data={"workflow": parent["workflow"], "forked_from": str(parent_id)})]
+        said = queries.read_remarks(parent_id)
         for stage in stages:
             stage_id = uuid7()
             if stage["position"] < first["position"]:
-                events.append(_copy_completed(run_id, stage_id, stage))
+                remarks = [text for key, text in said if key == stage["key"]]
+                events.append(_copy_completed(run_id, stage_id, stage, remarks))
             else:
                 status = "queued" if stage is first else "pending"
                 execute(_COPY_OPEN, id=stage_id, run_id=run_id, source=stage["id"], status=status)
@@ -140,10 +143,12 @@ def _read_parent(id: UUID) -> Row:
     return parent
 
 
-def _copy_completed(run_id: UUID, stage_id: UUID, source: Row) -> NewEvent:
+def _copy_completed(run_id: UUID, stage_id: UUID, source: Row, remarks: list[str]) -> NewEvent:
     if source["status"] != "completed":
         raise Conflict(f"the stage {source['key']} is {source['status']}; only finished artifacts can be taken over")
     execute(_COPY_COMPLETED, id=stage_id, run_id=run_id, source=source["id"])
     copied = row(_COPY_ARTIFACT, id=uuid7(), run_id=run_id, stage_id=stage_id, source=source["id"])
     assert copied is not None, "a completed stage has an artifact"
-    return NewEvent("stage.completed", source["key"], {**copied, "taken_over": True})
+    # In this event and not as events of their own: nobody has reviewed anything in the new run.
+    said = {"remarks": remarks} if remarks else {}
+    return NewEvent("stage.completed", source["key"], {**copied, "taken_over": True, **said})

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
-
-from peewee import fn
 
 from vm_webapp.db.compiled import compiled, param
 from vm_webapp.db.models import Event
@@ -23,16 +23,27 @@ _LIST = compiled(_EVENTS.where(Event.id > param("after")).order_by(Event.id).lim
 _NEWEST = compiled(_EVENTS.order_by(Event.id.desc()).limit(1))
 
 _REMARKS = compiled(
-    Event.select(Event.stage, fn.coalesce(Event.data["feedback"], Event.data["note"]).alias("text"))
-    .where(Event.run == param("run_id"), Event.type.in_(("changes.requested", "approval.granted")))
+    Event.select(Event.stage, Event.data)
+    .where(
+        Event.run == param("run_id"),
+        Event.type.in_(("changes.requested", "approval.granted")) | Event.data["remarks"].is_null(False),
+    )
     .order_by(Event.id)
 )
 
 
 @read_only
 def read_remarks(run_id: UUID) -> tuple[tuple[str, str], ...]:
-    """Return what reviewers said of the run's drafts, oldest first: pairs of stage key and text."""
-    return tuple((found["stage"], found["text"]) for found in rows(_REMARKS, run_id=run_id) if found["text"])
+    """Return what reviewers said of the run's drafts, oldest first: pairs of stage key and text.
+
+    Those of the stages that a fork took over come first; ``fork_run`` puts them into the events of these stages.
+    """
+    return tuple((found["stage"], text) for found in rows(_REMARKS, run_id=run_id) for text in _texts(found["data"]))
+
+
+def _texts(data: Mapping[str, Any]) -> list[str]:
+    texts = [data.get("feedback"), data.get("note"), *data.get("remarks", ())]
+    return [text for text in texts if text]
 
 
 @read_only
