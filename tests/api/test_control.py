@@ -100,6 +100,29 @@ async def test_a_fork_from_the_first_stage_starts_from_scratch(api: Api) -> None
     assert run["request"] == (await api.get(f"/runs/{parent}")).json()["request"]
 
 
+@pytest.mark.parametrize("refresh", [None, False, True])
+async def test_a_fork_takes_the_brand_as_it_is_now_if_asked_to(api: Api, refresh: bool | None) -> None:
+    brand = (await api.post("/brands", {"name": "Korn", "voice": "warm"})).json()
+    parent = (await api.create_run(brand_id=brand["id"]))["id"]
+    await api.request("PATCH", f"/brands/{brand['id']}", json={"voice": "dry"}, headers={"If-Match": '"1"'})
+    asked = {"from_stage": "topic_map"} | ({} if refresh is None else {"refresh_context": refresh})
+    response = await api.post(f"/runs/{parent}/fork", asked)
+    assert (response.status, response.json()["brand_id"]) == (201, brand["id"])
+    held = await asyncio.to_thread(claim_next, response.json()["id"])
+    assert held.snapshot["brand"]["voice"] == ("dry" if refresh else "warm")
+
+
+async def test_a_fork_cannot_take_a_brand_that_is_archived_by_now(api: Api) -> None:
+    brand = (await api.post("/brands", {"name": "Korn"})).json()["id"]
+    parent = (await api.create_run(brand_id=brand))["id"]
+    await api.post(f"/brands/{brand}/archive", {})
+    before = written()
+    refused = await api.post(f"/runs/{parent}/fork", {"from_stage": "topic_map", "refresh_context": True})
+    assert refused.wrong(422, "invalid_input") == {"/refresh_context"}
+    assert written() == before
+    assert (await api.post(f"/runs/{parent}/fork", {"from_stage": "topic_map"})).status == 201
+
+
 async def test_a_fork_needs_a_stage_that_exists_and_finished_ones_before_it(api: Api) -> None:
     fresh = (await api.create_run())["id"]
     before = written()

@@ -250,3 +250,17 @@ async def test_a_body_that_unpacks_to_over_one_mebibyte_is_refused(refusing: Api
 async def test_a_body_that_does_not_unpack_is_refused(refusing: Api) -> None:
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     (await refusing.post_raw("/runs", b"not gzip at all", headers)).problem(400, "unreadable_body")
+
+
+async def test_a_run_has_its_projects_brand_and_no_other(api: Api) -> None:
+    ours, theirs = [(await api.post("/brands", {"name": name})).json()["id"] for name in ("Ours", "Theirs")]
+    project = (await api.post("/projects", {"name": "Winter", "brand_id": ours})).json()["id"]
+    run = await api.create_run(project_id=project)
+    assert (run["brand_id"], run["project_id"]) == (ours, project)
+    before = written()
+    refused = await api.post("/runs", NEW_RUN | {"brand_id": theirs, "project_id": project})
+    assert refused.wrong(422, "invalid_input") == {"/brand_id"}
+    await api.post(f"/brands/{ours}/archive", {})
+    refused = await api.post("/runs", NEW_RUN | {"project_id": project})
+    assert refused.wrong(422, "invalid_input") == {"/project_id"}
+    assert written() == before
