@@ -34,4 +34,7 @@ class ArtifactOut(Output):
     model: str | None
     usage: UsageOut
     truncated: bool
+    note: str | None = Field(
+        description="what a reader should know of how it was written, such as that the prompt was probably cut"
+    )
     created_at: Moment

@@ -71,7 +71,7 @@ class WaitQuery(Input):
 
 
 class UsageOut(Output):
-    """Tokens spent."""
+    """Tokens spent, those of failed calls included as far as the server counted them."""
 
     prompt_tokens: int
     completion_tokens: int

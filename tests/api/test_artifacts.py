@@ -29,7 +29,8 @@ def run_id(database: str) -> UUID:
     created = create("landing_page", "a page")
     claim = lifecycle.claim_stage(created.stage_id, CLAIMANT, token=uuid4())
     assert claim is not None
-    lifecycle.finish_stage_if_held(claim, Completion(DRAFT, "kimi", "k2", 10, 20), CLAIMANT, next_token=None)
+    draft = Completion(DRAFT, "kimi", "k2", 10, 20, note="the prompt was cut")
+    lifecycle.finish_stage_if_held(claim, draft, CLAIMANT, next_token=None)
     lifecycle.approve_stage_if_waiting(
         created.run.id, "message", artifact_sha256=sha256(DRAFT), content=EDITED, note=None, actor="tests"
     )
@@ -58,7 +59,9 @@ async def test_every_version_is_listed_without_its_content(api: Api, run_id: UUI
         "model": "k2",
         "usage": {"prompt_tokens": 10, "completion_tokens": 20},
         "truncated": False,
+        "note": "the prompt was cut",
     }
+    assert edited["note"] is None
     assert (edited["version"], edited["sha256"], edited["name"]) == (2, sha256(EDITED), draft["name"])
 
 

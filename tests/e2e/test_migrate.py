@@ -256,7 +256,7 @@ def test_on_a_terminal_down_asks(database_url: str, answer: str, code: int) -> N
     terminal = pexpect.spawn(
         sys.executable, command, cwd=str(ROOT), env=environment(database_url), encoding="utf-8", timeout=20
     )
-    terminal.expect("DROP TABLE")
+    terminal.expect("DROP COLUMN")
     terminal.expect(r"Roll back 1 migration\? \[y/N\]")
     terminal.send(answer)
     terminal.expect(pexpect.EOF)

@@ -22,6 +22,9 @@ class Behaviour:
         delay: seconds before the first byte.
         silent: nothing is sent, not even the status line, until the client disconnects.
         stall_after: chunks of text after which nothing is sent until the client disconnects.
+        stall_with: raw bytes that are sent ten times a second while the response stalls.
+        pause: seconds before each chunk of text.
+        usage: the token counts; None counts four characters as a token.
         drop_after: chunks of text after which the connection is reset.
         stop_after: chunks of text after which the body ends early but cleanly, without ``[DONE]``.
         insert: raw bytes to insert into the stream before the first chunk of text.
@@ -39,6 +42,9 @@ class Behaviour:
     delay: float = 0.0
     silent: bool = False
     stall_after: int | None = None
+    stall_with: bytes = b""
+    pause: float = 0.0
+    usage: Mapping[str, int] | None = None
     drop_after: int | None = None
     stop_after: int | None = None
     insert: bytes = b""

@@ -199,9 +199,13 @@ async def _stream(request: web.Request, body: dict[str, Any], behaviour: Behavio
             request.transport.abort()
             await _wait_for_disconnect()
         if number == behaviour.stall_after:
+            while behaviour.stall_with:
+                await response.write(behaviour.stall_with)
+                await asyncio.sleep(0.1)
             await _wait_for_disconnect()
         if number == behaviour.stop_after:
             return response
+        await asyncio.sleep(behaviour.pause)
         await response.write(pieces[number] if number < len(pieces) else wire.ending(body, behaviour, text))
     return response
 

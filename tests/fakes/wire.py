@@ -81,6 +81,8 @@ def whole(body: Body, behaviour: Behaviour) -> dict[str, Any]:
 
 
 def _usage(body: Body, behaviour: Behaviour, text: str) -> dict[str, int]:
+    if behaviour.usage is not None:
+        return dict(behaviour.usage)
     read = sum(len(str(message["content"])) for message in body["messages"]) // 4 + 1
     written = (len(behaviour.reasoning) + len(text)) // 4 + 1
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}

@@ -237,7 +237,15 @@ def test_a_call_goes_on_for_as_long_as_pieces_come(calls: CallLoop, piece: str) 
 
 def test_a_call_that_goes_on_sending_ends_at_the_longest_time(calls: CallLoop) -> None:
     call = calls.submit(Slow(1000, "word "), an_assignment(), timeout_seconds=0.5, max_seconds=1)
-    with pytest.raises(LLMTimeout, match="no complete response within 1 s"):
+    with pytest.raises(LLMTimeout, match=r"no complete response within 1 s: .* higher VM_LLM_MAX_SECONDS") as late:
+        call.result(10)
+    assert late.value.partial is not None
+    assert late.value.partial.text.startswith("word word ")
+
+
+def test_the_longest_time_shortens_the_time_without_a_piece(calls: CallLoop) -> None:
+    call = calls.submit(Slow(1000, "word "), an_assignment(), timeout_seconds=60, max_seconds=0.5)
+    with pytest.raises(LLMTimeout, match=r"no complete response within 0\.5 s"):
         call.result(10)
 
 
@@ -246,6 +254,8 @@ def test_a_call_that_stalls_ends_after_the_time_without_a_piece(
 ) -> None:
     server.enqueue(stalled(after=2))
     call = calls.submit(kimi, an_assignment(), timeout_seconds=0.5, max_seconds=60)
-    with pytest.raises(LLMTimeout, match=r"nothing further came for 0\.5 s"):
+    with pytest.raises(LLMTimeout, match=r"nothing further came for 0\.5 s") as late:
         call.result(10)
+    assert late.value.partial is not None
+    assert late.value.partial.text
     server.wait_until(lambda s: s.in_flight == 0)

@@ -62,6 +62,17 @@ def test_a_call_past_its_deadline_is_canceled_and_counts_as_failure(
         assert read("SELECT failures FROM stages WHERE attempt > 0") == [{"failures": 1}]
 
 
+def test_what_a_failed_call_cost_is_counted(start_worker: StartWorker, model: ModelServer) -> None:
+    counted = {"prompt_tokens": 500, "completion_tokens": 60}
+    model.enqueue(Behaviour(text="# Plan\n\nWeek 1 we", finish_reason="abort", usage=counted))
+    with start_worker(**kimi(model)):
+        run_id = create("content_calendar").run.id
+        eventually(scheduled_retries, "the attempt ends with a retry")
+        run = queries.get_run(run_id)
+        assert (run.usage.prompt_tokens, run.usage.completion_tokens) == (500, 60)
+        assert queries.list_artifacts(run_id) == []
+
+
 def test_a_call_that_starts_late_gets_the_rest_of_its_attempts_time(
     start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +120,8 @@ def test_an_attempt_whose_result_cannot_be_written_is_retried_as_an_internal_err
         run_id = create("content_calendar").run.id
         retries = eventually(scheduled_retries, "a retry")
     assert retries[0]["data"]["code"] == "internal_error"
+    # What the completion cost that could not be stored; the refusal cost nothing.
+    assert (queries.get_run(run_id).usage.completion_tokens > 0) is (step == "finish_stage_if_held")
     assert read("SELECT rescues, failures FROM stages WHERE attempt > 0") == [{"rescues": 0, "failures": 1}]
     assert types(run_id)[-1] == "stage.retry_scheduled"
 

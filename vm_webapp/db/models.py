@@ -131,6 +131,8 @@ class Stage(Table):
     failures = IntegerField()
     rescues = IntegerField()
     releases = IntegerField()
+    failed_prompt_tokens = IntegerField()
+    failed_completion_tokens = IntegerField()
     available_at = DateTimeTZField(null=True)
     queued_at = DateTimeTZField(null=True)
     started_at = DateTimeTZField(null=True)
@@ -165,6 +167,7 @@ class Artifact(Table):
     prompt_tokens = IntegerField(null=True)
     completion_tokens = IntegerField(null=True)
     truncated = BooleanField()
+    note = TextField(null=True)
     author = TextField(null=True)
     created_at = DateTimeTZField()
 

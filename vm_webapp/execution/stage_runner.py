@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeVar
 from uuid import UUID, uuid4
 
@@ -20,7 +21,7 @@ from vm_webapp.execution.activity import Activity
 from vm_webapp.execution.leases import HeldLease, HeldLeases
 from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.execution.progress import ProgressReporter, StageProgress
-from vm_webapp.llm.base import Completion, Provider
+from vm_webapp.llm.base import Completion, PartialCompletion, Provider
 from vm_webapp.llm.calls import CallLoop
 from vm_webapp.llm.errors import LLMError, LLMTimeout
 from vm_webapp.runs import lifecycle, queries
@@ -132,6 +133,7 @@ class StageRunner:
     def _run_claimed(self, claim: Claim) -> Claim | None:
         self.activity.last_claim_at = claim.claimed_at
         self.activity.count("claimed")
+        completion: Completion | None = None
         with self.leases.hold(claim.token, timeout_seconds=claim.seconds_left) as lease:
             try:
                 # The lease is held until the result is written and not only during the call: the write may take as long
@@ -150,7 +152,7 @@ class StageRunner:
                 return None
             except Exception:
                 self._log_crash(claim)
-                self._fail(claim, lease, INTERNAL_ERROR)
+                self._fail(claim, lease, _crash(completion))
                 return None
             if finished is None:
                 self.activity.count("lost")
@@ -224,10 +226,10 @@ class StageRunner:
                 lease, lambda: lifecycle.fail_attempt_if_held(claim, failure, jitter=jitter)
             )
         except Exception:
-            if failure is INTERNAL_ERROR:
+            if failure.code == INTERNAL_ERROR.code:
                 raise
             self._log_crash(claim)  # such as a reason that cannot be stored: at least the failure itself is
-            self._fail(claim, lease, INTERNAL_ERROR)
+            self._fail(claim, lease, _crash(failure))
             return
         self.activity.count(outcome or "lost")
         log.warning(
@@ -302,6 +304,7 @@ def _position(workflow: Workflow, key: str) -> int:
 
 
 def _failure(error: VMError) -> Failure:
+    partial = getattr(error, "partial", None) or PartialCompletion("")
     return Failure(
         code=error.code,
         message=str(error),
@@ -309,5 +312,14 @@ def _failure(error: VMError) -> Failure:
         retry_after=getattr(error, "retry_after", None),
         pauses_provider=getattr(error, "pauses_provider", False),
         overload=getattr(error, "overload", False),
-        partial_text=partial.text if (partial := getattr(error, "partial", None)) else "",
+        partial_text=partial.text,
+        prompt_tokens=partial.prompt_tokens or 0,
+        completion_tokens=partial.completion_tokens or 0,
     )
+
+
+def _crash(paid: Completion | Failure | None) -> Failure:
+    """Return the failure of an attempt that crashed; what it had paid for, stored or not, counts all the same."""
+    if paid is None:
+        return INTERNAL_ERROR
+    return replace(INTERNAL_ERROR, prompt_tokens=paid.prompt_tokens or 0, completion_tokens=paid.completion_tokens or 0)

@@ -64,6 +64,7 @@ class Completion:
         prompt_tokens: tokens read, or None where the provider does not count.
         completion_tokens: tokens written, reasoning included, or None.
         truncated: True when the token budget or a content filter cut the text off.
+        note: what a reader should know of how the text was written, or None.
     """
 
     text: str
@@ -72,6 +73,7 @@ class Completion:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     truncated: bool = False
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

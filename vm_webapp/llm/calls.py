@@ -9,8 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from vm_webapp.llm.base import Assignment, Completion, Provider
+from vm_webapp.llm.base import Assignment, Completion, PartialCompletion, Provider
 from vm_webapp.llm.errors import LLMSilent, LLMTimeout
+from vm_webapp.text import storable
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +44,9 @@ class CallLoop:
             provider: the provider to call.
             assignment: what to write.
             timeout_seconds: how long the call may go on without a piece of text or reasoning; then it fails with
-                ``LLMTimeout``, or with ``LLMSilent`` if the model had not sent anything.
-            max_seconds: how long a call may take whose model goes on sending; None for ``timeout_seconds``.
+                ``LLMTimeout``, which holds the text until then, or with ``LLMSilent`` if the model had sent nothing.
+            max_seconds: how long the call may take in all, although its model goes on sending; None for
+                ``timeout_seconds``. A shorter one shortens ``timeout_seconds``.
             on_text: called with each piece of text.
             on_deadline: called at each piece, be it text or reasoning, with the monotonic time until which the call may
                 now go on.
@@ -52,7 +54,8 @@ class CallLoop:
         Returns:
             A future of the completion. Canceling it closes the call's connection at once.
         """
-        limits = _Limits(timeout_seconds, max(timeout_seconds, max_seconds or 0.0))
+        in_all = timeout_seconds if max_seconds is None else max_seconds
+        limits = _Limits(min(timeout_seconds, in_all), in_all)
         call = _call(provider, assignment, limits, on_text, on_deadline)
         # Under the lock: the call then either is on the loop that ``close`` winds up, and is canceled there, or starts
         # a new loop. Without it, ``close`` could stop the loop in between and the future would never finish.
@@ -125,10 +128,12 @@ async def _call(
     loop = asyncio.get_running_loop()
     latest = loop.time() + limits.in_all  # asyncio's clock is time.monotonic()
     model_has_sent = False
+    pieces: list[str] = []
 
     def note_text(text: str) -> None:
         nonlocal model_has_sent
         model_has_sent = True
+        pieces.append(text)
         if not until.expired():
             deadline = min(loop.time() + limits.without_a_piece, latest)
             until.reschedule(deadline)
@@ -143,10 +148,18 @@ async def _call(
     except TimeoutError:
         # Silence counts toward the provider's pause; a completion that stalls may be this request's fault.
         if not model_has_sent:
-            raise LLMSilent(f"no response within {round(limits.without_a_piece, 1):g} s") from None
-        if loop.time() >= latest:
-            raise LLMTimeout(f"no complete response within {round(limits.in_all, 1):g} s") from None
-        raise LLMTimeout(f"nothing further came for {round(limits.without_a_piece, 1):g} s") from None
+            raise LLMSilent(f"no response within {_seconds(limits.without_a_piece)}") from None
+        late = LLMTimeout(
+            f"no complete response within {_seconds(limits.in_all)}: a slow model needs a higher VM_LLM_MAX_SECONDS"
+            if loop.time() >= latest
+            else f"nothing further came for {_seconds(limits.without_a_piece)}"
+        )
+        late.partial = PartialCompletion(storable("".join(pieces)))
+        raise late from None
+
+
+def _seconds(number: float) -> str:
+    return f"{round(number, 1):g} s"
 
 
 async def _cancel_calls(providers: tuple[Provider, ...]) -> None:

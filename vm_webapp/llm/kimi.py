@@ -7,12 +7,14 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import replace
 
 import httpx
 
 from vm_webapp import __version__
 from vm_webapp.llm.base import Assignment, Completion
 from vm_webapp.llm.completion_stream import CompletionStream
+from vm_webapp.llm.cut_prompt import note_on_prompt
 from vm_webapp.llm.errors import LLMConnectionError, LLMError, LLMNotFound
 from vm_webapp.llm.kimi_errors import classify, one_line
 from vm_webapp.llm.request_shape import RequestShape
@@ -78,7 +80,8 @@ class KimiProvider:
         try:
             async with self._accepted(assignment) as response:
                 await self._read(response, stream, on_text)
-            return stream.completion(self.name, self.model)
+            completion = stream.completion(self.name, self.model)
+            return replace(completion, note=note_on_prompt(assignment, completion.prompt_tokens))
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise LLMNotFound(f"KIMI_BASE_URL cannot be called: {one_line(str(error))}") from error
         except httpx.HTTPError as error:

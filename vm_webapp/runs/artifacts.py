@@ -22,6 +22,7 @@ class NewArtifact:
     """An artifact to be stored as the stage's next version.
 
     Attributes:
+        note: what a reader should know of how it was written, or None.
         attempt_token: lease token of the attempt that wrote it, None when a person did.
         author: the person who wrote or edited it, or None.
     """
@@ -33,6 +34,7 @@ class NewArtifact:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     truncated: bool = False
+    note: str | None = None
     attempt_token: UUID | None = None
     author: str | None = None
 
@@ -59,7 +61,7 @@ def newest_of(stage_id: Any, *columns: Any) -> ModelSelect[Artifact]:
 
 _GIVEN = (
     *("id", "run_id", "stage_id", "attempt_token", "name", "media_type", "sha256", "size", "content", "provider"),
-    *("model", "prompt_tokens", "completion_tokens", "truncated", "author"),
+    *("model", "prompt_tokens", "completion_tokens", "truncated", "note", "author"),
 )
 _STORED = (Artifact.version, Artifact.name, Artifact.sha256, Artifact.size)
 # The statement that uses the next number computes it: the run's lock keeps two of them from computing the same, and the
@@ -96,6 +98,7 @@ def add_version(run_id: UUID, stage_id: UUID, new: NewArtifact) -> StoredArtifac
         prompt_tokens=new.prompt_tokens,
         completion_tokens=new.completion_tokens,
         truncated=new.truncated,
+        note=new.note,
         author=new.author,
         id=uuid7(),
         run_id=run_id,

@@ -15,7 +15,7 @@ StageStatus = Literal["pending", "queued", "running", "waiting_approval", "compl
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens spent; sums over every attempt that ended in an artifact."""
+    """Tokens spent: on every version of an artifact, and on calls that failed, as far as the server counted them."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -136,6 +136,7 @@ class ArtifactRecord:
     model: str | None
     usage: Usage
     truncated: bool
+    note: str | None
     created_at: datetime
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vm_webapp.runs.records import RunStatus, StageStatus
 from vm_webapp.workflows.model import RetryPolicy
@@ -49,6 +49,8 @@ class Failure:
         pauses_provider: no call of this provider can succeed until a person acts.
         overload: counts toward the provider's automatic pause.
         partial_text: what the model had written before the attempt failed; empty where it had written nothing.
+        prompt_tokens: tokens that the failed call read, 0 where the server counted none.
+        completion_tokens: tokens that it wrote, reasoning included, likewise.
     """
 
     code: str
@@ -57,7 +59,9 @@ class Failure:
     retry_after: float | None = None
     pauses_provider: bool = False
     overload: bool = False
-    partial_text: str = ""
+    partial_text: str = field(default="", repr=False)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

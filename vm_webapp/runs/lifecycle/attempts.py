@@ -31,8 +31,8 @@ from vm_webapp.runs.lifecycle.steps import (
     advance_run,
     error_json,
     fail_run,
+    failed_attempt_json,
     lock_run,
-    partial_json,
 )
 from vm_webapp.runs.signals import run_changed, stage_due
 from vm_webapp.runs.states import Failure, RetryAt, decide_failure
@@ -47,6 +47,14 @@ _RUN_WAITS = compiled(Run.update({Run.status: "waiting_approval"}).where(Run.id 
 _RELEASE = compiled(
     Stage.update({**REQUEUED, Stage.available_at: NOW, Stage.releases: Stage.releases + 1}).where(FENCED)
 )
+_MOST_TOKENS = 2**31 - 1  # the columns are ``integer``; a sum beyond it must not keep a failure from being stored
+_TOKENS_SPENT = {
+    column: fn.least(_MOST_TOKENS, column.cast("bigint") + param(name))
+    for column, name in (
+        (Stage.failed_prompt_tokens, "prompt_tokens"),
+        (Stage.failed_completion_tokens, "completion_tokens"),
+    )
+}
 # A lock, and not only a read: the provider's row is locked next, and stages come before providers in the order of
 # locks.
 _LOCK_HELD = compiled(Stage.select(Stage.failures).where(FENCED).for_update())
@@ -58,6 +66,7 @@ _REQUEUE = compiled(
             Stage.failures: Stage.failures + param("counted"),
             Stage.error: param("error"),
             Stage.available_at: NOW + param("delay") * SECOND,
+            **_TOKENS_SPENT,
         }
     )
     .where(FENCED)
@@ -71,6 +80,7 @@ _GIVE_UP = compiled(
             Stage.error: param("error"),
             Stage.finished_at: NOW,
             **LEASE_CLEARED,
+            **_TOKENS_SPENT,
         }
     ).where(FENCED)
 )
@@ -132,6 +142,8 @@ def finish_stage_if_held(
             return _own_earlier_finish(claim, next_token)
         stored = artifacts.add_version(claim.run_id, claim.stage_id, _new_artifact(claim, completion))
         data = {"version": stored.version, "sha256": stored.sha256, "truncated": completion.truncated}
+        if completion.note:
+            data["note"] = completion.note
         if waits:
             execute(_RUN_WAITS, id=claim.run_id)
             append_events(claim.run_id, ACTOR, NewEvent("approval.requested", claim.spec.key, data))
@@ -261,9 +273,11 @@ def _requeue(claim: Claim, failure: Failure, delay_seconds: float, *, counted: b
         counted=int(counted),
         error=jsonb(error_json(failure)),
         delay=delay_seconds,
+        prompt_tokens=failure.prompt_tokens,
+        completion_tokens=failure.completion_tokens,
     )
     assert queued is not None  # the caller has locked the row under this token
-    data = (error_json(failure) | partial_json(failure)) | {
+    data = failed_attempt_json(failure) | {
         "attempt": claim.attempt,
         "retry_at": queued["available_at"].isoformat(),
         "delay_seconds": round(delay_seconds, 3),
@@ -273,7 +287,14 @@ def _requeue(claim: Claim, failure: Failure, delay_seconds: float, *, counted: b
 
 
 def _give_up(claim: Claim, failure: Failure) -> None:
-    execute(_GIVE_UP, id=claim.stage_id, token=claim.token, error=jsonb(error_json(failure)))
+    execute(
+        _GIVE_UP,
+        id=claim.stage_id,
+        token=claim.token,
+        error=jsonb(error_json(failure)),
+        prompt_tokens=failure.prompt_tokens,
+        completion_tokens=failure.completion_tokens,
+    )
     append_events(claim.run_id, ACTOR, *fail_run(claim.run_id, claim.spec.key, failure))
 
 
@@ -286,5 +307,6 @@ def _new_artifact(claim: Claim, completion: Completion) -> NewArtifact:
         prompt_tokens=completion.prompt_tokens,
         completion_tokens=completion.completion_tokens,
         truncated=completion.truncated,
+        note=completion.note,
         attempt_token=claim.token,
     )

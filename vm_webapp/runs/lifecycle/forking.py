@@ -70,7 +70,7 @@ _COPY_OPEN = compiled(
 )
 _SAME_ARTIFACT = (
     *(Artifact.name, Artifact.media_type, Artifact.sha256, Artifact.size, Artifact.content, Artifact.provider),
-    *(Artifact.model, Artifact.truncated, Artifact.author),
+    *(Artifact.model, Artifact.truncated, Artifact.note, Artifact.author),
 )
 # Without token counts, so that no tokens are counted twice. Without the attempt's token, which is unique: it identifies
 # the attempt that wrote the original.

@@ -99,21 +99,24 @@ def fail_run(run_id: UUID, stage_key: str, failure: Failure) -> list[NewEvent]:
     error = error_json(failure)
     execute(_FAIL_RUN, id=run_id, error=jsonb(error))
     return [
-        NewEvent("stage.failed", stage_key, error | partial_json(failure)),
+        NewEvent("stage.failed", stage_key, failed_attempt_json(failure)),
         NewEvent("run.failed", None, error | {"stage": stage_key}),
     ]
 
 
-def partial_json(failure: Failure) -> dict[str, object]:
-    """Return what an event shows of a text that a failed attempt broke off; nothing where there is none.
+def failed_attempt_json(failure: Failure) -> dict[str, object]:
+    """Return what the timeline shows of a failed attempt: the failure, and the text that it broke off, if any.
 
-    It is kept with the attempt alone: an artifact would be taken for what the stage was to write.
+    The text is kept with the attempt alone: an artifact would be taken for what the stage was to write.
     """
     text = failure.partial_text
     if not text.strip():
-        return {}
+        return error_json(failure)
     # Timelines are read a page at a time: an event must not weigh as much as an artifact may.
-    return {"partial_text": text[:MOST_PARTIAL_CHARACTERS], "partial_text_cut": len(text) > MOST_PARTIAL_CHARACTERS}
+    return error_json(failure) | {
+        "partial_text": text[:MOST_PARTIAL_CHARACTERS],
+        "partial_text_cut": len(text) > MOST_PARTIAL_CHARACTERS,
+    }
 
 
 def error_json(failure: Failure) -> dict[str, object]:

@@ -26,6 +26,7 @@ _SUMMARIES = Artifact.select(
     fn.coalesce(Artifact.prompt_tokens, 0).alias("prompt_tokens"),
     fn.coalesce(Artifact.completion_tokens, 0).alias("completion_tokens"),
     Artifact.truncated,
+    Artifact.note,
     Artifact.created_at,
 ).join(Stage)
 _LIST = compiled(_SUMMARIES.where(Artifact.run == param("run_id")).order_by(Stage.position, Artifact.version))

@@ -118,8 +118,8 @@ _STAGES = compiled(
         _NEWEST.c.sha256,
         _NEWEST.c.size,
         _NEWEST.c.created_at.alias("drafted_at"),
-        fn.coalesce(_SPENT.c.prompt_tokens, 0).alias("prompt_tokens"),
-        fn.coalesce(_SPENT.c.completion_tokens, 0).alias("completion_tokens"),
+        (fn.coalesce(_SPENT.c.prompt_tokens, 0) + _S.failed_prompt_tokens).alias("prompt_tokens"),
+        (fn.coalesce(_SPENT.c.completion_tokens, 0) + _S.failed_completion_tokens).alias("completion_tokens"),
     )
     .join(_NEWEST, JOIN.LEFT_LATERAL, on=SQL("true"))
     .join_from(_S, _SPENT, JOIN.LEFT_LATERAL, on=SQL("true"))
@@ -203,7 +203,7 @@ def _waits(stages: Iterable[Row]) -> dict[UUID, WaitingOn]:
 
 
 def _stages(run_ids: list[UUID]) -> dict[UUID, list[Row]]:
-    """Read the stages of many runs with their newest artifact and the tokens of all versions."""
+    """Read the stages of many runs with their newest artifact and what all their calls cost."""
     grouped: dict[UUID, list[Row]] = {}
     found = rows(_STAGES, run_ids=run_ids)
     for stage in found:
