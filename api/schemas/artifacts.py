@@ -33,7 +33,7 @@ class ArtifactOut(Output):
     provider: str
     model: str | None
     usage: UsageOut
-    truncated: bool
+    truncated: bool = Field(description="the model reached its budget, so the text breaks off")
     note: str | None = Field(
         description="what a reader should know of how it was written, such as that the prompt was probably cut"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import StringConstraints
+from pydantic import Field, StringConstraints
 
 from api.http.values import Moment
 from api.operations.models import Input, Output
@@ -56,5 +56,9 @@ class ApprovalOut(Output):
     version: int
     sha256: str
     size: int
+    truncated: bool = Field(description="the model reached its budget, so the text breaks off")
+    note: str | None = Field(
+        description="what a reader should know of how it was written, such as that the prompt was probably cut"
+    )
     waiting_since: Moment
     age_seconds: int

@@ -108,6 +108,10 @@ class ArtifactSummaryOut(Output):
     name: str
     sha256: str
     size: int
+    truncated: bool = Field(description="the model reached its budget, so the text breaks off")
+    note: str | None = Field(
+        description="what a reader should know of how it was written, such as that the prompt was probably cut"
+    )
 
 
 class StageOut(Output):

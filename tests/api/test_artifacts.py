@@ -108,5 +108,12 @@ async def test_the_run_shows_the_newest_version(api: Api, run_id: UUID) -> None:
     run: dict[str, Any] = (await api.get(f"/runs/{run_id}")).json()
     summary = run["stages"][0]["artifact"]
     newest = queries.list_artifacts(run_id)[-1]
-    assert summary == {"version": 2, "name": newest.name, "sha256": newest.sha256, "size": newest.size}
+    assert summary == {
+        "version": 2,
+        "name": newest.name,
+        "sha256": newest.sha256,
+        "size": newest.size,
+        "truncated": False,
+        "note": None,
+    }
     assert run["usage"] == {"prompt_tokens": 10, "completion_tokens": 20}

@@ -23,12 +23,14 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_draft(run_id: str, text: str) -> None:
+def write_draft(run_id: str, text: str, **details: Any) -> None:
     """Let a worker write the draft of the run's due stage."""
     (stage_id,) = queries_due(run_id)
     claim = lifecycle.claim_stage(stage_id, WORKER, token=uuid4())
     assert claim is not None
-    assert lifecycle.finish_stage_if_held(claim, Completion(text, "kimi"), WORKER, next_token=None) is not None
+    assert (
+        lifecycle.finish_stage_if_held(claim, Completion(text, "kimi", **details), WORKER, next_token=None) is not None
+    )
 
 
 def queries_due(run_id: str) -> list[UUID]:
@@ -61,11 +63,23 @@ async def test_an_approval_moves_the_run_on(api: Api) -> None:
     assert (granted["actor"], granted["data"]["note"], granted["data"]["edited"]) == ("local", "well done", False)
 
 
+async def test_a_draft_that_breaks_off_says_so_where_it_is_judged(api: Api) -> None:
+    run_id = (await api.create_run(workflow="landing_page"))["id"]
+    await asyncio.to_thread(write_draft, run_id, "# A", truncated=True, note="the prompt was probably cut")
+    (approval,) = (await api.get("/approvals")).json()["items"]
+    artifact = (await api.get(f"/runs/{run_id}")).json()["stages"][0]["artifact"]
+    for told in (approval, artifact):
+        assert (told["truncated"], told["note"]) == (True, "the prompt was probably cut")
+    body = {"artifact_sha256": digest("# A"), "content": "# A whole page"}
+    run = (await api.post(f"/runs/{run_id}/stages/message/approve", body)).json()
+    assert (run["stages"][0]["artifact"]["truncated"], run["stages"][0]["artifact"]["note"]) == (False, None)
+
+
 async def test_an_edit_is_what_later_stages_read(api: Api) -> None:
     run_id = await waiting_run(api)
     body = {"artifact_sha256": digest("# A draft"), "content": "# Edited"}
     assert (await api.post(f"/runs/{run_id}/stages/message/approve", body)).status == 200
-    assert queries.newest_artifacts(UUID(run_id)) == {"message": "# Edited"}
+    assert queries.newest_artifacts(UUID(run_id))["message"].content == "# Edited"
     listed = (await api.get(f"/runs/{run_id}/artifacts")).json()["items"]
     assert [(each["version"], each["provider"]) for each in listed] == [(1, "kimi"), (2, "human")]
     assert (await api.get(f"/runs/{run_id}/artifacts/message?version=1")).body == b"# A draft"

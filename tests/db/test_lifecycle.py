@@ -233,7 +233,7 @@ def test_an_edit_becomes_a_version_of_its_own() -> None:
     lifecycle.approve_stage_if_waiting(
         created.run.id, "message", artifact_sha256=digest, content="# Edited", note=None, actor="ann"
     )
-    assert queries.newest_artifacts(created.run.id)["message"] == "# Edited"
+    assert queries.newest_artifacts(created.run.id)["message"].content == "# Edited"
     assert [artifact.provider for artifact in queries.list_artifacts(created.run.id)] == ["kimi", "human"]
 
 

@@ -83,6 +83,24 @@ def test_feedback_comes_with_the_draft_it_is_about(press: Workflow) -> None:
     assert "Revise that draft" in text
 
 
+def test_text_that_breaks_off_is_said_to_break_off(press: Workflow) -> None:
+    half = replace(RESEARCH, truncated=True)
+    text = _user(press, StageContext("x", earlier=(RESEARCH, half), feedback="on", draft="y", draft_truncated=True))
+    assert text.count("The release says so.\n</document>\nThe document above breaks off") == 1
+    assert "y\n</draft>\nThe draft above breaks off" in text
+    whole = _user(press, StageContext("x", earlier=(RESEARCH,), feedback="on", draft="y"))
+    assert "breaks off" not in whole
+
+
+def test_an_older_worker_renders_the_context_block(press: Workflow) -> None:
+    # In a deploy, older workers render the prompts of newer runs, and know fewer variables.
+    known = template_variables(press, press.stages[1], StageContext("x", earlier=(RESEARCH,), feedback="y", draft="z"))
+    for name in ("remarks", "today", "draft_truncated"):
+        del known[name]
+    known["earlier"] = [{"stage_key": "release", "title": "Release", "content": "It says so."}]
+    assert "<document stage=" in compiled(press.context).render(known)
+
+
 def test_the_outline_names_headings_and_questions_in_order(press: Workflow) -> None:
     sections = (Section("Lead", ("What happened?", "Why now?")), Section("Boilerplate"))
     stage = replace(press.stages[0], sections=sections)

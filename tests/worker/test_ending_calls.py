@@ -19,6 +19,7 @@ from vm_webapp.db.pool import execute, transaction
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.runs import lifecycle, queries
+from vm_webapp.runs.records import NewestArtifact
 from vm_webapp.runs.states import LEASE_GRACE_SECONDS
 from vm_webapp.workflows.loader import load_catalog
 
@@ -79,7 +80,7 @@ def test_a_call_that_starts_late_gets_the_rest_of_its_attempts_time(
     read_artifacts, given = queries.newest_artifacts, list[float]()
     until = time.monotonic() + 1.5
 
-    def fail_until_the_time(run_id: UUID) -> dict[str, str]:
+    def fail_until_the_time(run_id: UUID) -> dict[str, NewestArtifact]:
         if time.monotonic() < until:
             raise DatabaseUnavailable("down")
         return read_artifacts(run_id)

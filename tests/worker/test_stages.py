@@ -29,7 +29,7 @@ def test_three_stages_go_through_the_model_to_completed(start_worker: StartWorke
     assert run.progress.completed == 3
     assert [stage.provider for stage in run.stages] == ["kimi"] * 3
     assert run.usage.completion_tokens > 0
-    assert queries.newest_artifacts(run_id) == {
+    assert {key: artifact.content for key, artifact in queries.newest_artifacts(run_id).items()} == {
         "research": "# What we found",
         "strategy": "# What we chose",
         "plan": "# What we do",
@@ -98,13 +98,35 @@ def test_a_truncated_artifact_is_marked(start_worker: StartWorker, model: ModelS
     assert [artifact.truncated for artifact in queries.list_artifacts(run_id)] == [True, False]
 
 
+def test_the_next_stage_is_told_that_an_artifact_breaks_off(start_worker: StartWorker, model: ModelServer) -> None:
+    model.enqueue(truncated("# Half a doc"))
+    with start_worker(**kimi(model)):
+        run_id = create("content_calendar").run.id
+        run = wait_until_still(run_id)
+    assert "\n# Half a doc\n</document>\nThe document above breaks off " in user_message(model, 1)
+    assert [stage.artifact.truncated for stage in run.stages if stage.artifact] == [True, False]
+
+
+def test_a_revision_is_told_that_its_draft_breaks_off(start_worker: StartWorker, model: ModelServer) -> None:
+    model.enqueue(truncated("# Half a doc"), completion("# Whole"))
+    with start_worker(**kimi(model)):
+        run_id = create("landing_page").run.id
+        (stage,) = [stage for stage in wait_until_still(run_id).stages if stage.artifact]
+        assert stage.artifact is not None
+        lifecycle.request_changes_if_waiting(
+            run_id, stage.key, artifact_sha256=stage.artifact.sha256, feedback="shorter", actor="tests"
+        )
+        wait_until_still(run_id)
+    assert "</draft>\nThe draft above breaks off " in user_message(model, 1)
+
+
 def test_the_offline_provider_says_that_no_model_was_called(start_worker: StartWorker) -> None:
     with start_worker():
         run_id = create("content_calendar", "A calendar for a bakery").run.id
         run = wait_until_still(run_id)
     assert run.status == "completed"
     for document in queries.newest_artifacts(run_id).values():
-        assert "no model was called" in document.splitlines()[0]
+        assert "no model was called" in document.content.splitlines()[0]
 
 
 def test_without_a_key_managed_mode_fails_the_stage_and_says_what_to_set(start_worker: StartWorker) -> None:
@@ -122,7 +144,7 @@ def test_artifacts_are_mirrored_to_readable_files(start_worker: StartWorker, tmp
         run_id = create("content_calendar").run.id
         wait_until_still(run_id)
     mirrored = tmp_path / "runs" / str(run_id) / "02-calendar" / "v1.md"
-    assert mirrored.read_text() == queries.newest_artifacts(run_id)["calendar"]
+    assert mirrored.read_text() == queries.newest_artifacts(run_id)["calendar"].content
 
 
 def test_an_unwritable_workspace_fails_no_run(start_worker: StartWorker, tmp_path: Any) -> None:

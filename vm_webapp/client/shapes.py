@@ -29,6 +29,8 @@ class ArtifactSummary(TypedDict):
     name: str
     sha256: str
     size: int
+    truncated: bool
+    note: str | None
 
 
 class Stage(TypedDict):

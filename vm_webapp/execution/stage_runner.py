@@ -268,18 +268,22 @@ class StageRunner:
 
 
 def _context(claim: Claim) -> StageContext:
-    contents = queries.newest_artifacts(claim.run_id)
+    newest = queries.newest_artifacts(claim.run_id)
     before = claim.workflow.stages[: _position(claim.workflow, claim.spec.key) - 1]
     earlier = tuple(
-        EarlierArtifact(stage.key, stage.title, contents[stage.key]) for stage in before if stage.key in contents
+        EarlierArtifact(stage.key, stage.title, artifact.content, artifact.truncated)
+        for stage in before
+        if (artifact := newest.get(stage.key))
     )
+    draft = newest.get(claim.spec.key) if claim.feedback else None
     return StageContext(
         request=claim.request,
         brand=claim.snapshot["brand"],
         project=claim.snapshot["project"],
         earlier=earlier,
         feedback=claim.feedback,
-        draft=contents.get(claim.spec.key) if claim.feedback else None,
+        draft=draft.content if draft else None,
+        draft_truncated=draft.truncated if draft else False,
         remarks=_remarks(claim, (*before, claim.spec)),
         today=claim.claimed_at.date(),
     )

@@ -50,12 +50,20 @@ class WaitingOn:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactSummary:
-    """The newest version of a stage's artifact, without its content."""
+    """The newest version of a stage's artifact, without its content.
+
+    Attributes:
+        size: in bytes of UTF-8.
+        truncated: the model reached its budget, so the text breaks off.
+        note: what a reader should know of how it was written, or None.
+    """
 
     version: int
     name: str
     sha256: str
     size: int
+    truncated: bool
+    note: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +146,14 @@ class ArtifactRecord:
     truncated: bool
     note: str | None
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NewestArtifact:
+    """What the next stages of a run read of an artifact; ``truncated`` as in ``ArtifactSummary``."""
+
+    content: str
+    truncated: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,16 @@ from vm_webapp.workflows.templates import BLANK_BRAND, BLANK_PROJECT, compiled, 
 
 @dataclass(frozen=True, slots=True)
 class EarlierArtifact:
-    """An artifact that an earlier stage of the run produced."""
+    """An artifact that an earlier stage of the run produced.
+
+    Attributes:
+        truncated: the model reached its budget, so ``content`` breaks off.
+    """
 
     stage_key: str
     title: str
     content: str
+    truncated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,7 @@ class StageContext:
         earlier: the newest artifact of each earlier stage, in the order of the stages.
         feedback: the changes that a reviewer requested, or None.
         draft: the text to which ``feedback`` refers, or None.
+        draft_truncated: the model reached its budget, so the draft breaks off.
         remarks: what reviewers said of earlier stages and of earlier drafts of this one, oldest first.
         today: the date on which the stage runs, None where it is not known.
     """
@@ -55,6 +61,7 @@ class StageContext:
     draft: str | None = None
     remarks: tuple[Remark, ...] = ()
     today: date | None = None
+    draft_truncated: bool = False
 
 
 def render_assignment(workflow: Workflow, stage: StageSpec, context: StageContext) -> Assignment:
@@ -107,6 +114,7 @@ def template_variables(workflow: Workflow, stage: StageSpec, context: StageConte
         "earlier": earlier,
         "feedback": quoted(context.feedback),
         "draft": quoted(context.draft),
+        "draft_truncated": context.draft_truncated,
         "remarks": tuple(replace(remark, text=quoted(remark.text)) for remark in context.remarks),
         "today": context.today.isoformat() if context.today else None,
         "workflow": workflow.title,

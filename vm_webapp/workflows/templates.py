@@ -25,6 +25,7 @@ VARIABLES = frozenset(
         "earlier",
         "feedback",
         "draft",
+        "draft_truncated",
         "remarks",
         "today",
         "workflow",

@@ -23,6 +23,9 @@ class Approval:
     Attributes:
         waiting_since: when the draft was written.
         brand: the brand's name in the run's snapshot, or None.
+        size: in bytes of UTF-8.
+        truncated: the model reached its budget, so the draft breaks off.
+        note: what a reader should know of how it was written, or None.
     """
 
     run_id: UUID
@@ -36,12 +39,22 @@ class Approval:
     version: int
     sha256: str
     size: int
+    truncated: bool
+    note: str | None
     waiting_since: datetime
     age_seconds: int
 
 
 # PostgreSQL demands ON for a lateral join, and the condition is in the subquery already, hence ``on=SQL("true")``.
-_DRAFT = newest_of(Stage.id, Artifact.version, Artifact.sha256, Artifact.size, Artifact.created_at).alias("draft")
+_DRAFT = newest_of(
+    Stage.id,
+    Artifact.version,
+    Artifact.sha256,
+    Artifact.size,
+    Artifact.truncated,
+    Artifact.note,
+    Artifact.created_at,
+).alias("draft")
 _PAGE = (
     Stage.select(
         Run.id.alias("run_id"),
@@ -55,6 +68,8 @@ _PAGE = (
         _DRAFT.c.version,
         _DRAFT.c.sha256,
         _DRAFT.c.size,
+        _DRAFT.c.truncated,
+        _DRAFT.c.note,
         _DRAFT.c.created_at.alias("waiting_since"),
         fn.date_part("epoch", NOW - _DRAFT.c.created_at).cast("int").alias("age_seconds"),
     )

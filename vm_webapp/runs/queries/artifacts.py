@@ -11,7 +11,7 @@ from vm_webapp.db.models import Artifact, Stage
 from vm_webapp.db.pool import Row, row, rows
 from vm_webapp.errors import NotFound
 from vm_webapp.runs.queries.reading import read_only, require_run
-from vm_webapp.runs.records import ArtifactContent, ArtifactRecord, Usage
+from vm_webapp.runs.records import ArtifactContent, ArtifactRecord, NewestArtifact, Usage
 
 # Without ``content``: a listing must not read megabytes of text to show names and digests.
 _SUMMARIES = Artifact.select(
@@ -40,7 +40,7 @@ _NEWEST = compiled(_ONE)
 _VERSION = compiled(_ONE.where(Artifact.version == param("version")))
 # DISTINCT ON keeps the first row of each stage; PostgreSQL demands that ORDER BY begins with the same expression.
 _NEWEST_OF_EACH_STAGE = compiled(
-    Artifact.select(Stage.key, Artifact.content)
+    Artifact.select(Stage.key, Artifact.content, Artifact.truncated)
     .join(Stage)
     .where(Artifact.run == param("run_id"))
     .distinct(Stage.position)
@@ -82,9 +82,10 @@ def read_artifact(run_id: UUID, stage: str, *, version: int | None) -> ArtifactC
 
 
 @read_only
-def newest_artifacts(run_id: UUID) -> dict[str, str]:
-    """Return the newest artifact of each stage that has one: stage key → content."""
-    return {artifact["key"]: artifact["content"] for artifact in rows(_NEWEST_OF_EACH_STAGE, run_id=run_id)}
+def newest_artifacts(run_id: UUID) -> dict[str, NewestArtifact]:
+    """Return the newest artifact of each stage that has one, by the stage's key."""
+    found = rows(_NEWEST_OF_EACH_STAGE, run_id=run_id)
+    return {artifact["key"]: NewestArtifact(artifact["content"], artifact["truncated"]) for artifact in found}
 
 
 def _artifact(found: Row) -> ArtifactRecord:

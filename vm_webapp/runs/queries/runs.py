@@ -82,6 +82,8 @@ _NEWEST = newest_of(
     Artifact.name,
     Artifact.sha256,
     Artifact.size,
+    Artifact.truncated,
+    Artifact.note,
     Artifact.provider,
     Artifact.model,
     Artifact.created_at,
@@ -117,6 +119,8 @@ _STAGES = compiled(
         _NEWEST.c.name,
         _NEWEST.c.sha256,
         _NEWEST.c.size,
+        _NEWEST.c.truncated,
+        _NEWEST.c.note,
         _NEWEST.c.created_at.alias("drafted_at"),
         (fn.coalesce(_SPENT.c.prompt_tokens, 0) + _S.failed_prompt_tokens).alias("prompt_tokens"),
         (fn.coalesce(_SPENT.c.completion_tokens, 0) + _S.failed_completion_tokens).alias("completion_tokens"),
@@ -252,9 +256,18 @@ def _stage(stage: Row) -> StageRecord:
         provider=stage["provider"],  # of the newest artifact, which a person may have edited; else of the attempt
         model=stage["model"],
         usage=Usage(stage["prompt_tokens"], stage["completion_tokens"]),
-        artifact=ArtifactSummary(stage["version"], stage["name"], stage["sha256"], stage["size"])
-        if stage["version"]
-        else None,
+        artifact=_summary(stage) if stage["version"] else None,
+    )
+
+
+def _summary(stage: Row) -> ArtifactSummary:
+    return ArtifactSummary(
+        version=stage["version"],
+        name=stage["name"],
+        sha256=stage["sha256"],
+        size=stage["size"],
+        truncated=stage["truncated"],
+        note=stage["note"],
     )
 
 
