@@ -21,7 +21,12 @@ def storable(text: str) -> str:
 
 
 def without_surrogates(text: str) -> str:
-    """Return a text that UTF-8 can encode: with ``?`` for each half of a surrogate pair."""
+    """Return a text that UTF-8 can encode: with ``?`` for each half of a surrogate pair whose other half is missing."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # Two halves that stand together are one character.
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
     return text.encode(errors="replace").decode()
 
 

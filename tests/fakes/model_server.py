@@ -150,16 +150,22 @@ class ModelServer:
             message = f"invalid {min(fixed)}: only its fixed value is allowed for this model"
             return web.Response(status=400, body=error_body("invalid_request_error", message))
         headers = {name.lower(): value for name, value in request.headers.items()}
-        async with self._counted(Received(request.path, headers, body)):
-            behaviour = self._queue.popleft() if self._queue else self.script(body)
-            await asyncio.sleep(behaviour.delay)
-            if behaviour.silent:
-                await _wait_for_disconnect()
-            if behaviour.body is not None:
-                return _plain(behaviour)
-            if not (behaviour.streamed and body.get("stream")):
-                return web.json_response(wire.whole(body, behaviour), headers=behaviour.headers)
-            return await _stream(request, body, behaviour)
+        try:
+            async with self._counted(Received(request.path, headers, body)):
+                return await self._respond(request, body)
+        except ConnectionError:  # the client is gone; aiohttp would log it as an error of ours
+            return web.Response()
+
+    async def _respond(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        behaviour = self._queue.popleft() if self._queue else self.script(body)
+        await asyncio.sleep(behaviour.delay)
+        if behaviour.silent:
+            await _wait_for_disconnect()
+        if behaviour.body is not None:
+            return _plain(behaviour)
+        if not (behaviour.streamed and body.get("stream")):
+            return web.json_response(wire.whole(body, behaviour), headers=behaviour.headers)
+        return await _stream(request, body, behaviour)
 
     @asynccontextmanager
     async def _counted(self, received: Received) -> AsyncIterator[None]:

@@ -26,6 +26,20 @@ class TestTheContent:
             ["<Thinking>Hm.</Thinking>", WHOLE],
             ["<think>\n\n</think>\n\n", WHOLE],
             ["<think>One.</think><think>Two.</think>", WHOLE],
+            ["[THI", "NK]Hm.[/TH", "INK]", WHOLE],
+            ["\u25c1think\u25b7Hm.\u25c1/think\u25b7", WHOLE],
+            ["<seed:think>Hm.</seed:think>", WHOLE],
+            ["<|START_THINKING|>Hm.<|END_THINKING|>", WHOLE],
+            ["<|channel>thought\nHm.<channel|>", WHOLE],
+            [
+                "<|chan",
+                "nel|>analysis<|mess",
+                "age|>Hm.<|end|><|start|>assistant<|channel|>",
+                "final<|message|>",
+                WHOLE,
+            ],
+            ["<|channel|>commentary to=x<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>", WHOLE],
+            ["<|channel|>final<|message|>", WHOLE],
         ],
     )
     async def test_reasoning_in_the_content_is_no_part_of_the_text(
@@ -38,8 +52,33 @@ class TestTheContent:
             assert "".join(shown) == WHOLE
 
     @pytest.mark.parametrize(
+        "token", ["<|im_end|>", "</s>", "<|eot_id|>", "<|return|>", "<end_of_turn>", "<|im_end|>\n<|endoftext|>\n"]
+    )
+    async def test_a_token_that_ends_the_turn_is_no_part_of_the_text(
+        self, server: ModelServer, kimi: KimiProvider, token: str
+    ) -> None:
+        server.enqueue(stream(text(WHOLE), text(token), finish("stop"), DONE))
+        assert (await kimi.complete(an_assignment())).text == WHOLE
+
+    async def test_reasoning_whose_markers_the_server_dropped_is_no_part_of_the_text(
+        self, server: ModelServer, kimi: KimiProvider
+    ) -> None:
+        server.enqueue(stream(text(f"analysisWe need a plan.assistantfinal{WHOLE}"), finish("stop"), DONE))
+        assert (await kimi.complete(an_assignment())).text == WHOLE
+
+    async def test_a_character_that_is_cut_across_deltas_is_whole(
+        self, server: ModelServer, kimi: KimiProvider
+    ) -> None:
+        server.enqueue(stream(text("# \ud83e"), text("\udd50"), finish("stop"), DONE))
+        assert (await kimi.complete(an_assignment())).text == "# \U0001f950"
+
+    @pytest.mark.parametrize(
         "document",
         [
+            "The token </s> ends a turn, and so does `<|im_end|>`.\n",
+            "analysisWe begin here and there is no second part.\n",
+            "[THINKING] about it\n",
+            "<|channel|> is a token.\n",
             "# Prompts\n\nModels write `<think>` and `</think>` around it.\n",
             "# Prompts\n\n```\n<think>\nx\n</think>\n```\n",
             "<b>Bold</b> beginnings stay.\n",
@@ -91,7 +130,16 @@ class TestTheContent:
         server.enqueue(stream(chunk(delta={name: value, "content": None}), text(WHOLE), finish("stop"), DONE))
         assert (await kimi.complete(an_assignment())).text == WHOLE
 
-    @pytest.mark.parametrize("sent", ["<think>Let me", "<think>Let me see.</think>", " \n"])
+    @pytest.mark.parametrize(
+        "sent",
+        [
+            "<think>Let me",
+            "<think>Let me see.</think>",
+            " \n",
+            "<|channel|>analysis<|message|>Hm.<|end|>",
+            "<|im_end|>",
+        ],
+    )
     async def test_reasoning_alone_is_no_text(self, server: ModelServer, kimi: KimiProvider, sent: str) -> None:
         error = await failure(server, kimi, stream(text(sent), finish("length"), DONE))
         assert (type(error), error.permanent) == (errors.LLMEmptyCompletion, False)
@@ -125,6 +173,14 @@ class TestTheContent:
     ) -> None:
         server.enqueue(stream(text(sent), finish("stop"), DONE))
         assert (await kimi.complete(an_assignment())).text == stored
+
+    async def test_a_fence_that_the_budget_kept_from_being_closed_is_removed(
+        self, server: ModelServer, kimi: KimiProvider
+    ) -> None:
+        server.enqueue(stream(text("```markdown\n# Plan\n\nWeek 1 we"), finish("length"), DONE))
+        assert (await kimi.complete(an_assignment())).text == "# Plan\n\nWeek 1 we"
+        server.enqueue(stream(text("```python\nx = 1\ny ="), finish("length"), DONE))
+        assert (await kimi.complete(an_assignment())).text == "```python\nx = 1\ny ="
 
     @pytest.mark.parametrize(
         "document",

@@ -61,7 +61,7 @@ class TestTheFinishReason:
         server.enqueue(stream(text("# Ha"), *ends, DONE))
         assert (await kimi.complete(an_assignment())).truncated == (kind == "truncated")
 
-    @pytest.mark.parametrize("reason", ["stop", "STOP", "eos_token", "stop_sequence", "end_turn"])
+    @pytest.mark.parametrize("reason", ["stop", "STOP", "eos_token", "stop_sequence", "end_turn", "FinishReason.STOP"])
     async def test_a_sign_of_completeness_makes_an_artifact(
         self, server: ModelServer, kimi: KimiProvider, reason: str
     ) -> None:

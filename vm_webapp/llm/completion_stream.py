@@ -93,7 +93,7 @@ class CompletionStream:
         ending = self._ending
         if failure := self._failure(ending):
             raise failure
-        text = without_wrapper(self._text())
+        text = without_wrapper(self._text(), truncated=ending == "truncated")
         # Reasoning counts toward ``max_tokens``, so a budget that is too small gives status 200 and no text.
         if not text.strip():
             raise LLMEmptyCompletion(f"the model returned no text: {self._why_empty(ending)}")

@@ -9,11 +9,15 @@ MARKDOWN = frozenset({"markdown", "md", "mdx"})
 HEADING = re.compile(r"#{1,6} \S")
 
 
-def without_wrapper(text: str) -> str:
+def without_wrapper(text: str, *, truncated: bool = False) -> str:
     """Return the document without a fence around all of it; any other text as it is.
 
     A document that is one block of code stays, and so does one that begins and ends with blocks of its own: the fence
     is a wrapper only if it is marked as Markdown, or unmarked around a heading, and is closed by the very last line.
+
+    Args:
+        text: the document.
+        truncated: it breaks off, so that a fence that is marked as Markdown need not be closed.
     """
     lines = text.strip().splitlines()
     opening = FENCE.match(lines[0]) if len(lines) > 2 else None
@@ -23,7 +27,10 @@ def without_wrapper(text: str) -> str:
     begins_with_heading = HEADING.match(next((line for line in lines[1:-1] if line.strip()), "")) is not None
     if info not in MARKDOWN and not (not info and begins_with_heading):
         return text
-    if _closing_line(lines, opening["marks"]) != len(lines) - 1:
+    closing = _closing_line(lines, opening["marks"])
+    if closing is None and truncated and info:
+        return "\n".join(lines[1:]).lstrip("\n")
+    if closing != len(lines) - 1:
         return text
     return "\n".join(lines[1:-1]).strip("\n") + "\n"
 

@@ -74,4 +74,6 @@ def worst_ending(reasons: Iterable[str], native: Iterable[str] = ()) -> Ending:
 
 
 def _word(reason: str | None) -> str:
-    return (reason or "").strip().lower().replace("-", "_").replace(" ", "_")
+    # Gateways in Python write an enum's member with its class: ``FinishReason.STOP``.
+    member = (reason or "").strip().rpartition(".")[2]
+    return member.lower().replace("-", "_").replace(" ", "_")
