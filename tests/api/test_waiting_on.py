@@ -28,7 +28,9 @@ async def test_it_names_what_the_run_waits_for(api: Api) -> None:
     assert await kind(api, first) == "no_worker"
     beat()
     assert await kind(api, first) == "queue"
-    assert (await api.get(f"/runs/{second['id']}")).json()["waiting_on"]["detail"] == "queued behind 1 others"
+    assert (await api.get(f"/runs/{second['id']}")).json()["waiting_on"][
+        "detail"
+    ] == "in the queue: 1 stage is before it"
     change("UPDATE queues SET paused_at = now()")
     assert await kind(api, first) == "queue_paused"
     change("UPDATE queues SET paused_at = NULL")
@@ -74,4 +76,4 @@ async def test_a_page_of_runs_takes_as_many_statements_as_one_run(api: Api, monk
     counts.clear()
     assert len((await api.get("/runs?limit=20")).json()["items"]) == 20
     assert len(counts) <= for_one
-    assert page["items"][0]["waiting_on"]["detail"] == "queued behind 19 others"
+    assert page["items"][0]["waiting_on"]["detail"] == "in the queue: 19 stages are before it"

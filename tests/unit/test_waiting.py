@@ -29,8 +29,15 @@ PAUSED = Pauses(None, {"kimi": REVOKED})
 @pytest.mark.parametrize(
     ("stage", "facts", "kind", "detail"),
     [
-        (STAGE, BUSY, "queue", "queued behind 3 others"),
-        (STAGE, replace(BUSY, ahead={}), "queue", "queued behind more than 1000 others"),
+        (STAGE, BUSY, "queue", "in the queue: 3 stages are before it"),
+        (
+            STAGE,
+            replace(BUSY, ahead={STAGE.run_id: 0}),
+            "queue",
+            "next in the queue: it begins as soon as a worker has a free slot",
+        ),
+        (STAGE, replace(BUSY, ahead={STAGE.run_id: 1}), "queue", "in the queue: 1 stage is before it"),
+        (STAGE, replace(BUSY, ahead={}), "queue", "in the queue: more than 1000 stages are before it"),
         (STAGE, replace(BUSY, working=0, alive=0), "no_worker", "no worker is alive"),
         (STAGE, replace(BUSY, working=0), "no_worker", "every worker is starting or draining"),
         (
@@ -52,8 +59,18 @@ PAUSED = Pauses(None, {"kimi": REVOKED})
             "as many model calls are in flight as are allowed",
         ),
         (replace(STAGE, due=False, error="HTTP 503"), BUSY, "retry", "Research will be tried again: HTTP 503"),
-        (replace(STAGE, needs_model=False), replace(BUSY, pauses=PAUSED), "queue", "queued behind 3 others"),
-        (STAGE, replace(BUSY, pauses=Pauses(None, {"another": REVOKED})), "queue", "queued behind 3 others"),
+        (
+            replace(STAGE, needs_model=False),
+            replace(BUSY, pauses=PAUSED),
+            "queue",
+            "in the queue: 3 stages are before it",
+        ),
+        (
+            STAGE,
+            replace(BUSY, pauses=Pauses(None, {"another": REVOKED})),
+            "queue",
+            "in the queue: 3 stages are before it",
+        ),
     ],
 )
 def test_what_a_stage_waits_for(stage: QueuedStage, facts: QueueFacts, kind: str, detail: str) -> None:

@@ -97,6 +97,17 @@ def test_the_error_of_a_workflow_file_outside_a_folder_names_its_place(tmp_path:
     assert load_catalog(tmp_path).problems == (expected,)
 
 
+def test_a_broken_workflow_is_refused_with_what_is_broken(tmp_path: Path) -> None:
+    folder = write_workflow(tmp_path)
+    (folder / "release.md").write_text("{{ brand.vocie }}")
+    with pytest.raises(InvalidInput) as refused:
+        load_catalog(tmp_path).get(folder.name)
+    problem = f"{folder.name}/release.md:1: there is no brand.vocie"
+    assert str(refused.value) == f"the workflow {folder.name!r} cannot be run: {problem}"
+    with pytest.raises(InvalidInput, match=r"VM_WORKFLOWS_PATH: .*nowhere: No such file or directory"):
+        load_catalog(tmp_path / "nowhere").get("press")
+
+
 def test_a_folder_that_does_not_exist_is_a_problem_and_the_bundled_ones_load(tmp_path: Path) -> None:
     catalog = load_catalog(tmp_path / "nowhere")
     assert set(catalog.workflows) == BUNDLED

@@ -19,6 +19,7 @@ from vm_webapp import __version__
 from vm_webapp.cli.arguments import base_url, whole_number, words
 from vm_webapp.cli.environment import read_environment
 from vm_webapp.cli.operations import add_operations
+from vm_webapp.cli.output import as_called, ending_quietly, prepare_streams
 from vm_webapp.errors import (
     ConfigurationError,
     VMError,
@@ -31,15 +32,19 @@ USUAL_WORKFLOW = "plan_90d"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; print an error as one line on stderr."""
-    arguments = _parser().parse_args(argv)
+    prepare_streams()
+    with ending_quietly():
+        return _run_command(_parser().parse_args(argv))
+
+
+def _run_command(arguments: argparse.Namespace) -> int:
     try:
-        code: int = arguments.command(arguments)
+        with ending_quietly():
+            code: int = arguments.command(arguments)
     except ConfigurationError as error:
-        print(f"vm_webapp: {error}", file=sys.stderr)
-        return 2
+        return _report(str(error), 2)
     except VMError as error:
-        print(f"vm_webapp: {error}", file=sys.stderr)
-        return 1
+        return _report(str(error), 1)
     except KeyboardInterrupt:
         return 130  # what shells report for a command that SIGINT ended
     except Exception as error:
@@ -47,8 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise  # the log of a service should hold the traceback
         logging.getLogger(__name__).debug("command.crashed", exc_info=True)
         message = f"{type(error).__name__}: {first_line(error)}"
-        print(f"vm_webapp: this is a defect: {message} (LOG_LEVEL=DEBUG shows where)", file=sys.stderr)
-        return 1
+        return _report(f"this is a defect: {message} (LOG_LEVEL=DEBUG shows where)", 1)
+    return code
+
+
+def _report(error: str, code: int) -> int:
+    print(as_called(f"vm_webapp: {error}"), file=sys.stderr)
     return code
 
 

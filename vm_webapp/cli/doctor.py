@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 
 from vm_webapp.cli.database import open_database
+from vm_webapp.cli.output import as_called
 from vm_webapp.ops.doctor import examine
 from vm_webapp.settings import Settings
 
@@ -18,7 +19,7 @@ def run_doctor(settings: Settings, *, as_json: bool) -> int:
         print(json.dumps([asdict(check) for check in checks]))
     else:
         for check in checks:
-            print(f"{check.verdict:5} {check.name:16} {check.detail}")
+            print(as_called(f"{check.verdict:5} {check.name:16} {check.detail}"))
             if check.next:
-                print(f"{'':23}→ {check.next}")
+                print(as_called(f"{'':23}→ {check.next}"))
     return 1 if any(check.verdict == "fail" for check in checks) else 0

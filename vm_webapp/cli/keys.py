@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from vm_webapp.access.keys import create_key, list_keys, revoke_key
 from vm_webapp.cli.database import open_database
+from vm_webapp.cli.output import as_called
 from vm_webapp.settings import Settings
 
 
@@ -48,4 +49,4 @@ def _minute(moment: datetime) -> str:
 
 
 def _note(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(as_called(text), file=sys.stderr)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from peewee import Expression
 
+from vm_webapp.cli.output import as_called
 from vm_webapp.db import migrate
 from vm_webapp.errors import ConfigurationError, Conflict
 from vm_webapp.fleet.alive import ALIVE
@@ -139,13 +140,10 @@ def _show_status(url: str) -> None:
     for id in status.edited:
         _warn_edited(id)
     if status.lock_holder is not None:
-        print(
-            f"yoyo's lock is held by process {status.lock_holder}: if no migration is running,"
-            " python -m vm_webapp migrate unlock",
-            file=sys.stderr,
-        )
+        held = f"yoyo's lock is held by process {status.lock_holder}: if no migration is running,"
+        print(as_called(f"{held} python -m vm_webapp migrate unlock"), file=sys.stderr)
     if remark := status.obstacle or status.note:
-        print(remark, file=sys.stderr)
+        print(as_called(remark), file=sys.stderr)
 
 
 def _warn_edited(id: str) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
 from vm_webapp.cli.child import EXIT_NOT_MADE, Child, WorkerChild
+from vm_webapp.cli.output import announce
 from vm_webapp.errors import ConfigurationError, VMError
 from vm_webapp.listening import FINISH_SECONDS, close_all, listen
 from vm_webapp.ops.worker_start import EXIT_WRONG_CONFIGURATION
@@ -239,12 +240,12 @@ async def _keep_serving(settings: Settings, host: str, port: int, *, with_worker
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if starting.done():
-                print("\n".join(starting.result()), flush=True)
+                announce("\n".join(starting.result()))
                 if with_worker:
                     tasks.append(asyncio.create_task(worker.keep_running()))
             await stop.wait()
             if not apis.gave_up:
-                print("stopping …", flush=True)
+                announce("stopping …")
         finally:
             stop.set()
             starting.cancel()

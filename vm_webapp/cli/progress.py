@@ -20,7 +20,9 @@ USUAL_CHARACTERS = 12_000
 
 async def follow(client: ApiClient, run: Run, console: Console) -> Run:
     """Show a run until it has ended or waits for a person, and return it as it is then."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn())
+    # A spinner of Braille dots, if the terminal has them.
+    spinner = "line" if console.options.ascii_only else "dots"
+    columns = (SpinnerColumn(spinner), TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         bars = _Bars(progress, run)
         async with aclosing(client.runs.follow(run["id"])) as seen:

@@ -13,6 +13,7 @@ from uuid import UUID
 from pydantic import TypeAdapter, ValidationError
 
 from vm_webapp.cli.database import open_database
+from vm_webapp.cli.output import as_called
 from vm_webapp.client import ApiClient, open_api
 from vm_webapp.client.shapes import RunFilter
 from vm_webapp.errors import ConfigurationError
@@ -134,7 +135,7 @@ def _show_matching(action: str, done: BulkResult) -> None:
 def _show(status: QueueStatus) -> None:
     if status.paused:
         reason = f": {status.reason}" if status.reason else ""
-        print(f"paused by {status.paused_by}{reason}; python -m vm_webapp queue resume claims again")
+        print(as_called(f"paused by {status.paused_by}{reason}; python -m vm_webapp queue resume claims again"))
     oldest = f", the oldest for {status.oldest_due_seconds:.1f} s" if status.due else ""
     print(f"queued    {status.queued} ({status.due} due{oldest})")
     print(f"running   {status.running}")

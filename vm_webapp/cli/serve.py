@@ -17,6 +17,7 @@ from api.server import serve
 from api.services import Services
 from vm_webapp.cli.child import WorkerChild
 from vm_webapp.cli.migrated import migrated_servers
+from vm_webapp.cli.output import announce
 from vm_webapp.db.pool import close_pool, open_pool
 from vm_webapp.db.sessions import API_CONNECTIONS, name_session
 from vm_webapp.local.by_mode import Servers, servers_of
@@ -79,7 +80,7 @@ async def _serve(
         for wait in waits:
             wait.cancel()
         if stop.is_set() and not sockets:
-            print("stopping …", flush=True)
+            announce("stopping …")
 
 
 @asynccontextmanager
@@ -176,7 +177,7 @@ def _lines(settings: Settings, services: Services, servers: Servers, url: str, *
 
 
 def _print(lines: list[str]) -> None:
-    print("\n".join(lines), flush=True)
+    announce("\n".join(lines))
 
 
 def _print_to_parent(lines: list[str]) -> None:

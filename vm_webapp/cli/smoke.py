@@ -14,6 +14,7 @@ from datetime import timedelta
 
 from vm_webapp.access.keys import create_key, revoke_key
 from vm_webapp.cli.database import open_database
+from vm_webapp.cli.output import as_called
 from vm_webapp.client import open_api
 from vm_webapp.errors import ConfigurationError, VMError
 from vm_webapp.ops.smoke import Smoke, SmokeOptions, Step, StepFailed
@@ -78,7 +79,8 @@ def _revoke(name: str) -> None:
 
 
 def _show(step: Step) -> None:
-    print(f"{'ok' if step.ok else 'FAILED':7} {step.name:12} {step.seconds:6.2f} s  {step.detail}", flush=True)
+    verdict = "ok" if step.ok else "FAILED"
+    print(as_called(f"{verdict:7} {step.name:12} {step.seconds:6.2f} s  {step.detail}"), flush=True)
 
 
 def _show_nothing(step: Step) -> None:

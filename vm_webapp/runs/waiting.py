@@ -94,9 +94,17 @@ def why_queued(stage: QueuedStage, facts: QueueFacts) -> WaitingOn:
         detail = "every worker is starting or draining" if facts.alive else "no worker is alive"
         return WaitingOn("no_worker", detail, stage.available_at)
     ahead = facts.ahead.get(stage.run_id)
+    return WaitingOn("queue", _place(ahead), stage.available_at)
+
+
+def _place(ahead: int | None) -> str:
+    if ahead == 0:
+        return "next in the queue: it begins as soon as a worker has a free slot"
     # None also for a stage that was claimed between two of the statements that read the facts.
-    place = f"more than {MOST_COUNTED}" if ahead is None else str(ahead)
-    return WaitingOn("queue", f"queued behind {place} others", stage.available_at)
+    before = (
+        f"more than {MOST_COUNTED} stages are" if ahead is None else f"{ahead} stage{'s are' if ahead > 1 else ' is'}"
+    )
+    return f"in the queue: {before} before it"
 
 
 def _why_held(kind: str, stage: QueuedStage, facts: QueueFacts) -> WaitingOn:

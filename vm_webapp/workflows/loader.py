@@ -25,6 +25,7 @@ from vm_webapp.workflows.sources import (
 from vm_webapp.workflows.template_check import check_template
 
 BUNDLED = Path(__file__).parent / "bundled"
+WORKFLOWS_PATH = "VM_WORKFLOWS_PATH"
 FILE_NAME = "workflow.yaml"
 
 
@@ -44,13 +45,16 @@ class Catalog:
         """Return a workflow by its name.
 
         Raises:
-                InvalidInput: there is none; the text lists the known names.
+            InvalidInput: there is none, and the text lists the known names; or it is broken, and the text says why.
         """
-        try:
-            return self.workflows[name]
-        except KeyError:
-            known = ", ".join(self.workflows)
-            raise InvalidInput(f"there is no workflow {name!r}; known: {known}", pointer="/workflow") from None
+        if (workflow := self.workflows.get(name)) is not None:
+            return workflow
+        for problem in self.problems:
+            if problem.startswith((f"{name}/", f"{name}.y")):
+                raise InvalidInput(f"the workflow {name!r} cannot be run: {problem}", pointer="/workflow")
+        unread = "".join(f"; {problem}" for problem in self.problems if problem.startswith(WORKFLOWS_PATH))
+        known = ", ".join(self.workflows)
+        raise InvalidInput(f"there is no workflow {name!r}; known: {known}{unread}", pointer="/workflow")
 
 
 def load_catalog(extra: Path | None = None) -> Catalog:
@@ -113,7 +117,7 @@ def _extra_entries(root: Path | None, problems: list[str]) -> Iterator[Path]:
     try:
         yield from _entries(root)
     except OSError as error:
-        problems.append(one_line(f"VM_WORKFLOWS_PATH: {root}: {error.strerror}"))
+        problems.append(one_line(f"{WORKFLOWS_PATH}: {root}: {error.strerror}"))
 
 
 def _load_extra(path: Path, taken: Set[str]) -> Workflow | None:
