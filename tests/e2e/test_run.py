@@ -38,7 +38,7 @@ def test_a_refused_key_ends_with_one_line_that_says_what_to_do(folder: Path) -> 
         with program("run", "a plan", "--output", output, env=env, folder=folder / "log") as running:
             assert running.wait(seconds=60) == 1
             (line,) = running.stderr.read_text().splitlines()
-    assert line.startswith("vm_webapp: the run failed: HTTP 401: Invalid Authentication")
+    assert line == "vm_webapp: the run failed: HTTP 401: Invalid Authentication; check KIMI_API_KEY"
     assert "sk-test-key" not in running.output()
     assert not (folder / "documents").exists()
 

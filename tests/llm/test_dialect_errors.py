@@ -40,6 +40,15 @@ TOO_LONG = (
     "invalid params, context window exceeds limit",
     "prompt is too long: 210000 tokens > 200000 maximum",
 )
+# What the sentence for the person names.
+TO_CHECK: dict[type[LLMError], str] = {
+    errors.LLMUnauthorized: "; check KIMI_API_KEY",
+    errors.LLMForbidden: "; check what KIMI_API_KEY may use",
+    errors.LLMPaymentRequired: "; check the account of KIMI_API_KEY",
+    errors.LLMQuotaExceeded: "; check the account of KIMI_API_KEY",
+    errors.LLMModelNotFound: "; check KIMI_MODEL",
+    errors.LLMNotFound: "; check KIMI_BASE_URL",
+}
 
 
 class TestAnErrorWithStatus200:
@@ -206,6 +215,18 @@ class TestWhatOnlyAPersonCanRepair:
             (403, {"code": 30001, "message": "Sorry, your account balance is insufficient"}, errors.LLMQuotaExceeded),
             (401, said("Invalid API Key", type="authentication_error", code=401), errors.LLMUnauthorized),
             (401, "Invalid token", errors.LLMUnauthorized),
+            (400, said("No connected db.", type="no_db_connection", code="400"), errors.LLMUnauthorized),
+            (403, said("The API you are accessing is not open", type="permission_error"), errors.LLMForbidden),
+            (
+                404,
+                {"error": "Cannot find an appropriate cached snapshot folder for the specified revision"},
+                errors.LLMModelNotFound,
+            ),
+            (
+                404,
+                {"error": "401 Client Error.\n\nRepository Not Found for url: https://hub/api/models/x."},
+                errors.LLMModelNotFound,
+            ),
             (404, said("File Not Found", type="not_found_error", code=404), errors.LLMNotFound),
             (404, said("Invalid URL (POST /v1/v1/chat/completions)"), errors.LLMNotFound),
             (404, said("Resource not found", code="404"), errors.LLMNotFound),
@@ -220,6 +241,7 @@ class TestWhatOnlyAPersonCanRepair:
         raw = body.encode() if isinstance(body, str) else json.dumps(body, ensure_ascii=False).encode()
         error = await failure(server, kimi, plain(status, raw, "application/json"))
         assert (type(error), error.pauses_provider) == (kind, True)
+        assert TO_CHECK[kind] in str(error)
 
     @pytest.mark.parametrize(
         ("status", "body", "kind"),
@@ -232,6 +254,7 @@ class TestWhatOnlyAPersonCanRepair:
             ),
             (429, {"error": "Model is overloaded", "error_type": "overloaded"}, errors.LLMOverloaded),
             (424, {"error": "Request failed during generation", "error_type": "generation"}, errors.LLMOverloaded),
+            (503, said("Service Unavailable", type="no_db_connection", code="503"), errors.LLMOverloaded),
             (503, said("Loading model", type="unavailable_error", code=503), errors.LLMOverloaded),
             (409, said("Conflict"), errors.LLMOverloaded),
             (

@@ -35,9 +35,13 @@ NO_MODEL = re.compile(
     r"|is not (available|supported|served|loaded)"
     r"|has been (deprecated|retired|removed|decommissioned|shut ?down)|is (deprecated|retired)|no longer)"
     r"|not found the model|does not exist or you do not have access"
+    r"|cached snapshot folder|repository not found"  # mlx_lm, which looks for an unknown model on a hub
 )
 NO_MODEL_CODES = frozenset({"1211", "1221", "20012", "model_not_found"})
-BAD_KEY = re.compile(r"api[ _]key[ _](not[ _]valid|invalid)|(invalid|incorrect)[ _]api[ _]?key|invalid_authentication")
+BAD_KEY = re.compile(
+    r"api[ _]key[ _](not[ _]valid|invalid)|(invalid|incorrect)[ _]api[ _]?key|invalid_authentication"
+    r"|no_db_connection"  # LiteLLM without a database: it looks there for a key that is not its master key
+)
 WRONG_URL = re.compile(r"unexpected endpoint|invalid url|404 page not found")
 FILTERED = re.compile(
     r"content_filter|content_policy|responsibleaipolicy|data_?inspection_?failed|content management policy"

@@ -31,6 +31,7 @@ from vm_webapp.text import single_line, storable
 LONGEST_MESSAGE = 300
 SECRET = re.compile(r"\bsk-[A-Za-z0-9_-]{4,}")
 LAST_WORD = re.compile(r"[^\s\"'(){}\[\]<>]*$")
+CHECK_ACCOUNT = "check the account of KIMI_API_KEY"
 CLIENT_NOT_LISTED = (
     "the server of KIMI_BASE_URL admits only listed clients, and this is not one of them:"
     " use a key of the open platform with KIMI_BASE_URL=https://api.moonshot.ai/v1"
@@ -98,9 +99,9 @@ def _judge(status: int, facts: ErrorFacts, said: str, retry_after: float | None)
     if status in (408, 409, 424, 425, 499) or (status >= 500 and status != 501):
         return LLMOverloaded(said, retry_after=retry_after)
     if status == 401:
-        return LLMUnauthorized(said)
+        return _unauthorized(said)
     if status == 402:
-        return LLMPaymentRequired(said)
+        return LLMPaymentRequired(f"{said}; {CHECK_ACCOUNT}")
     if status == 429:
         return _too_many(facts, said, retry_after)
     if status == 403:
@@ -121,7 +122,7 @@ def _judged_by_words(facts: ErrorFacts, said: str) -> LLMError | None:
     if facts.says(words.TOO_LONG, words.TOO_LONG_CODES):
         return _too_long(said)
     if facts.says(words.NO_MONEY, words.NO_MONEY_CODES):
-        return LLMQuotaExceeded(said)
+        return LLMQuotaExceeded(f"{said}; {CHECK_ACCOUNT}")
     if facts.says(words.NO_MODEL, words.NO_MODEL_CODES):
         return LLMModelNotFound(f"{said}; check KIMI_MODEL")
     if facts.says(words.FILTERED, words.FILTERED_CODES):
@@ -129,8 +130,12 @@ def _judged_by_words(facts: ErrorFacts, said: str) -> LLMError | None:
     if facts.says(words.WRONG_URL):
         return LLMNotFound(f"{said}; check KIMI_BASE_URL")
     if facts.says(words.BAD_KEY):
-        return LLMUnauthorized(f"{said}; check KIMI_API_KEY")
+        return _unauthorized(said)
     return None
+
+
+def _unauthorized(said: str) -> LLMError:
+    return LLMUnauthorized(f"{said}; check KIMI_API_KEY")
 
 
 def _too_long(said: str) -> LLMError:
@@ -174,7 +179,7 @@ def _too_many(facts: ErrorFacts, said: str, retry_after: float | None) -> LLMErr
         return LLMRateLimited(said, retry_after=retry_after or float(soon.group(1)))
     # The word "quota" alone proves nothing: a rate limit may be worded as "quota of 20 requests a minute".
     if facts.says(words.NO_MONEY, words.NO_MONEY_CODES) or ("quota" in text and "rate_limit" not in text):
-        return LLMQuotaExceeded(said)
+        return LLMQuotaExceeded(f"{said}; {CHECK_ACCOUNT}")
     if "overloaded" in text:
         return LLMOverloaded(said, retry_after=retry_after)
     return LLMRateLimited(said, retry_after=retry_after)
@@ -185,12 +190,12 @@ def _forbidden(facts: ErrorFacts, said: str, retry_after: float | None) -> LLMEr
     # Kimi's type ``access_terminated_error`` stands for a client that is not listed, for a subscription that is used
     # up, and for too many calls at once; only the message distinguishes them.
     if facts.says(words.NO_MONEY) or "quota" in text:
-        return LLMQuotaExceeded(said)
+        return LLMQuotaExceeded(f"{said}; {CHECK_ACCOUNT}")
     if "concurren" in text:
         return LLMRateLimited(said, retry_after=retry_after)
     if facts.kind == "access_terminated_error":
         return LLMForbidden(f"{said}; {CLIENT_NOT_LISTED}")
-    return LLMForbidden(said)
+    return LLMForbidden(f"{said}; check what KIMI_API_KEY may use")
 
 
 def _facts_of(error: object) -> ErrorFacts:
