@@ -20,7 +20,9 @@ from vm_webapp.local import LocalServers, find_redis_server, start_local_servers
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--full`` and ``--record``."""
     parser.addoption(
-        "--full", action="store_true", help="run the chaos tests at full size: an hour instead of a minute"
+        "--full",
+        action="store_true",
+        help="run long tests: chaos at full size (an hour, not a minute), servers from packages",
     )
     parser.addoption("--record", action="store_true", help="record the expected responses in tests/recorded/ again")
 
@@ -43,6 +45,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def full(request: pytest.FixtureRequest) -> bool:
     """Whether tests that have a long form should run it."""
     return bool(request.config.getoption("--full"))
+
+
+@pytest.fixture(scope="session")
+def long_form(full: bool) -> None:
+    """Skip a test that has no short form, before any process starts."""
+    if not full:
+        pytest.skip("has no short form: pytest --full")
 
 
 @pytest.fixture(scope="session")

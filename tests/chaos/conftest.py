@@ -13,13 +13,6 @@ from tests.fakes.model_server import ModelServer
 
 
 @pytest.fixture
-def long_form(full: bool) -> None:
-    """Skip a test that has no short form, before any process starts."""
-    if not full:
-        pytest.skip("has no short form: pytest --full")
-
-
-@pytest.fixture
 def fleet(database: str, redis_url: str, model: ModelServer, tmp_path: Path) -> Iterator[Fleet]:
     """Yield a fleet on the session's servers. This process sends hints, as the API does."""
     with connected(redis_url), Fleet(tmp_path, database, redis_url, model) as running:

@@ -38,14 +38,22 @@ class Served:
 
     def run_to_the_end(self, workflow: str = "content_calendar") -> dict[str, Any]:
         """Create a run and return it when it is finished."""
+        return self.finished(self.create_run(workflow))
+
+    def create_run(self, workflow: str = "content_calendar") -> str:
+        """Create a run; return its id."""
         created = self.client.post("/runs", json={"workflow": workflow, "request": "a calendar for a bakery"})
         assert created.status_code == 201, created.text
+        return str(created.json()["id"])
+
+    def finished(self, run_id: str, *, seconds: float = 30.0) -> dict[str, Any]:
+        """Wait until a run is finished; return it."""
 
         def read_finished() -> dict[str, Any] | None:
-            run: dict[str, Any] = self.client.get(f"/runs/{created.json()['id']}", params={"wait": 5}).json()
+            run: dict[str, Any] = self.client.get(f"/runs/{run_id}", params={"wait": 5}).json()
             return run if run["finished_at"] else None
 
-        return eventually(read_finished, "the run finishes", seconds=30)
+        return eventually(read_finished, "the run finishes", seconds=seconds)
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""OpenAI-compatible servers that people run, installed from packages, and tiny models for them."""
