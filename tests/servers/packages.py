@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -121,7 +122,8 @@ def _model_list(llama: Endpoint, short: Endpoint) -> list[dict[str, Any]]:
 
 @contextmanager
 def _server(command: list[str], port: int, health: str, folder: Path, **env: str) -> Iterator[None]:
-    running = Program(command, {**_environment(), **env}, folder / "log")
+    guarded = [sys.executable, "-m", "tests.servers.guarded", str(os.getpid()), *command]
+    running = Program(guarded, {**_environment(), **env}, folder / "log")
     url = f"http://127.0.0.1:{port}{health}"
 
     def is_healthy() -> bool:
@@ -134,7 +136,7 @@ def _server(command: list[str], port: int, health: str, folder: Path, **env: str
         eventually(is_healthy, f"{command} is healthy", seconds=INSTALL_SECONDS, every=0.2)
         yield
     finally:
-        # The whole group: the command is uv, and the server its child.
+        # The whole group: the server is a child of uv, and that of the guard.
         with suppress(ProcessLookupError):
             os.killpg(running.pid, signal.SIGKILL)
         running.process.wait(10)
