@@ -170,6 +170,6 @@ def open_runtime(
             find_fault=lambda: (
                 find_dead_thread() or ("" if calls.alive() else "the loop of the model calls died or hangs")
             ),
-            connection=lambda: pulse_connection(servers.database_url, settings.build),
+            connection=lambda: pulse_connection(servers.session_url, settings.build),
         )
         return WorkerRuntime(runner, status, pulse, calls, settings.drain_seconds, opened.pop_all())

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from peewee import DatabaseError
 
 from vm_webapp.db import migrate
+from vm_webapp.db.bundle import own_bundle
+from vm_webapp.db.pool import refusal, rows, transaction
 from vm_webapp.errors import DatabaseUnavailable, VMError
 from vm_webapp.fleet.alive import ALIVE
 from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
@@ -25,11 +27,15 @@ def prepare_schema(servers: Servers, settings: Settings, identity: WorkerIdentit
         Why the worker cannot start work yet, empty when it can.
     """
     try:
-        schema = migrate.read_status(servers.database_url)
+        # On the pulse's connection and not a session of its own, which a pooler may not give.
+        with transaction(durable=False):
+            schema = migrate.compare(own_bundle(), migrate.read_applied(rows))
         if schema.pending and not schema.too_new and not settings.managed:
-            migrate.apply_pending(servers.database_url, alive=ALIVE, break_leftover_lock=servers.embedded)
+            migrate.apply_pending(servers.session_url, alive=ALIVE, break_leftover_lock=servers.embedded)
             return ""
         obstacle = schema.obstacle
+    except DatabaseError as error:
+        obstacle = str(refusal(error))
     except VMError as error:
         obstacle = str(error)
     if obstacle:

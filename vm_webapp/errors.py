@@ -30,6 +30,16 @@ class ConfigurationError(VMError):
     code = "configuration_error"
 
 
+class PoolerInTransactionMode(ConfigurationError):
+    """Something needs a session of its own, and a pooler gives every transaction another one."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this address of the database is a pooler in transaction mode, and migrations need a session of their own:"
+            " set VM_DB_DIRECT_URL to the address of PostgreSQL itself, or of a pooler in session mode"
+        )
+
+
 class InvalidInput(VMError):
     """A value that a caller sent is wrong.
 

@@ -24,6 +24,9 @@ DATABASE_SCHEMES = ("postgres", "postgresql")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 COMMIT_CHARACTERS = 12
 MOST_TOKENS = 100_000_000
+PERCENT_ENCODE = "percent-encode each @, : / and % of its user name and password"
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+HOST = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(:\d*)?")
 BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -34,6 +37,7 @@ class Settings:
 
     Attributes:
         managed: the platform supplies PostgreSQL and Redis; nothing embedded, no migration at start.
+        db_direct_url: address of the database past a pooler, for migrations and the worker's own connection.
         kimi_max_tokens: largest budget of a model call in tokens, None for that of each stage.
         kimi_context_tokens: the model's context in tokens, for prompt and budget together.
         worker_threads: stages that one worker executes at a time.
@@ -48,6 +52,7 @@ class Settings:
     app_env: AppEnv = "local"
     managed: bool = False
     db_url: str | None = field(default=None, repr=False)
+    db_direct_url: str | None = field(default=None, repr=False)
     redis_url: str | None = field(default=None, repr=False)
     workspace_root: Path = Path("runtime/vm")
     kimi_api_key: str | None = field(default=None, repr=False)
@@ -93,7 +98,8 @@ def read_settings(*, complete: bool = True) -> Settings:
     settings = Settings(
         app_env=cast(AppEnv, env.one_of("APP_ENV", ("local", "staging", "production"), "local")),
         managed=env.boolean("VM_ENABLE_MANAGED_MODE"),
-        db_url=env.url("VM_DB_URL", DATABASE_SCHEMES),
+        db_url=env.database("VM_DB_URL"),
+        db_direct_url=env.database("VM_DB_DIRECT_URL"),
         redis_url=env.url("VM_REDIS_URL", REDIS_SCHEMES),
         workspace_root=Path(env.text("VM_WORKSPACE_ROOT", "runtime/vm")),
         kimi_api_key=env.token("KIMI_API_KEY"),
@@ -118,11 +124,27 @@ def read_settings(*, complete: bool = True) -> Settings:
     return settings
 
 
+def _url_problem(rest: str) -> str:
+    """Return why libpq would not understand what follows ``postgresql://`` as it is meant; empty if it would."""
+    # libpq ends user name and password at the first @, unless a / comes before it; other characters it takes as they
+    # are. What it then takes for the host may be a part of the password.
+    credentials, at, after = rest.partition("@")
+    if "/" in credentials or not at:
+        credentials, after = "", rest
+    hosts = re.split("[/?]", after, maxsplit=1)[0].split(",")
+    ported = all(HOST.fullmatch(host) for host in hosts)
+    if "@" in after.split("?", 1)[0] or BAD_ESCAPE.search(rest) or (at and not credentials and not ported):
+        return PERCENT_ENCODE
+    return "" if ported else "each host may have a port, which is a number, and an IPv6 address stands in [ ]"
+
+
 def _name_build(commit: str | None) -> str:
     return f"{__version__}+{commit[:COMMIT_CHARACTERS]}" if commit else __version__
 
 
 def _require_what_the_mode_needs(settings: Settings) -> None:
+    if settings.db_direct_url is not None and settings.db_url is None:
+        raise ConfigurationError("VM_DB_DIRECT_URL requires VM_DB_URL: a single address belongs there")
     if settings.managed:
         for name, value in (("VM_DB_URL", settings.db_url), ("VM_REDIS_URL", settings.redis_url)):
             if value is None:
@@ -188,7 +210,22 @@ class _StrictEnv:
             raise ConfigurationError(rule)
         # libpq and redis-py split such a URL elsewhere than intended and quote part of the password in their errors.
         if parts.netloc.count("@") > 1 or BAD_ESCAPE.search(value):
-            raise ConfigurationError(f"{name}: percent-encode each @, : / and % of its user name and password")
+            raise ConfigurationError(f"{name}: {PERCENT_ENCODE}")
+        return value
+
+    def database(self, name: str) -> str | None:
+        """Return the address of a database as libpq takes it: a URL, or ``key=value`` pairs."""
+        value = self.text(name, "")
+        if not value:
+            return None
+        url = SCHEME.match(value)
+        if url is None and "=" in value:
+            return value
+        if url is None or url[1] not in DATABASE_SCHEMES or not value[url.end() :].strip("/"):
+            starts = " or ".join(f"{scheme}://" for scheme in DATABASE_SCHEMES)
+            raise ConfigurationError(f"{name} must be a URL that begins with {starts}, or libpq's key=value pairs")
+        if problem := _url_problem(value[url.end() :]):
+            raise ConfigurationError(f"{name}: {problem}")
         return value
 
     def public_url(self, name: str) -> str | None:

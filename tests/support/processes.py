@@ -15,7 +15,7 @@ from tests.support.waiting import eventually
 ROOT = Path(__file__).resolve().parents[2]
 UNSET = (
     *("KIMI_API_KEY", "VM_DB_URL", "VM_REDIS_URL", "VM_API_TOKEN", "VM_ENABLE_MANAGED_MODE", "APP_ENV", "PORT"),
-    "WEB_CONCURRENCY",
+    *("WEB_CONCURRENCY", "VM_DB_DIRECT_URL", "VM_API_CONNECTIONS", "VM_WORKER_CONNECTIONS"),
 )
 
 

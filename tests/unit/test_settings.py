@@ -14,6 +14,9 @@ from vm_webapp.settings import Settings, read_settings
 OURS = ("VM_", "KIMI_", "APP_ENV", "PORT", "WEB_CONCURRENCY", "LOG_LEVEL", "RENDER_")
 DB_URL = "postgresql://vm:s3cret@db.internal:5432/vm"
 REDIS_URL = "rediss://:s3cret@cache.internal:6380/0"
+PERCENT_ENCODE = "percent-encode each @, : / and % of its user name and password"
+NO_ADDRESS = "must be a URL that begins with postgres:// or postgresql://, or libpq's key=value pairs"
+NO_HOST = "each host may have a port, which is a number, and an IPv6 address stands in [ ]"
 MANAGED = {"VM_ENABLE_MANAGED_MODE": "true", "VM_DB_URL": DB_URL, "VM_REDIS_URL": REDIS_URL}
 
 
@@ -59,7 +62,8 @@ def test_nothing_set_is_local_mode_with_the_documented_defaults(read: Read) -> N
 
 @pytest.mark.parametrize("empty", ["", "  ", "\t\n"])
 def test_empty_means_unset_for_every_variable(read: Read, empty: str) -> None:
-    names = "VM_DB_URL VM_REDIS_URL VM_ENABLE_MANAGED_MODE VM_WORKSPACE_ROOT VM_WORKER_THREADS VM_DRAIN_SECONDS \
+    names = "VM_DB_URL VM_DB_DIRECT_URL VM_REDIS_URL VM_ENABLE_MANAGED_MODE VM_WORKSPACE_ROOT VM_WORKER_THREADS \
+        VM_DRAIN_SECONDS \
         VM_LLM_MAX_CONCURRENCY VM_WORKFLOWS_PATH VM_API_TOKEN KIMI_API_KEY KIMI_MODEL KIMI_BASE_URL KIMI_MAX_TOKENS \
         KIMI_CONTEXT_TOKENS APP_ENV PORT \
         WEB_CONCURRENCY LOG_LEVEL RENDER_GIT_COMMIT"
@@ -138,6 +142,13 @@ def test_a_database_of_ones_own_without_managed_mode_is_attached(read: Read) -> 
     [
         ("VM_DB_URL", "db_url", "postgres://h/d"),
         ("VM_DB_URL", "db_url", "postgresql:///vm?host=/run/postgresql"),
+        ("VM_DB_URL", "db_url", "postgresql://%2Frun%2Fpostgresql/vm"),
+        ("VM_DB_URL", "db_url", "postgresql://u:#p[?]:x@h/d"),
+        ("VM_DB_URL", "db_url", "postgresql://u:p@one:5432,two,[::1]:5433/d?target_session_attrs=read-write"),
+        ("VM_DB_URL", "db_url", "postgresql://u@h/d?application_name=a@b"),
+        ("VM_DB_URL", "db_url", "postgresql://?service=vm"),
+        ("VM_DB_URL", "db_url", "service=vm"),
+        ("VM_DB_URL", "db_url", "host=/run/postgresql dbname=vm user=u password='p:// @%'"),
         ("VM_DB_URL", "db_url", "postgresql://u:p%40ss%25@[::1]:5432/d?sslmode=require"),
         ("VM_REDIS_URL", "redis_url", "redis://h"),
         ("VM_REDIS_URL", "redis_url", "unix:///run/redis.sock?db=1"),
@@ -163,16 +174,26 @@ def test_values_at_the_edge_are_taken_without_the_space_around_them(
     [
         ("APP_ENV", "s3cret", "must be one of local, staging, production"),
         ("VM_ENABLE_MANAGED_MODE", "s3cret", "must be true or false"),
-        ("VM_DB_URL", "s3cret", "must be a URL that begins with postgres:// or postgresql://"),
-        ("VM_DB_URL", "postgresql:s3cret", "must be a URL that begins with postgres:// or postgresql://"),
-        ("VM_DB_URL", "postgresql://", "must be a URL that begins with postgres:// or postgresql://"),
-        ("VM_DB_URL", "mysql://u:s3cret@h/d", "must be a URL that begins with postgres:// or postgresql://"),
-        ("VM_DB_URL", "postgres://u:s3cret@h:port/d", "must be a URL that begins with postgres:// or postgresql://"),
-        ("VM_DB_URL", "postgres://u:s3/cret@h/d", "must be a URL that begins with postgres:// or postgresql://"),
-        ("VM_DB_URL", "postgres://u:s3cret@[::1/d", "must be a URL that begins with postgres:// or postgresql://"),
-        ("VM_DB_URL", "postgres://u:s3@cret@h/d", "percent-encode each @, : / and % of its user name and password"),
-        ("VM_DB_URL", "postgres://u:s3%cret@h/d", "percent-encode each @, : / and % of its user name and password"),
-        ("VM_DB_URL", "postgres://u:s3%00cret@h/d", "percent-encode each @, : / and % of its user name and password"),
+        ("VM_DB_URL", "s3cret", NO_ADDRESS),
+        ("VM_DB_URL", "postgresql:s3cret", NO_ADDRESS),
+        ("VM_DB_URL", "postgresql://", NO_ADDRESS),
+        ("VM_DB_URL", "mysql://u:s3cret@h/d", NO_ADDRESS),
+        ("VM_DB_URL", "s3cret://x?a=b", NO_ADDRESS),
+        ("VM_DB_URL", "postgres://u:s3cret@h:port/d", NO_HOST),
+        ("VM_DB_URL", "postgres://u:s3cret@h:1,h:x/d", NO_HOST),
+        ("VM_DB_URL", "postgres://u:s3cret@[::1/d", NO_HOST),
+        ("VM_DB_URL", "postgres://u:s3cret@::1/d", NO_HOST),
+        ("VM_DB_URL", "postgres://u:s3/cret@h/d", PERCENT_ENCODE),
+        ("VM_DB_URL", "postgres://u:s3/?cret@h/d", PERCENT_ENCODE),
+        ("VM_DB_URL", "postgres://u:/s3cret@h/d", PERCENT_ENCODE),
+        (
+            "VM_DB_DIRECT_URL",
+            "postgres://u:s3/cret@h/d",
+            PERCENT_ENCODE,
+        ),
+        ("VM_DB_URL", "postgres://u:s3@cret@h/d", PERCENT_ENCODE),
+        ("VM_DB_URL", "postgres://u:s3%cret@h/d", PERCENT_ENCODE),
+        ("VM_DB_URL", "postgres://u:s3%00cret@h/d", PERCENT_ENCODE),
         ("VM_REDIS_URL", "http://s3cret", "must be a URL that begins with redis:// or rediss:// or unix://"),
         ("VM_REDIS_URL", "redis://s3cret:99999", "must be a URL that begins with redis:// or rediss:// or unix://"),
         ("KIMI_BASE_URL", "s3cret", "must be a URL that begins with http:// or https://"),

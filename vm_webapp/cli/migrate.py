@@ -48,7 +48,7 @@ class MigrateOptions:
 def run_migrate(settings: Settings, options: MigrateOptions) -> int:
     """Execute the action; return the exit code."""
     with servers_of(settings) as servers:
-        url, embedded = servers.database_url, servers.embedded
+        url, embedded = servers.session_url, servers.embedded
         if options.action == "status":
             _show_status(url)
         elif options.action == "unlock":

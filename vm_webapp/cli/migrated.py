@@ -22,6 +22,6 @@ def migrated_servers(settings: Settings) -> Iterator[Servers]:
     with servers_of(settings) as servers:
         # In managed mode a deployment runs ``migrate`` as a step of its own.
         if not settings.managed:
-            url, embedded = servers.database_url, servers.embedded
+            url, embedded = servers.session_url, servers.embedded
             migrate.apply_pending(url, alive=ALIVE, break_leftover_lock=embedded)
         yield servers

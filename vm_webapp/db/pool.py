@@ -10,7 +10,8 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import psycopg2
 from peewee import DatabaseError, InterfaceError, InternalError, OperationalError
@@ -18,11 +19,13 @@ from playhouse.pool import MaxConnectionsExceeded
 from psycopg2.extensions import TRANSACTION_STATUS_INERROR
 from psycopg2.extras import Json, register_uuid
 
+from vm_webapp.database_address import parse_address
 from vm_webapp.db.compiled import Compiled
 from vm_webapp.db.connections import Pool, limit_checkouts
+from vm_webapp.db.poolers import Connection, Mode
+from vm_webapp.db.session_settings import SessionSettings
 from vm_webapp.db.unit_of_work import UnitOfWork
 from vm_webapp.errors import (
-    ConfigurationError,
     ConnectionsTaken,
     DatabaseBusy,
     DatabaseFull,
@@ -34,12 +37,19 @@ from vm_webapp.text import first_line
 
 Row = dict[str, Any]
 Statement = Compiled | str
+Options = Literal["taken", "refused", "swallowed"]
 
 READ_ONLY_SQL_TRANSACTION = "25006"  # a demoted primary refuses writes with it during a failover
 INSUFFICIENT_PRIVILEGE = "42501"
 BUSY = frozenset({"55P03", "57014", "40P01"})  # lock_not_available, query_canceled, deadlock_detected
-# psycopg2 gives no SQLSTATE (53300) for a connection that the server refused, only the message.
-FULL = re.compile(r"too many (clients|connections)|remaining connection slots")
+# psycopg2 gives no SQLSTATE (53300) for a connection that the server refused, only the message. A pooler that is full
+# says "no more connections allowed" or, after a wait for a session, "query_wait_timeout" (PgBouncer), or
+# "max clients reached", "Max client connections reached" (Supabase).
+FULL = re.compile(
+    r"too many (clients|connections)|remaining connection slots|no more connections allowed|query_wait_timeout"
+    r"|max ?clients? |max client connections",
+    re.IGNORECASE,
+)
 WAIT_FOR_CONNECTION_SECONDS = 5.0
 STATEMENT_TIMEOUT_MS = 10_000
 
@@ -54,7 +64,7 @@ def open_pool(url: str, *, max_connections: int, application_name: str) -> None:
     """Point this process at a database. Nothing is connected yet.
 
     Args:
-        url: ``postgresql://`` or ``postgres://`` URL.
+        url: ``postgresql://`` or ``postgres://`` URL, or libpq's ``key=value`` pairs.
         max_connections: most connections of this pool; a thread waits its turn for one.
         application_name: how ``pg_stat_activity`` names this process.
 
@@ -62,11 +72,22 @@ def open_pool(url: str, *, max_connections: int, application_name: str) -> None:
         ConfigurationError: the URL is not one that libpq understands.
     """
     database.init(
-        **_connect_parameters(url, application_name, statement_timeout_ms=STATEMENT_TIMEOUT_MS),
+        **_connecting(url, application_name, statement_timeout_ms=STATEMENT_TIMEOUT_MS),
         max_connections=max_connections,
         timeout=WAIT_FOR_CONNECTION_SECONDS,
     )
     limit_checkouts(database, seconds=_longest_checkout(STATEMENT_TIMEOUT_MS))
+
+
+def session_settings(statement_timeout_ms: int = STATEMENT_TIMEOUT_MS) -> dict[str, str]:
+    """Return the settings of our sessions: name → value, times in milliseconds."""
+    return {
+        "TimeZone": "UTC",
+        "statement_timeout": str(statement_timeout_ms),
+        "lock_timeout": "5000",
+        # Because a block that hangs between two statements would keep its locks.
+        "idle_in_transaction_session_timeout": "5000",
+    }
 
 
 def close_pool() -> None:
@@ -81,9 +102,9 @@ def dedicated_connection(url: str, *, application_name: str, statement_timeout_m
 
     Every ``transaction()`` of this thread then uses it. The next transaction replaces a connection that broke.
     """
-    parameters = _connect_parameters(url, application_name, statement_timeout_ms=statement_timeout_ms)
+    connecting = _connecting(url, application_name, statement_timeout_ms=statement_timeout_ms)
     # A pool of one instead of a bare connection: Peewee's pool replaces a connection that broke.
-    dedicated = Pool(**parameters, max_connections=1, timeout=1, autoconnect=False)
+    dedicated = Pool(**connecting, max_connections=1, timeout=1, autoconnect=False)
     limit_checkouts(dedicated, seconds=_longest_checkout(statement_timeout_ms))
     _dedicated.database = dedicated
     try:
@@ -114,9 +135,7 @@ def transaction(*, durable: bool = True) -> Iterator[None]:
         return
     unit = UnitOfWork()
     try:
-        with current.connection_context(), current.atomic(), unit.collecting():
-            if not durable:
-                current.execute_sql("SET LOCAL synchronous_commit = off")
+        with current.connection_context(), current.atomic(durable=durable), unit.collecting():
             yield
             _refuse_failed_transaction(current)
     except (OperationalError, InterfaceError, MaxConnectionsExceeded) as error:
@@ -127,6 +146,43 @@ def transaction(*, durable: bool = True) -> Iterator[None]:
         raise
     # After the block, so that this thread holds no connection while the calls are made.
     unit.committed()
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFacts:
+    """What a connection of the pool is, and what is in force on it.
+
+    Attributes:
+        mode: PostgreSQL itself, or a pooler in session or transaction mode.
+        options: what became of the settings as start-up options.
+        time_outs: name → what SHOW says within a transaction of ours.
+        expected: name → what it should be, in milliseconds.
+    """
+
+    mode: Mode
+    options: Options
+    time_outs: dict[str, str]
+    expected: dict[str, str]
+
+
+def examine_session() -> SessionFacts:
+    """Ask the pool's connection what is really in force, and find out whether a pooler stands in between.
+
+    Raises:
+        DatabaseUnavailable: there is no connection, or it broke.
+    """
+    expected = {name: value for name, value in session_settings().items() if name.endswith("timeout")}
+    current = _database()
+    try:
+        with current.connection_context():
+            with transaction(durable=False):
+                shown = {name: str(rows(f"SHOW {name}")[0][name]) for name in expected}
+            connection: Connection = current.connection()
+            mode = current.find_mode()
+    except (OperationalError, InterfaceError, MaxConnectionsExceeded, psycopg2.Error) as error:
+        raise _unavailable(error) from error
+    options: Options = "refused" if not connection.options_sent else "swallowed"
+    return SessionFacts(mode, "taken" if connection.options_in_force else options, shown, expected)
 
 
 def refusal(error: DatabaseError) -> DatabaseRefused:
@@ -190,29 +246,20 @@ def _longest_checkout(statement_timeout_ms: int) -> float:
     return 2 * statement_timeout_ms / 1000
 
 
-def _connect_parameters(url: str, application_name: str, *, statement_timeout_ms: int) -> dict[str, Any]:
-    try:
-        parameters: dict[str, Any] = psycopg2.extensions.parse_dsn(url)
-    except psycopg2.ProgrammingError:
-        raise ConfigurationError("VM_DB_URL is not a PostgreSQL URL that libpq understands") from None
-    # idle_in_transaction_session_timeout, because a block that hangs between two statements would keep its locks.
-    options = (
-        f"-c TimeZone=UTC -c statement_timeout={statement_timeout_ms} -c lock_timeout=5000"
-        " -c idle_in_transaction_session_timeout=5000"
-    )
-    given = parameters.get("options")
-    # Ours come after the URL's: PostgreSQL applies the last value of a setting that is given twice.
+def _connecting(address: str, application_name: str, *, statement_timeout_ms: int) -> dict[str, Any]:
+    parameters: dict[str, Any] = parse_address(address)
+    given = parameters.pop("options", "")
     parameters.update(
-        database=parameters.pop("dbname", "postgres"),
         application_name=application_name,
-        options=f"{given} {options}" if given else options,
         keepalives_idle=10,
         keepalives_interval=3,
         keepalives_count=3,
         tcp_user_timeout=10_000,
     )
     parameters.setdefault("connect_timeout", 3)
-    return parameters
+    settings = SessionSettings(session_settings(statement_timeout_ms), given)
+    # The name means nothing to libpq: the parameters, a service file or the environment name the database.
+    return {"database": "the one of the parameters", "parameters": parameters, "settings": settings}
 
 
 def _unavailable(error: Exception) -> DatabaseUnavailable:

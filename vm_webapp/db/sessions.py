@@ -26,9 +26,11 @@ def read_builds(process: Process, query: Callable[..., list[Row]] = rows) -> lis
         query: executes a statement and returns its rows, by default inside the current transaction.
     """
     prefix = name_session(process, "")
+    # PgBouncer may append the client's address to the name, after a space; a build has none.
     found = query(
         """
-        SELECT DISTINCT substr(application_name, length(%(prefix)s) + 1) AS build FROM pg_stat_activity
+        SELECT DISTINCT split_part(substr(application_name, length(%(prefix)s) + 1), ' ', 1) AS build
+          FROM pg_stat_activity
          WHERE datname = current_database() AND starts_with(application_name, %(prefix)s)
          ORDER BY build
         """,

@@ -7,21 +7,24 @@ import glob
 import os
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from typing import Any
 
 import psycopg2
 from psycopg2 import errors
-from yoyo import get_backend, read_migrations
+from yoyo import read_migrations
+from yoyo.backends.core.postgresql import PostgresqlBackend
 from yoyo.exceptions import BadMigration, LockTimeout
+from yoyo.migrations import default_migration_table
 from yoyo.topologicalsort import CycleError
 
 from vm_webapp.db.bundle import MigrationFiles
 from vm_webapp.db.pool import Row, Statement
+from vm_webapp.db.poolers import open_session
+from vm_webapp.db.session_settings import SessionSettings
 from vm_webapp.errors import (
-    ConfigurationError,
     Conflict,
     DatabaseUnavailable,
     VMError,
@@ -106,13 +109,11 @@ def direct_session(url: str) -> Iterator[Any]:
     """Yield a connection without a pool, in autocommit mode, with time-outs.
 
     Raises:
-        ConfigurationError: the URL makes no sense.
+        ConfigurationError: the URL makes no sense, or is that of a pooler in transaction mode.
         DatabaseUnavailable: the database cannot be reached, or the connection broke.
         MigrationFailed: the database refused a statement.
     """
     with closing(_connect(url)) as session, named_failure("reading the schema"):
-        with session.cursor() as cursor:
-            cursor.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET statement_timeout = '{STATEMENT_TIMEOUT}'")
         yield session
 
 
@@ -129,8 +130,9 @@ def locked_yoyo(url: str, *, break_leftover_lock: bool) -> Iterator[Any]:
         psycopg2.Error: the lock row cannot be written.
     """
     name_the_user()
-    backend = cast(Any, get_backend(_with_timeouts(url)))
+    backend: Any = _Backend(_Address(url), default_migration_table)
     try:
+        backend.init_database()
         _refuse_unwritable(backend)
         if break_leftover_lock:
             backend.break_lock()
@@ -186,16 +188,27 @@ def named_failure(what: str) -> Iterator[None]:
         raise MigrationFailed(f"{what} failed: {first_line(error)}") from error
 
 
+@dataclass(frozen=True)
+class _Address:
+    """What yoyo takes for its parsed URL; it reads the attribute ``database`` for other servers than PostgreSQL."""
+
+    url: str
+    database: str = ""
+
+
+class _Backend(PostgresqlBackend):  # type: ignore[misc]
+    """yoyo's backend on a connection of ours, which takes every address that libpq takes."""
+
+    def connect(self, dburi: _Address) -> Any:
+        return _connect(dburi.url)
+
+
 def _connect(url: str) -> Any:
+    settings = SessionSettings({"lock_timeout": LOCK_TIMEOUT, "statement_timeout": STATEMENT_TIMEOUT})
     try:
-        session = psycopg2.connect(url, connect_timeout=5, application_name="vm-webapp migrate")
+        return open_session(url, settings, connect_timeout=5, application_name="vm-webapp migrate")
     except psycopg2.OperationalError as error:
         raise DatabaseUnavailable(first_line(error)) from error
-    except psycopg2.ProgrammingError:
-        # The text of this error quotes the URL with its password.
-        raise ConfigurationError("VM_DB_URL is not a PostgreSQL URL that libpq understands") from None
-    session.autocommit = True
-    return session
 
 
 def _has_lock_table(session: Any) -> bool:
@@ -208,14 +221,6 @@ def _refuse_unwritable(backend: Any) -> None:
     if not _has_lock_table(backend.connection):
         backend.execute(backend.format_sql(backend.create_lock_table_sql))
     backend.execute("INSERT INTO yoyo_lock SELECT * FROM yoyo_lock WHERE false")
-
-
-def _with_timeouts(url: str) -> str:
-    parts = urlsplit(url)
-    params = dict(parse_qsl(parts.query))
-    timeouts = f"-c lock_timeout={LOCK_TIMEOUT} -c statement_timeout={STATEMENT_TIMEOUT}"
-    params["options"] = f"{params['options']} {timeouts}" if "options" in params else timeouts
-    return parts._replace(query=urlencode(params)).geturl()
 
 
 def name_the_user() -> None:
