@@ -21,6 +21,8 @@ NAMES = [
     "last model call",
     "clock",
     "connections",
+    "time outs",
+    "pooler",
     "versions",
 ]
 

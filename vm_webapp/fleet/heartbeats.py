@@ -122,7 +122,7 @@ _WRITE = _compile_write()
 _PURGE = compiled(WorkerHeartbeat.delete().where(WorkerHeartbeat.last_tick_at < NOW - KEEP_HOURS * HOUR))
 # The id tells installations apart. A copy that was restored from a dump has its original's id and, on the same server,
 # another oid; on another server the oid may happen to be the same, and the copy is then not told from its original.
-_FINGERPRINT = compiled(
+FINGERPRINT = compiled(
     Installation.select(fn.CONCAT(Installation.id, ":", SQL("pg_database.oid")).alias("fingerprint"))
     .from_(Installation, SQL("pg_database"))
     .where(SQL("pg_database.datname = current_database()"))
@@ -158,4 +158,4 @@ def purge_stopped_workers() -> int:
 
 def read_fingerprint() -> str:
     """Return what identifies this database, inside the current transaction."""
-    return str(rows(_FINGERPRINT)[0]["fingerprint"])
+    return str(rows(FINGERPRINT)[0]["fingerprint"])

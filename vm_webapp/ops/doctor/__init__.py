@@ -11,9 +11,9 @@ from typing import Any
 
 from peewee import DatabaseError
 
-from vm_webapp.db.pool import execute, refusal, transaction
+from vm_webapp.db.pool import examine_session, execute, refusal, transaction
 from vm_webapp.errors import DatabaseUnavailable
-from vm_webapp.ops.doctor import fleet, queue, redis_server, server
+from vm_webapp.ops.doctor import fleet, pooler, queue, redis_server, server
 from vm_webapp.ops.doctor.check import Check, Verdict, fail, ok, warn
 from vm_webapp.ops.health import Health, HealthChecker
 from vm_webapp.settings import Settings
@@ -51,8 +51,24 @@ def examine(settings: Settings, redis_url: str | None) -> list[Check]:
         checks += [_try(fleet.check_one_database, redis_url), _workers(health)]
         checks += [_try(check) for check in DATABASE_CHECKS]
         checks.append(_try(server.check_connections, settings.web_concurrency))
+        checks += _session_checks(settings)
         checks.append(_try(fleet.check_versions, settings.build))
     return checks
+
+
+def _session_checks(settings: Settings) -> list[Check]:
+    # Outside of ``_try``, whose transaction has a lock time-out of its own.
+    try:
+        facts = examine_session()
+    except DatabaseUnavailable as error:
+        return [fail("pooler", error.driver_message, error.todo)]
+    except DatabaseError as error:
+        return [warn("pooler", *_split(str(refusal(error))))]
+    return [
+        pooler.judge_time_outs(facts),
+        pooler.judge_pooler(facts.mode, direct=settings.db_direct_url),
+        *([_try(pooler.check_direct_address, settings.db_direct_url)] if settings.db_direct_url else []),
+    ]
 
 
 def _schema(health: Health) -> Check:
