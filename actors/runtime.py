@@ -18,8 +18,8 @@ from actors.duties.rescue import Rescue
 from actors.pulse import Duties, Pulse, pulse_connection
 from actors.startup import prepare_schema
 from actors.status import WorkerStatus
-from vm_webapp.db.pool import close_pool, open_pool
-from vm_webapp.db.sessions import WORKER_CONNECTIONS, name_session
+from vm_webapp.db.pool import OPERATOR_CONNECTIONS, close_pool, open_pool
+from vm_webapp.db.sessions import name_session
 from vm_webapp.execution.leases import HeldLeases
 from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.execution.stage_runner import StageRunner
@@ -36,7 +36,6 @@ from vm_webapp.settings import Settings
 
 log = logging.getLogger(__name__)
 
-POOL_CONNECTIONS = WORKER_CONNECTIONS - 1  # the pulse has its own
 RELEASE_SECONDS = 10.0
 PRESENCE_TIMEOUT_SECONDS = 0.1
 
@@ -130,7 +129,12 @@ def open_runtime(
         servers = opened.enter_context(servers_of(settings))
         opened.enter_context(connect(servers.redis_url))
         worker_name = name_session("worker", settings.build)
-        open_pool(servers.database_url, max_connections=POOL_CONNECTIONS, application_name=worker_name)
+        open_pool(
+            servers.database_url,
+            max_connections=settings.worker_connections - 1,  # the pulse has its own
+            application_name=worker_name,
+            leave_free=OPERATOR_CONNECTIONS,
+        )
         opened.callback(close_pool)
         mirror = ArtifactMirror(settings.workspace_root)
         model, template, calls = choose_provider(settings), TemplateProvider(), CallLoop()

@@ -13,7 +13,6 @@ from vm_webapp.runs import queries
 from vm_webapp.settings import Settings
 from vm_webapp.workflows.loader import Catalog
 
-DATABASE_THREADS = 7  # plus one for health: eight connections per process
 WAITING_LINE = 256
 # A request's limit is longer than the statement time-out; a probe's is shorter than a platform waits for a response.
 REQUEST_LIMIT_SECONDS = 15.0
@@ -35,14 +34,14 @@ class Services:
     catalog: Catalog
     health: HealthChecker
     require_token: bool
-    threads: Threads = field(
-        default_factory=lambda: Threads(DATABASE_THREADS, WAITING_LINE, "api", limit_seconds=REQUEST_LIMIT_SECONDS)
-    )
+    threads: Threads = field(init=False)
     health_threads: Threads = field(default_factory=lambda: Threads(1, 32, "health", limit_seconds=PROBE_LIMIT_SECONDS))
     redis_url: str | None = None
     followers: Followers = field(init=False)
 
     def __post_init__(self) -> None:
+        count = self.settings.api_connections - 1  # one more thread checks the health: a connection for each
+        self.threads = Threads(count, WAITING_LINE, "api", limit_seconds=REQUEST_LIMIT_SECONDS)
         self.followers = Followers(self.threads, queries.run_heads, self.redis_url)
 
 

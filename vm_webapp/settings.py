@@ -24,6 +24,7 @@ DATABASE_SCHEMES = ("postgres", "postgresql")
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 COMMIT_CHARACTERS = 12
 MOST_TOKENS = 100_000_000
+MOST_CONNECTIONS = 200
 PERCENT_ENCODE = "percent-encode each @, : / and % of its user name and password"
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 HOST = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(:\d*)?")
@@ -38,6 +39,8 @@ class Settings:
     Attributes:
         managed: the platform supplies PostgreSQL and Redis; nothing embedded, no migration at start.
         db_direct_url: address of the database past a pooler, for migrations and the worker's own connection.
+        api_connections: most database connections of an API process.
+        worker_connections: most database connections of a worker, with that of its maintenance loop.
         kimi_max_tokens: largest budget of a model call in tokens, None for that of each stage.
         kimi_context_tokens: the model's context in tokens, for prompt and budget together.
         worker_threads: stages that one worker executes at a time.
@@ -53,6 +56,8 @@ class Settings:
     managed: bool = False
     db_url: str | None = field(default=None, repr=False)
     db_direct_url: str | None = field(default=None, repr=False)
+    api_connections: int = 8
+    worker_connections: int = 6
     redis_url: str | None = field(default=None, repr=False)
     workspace_root: Path = Path("runtime/vm")
     kimi_api_key: str | None = field(default=None, repr=False)
@@ -100,6 +105,8 @@ def read_settings(*, complete: bool = True) -> Settings:
         managed=env.boolean("VM_ENABLE_MANAGED_MODE"),
         db_url=env.database("VM_DB_URL"),
         db_direct_url=env.database("VM_DB_DIRECT_URL"),
+        api_connections=env.integer("VM_API_CONNECTIONS", 2, MOST_CONNECTIONS) or 8,
+        worker_connections=env.integer("VM_WORKER_CONNECTIONS", 2, MOST_CONNECTIONS) or 6,
         redis_url=env.url("VM_REDIS_URL", REDIS_SCHEMES),
         workspace_root=Path(env.text("VM_WORKSPACE_ROOT", "runtime/vm")),
         kimi_api_key=env.token("KIMI_API_KEY"),

@@ -167,3 +167,22 @@ def test_a_direct_address_that_is_the_pooler_again_is_named(
         found = {check["name"]: check for check in json.loads(command(capsys, env, "doctor", "--json").out)}
         assert re.search("VM_DB_DIRECT_URL is a pooler in transaction mode", found["direct address"]["detail"])
         assert command(capsys, env, "migrate", "status").code == 2
+
+
+def test_operators_get_past_a_pooler_that_is_full(
+    database: str, redis_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pgbouncer(database, max_client_conn=1) as bouncer:
+        url = bouncer.url(urlsplit(database).path.strip("/"))
+        env = managed_environment(url, redis_url, tmp_path)
+        stranger = psycopg2.connect(url)
+        try:
+            code, _, error = command(capsys, env, "queue")
+            assert (code, error.count("\n")) == (1, 1)
+            assert "no more connections allowed (max_client_conn): scale the services down" in error
+            env |= {"VM_DB_DIRECT_URL": database}
+            code, _, error = command(capsys, env, "queue")
+            assert (code, error) == (0, "VM_DB_URL takes no more connections: this command uses VM_DB_DIRECT_URL\n")
+            assert command(capsys, env, "migrate", "up").code == 0
+        finally:
+            stranger.close()

@@ -174,8 +174,8 @@ def test_a_redis_that_evicts_is_named_with_its_policy(redis_url: str) -> None:
     ("used", "verdict", "text"),
     [
         (0, "ok", "0 of 97 in use"),
-        (83, "ok", "83 of 97 in use"),
-        (84, "warn", "no room for another worker"),
+        (80, "ok", "80 of 97 in use"),
+        (81, "warn", "no room for another worker"),
         (96, "warn", "no room for another worker"),
         (97, "fail", "97 of 97 in use"),
         (100, "fail", "100 of 97 in use"),
@@ -188,14 +188,28 @@ def test_connections_run_short_before_they_run_out(used: int, verdict: str, text
 
 @pytest.mark.parametrize(
     ("left", "processes", "verdict"),
-    [(14, 1, "ok"), (13, 1, "warn"), (22, 2, "ok"), (21, 2, "warn"), (70, 8, "ok"), (69, 8, "warn")],
+    [(17, 1, "ok"), (16, 1, "warn"), (25, 2, "ok"), (24, 2, "warn"), (73, 8, "ok"), (72, 8, "warn")],
 )
 def test_an_api_of_several_processes_needs_more_connections(left: int, processes: int, verdict: str) -> None:
-    check = judge_connections(97 - left, 97, by_apis=5, processes=processes)
+    check = judge_connections(97 - left, 97, by_apis=5, settings=Settings(web_concurrency=processes))
     assert check.verdict == verdict
     assert "in use, 5 by API processes; " in check.detail
     needs = f"another API needs {8 * processes} (8 a process, WEB_CONCURRENCY {processes}), another worker 6"
     assert needs in check.detail
+
+
+@pytest.mark.parametrize(("left", "verdict"), [(16 + 24 + 3, "ok"), (16 + 24 + 2, "warn")])
+def test_a_rolling_deploy_needs_all_connections_of_the_services_again(left: int, verdict: str) -> None:
+    # Nine connections of APIs are more than one API has.
+    check = judge_connections(97 - left, 97, by_apis=9, workers=4)
+    assert check.verdict == verdict
+    assert ("a rolling deploy of 4 workers and 2 APIs needs 43" in check.detail) is (verdict == "warn")
+
+
+def test_pools_of_other_sizes_need_other_numbers() -> None:
+    sizes = Settings(api_connections=4, worker_connections=2)
+    assert judge_connections(88, 97, settings=sizes).verdict == "ok"
+    assert judge_connections(89, 97, settings=sizes).verdict == "warn"
 
 
 def test_sessions_of_apis_are_counted_separately(database_url: str) -> None:

@@ -91,7 +91,7 @@ def test_a_role_that_may_not_see_other_sessions_counts_them_all_the_same(unprivi
     all_of_them = checks()["connections"].detail
     with transaction():
         execute("SET LOCAL ROLE unprivileged")
-        assert server.check_connections().detail == all_of_them
+        assert server.check_connections(Settings()).detail == all_of_them
 
 
 def test_an_empty_database_is_reported_as_not_migrated() -> None:

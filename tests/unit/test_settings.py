@@ -63,7 +63,7 @@ def test_nothing_set_is_local_mode_with_the_documented_defaults(read: Read) -> N
 @pytest.mark.parametrize("empty", ["", "  ", "\t\n"])
 def test_empty_means_unset_for_every_variable(read: Read, empty: str) -> None:
     names = "VM_DB_URL VM_DB_DIRECT_URL VM_REDIS_URL VM_ENABLE_MANAGED_MODE VM_WORKSPACE_ROOT VM_WORKER_THREADS \
-        VM_DRAIN_SECONDS \
+        VM_DRAIN_SECONDS VM_API_CONNECTIONS VM_WORKER_CONNECTIONS \
         VM_LLM_MAX_CONCURRENCY VM_WORKFLOWS_PATH VM_API_TOKEN KIMI_API_KEY KIMI_MODEL KIMI_BASE_URL KIMI_MAX_TOKENS \
         KIMI_CONTEXT_TOKENS APP_ENV PORT \
         WEB_CONCURRENCY LOG_LEVEL RENDER_GIT_COMMIT"
@@ -207,6 +207,8 @@ def test_values_at_the_edge_are_taken_without_the_space_around_them(
         ("KIMI_MAX_TOKENS", "0", "must be a whole number from 1 to 100000000"),
         ("KIMI_CONTEXT_TOKENS", "1023", "must be a whole number from 1024 to 100000000"),
         ("VM_WORKER_THREADS", "s3cret", "must be a whole number from 1 to 512"),
+        ("VM_API_CONNECTIONS", "1", "must be a whole number from 2 to 200"),
+        ("VM_WORKER_CONNECTIONS", "201", "must be a whole number from 2 to 200"),
         ("VM_WORKER_THREADS", "0", "must be a whole number from 1 to 512"),
         ("VM_WORKER_THREADS", "2.5", "must be a whole number from 1 to 512"),
         ("VM_DRAIN_SECONDS", "-1", "must be a number of seconds from 0 to 3600"),

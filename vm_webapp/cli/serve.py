@@ -18,8 +18,8 @@ from api.services import Services
 from vm_webapp.cli.child import WorkerChild
 from vm_webapp.cli.migrated import migrated_servers
 from vm_webapp.cli.output import announce
-from vm_webapp.db.pool import close_pool, open_pool
-from vm_webapp.db.sessions import API_CONNECTIONS, name_session
+from vm_webapp.db.pool import OPERATOR_CONNECTIONS, close_pool, open_pool
+from vm_webapp.db.sessions import name_session
 from vm_webapp.local.by_mode import Servers, servers_of
 from vm_webapp.ops.health import HealthChecker
 from vm_webapp.settings import Settings
@@ -143,7 +143,12 @@ async def running_stack(
 def _open(settings: Settings, servers: Servers, host: str, opened: ExitStack) -> Services:
     url, redis_url = servers.database_url, servers.redis_url
     opened.callback(close_pool)
-    open_pool(url, max_connections=API_CONNECTIONS, application_name=name_session("api", settings.build))
+    open_pool(
+        url,
+        max_connections=settings.api_connections,
+        application_name=name_session("api", settings.build),
+        leave_free=OPERATOR_CONNECTIONS,
+    )
     opened.enter_context(connected(redis_url))
     return Services(
         settings=settings,

@@ -10,18 +10,32 @@ import logging
 import select
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
+import psycopg2
 from peewee import Psycopg2Adapter
-from playhouse.pool import PooledPostgresqlDatabase
+from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 
-from vm_webapp.db.poolers import Connection, Connector, Mode, find_mode, shut_down
+from vm_webapp.db.poolers import Connection, Connector, Mode, find_mode, says_full, shut_down
 from vm_webapp.loops import Loop
+from vm_webapp.text import first_line
 
 log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 1.0
+TRY_AGAIN_SECONDS = 1.0
+NO_MORE = "the server has no connection left for this process"
+# pg_stat_activity hides the type and the state of other roles' sessions from a role without privileges. Such a row
+# counts as a client's if it has a role and a database; most background processes lack one of them.
+CLIENTS = "backend_type = 'client backend' OR (backend_type IS NULL AND usesysid IS NOT NULL AND datid IS NOT NULL)"
+MOST_CLIENTS = (
+    "current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int"
+    " - coalesce(current_setting('reserved_connections', true)::int, 0)"
+)
+FREE = f"SELECT {MOST_CLIENTS} - (SELECT count(*) FROM pg_stat_activity WHERE {CLIENTS})"
 NOT_DURABLE = "SET LOCAL synchronous_commit = off"
 
 
@@ -36,6 +50,10 @@ class _Adapter(Psycopg2Adapter):
         return self._connector.open()
 
 
+class _Crowded(MaxConnectionsExceeded):
+    """A connection was opened, and closed again because it was one of the last."""
+
+
 class Pool(PooledPostgresqlDatabase):
     """A pool that sends the server nothing while it holds its lock, and whose connections other threads can break.
 
@@ -47,6 +65,42 @@ class Pool(PooledPostgresqlDatabase):
     """
 
     psycopg2_adapter = _Adapter
+    _leave_free = 0
+    _full_until = 0.0
+    _full_logged = False
+
+    def leave_free(self, count: int) -> None:
+        """From now on, leave so many connections of the server to others; forget that it was full."""
+        self._leave_free, self._full_until, self._full_logged = count, 0.0, False
+
+    @property
+    def full(self) -> bool:
+        """Whether the server, or a pooler, has just refused this pool a further connection."""
+        return time.monotonic() < self._full_until
+
+    @contextmanager
+    def begun(self, *, durable: bool) -> Iterator[None]:
+        """Run the block in a transaction on a connection of the pool.
+
+        Where the server is full, a pool that has connections waits for one of its own.
+        """
+        deadline = time.monotonic() + (cast(Any, self)._wait_timeout or 0)
+        with ExitStack() as held:
+            while True:
+                try:
+                    held.enter_context(self.connection_context())
+                    held.enter_context(self.atomic(durable=durable))
+                    break
+                except _Crowded:
+                    held.close()
+                    if not self._in_use or time.monotonic() > deadline:
+                        raise
+            yield
+
+    def is_crowded(self, needed: int) -> bool:
+        """Whether fewer connections of the server are free; through a pooler its own limits count. In a transaction."""
+        connection: Connection = self.connection()
+        return not connection.proxied and self._send(FREE).fetchone()[0] < needed
 
     def begin(self, isolation_level: str | None = None, *, durable: bool = True) -> None:
         """Begin a transaction with the settings of the pool's sessions.
@@ -64,6 +118,7 @@ class Pool(PooledPostgresqlDatabase):
         else:
             # In one message with the first BEGIN, so that it costs no round trip.
             connection.note_backend(*self._send(f"BEGIN; {connection.question}").fetchone())
+            self._give_back_if_crowded(connection)
         if not connection.in_force:
             self._send(_for_transaction(connection, durable=durable))
         elif not durable:
@@ -86,6 +141,35 @@ class Pool(PooledPostgresqlDatabase):
         connection: Connection = self.connection()
         adapter = cast(Any, self)._adapter
         return find_mode(lambda: adapter.connect(self, **self.connect_params), connection)
+
+    def _connect(self) -> Connection:
+        # Peewee's wait for a connection goes on after this error, until one of this pool's own is free.
+        if self.full and self._in_use and not cast(Any, self)._connections:
+            raise MaxConnectionsExceeded(NO_MORE)
+        try:
+            connection: Connection = cast(Any, super())._connect()
+        except psycopg2.OperationalError as error:
+            if not says_full(error):
+                raise
+            self._note_full(first_line(error))
+            if self._in_use:
+                raise MaxConnectionsExceeded(NO_MORE) from error
+            raise
+        return connection
+
+    def _give_back_if_crowded(self, connection: Connection) -> None:
+        if self._leave_free and self.is_crowded(self._leave_free):
+            self._note_full(f"fewer than {self._leave_free} connections are free")
+            connection.close()
+            raise _Crowded(NO_MORE)
+        self._full_logged = False
+
+    def _note_full(self, reason: str) -> None:
+        self._full_until = time.monotonic() + TRY_AGAIN_SECONDS
+        # Once, not at each attempt; a command reports it by itself.
+        if self._leave_free and not self._full_logged:
+            log.warning("database.full", extra={"error": reason, "connections": self.taken})
+            self._full_logged = True
 
     def _send(self, sql: str) -> Any:
         # Peewee's ``execute_sql`` without what ours adds; it turns psycopg2's errors into Peewee's.

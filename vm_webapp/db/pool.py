@@ -6,7 +6,6 @@ anything but PostgreSQL.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +20,8 @@ from psycopg2.extras import Json, register_uuid
 
 from vm_webapp.database_address import parse_address
 from vm_webapp.db.compiled import Compiled
-from vm_webapp.db.connections import Pool, limit_checkouts
-from vm_webapp.db.poolers import Connection, Mode
+from vm_webapp.db.connections import NO_MORE, Pool, limit_checkouts
+from vm_webapp.db.poolers import Connection, Mode, says_full
 from vm_webapp.db.session_settings import SessionSettings
 from vm_webapp.db.unit_of_work import UnitOfWork
 from vm_webapp.errors import (
@@ -42,14 +41,8 @@ Options = Literal["taken", "refused", "swallowed"]
 READ_ONLY_SQL_TRANSACTION = "25006"  # a demoted primary refuses writes with it during a failover
 INSUFFICIENT_PRIVILEGE = "42501"
 BUSY = frozenset({"55P03", "57014", "40P01"})  # lock_not_available, query_canceled, deadlock_detected
-# psycopg2 gives no SQLSTATE (53300) for a connection that the server refused, only the message. A pooler that is full
-# says "no more connections allowed" or, after a wait for a session, "query_wait_timeout" (PgBouncer), or
-# "max clients reached", "Max client connections reached" (Supabase).
-FULL = re.compile(
-    r"too many (clients|connections)|remaining connection slots|no more connections allowed|query_wait_timeout"
-    r"|max ?clients? |max client connections",
-    re.IGNORECASE,
-)
+# New processes, and pools that grow, leave so many to those who look into an incident: migrate, doctor, queue.
+OPERATOR_CONNECTIONS = 3
 WAIT_FOR_CONNECTION_SECONDS = 5.0
 STATEMENT_TIMEOUT_MS = 10_000
 
@@ -60,13 +53,14 @@ _dedicated = threading.local()
 register_uuid()
 
 
-def open_pool(url: str, *, max_connections: int, application_name: str) -> None:
+def open_pool(url: str, *, max_connections: int, application_name: str, leave_free: int = 0) -> None:
     """Point this process at a database. Nothing is connected yet.
 
     Args:
         url: ``postgresql://`` or ``postgres://`` URL, or libpq's ``key=value`` pairs.
         max_connections: most connections of this pool; a thread waits its turn for one.
         application_name: how ``pg_stat_activity`` names this process.
+        leave_free: how many connections of the server this pool leaves to others.
 
     Raises:
         ConfigurationError: the URL is not one that libpq understands.
@@ -76,6 +70,7 @@ def open_pool(url: str, *, max_connections: int, application_name: str) -> None:
         max_connections=max_connections,
         timeout=WAIT_FOR_CONNECTION_SECONDS,
     )
+    database.leave_free(leave_free)
     limit_checkouts(database, seconds=_longest_checkout(STATEMENT_TIMEOUT_MS))
 
 
@@ -135,7 +130,7 @@ def transaction(*, durable: bool = True) -> Iterator[None]:
         return
     unit = UnitOfWork()
     try:
-        with current.connection_context(), current.atomic(durable=durable), unit.collecting():
+        with current.begun(durable=durable), unit.collecting():
             yield
             _refuse_failed_transaction(current)
     except (OperationalError, InterfaceError, MaxConnectionsExceeded) as error:
@@ -183,6 +178,16 @@ def examine_session() -> SessionFacts:
         raise _unavailable(error) from error
     options: Options = "refused" if not connection.options_sent else "swallowed"
     return SessionFacts(mode, "taken" if connection.options_in_force else options, shown, expected)
+
+
+def is_crowded(needed: int) -> bool:
+    """Whether fewer connections of the server are free; to be called in a transaction. False through a pooler."""
+    return _database().is_crowded(needed)
+
+
+def close_idle() -> None:
+    """Close the idle connections of the current thread's pool, so that others may have them."""
+    _database().close_idle()
 
 
 def refusal(error: DatabaseError) -> DatabaseRefused:
@@ -265,10 +270,10 @@ def _connecting(address: str, application_name: str, *, statement_timeout_ms: in
 def _unavailable(error: Exception) -> DatabaseUnavailable:
     message = first_line(error)
     if isinstance(error, MaxConnectionsExceeded):
-        return ConnectionsTaken(message)
+        return DatabaseFull(NO_MORE) if _database().full else ConnectionsTaken(message)
     if _sqlstate(error) in BUSY:
         return DatabaseBusy(message)
-    return DatabaseFull(message) if FULL.search(message) else DatabaseUnavailable(message)
+    return DatabaseFull(message) if says_full(error) else DatabaseUnavailable(message)
 
 
 def _sqlstate(error: Exception) -> str | None:

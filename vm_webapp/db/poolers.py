@@ -29,6 +29,13 @@ Mode = Literal["direct", "session", "transaction"]
 # PgBouncer, Neon: "unsupported startup parameter: options"; PgBouncer from 1.20: "… in options: statement_timeout";
 # RDS Proxy: "does not support command-line options".
 OPTIONS_REFUSED = re.compile(r"startup parameter|command-line options", re.IGNORECASE)
+# psycopg2 gives no SQLSTATE (53300) for a connection that the server refused, only the message. A pooler that is full
+# says "no more connections allowed" (PgBouncer), "max clients reached" or "Max client connections reached" (Supabase).
+FULL = re.compile(
+    r"too many (clients|connections)|remaining connection slots|no more connections allowed|max clients? "
+    r"|max client connections",
+    re.IGNORECASE,
+)
 PROBE_SECONDS = 5.0
 NOTICE_SECONDS = 2.0
 HOLDERS = 2
@@ -175,6 +182,11 @@ def find_mode(connect: Callable[[], Connection], first: Connection) -> Mode:
         return "session" if _has_own_session(connect, first, backend) else "transaction"
     except psycopg2.Error:  # such as no further connection, or no statement in time
         return "transaction"
+
+
+def says_full(error: BaseException) -> bool:
+    """Whether an error says that the server, or a pooler, takes no more connections."""
+    return FULL.search(str(error)) is not None
 
 
 def shut_down(connection: Any) -> None:

@@ -9,9 +9,6 @@ from vm_webapp.db.pool import Row, rows
 
 Process = Literal["api", "worker", "pulse", "command"]
 
-API_CONNECTIONS = 8  # per process, at most
-WORKER_CONNECTIONS = 6  # per process, at most, including that of the pulse (the worker's maintenance loop)
-
 
 def name_session(process: Process, build: str) -> str:
     """Return the ``application_name`` of a process; PostgreSQL keeps 63 bytes of it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import glob
 import os
+import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -22,10 +23,11 @@ from yoyo.topologicalsort import CycleError
 
 from vm_webapp.db.bundle import MigrationFiles
 from vm_webapp.db.pool import Row, Statement
-from vm_webapp.db.poolers import open_session
+from vm_webapp.db.poolers import open_session, says_full
 from vm_webapp.db.session_settings import SessionSettings
 from vm_webapp.errors import (
     Conflict,
+    DatabaseFull,
     DatabaseUnavailable,
     VMError,
 )
@@ -35,6 +37,7 @@ ADVISORY_LOCK = 0x766D_6D69_6772  # "vmmigr": any number that nothing else in th
 # While DDL waits for a lock, every later statement on that table queues behind it, so the wait must be short.
 LOCK_TIMEOUT = "1s"
 STATEMENT_TIMEOUT = "15min"
+FULL_ATTEMPTS, FULL_WAIT_SECONDS = 6, 0.5
 # yoyo quotes the names of its tables, which people and this program do not: so the quote identifies yoyo's statements.
 LIVE_YOYO = """
 SELECT pid FROM pg_stat_activity
@@ -205,10 +208,17 @@ class _Backend(PostgresqlBackend):  # type: ignore[misc]
 
 def _connect(url: str) -> Any:
     settings = SessionSettings({"lock_timeout": LOCK_TIMEOUT, "statement_timeout": STATEMENT_TIMEOUT})
-    try:
-        return open_session(url, settings, connect_timeout=5, application_name="vm-webapp migrate")
-    except psycopg2.OperationalError as error:
-        raise DatabaseUnavailable(first_line(error)) from error
+    attempts = FULL_ATTEMPTS
+    while True:
+        try:
+            return open_session(url, settings, connect_timeout=5, application_name="vm-webapp migrate")
+        except psycopg2.OperationalError as error:
+            attempts -= 1
+            if not says_full(error):
+                raise DatabaseUnavailable(first_line(error)) from error
+            if not attempts:
+                raise DatabaseFull(first_line(error)) from error
+        time.sleep(FULL_WAIT_SECONDS)  # services leave the last connections to operators, but may take one for a moment
 
 
 def _has_lock_table(session: Any) -> bool:

@@ -50,7 +50,7 @@ def examine(settings: Settings, redis_url: str | None) -> list[Check]:
     if up:
         checks += [_try(fleet.check_one_database, redis_url), _workers(health)]
         checks += [_try(check) for check in DATABASE_CHECKS]
-        checks.append(_try(server.check_connections, settings.web_concurrency))
+        checks.append(_try(server.check_connections, settings))
         checks += _session_checks(settings)
         checks.append(_try(fleet.check_versions, settings.build))
     return checks

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from vm_webapp.db.pool import row
-from vm_webapp.db.sessions import API_CONNECTIONS, WORKER_CONNECTIONS, name_session
+from vm_webapp.db.connections import CLIENTS, MOST_CLIENTS
+from vm_webapp.db.pool import OPERATOR_CONNECTIONS, row
+from vm_webapp.db.sessions import name_session
 from vm_webapp.errors import DatabaseReadOnly
 from vm_webapp.ops.doctor.check import Check, fail, ok, warn
 from vm_webapp.settings import Settings
@@ -44,43 +45,57 @@ def judge_clock(difference: float) -> Check:
     return ok("clock", detail)
 
 
-def check_connections(processes: int = 1) -> Check:
-    """Check whether the server has enough free connections, if an API consists of this many processes."""
-    # pg_stat_activity hides the type and the state of other roles' sessions from a role without privileges. Such a row
-    # counts as a client's if it has a role and a database; most background processes lack one of them.
+def check_connections(settings: Settings) -> Check:
+    """Check whether the server has enough free connections for a rolling deploy of what is connected now."""
     found = row(
-        """
+        f"""
         SELECT count(*) AS used,
                count(*) FILTER (WHERE datname = current_database() AND starts_with(application_name, %(api)s)) AS apis,
-               current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
-               - coalesce(current_setting('reserved_connections', true)::int, 0) AS most
+               count(*) FILTER (WHERE datname = current_database() AND starts_with(application_name, %(pulse)s))
+                   AS pulses,
+               {MOST_CLIENTS} AS most
           FROM pg_stat_activity
-         WHERE backend_type = 'client backend' OR (backend_type IS NULL AND usesysid IS NOT NULL AND datid IS NOT NULL)
+         WHERE {CLIENTS}
         """,
         api=name_session("api", ""),
+        pulse=name_session("pulse", ""),
     )
     assert found is not None
-    return judge_connections(found["used"], found["most"], by_apis=found["apis"], processes=processes)
+    return judge_connections(
+        found["used"], found["most"], by_apis=found["apis"], workers=found["pulses"], settings=settings
+    )
 
 
-def judge_connections(used: int, most: int, *, by_apis: int = 0, processes: int = 1) -> Check:
-    """Judge whether enough connections are free for another worker and another API.
+def judge_connections(
+    used: int, most: int, *, by_apis: int = 0, workers: int = 0, settings: Settings | None = None
+) -> Check:
+    """Judge whether enough connections are free for a rolling deploy, which starts the new before it ends the old.
 
     Args:
         used: connections in use.
         most: connections that the server accepts from roles without special rights.
         by_apis: connections in use by API processes.
-        processes: number of processes of an API.
+        workers: number of workers; each has one session of its maintenance loop.
+        settings: the sizes of the pools and the number of processes of an API.
     """
-    left, of_api = most - used, API_CONNECTIONS * processes
+    settings = settings or Settings()
+    left, of_api = most - used, settings.api_connections * settings.web_concurrency
+    of_worker = settings.worker_connections
+    # No instance of the API says how many there are: at least as many as their connections need.
+    apis, workers = max(1, -(-by_apis // of_api)), max(1, workers)
     detail = (
         f"{used} of {most} in use, {by_apis} by API processes; another API needs {of_api}"
-        f" ({API_CONNECTIONS} a process, WEB_CONCURRENCY {processes}), another worker {WORKER_CONNECTIONS}"
+        f" ({settings.api_connections} a process, WEB_CONCURRENCY {settings.web_concurrency}),"
+        f" another worker {of_worker}, operators {OPERATOR_CONNECTIONS}"
     )
     if left <= 0:
         return fail("connections", detail, "scale the services down, or take a larger database")
-    # A rolling deploy needs as many: it starts the new instances before it stops the old ones.
-    if left < of_api + WORKER_CONNECTIONS:
+    if left < of_api + of_worker + OPERATOR_CONNECTIONS:
         detail += ": no room for another worker and another API"
         return warn("connections", detail, "take a larger database before scaling up")
+    deploy = apis * of_api + workers * of_worker + OPERATOR_CONNECTIONS
+    if left < deploy:
+        detail += f": a rolling deploy of {workers} workers and {apis} APIs needs {deploy}, and {left} are free"
+        todo = "take a larger database, or lower VM_API_CONNECTIONS and VM_WORKER_CONNECTIONS"
+        return warn("connections", detail, f"{todo}, or new instances wait until old ones end")
     return ok("connections", detail)
