@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from actors.duties.beat import Beat
+from actors.duties.follow_clock import FollowClock
 from actors.duties.purge import PurgeLeftovers, PurgeRuns
 from actors.duties.renew import Renew
 from actors.duties.rescue import Rescue
@@ -43,6 +44,7 @@ class Duties:
     """What a tick does, in this order; each duty has its period."""
 
     renew: Renew
+    follow_clock: FollowClock
     beat: Beat
     rescue: Rescue
     purge_leftovers: PurgeLeftovers
@@ -95,6 +97,7 @@ class Pulse:
         connection: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._renew = duties.renew
+        self._follow_clock = duties.follow_clock
         self._beat = duties.beat
         self._rescue = Periodic(duties.rescue.run_once, every_seconds=RESCUE_EVERY_SECONDS)
         self._purges = Purges(duties.purge_leftovers, duties.purge_runs)
@@ -133,7 +136,7 @@ class Pulse:
         self.watchdog.note_tick()
 
     def tick_once(self, now: float) -> None:
-        """Renew the leases, write the heartbeat, and rescue and purge when they are due.
+        """Renew the leases, follow the clock, write the heartbeat, and rescue and purge when they are due.
 
         Before the worker can start it does nothing. An unhealthy worker writes no heartbeat and rescues nothing: others
         see it as dead. It still renews, because its other threads finish their stages while it drains.
@@ -148,6 +151,7 @@ class Pulse:
             return
         self._renew.run_once()
         if self._check_health():
+            self._follow_clock.run_once()  # before the heartbeat, by which it is noticed
             steady_seconds = self._beat.run_once().steady_seconds
             # After a database outage all leases may have expired although their workers live: they get the length of a
             # lease to renew them.

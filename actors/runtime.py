@@ -12,6 +12,7 @@ from uuid_utils.compat import uuid7
 
 from actors.broker import HintBroker
 from actors.duties.beat import Beat
+from actors.duties.follow_clock import FollowClock
 from actors.duties.purge import PurgeLeftovers, PurgeRuns
 from actors.duties.renew import Renew
 from actors.duties.rescue import Rescue
@@ -157,6 +158,7 @@ def open_runtime(
         pulse = Pulse(
             Duties(
                 Renew(runner.leases),
+                FollowClock(),
                 Beat(
                     status,
                     runner.activity,

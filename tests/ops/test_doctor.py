@@ -13,8 +13,9 @@ import redis
 
 from tests.ops.doctor_checks import NAMES, NOWHERE, checks
 from tests.ops.faults import apply_future_migration, create_overdue_stage
+from tests.support.clock import step_clock
 from tests.support.fleet import beat, change
-from tests.support.runs import read
+from tests.support.runs import create, read
 from vm_webapp import __version__
 from vm_webapp.db.bundle import bundled_ids
 from vm_webapp.db.pool import jsonb
@@ -24,6 +25,7 @@ from vm_webapp.ops import queue_control
 from vm_webapp.ops.doctor import Check, examine
 from vm_webapp.ops.doctor.server import judge_clock, judge_connections
 from vm_webapp.redis_client import quick_client
+from vm_webapp.runs import lifecycle
 from vm_webapp.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -233,3 +235,11 @@ def test_sessions_of_apis_are_counted_separately(database_url: str) -> None:
 def test_a_clock_that_is_wrong_is_reported_as_behind_or_ahead(difference: float, verdict: str, text: str) -> None:
     check = judge_clock(difference)
     assert (check.verdict, text in check.detail) == (verdict, True), check
+
+
+def test_a_clock_of_the_database_that_stepped_back_is_reported(database: str) -> None:
+    run_id = create().run.id
+    step_clock(database, -600)
+    lifecycle.cancel_run_if_open(run_id, actor="ann")  # an event with a later id and an earlier time
+    check = checks()["clock"]
+    assert (check.verdict, "it has stepped back" in check.detail) == ("warn", True), check

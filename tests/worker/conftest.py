@@ -13,6 +13,7 @@ from dramatiq import Worker
 
 from actors import broker, middleware
 from actors.duties.beat import Beat
+from actors.duties.follow_clock import FollowClock
 from actors.duties.purge import PurgeLeftovers, PurgeRuns
 from actors.duties.renew import Renew
 from actors.duties.rescue import Rescue
@@ -82,7 +83,7 @@ def make_pulse(database: str) -> MakePulse:
         status, activity = WorkerStatus(identity, on_unhealthy), Activity()
         beat = Beat(status, activity, leases, presence=presence, hints_failed=lambda: 3)
         return TestedPulse(
-            Duties(Renew(leases), beat, Rescue(activity), PurgeLeftovers(), PurgeRuns(None)),
+            Duties(Renew(leases), FollowClock(), beat, Rescue(activity), PurgeLeftovers(), PurgeRuns(None)),
             status,
             activity,
             prepare=prepare,

@@ -61,7 +61,8 @@ _FIND = compiled(_KEY.select(_KEY.name).where(_KEY.secret_sha256 == param("diges
 # At most once a minute: enough to see which keys are in use, without a write per request.
 _RECORD_USE = compiled(
     _KEY.update({_KEY.last_used_at: NOW}).where(
-        _KEY.secret_sha256 == param("digest"), _KEY.last_used_at.is_null() | (_KEY.last_used_at < NOW - MINUTE)
+        _KEY.secret_sha256 == param("digest"),
+        _KEY.last_used_at.is_null() | ~_KEY.last_used_at.between(NOW - MINUTE, NOW),
     )
 )
 # ``least`` ignores NULL: a key that was never revoked counts from its expiry, and one that does neither is kept.

@@ -13,7 +13,8 @@ from vm_webapp.db.pool import row, rows
 # Six ticks of one second: a worker that misses a few on a busy machine still counts as alive.
 FRESH_SECONDS = 6
 
-FRESH = WorkerHeartbeat.last_tick_at > NOW - FRESH_SECONDS * SECOND
+# Not a time ahead of the clock, which has then stepped back: a dead worker would count as alive until it catches up.
+FRESH = WorkerHeartbeat.last_tick_at.between(NOW - FRESH_SECONDS * SECOND, NOW + FRESH_SECONDS * SECOND)
 ALIVE = (WorkerHeartbeat.state != "stopped") & FRESH
 WORKING = (WorkerHeartbeat.state == "working") & FRESH
 

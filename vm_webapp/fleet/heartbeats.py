@@ -82,7 +82,8 @@ def _compile_write() -> Compiled:
     table = WorkerHeartbeat
     # Each fresh row carries the beginning of the present time without a gap: the oldest is inherited, and without a
     # fresh row a new time begins. One clock for all workers, since any of them proves that the database can be reached.
-    steady_since = fn.coalesce(
+    # Never later than now, or nobody would rescue until then; ``least`` ignores the NULL of no fresh row.
+    steady_since = fn.least(
         table.select(fn.min(table.steady_since)).where(table.last_tick_at > NOW - LONGEST_GAP_SECONDS * SECOND), NOW
     )
     identity = [field.name for field in fields(WorkerIdentity)]

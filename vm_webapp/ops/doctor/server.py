@@ -12,6 +12,10 @@ from vm_webapp.ops.doctor.check import Check, fail, ok, warn
 from vm_webapp.settings import Settings
 
 CLOCK_SECONDS = 2.0
+RECENT_EVENTS = 1000
+_LATEST_TIME = """
+    SELECT max(created_at) AS latest FROM (SELECT created_at FROM events ORDER BY id DESC LIMIT %(events)s) recent
+"""
 
 
 def check_database(settings: Settings) -> Check:
@@ -25,11 +29,20 @@ def check_database(settings: Settings) -> Check:
 
 
 def check_clock() -> Check:
-    """Check how far this machine's clock is from the database's, which times the leases."""
+    """Check whether the database's clock, which times the leases, has stepped back, and how far this machine's is."""
     before = datetime.now(UTC)
     found = row("SELECT clock_timestamp() AS now")
     after = datetime.now(UTC)
     assert found is not None
+    recorded = row(_LATEST_TIME, events=RECENT_EVENTS)
+    if recorded is not None and recorded["latest"] is not None:
+        back = (recorded["latest"] - found["now"]).total_seconds()
+        if back > CLOCK_SECONDS:
+            return warn(
+                "clock",
+                f"the database's clock is {back:.1f} s behind its own timelines: it has stepped back",
+                "check the time synchronisation of the database's machines; the workers have moved what waits",
+            )
     return judge_clock((found["now"] - (before + (after - before) / 2)).total_seconds())
 
 

@@ -15,6 +15,7 @@ from vm_webapp.runs.lifecycle.attempts import (
     release_stage_if_held,
 )
 from vm_webapp.runs.lifecycle.claims import Claim, Claimant, claim_stage
+from vm_webapp.runs.lifecycle.clock_steps import follow_clock_back
 from vm_webapp.runs.lifecycle.control import cancel_run_if_open, retry_run_if_failed
 from vm_webapp.runs.lifecycle.creation import NewRun, create_run
 from vm_webapp.runs.lifecycle.forking import fork_run
@@ -39,6 +40,7 @@ __all__ = [
     "create_run",
     "fail_attempt_if_held",
     "finish_stage_if_held",
+    "follow_clock_back",
     "fork_run",
     "release_stage_if_held",
     "request_changes_if_waiting",
