@@ -19,6 +19,7 @@ from dramatiq.middleware import Middleware
 
 from actors.consumer import FeedingConsumer, WorkSource
 from actors.hints import HintQueue
+from actors.redis_clock import RedisClock
 from actors.sender import Sender
 from actors.wake_list import WakeList
 from vm_webapp.execution.progress import StageProgress
@@ -50,6 +51,7 @@ class HintBroker(Broker):
         self.url: str | None = None
         self._hint_broker: RedisBroker | None = None
         self._wake_list: WakeList | None = None
+        self._redis_clock: RedisClock | None = None
         self._notices: redis.Redis | None = None
 
     @property
@@ -60,11 +62,12 @@ class HintBroker(Broker):
     def bind(self, redis_url: str | None) -> None:
         """Set the URL of Redis, None to work without Redis. No connection is opened yet."""
         self.url = redis_url
-        self._hint_broker = self._wake_list = self._notices = None
+        self._hint_broker = self._wake_list = self._redis_clock = self._notices = None
         if redis_url is not None:
             client = quick_client(redis_url, HINT_TIMEOUT_SECONDS)
             self._hint_broker = RedisBroker(client=client, namespace=NAMESPACE, middleware=[])
             self._wake_list = WakeList(client, NAMESPACE)
+            self._redis_clock = RedisClock(client)
             self._notices = client
 
     def wake_followers(self, run_id: UUID) -> None:
@@ -110,8 +113,9 @@ class HintBroker(Broker):
             self.sender.put(lambda: client.publish(channel_of(run_id), notice))
 
     def _send(self, message: Message[Any]) -> None:
-        broker, wake_list = self._hint_broker, self._wake_list
-        if broker is not None and wake_list is not None:
+        broker, wake_list, clock = self._hint_broker, self._wake_list, self._redis_clock
+        if broker is not None and wake_list is not None and clock is not None:
+            # Stamped by the clock that workers tell its age by. The message has this machine's time so far.
+            broker.enqueue(message.copy(message_timestamp=int(clock.now() * 1000)))
             # In this order: a worker that is woken before the hint is in its queue finds nothing, and waits again.
-            broker.enqueue(message)
             wake_list.push()

@@ -7,7 +7,6 @@ this module relies on in Dramatiq.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, cast
@@ -18,6 +17,7 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed
 from dramatiq.message import Message
 
+from actors.redis_clock import RedisClock
 from vm_webapp.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ class HintQueue:
     def __init__(self, broker: RedisBroker, queue_name: str) -> None:
         self._broker = broker
         self._queue_name = queue_name
+        self._clock = RedisClock(broker.client)
         # With a time-out of zero the stock consumer never sleeps: FeedingConsumer waits on the wake list instead.
         self._stock: Any = broker.consume(queue_name, prefetch=1, timeout=0)
 
@@ -55,6 +56,7 @@ class HintQueue:
         # The stock consumer refuses to fetch while as many messages as its prefetch are unacknowledged.
         self._stock.prefetch = self._stock.outstanding_message_count + at_most
         try:
+            now = self._clock.now()  # before the fetch: if Redis fails here, no hint is lost
             message: MessageProxy | None = next(self._stock)
         except (redis.RedisError, ConnectionClosed, OSError) as error:
             raise RedisUnavailable(type(error).__name__) from error
@@ -72,7 +74,7 @@ class HintQueue:
                 self._stock.ack(message)
             self._drop_invalid()
             return None
-        if time.time() - message.message_timestamp / 1000 < STALE_SECONDS:
+        if now - message.message_timestamp / 1000 < STALE_SECONDS:
             return message
         self.acknowledge(message)
         return None

@@ -11,7 +11,9 @@ from uuid import uuid4
 import pytest
 import redis
 
-from tests.support.runs import create, wait_until_still
+from actors import broker, execute_stage
+from actors.redis_clock import READ_EVERY_SECONDS, RedisClock
+from tests.support.runs import create, lost_hints, wait_until_still
 from tests.support.waiting import eventually
 from tests.worker.conftest import StartWorker, runtime
 
@@ -110,3 +112,35 @@ def test_old_hints_are_dropped_without_a_query(start_worker: StartWorker, client
     with start_worker(poll_seconds=30):
         eventually(lambda: not client.hlen(f"{QUEUE}.msgs"), "the queue is empty")
         assert runtime().runner.activity.snapshot().get("not_due", 0) == 0
+
+
+@pytest.mark.parametrize("seconds", [-3600, -11, 3600])
+def test_a_hint_of_a_machine_whose_clock_is_wrong_arrives(start_worker: StartWorker, seconds: int) -> None:
+    with lost_hints():
+        found_by_the_poll = create("smoke").run
+    with start_worker(poll_seconds=30):
+        wait_until_still(found_by_the_poll.id)  # the only poll for thirty seconds
+        with lost_hints():
+            created = create("smoke")
+        now = int(time.time() * 1000)
+        broker.enqueue(execute_stage.message(str(created.stage_id)).copy(message_timestamp=now + seconds * 1000))
+        assert wait_until_still(created.run.id).status == "completed"
+
+
+def test_the_clock_of_redis_is_read_every_ten_seconds(client: redis.Redis) -> None:
+    at = 100.0
+    clock = RedisClock(client, lambda: at)
+    assert clock.now() == pytest.approx(time.time(), abs=1)
+    reads = calls_of(client, "time")
+    at += READ_EVERY_SECONDS - 1
+    assert clock.now() == pytest.approx(time.time() + READ_EVERY_SECONDS - 1, abs=1)
+    assert calls_of(client, "time") == reads
+    at += 1
+    assert clock.now() == pytest.approx(time.time(), abs=1)
+    assert calls_of(client, "time") == reads + 1
+
+
+def calls_of(client: redis.Redis, command: str) -> int:
+    """Return how often Redis has run a command."""
+    found: dict[str, Any] = client.info("commandstats")
+    return int(found[f"cmdstat_{command}"]["calls"])
