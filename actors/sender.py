@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 
 import redis
 
 from vm_webapp.circuit_breaker import CircuitBreaker
+from vm_webapp.text import shortened
 
 log = logging.getLogger(__name__)
 
 SKIP_AFTER_FAILURE_SECONDS = 2.0
+LOG_REFUSAL_EVERY_SECONDS = 60.0
 MAX_QUEUED = 1000
 
 Send = Callable[[], object]
@@ -34,6 +37,7 @@ class Sender:
         self._busy = False
         self._process: int | None = None
         self._redis = CircuitBreaker(SKIP_AFTER_FAILURE_SECONDS)
+        self._refusals_logged: dict[str, float] = {}
 
     def put(self, send: Send) -> None:
         """Queue something to send, or drop it if Redis failed within two seconds or the queue is full.
@@ -74,10 +78,22 @@ class Sender:
                 send, self._busy = self._queue.popleft(), True
             try:
                 send()
+            except redis.ResponseError as error:
+                self._note_refusal(error)
             except redis.RedisError as error:
                 self._pause_after(error)
             except Exception:
                 log.exception("redis.send_crashed")
+
+    def _note_refusal(self, error: redis.ResponseError) -> None:
+        """Drop only what Redis refused: it responded at once, and may allow what is queued behind."""
+        with self._filled:
+            self.failed += 1
+        kind, now = type(error).__name__, time.monotonic()
+        # A model that writes makes several notices a second, and each may be refused for the same reason.
+        if now - self._refusals_logged.get(kind, -LOG_REFUSAL_EVERY_SECONDS) >= LOG_REFUSAL_EVERY_SECONDS:
+            self._refusals_logged[kind] = now
+            log.warning("redis.send_refused", extra={"error": shortened(error)})
 
     def _pause_after(self, error: Exception) -> None:
         with self._filled:

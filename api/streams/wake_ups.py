@@ -39,6 +39,7 @@ class WakeUps:
         self._wake = wake
         self._changed = asyncio.Event()
         self._subscribed: set[UUID] | None = None  # None while there is no connection
+        self._last_error = ""
 
     @property
     def listening(self) -> bool:
@@ -57,15 +58,20 @@ class WakeUps:
                 async with client, client.pubsub(ignore_subscribe_messages=True) as pubsub:
                     # The first SUBSCRIBE opens the connection, so it names a channel that nothing is published on.
                     await pubsub.subscribe(CHANNEL)
-                    self._subscribed = set()
+                    self._subscribed, self._last_error = set(), ""
                     await self._listen_on(pubsub)
             except (redis.RedisError, OSError) as error:
-                log.info("followers.redis_unavailable", extra={"error": type(error).__name__})
+                self._log_once(type(error).__name__)
             except Exception:
                 log.exception("followers.crashed")
             finally:
                 self._subscribed = None
             await asyncio.sleep(RECONNECT_SECONDS)
+
+    def _log_once(self, error: str) -> None:
+        if error != self._last_error:  # a user without channels is refused at each try, once a second
+            log.info("followers.redis_unavailable", extra={"error": error})
+        self._last_error = error
 
     async def _listen_on(self, pubsub: PubSub) -> None:
         """Receive messages, and interrupt that to adjust the subscription whenever the set of followed runs changes."""

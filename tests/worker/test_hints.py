@@ -13,6 +13,7 @@ import redis
 
 from actors import broker, execute_stage
 from actors.redis_clock import READ_EVERY_SECONDS, RedisClock
+from tests.support.redis_users import set_user
 from tests.support.runs import create, lost_hints, wait_until_still
 from tests.support.waiting import eventually
 from tests.worker.conftest import StartWorker, runtime
@@ -144,3 +145,17 @@ def calls_of(client: redis.Redis, command: str) -> int:
     """Return how often Redis has run a command."""
     found: dict[str, Any] = client.info("commandstats")
     return int(found[f"cmdstat_{command}"]["calls"])
+
+
+def test_a_user_without_channels_still_gets_hints(start_worker: StartWorker, redis_url: str) -> None:
+    """Each event of a run has its notice refused, right before or behind the hint of the next stage."""
+    without_channels = set_user(redis_url, "channelless", ["~*", "+@all", "resetchannels"])
+    with lost_hints():
+        found_by_the_poll = create("smoke").run
+    with start_worker(redis=without_channels, poll_seconds=30):
+        wait_until_still(found_by_the_poll.id)  # the only poll for thirty seconds
+        failed = broker.hints_failed
+        runs = [create("smoke").run for _ in range(10)]
+        for run in runs:
+            assert wait_until_still(run.id).status == "completed"
+        assert broker.hints_failed > failed

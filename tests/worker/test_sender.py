@@ -57,3 +57,20 @@ def test_a_crash_costs_one_hint_and_not_the_thread() -> None:
     sender.put(lambda: sent.set_result(None))
     sent.result(5)
     assert sender.failed == 0
+
+
+def test_what_redis_refuses_drops_nothing_else_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    sender, sent = Sender(), Future[None]()
+
+    def refuse() -> None:
+        raise redis.exceptions.NoPermissionError("no permissions to access a channel")
+
+    for _ in range(3):
+        sender.put(refuse)
+    sender.put(lambda: sent.set_result(None))
+    sent.result(5)
+    assert sender.flush(5)
+    sender.put(lambda: None)
+    assert sender.flush(5)
+    assert sender.failed == 3
+    assert caplog.messages.count("redis.send_refused") == 1

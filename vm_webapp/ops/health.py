@@ -182,6 +182,12 @@ class HealthChecker:
     def _redis_facts(self) -> dict[str, Any]:
         if self._redis_status is None:
             return {"status": "none", "note": "no Redis: work is found by polling"}
+        if missing := self._redis_status.missing:
+            return {
+                "status": "degraded",
+                "note": f"Redis does not allow the user of VM_REDIS_URL {missing}: work is found by polling where hints"
+                " fail; grant what docs/redis.md lists",
+            }
         error = self._redis_status.error
         if error:
             return {

@@ -6,13 +6,16 @@ The probe runs on a thread of its own, so that a check waits for it for at most 
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 
 import redis
 
 from vm_webapp.fleet.presence import Presence
+from vm_webapp.ops.redis_permissions import KEYS, find_missing_permission
 from vm_webapp.redis_client import quick_client
 
+PERMISSIONS_EVERY_SECONDS = 10.0
 TIMEOUT_SECONDS = 0.3
 # Bounds the whole probe: the client's time-out does not cover how long a name takes to resolve.
 WAIT_SECONDS = 1.0
@@ -27,10 +30,12 @@ class RedisStatus:
     Attributes:
         error: why Redis takes no hints, None if it does.
         databases: fingerprints of the databases that workers announce; empty if Redis could not be read.
+        missing: what the user of the URL is not allowed, None if nothing is missing or it could not be checked.
     """
 
     error: str | None
     databases: frozenset[str] = frozenset()
+    missing: str | None = None
 
 
 NO_RESPONSE = RedisStatus("no response")
@@ -48,6 +53,8 @@ class RedisProbe:
         self._presence = Presence(self._client)
         self._thread: threading.Thread | None = None
         self._status = NO_RESPONSE
+        self._missing: str | None = None
+        self._permissions_checked_at = -PERMISSIONS_EVERY_SECONDS
 
     def probe(self) -> RedisStatus:
         """Probe Redis for at most a second. While an earlier probe still hangs, return at once without starting one."""
@@ -66,9 +73,20 @@ class RedisProbe:
                 self._client.set(PROBE_KEY, 1, ex=PROBE_EXPIRE_SECONDS)
             except redis.ResponseError as error:
                 refused = type(error).__name__
+            self._check_permissions()
             # Also after a refused write: a full Redis can still be read.
             present = self._presence.present()
+        except redis.exceptions.NoPermissionError:
+            self._status = RedisStatus(refused, missing=self._missing or f"to read the keys {KEYS}")
         except (redis.RedisError, OSError) as error:
             self._status = RedisStatus(type(error).__name__)
         else:
-            self._status = RedisStatus(refused, frozenset(str(facts.get("fingerprint")) for facts in present))
+            databases = frozenset(str(facts.get("fingerprint")) for facts in present)
+            self._status = RedisStatus(refused, databases, self._missing)
+
+    def _check_permissions(self) -> None:
+        # Seldom, because they change seldom; again each time while one is missing, so that it shows when it is granted.
+        now = time.monotonic()
+        if self._missing is not None or now - self._permissions_checked_at >= PERMISSIONS_EVERY_SECONDS:
+            self._missing = find_missing_permission(self._client)
+            self._permissions_checked_at = now

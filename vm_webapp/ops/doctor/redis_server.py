@@ -5,6 +5,7 @@ from __future__ import annotations
 import redis
 
 from vm_webapp.ops.doctor.check import Check, fail, ok, warn
+from vm_webapp.ops.redis_permissions import KEYS, find_missing_permission
 from vm_webapp.ops.redis_probe import PROBE_EXPIRE_SECONDS, PROBE_KEY
 from vm_webapp.redis_client import quick_client
 from vm_webapp.settings import Settings
@@ -23,7 +24,10 @@ def check_redis(settings: Settings, redis_url: str | None) -> list[Check]:
     try:
         # A write, because a read-only replica or a full Redis responds to PING and still takes no hint.
         client.set(PROBE_KEY, 1, ex=PROBE_EXPIRE_SECONDS)
-        facts = client.info("memory")
+        missing = find_missing_permission(client)
+        policy = None if missing else _read_policy(client)
+    except redis.exceptions.NoPermissionError:
+        missing, policy = f"SET on the keys {KEYS}", None
     except (redis.RedisError, OSError) as error:
         return [
             fail(
@@ -34,10 +38,28 @@ def check_redis(settings: Settings, redis_url: str | None) -> list[Check]:
         ]
     finally:
         client.close()
-    return [ok("redis", "it takes hints"), _policy(str(facts.get("maxmemory_policy", "unknown")))]
+    if missing:
+        return [
+            warn(
+                "redis",
+                f"it does not allow the user of VM_REDIS_URL {missing}: hints or open streams come late",
+                "grant what docs/redis.md lists: its ACL SETUSER line is ready to paste",
+            )
+        ]
+    return [ok("redis", "it takes hints"), _policy(policy)]
 
 
-def _policy(policy: str) -> Check:
+def _read_policy(client: redis.Redis) -> str | None:
+    """Return the eviction policy; None if the user may not ask for it."""
+    try:
+        return str(client.info("memory").get("maxmemory_policy", "unknown"))
+    except redis.exceptions.NoPermissionError:
+        return None
+
+
+def _policy(policy: str | None) -> Check:
+    if policy is None:
+        return ok("redis policy", f"unknown: the user of VM_REDIS_URL may not run INFO; it should be {POLICY}")
     if policy == POLICY:
         return ok("redis policy", policy)
     return warn(
