@@ -12,7 +12,7 @@ from api.http.problems import FieldProblem, RequestError
 from api.http.threads import Threads
 from api.streams.followers import Followers
 from api.streams.readers import Reader
-from vm_webapp.errors import Unavailable
+from vm_webapp.errors import NotFound, Unavailable
 from vm_webapp.runs import queries
 from vm_webapp.runs.records import EventRecord
 from vm_webapp.runs.states import FINAL_RUN_STATUSES
@@ -50,7 +50,7 @@ async def stream_events(
     Args:
         request: the request; its ``Last-Event-ID`` takes precedence over ``after``.
         run_id: the run.
-        after: the id of the last event that the caller has.
+        after: the id of the last event that the caller has. If the run has no such event, all are sent.
         followers: the registry that wakes this stream when the run changes.
         threads: the pool on which events are read.
         as_json: returns the JSON of an event.
@@ -60,21 +60,19 @@ async def stream_events(
 
     Raises:
         NotFound: there is no such run.
-        RequestError: the position does not belong to this run.
+        RequestError: ``Last-Event-ID`` is not a number.
     """
     position = _read_last_id(request, after)
     # Registered before the first read: an event that is committed between the two still wakes the reader.
     async with followers.follow(run_id) as reader:
         newest = await threads.run(lambda: queries.newest_event(run_id))
-        if position > newest.id:
-            # Such as after a restored backup: the stream would stay silent until the ids had caught up.
-            raise _refusal("lies ahead of this run's events")
-        if position == newest.id and newest.type in FINAL_TYPES:
+        # None if a crash of PostgreSQL, or a restored backup, has undone what the caller saw: it then gets everything.
+        reader.last = await threads.run(lambda: queries.find_event(run_id, position))
+        if reader.last == newest and newest.type in FINAL_TYPES:
             return web.Response(status=204)
         response = web.StreamResponse(headers=HEADERS)
         await response.prepare(request)
         if request.method != "HEAD":
-            reader.position = position
             await _Stream(request, response, run_id, reader, threads, as_json).run()
         return response
 
@@ -111,11 +109,10 @@ class _Stream:
         self._reader = reader
         self._threads = threads
         self._as_json = as_json
-        self._last: EventRecord | None = None
         self._unread = False  # whether the last read failed, because the database was unavailable
 
     async def run(self) -> None:
-        """Send the events after the reader's position until the run ends, the process stops, or the client leaves."""
+        """Send the events after the reader's last one until the run ends, the process stops, or the client leaves."""
         try:
             ended = await self._send_new()
             while not (ended or self._reader.closed):
@@ -134,23 +131,29 @@ class _Stream:
                 self._request.transport.abort()
 
     async def _send_new(self) -> bool:
-        """Send every event after the reader's position; return whether the last one ended the run."""
+        """Send every event after the reader's last one; return whether the run has ended, or is gone."""
         self._unread = False
         while True:
             try:
-                events = await self._threads.run(
-                    lambda: queries.list_events(self._run_id, after=self._reader.position, limit=EVENTS_AT_A_TIME)
-                )
+                events = await self._threads.run(self._read_new)
             except Unavailable:
                 self._unread = True
                 return False
+            except NotFound:
+                return True
             for event in events:
                 await self._write(f"id: {event.id}\nevent: {event.type}\ndata: {self._as_json(event)}\n\n".encode())
-                self._reader.position, self._last = event.id, event
+                self._reader.last = event
             if len(events) < EVENTS_AT_A_TIME:
                 break
         # A failed run may have been retried: a final event ends the stream only if it is the last one.
-        return self._last is not None and self._last.type in FINAL_TYPES
+        return self._reader.last is not None and self._reader.last.type in FINAL_TYPES
+
+    def _read_new(self) -> list[EventRecord]:
+        # With the time: an event that a crash undid, and another that got its id since, are not the same.
+        last = self._reader.last
+        after, seen_at = (last.id, last.created_at) if last else (0, None)
+        return queries.list_events(self._run_id, after=after, seen_at=seen_at, limit=EVENTS_AT_A_TIME)
 
     async def _write(self, data: bytes) -> None:
         async with asyncio.timeout(WRITE_SECONDS):

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections import deque
 
-from vm_webapp.runs.records import RunHead
+from vm_webapp.runs.records import EventRecord, RunHead
 
 MAX_NOTICES = 20  # a slow client loses the oldest pieces of text, and no event: events are read from the database
 
@@ -15,12 +15,12 @@ class Reader:
     """A follower that reads the run's timeline by itself, and is woken when there may be new events.
 
     Attributes:
-        position: the id of the newest event that has been read; the code that reads updates it.
+        last: the newest event that has been read, None before the first; the code that reads updates it.
         closed: whether the reader should stop.
     """
 
     def __init__(self) -> None:
-        self.position = 0
+        self.last: EventRecord | None = None
         self.closed = False
         self._woken = asyncio.Event()
         self._changed = False
@@ -60,8 +60,9 @@ class Reader:
         self._woken.set()
 
     def update(self, head: RunHead | None) -> None:
-        """Wake the reader if the run has events after its position."""
-        if head is not None and head.event_id > self.position:
+        """Wake the reader unless the run's newest event is the last that it has read; None if the run is gone."""
+        newest = (head.event_id, head.event_at) if head else None
+        if self.last is None or newest != (self.last.id, self.last.created_at):
             self.wake("")
 
     def close(self) -> None:

@@ -143,7 +143,7 @@ async def test_the_failure_of_a_run_that_was_retried_is_not_its_end(api: Api) ->
     assert messages[-1].event == "run.completed"
 
 
-@pytest.mark.parametrize("given", ["x", "-1", "1.5", "9" * 30, "99999999"])
+@pytest.mark.parametrize("given", ["x", "-1", "1.5", "9" * 30])
 async def test_a_wrong_position_is_refused(api: Api, given: str) -> None:
     run_id = (await api.create_run())["id"]
     response: Response = await api.get(f"/runs/{run_id}/events", headers=STREAM | {"Last-Event-ID": given})

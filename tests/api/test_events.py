@@ -50,8 +50,20 @@ async def test_a_page_that_is_exactly_full_is_known_to_be_the_last(api: Api) -> 
 
 async def test_after_the_last_event_there_is_an_empty_page(api: Api) -> None:
     run = await api.create_run()
-    response = await api.get(f"/runs/{run['id']}/events?after={2**63 - 1}")
+    last = (await api.get(f"/runs/{run['id']}/events")).json()["items"][-1]["id"]
+    response = await api.get(f"/runs/{run['id']}/events?after={last}")
     assert (response.status, response.json()) == (200, {"items": [], "next_cursor": None})
+
+
+@pytest.mark.parametrize("position", ["another run's event", 2**63 - 1])
+async def test_after_an_event_that_the_run_does_not_have_the_page_begins_with_the_first(
+    api: Api, position: object
+) -> None:
+    run, other = await api.create_run(), await api.create_run()
+    if isinstance(position, str):
+        position = (await api.get(f"/runs/{other['id']}/events")).json()["items"][0]["id"]
+    whole = (await api.get(f"/runs/{run['id']}/events")).json()
+    assert (await api.get(f"/runs/{run['id']}/events?after={position}")).json() == whole
 
 
 @pytest.mark.parametrize(

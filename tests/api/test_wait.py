@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -190,7 +191,7 @@ async def test_a_broken_subscription_fails_no_request(redis_url: str, monkeypatc
 
     monkeypatch.setattr(asyncio, "open_unix_connection", connect_slowly)
     threads = Threads(1, 1000, "tests", limit_seconds=5)
-    followers = Followers(threads, lambda ids: {id: RunHead(0, "queued") for id in ids}, redis_url)
+    followers = Followers(threads, lambda ids: {id: RunHead(0, datetime.now(UTC), "queued") for id in ids}, redis_url)
     ended = asyncio.Event()
 
     async def follow_again_and_again() -> None:

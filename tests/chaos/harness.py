@@ -7,8 +7,8 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,10 +17,11 @@ from typing import Any, Self
 from uuid import UUID
 
 import httpx
+import psycopg2
 
 from tests.chaos.ledger import Orphan, orphans_of, worker_id_of
 from tests.fakes.model_server import ModelServer
-from tests.support.processes import Program, is_running
+from tests.support.processes import Program, child_pids, is_running
 from tests.support.runs import read
 from tests.support.waiting import eventually
 from vm_webapp.db import migrate
@@ -174,6 +175,17 @@ class OwnServer:
         os.kill(pid, signal.SIGKILL)
         self._server.stop()
 
+    def crash(self) -> None:
+        """Kill the server's process and all of its children at the same moment, as a machine that loses power does."""
+        # Stopped first: a child that finds its parent gone could still write what only memory holds.
+        server = self.pid()
+        pids = [server, *child_pids(server)]
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+        eventually(lambda: not any(map(is_running, pids)), "every process of the server has ended")
+
     def pid(self) -> int:
         """Return its process id."""
         pid = self._server.pid()
@@ -182,19 +194,34 @@ class OwnServer:
 
 
 @contextmanager
-def own_postgres() -> Iterator[OwnServer]:
-    """Yield a migrated PostgreSQL for this test alone, with this process's pool connected to it."""
+def own_postgres(*, durable: bool = False, **settings: str) -> Iterator[OwnServer]:
+    """Yield a migrated PostgreSQL for this test alone, with this process's pool connected to it.
+
+    Args:
+        durable: whether it writes to the disk what it commits; most tests need no disk.
+        settings: of the server, by name.
+    """
     # Not in pytest's folder: pytest makes that inaccessible to PostgreSQL's user each time it starts.
     with TemporaryDirectory(prefix="vm-chaos-") as root:
-        server = OwnServer(lambda: EmbeddedPostgres(Path(root) / "postgres", durable=False))
+        server = OwnServer(lambda: EmbeddedPostgres(Path(root) / "postgres", durable=durable))
         server.start()
         try:
             migrate.apply_pending(server.url)
+            _configure(server.url, settings)
             open_pool(server.url, max_connections=8, application_name="tests")
             yield server
         finally:
             close_pool()
             server.stop()
+
+
+def _configure(url: str, settings: Mapping[str, str]) -> None:
+    with closing(psycopg2.connect(url)) as session:
+        session.autocommit = True
+        with session.cursor() as cursor:
+            for name, value in settings.items():
+                cursor.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+            cursor.execute("SELECT pg_reload_conf()")
 
 
 @contextmanager

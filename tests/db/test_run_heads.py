@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
+from datetime import datetime
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -12,12 +13,18 @@ from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.records import RunHead
 
 
+def newest(run_id: UUID) -> tuple[int, datetime]:
+    """Return the id and the time of the run's newest event."""
+    event = queries.newest_event(run_id)
+    return event.id, event.created_at
+
+
 def test_heads_contain_each_run_that_exists(database: str) -> None:
     queued, canceled = create().run.id, create().run.id
     lifecycle.cancel_run_if_open(canceled, actor="ann")
     assert queries.run_heads([queued, canceled, uuid4()]) == {
-        queued: RunHead(queries.newest_event(queued).id, "queued"),
-        canceled: RunHead(queries.newest_event(canceled).id, "canceled"),
+        queued: RunHead(*newest(queued), "queued"),
+        canceled: RunHead(*newest(canceled), "canceled"),
     }
     assert queries.run_heads([]) == {}
 

@@ -111,9 +111,14 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class RunHead:
-    """A run's status and its newest event. Every change of a run adds an event, so a new id shows that it changed."""
+    """A run's status and its newest event. Every change of a run adds an event, so another event shows that it changed.
+
+    Attributes:
+        event_at: tells two events with the same id apart: an id is used again if a crash of PostgreSQL undid its event.
+    """
 
     event_id: int
+    event_at: datetime
     status: RunStatus
 
 

@@ -101,10 +101,9 @@ def claim_stage(stage_id: UUID, claimant: Claimant, *, token: UUID) -> Claim | N
         The claim. None if the stage is unknown, not due or taken, if the queue is paused, if its provider is paused and
         no trial call (the probe) is due, or if the cap is reached.
     """
-    # Not durable (synchronous_commit = off): a crash of PostgreSQL that loses the claim leaves the stage queued, and it
-    # is claimed again. The first worker's token then matches no stage, so what it writes is refused. A later durable
-    # commit makes the claim durable, too, because the WAL is flushed in order.
-    with transaction(durable=False):
+    # Durable, although a claim that a crash of PostgreSQL undoes would only be made again: the crash would take back
+    # events that readers have seen, and use their ids again.
+    with transaction():
         found = row(statements.LOCK_CLAIMABLE_STAGE, stage_id=stage_id, token=token)
         if found is None:
             return None

@@ -2,13 +2,14 @@
 
 from vm_webapp.runs.queries.approvals import Approval, list_approvals
 from vm_webapp.runs.queries.artifacts import list_artifacts, newest_artifacts, read_artifact
-from vm_webapp.runs.queries.events import list_events, newest_event, page_of_events, read_remarks
+from vm_webapp.runs.queries.events import find_event, list_events, newest_event, page_of_events, read_remarks
 from vm_webapp.runs.queries.heads import run_heads
 from vm_webapp.runs.queries.runs import RunFilter, get_run, list_runs, read_run
 
 __all__ = [
     "Approval",
     "RunFilter",
+    "find_event",
     "get_run",
     "list_approvals",
     "list_artifacts",

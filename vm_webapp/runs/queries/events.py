@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID
+
+from peewee import fn
 
 from vm_webapp.db.compiled import compiled, param
 from vm_webapp.db.models import Event
@@ -19,7 +22,22 @@ _EVENTS = Event.select(Event.id, Event.run, Event.stage, Event.type, Event.actor
 )
 # By the index on (run_id, id). "id > after" never misses an event, because ids within a run are in the order of
 # commits; across runs they are not, so there is no position over several runs.
-_LIST = compiled(_EVENTS.where(Event.id > param("after")).order_by(Event.id).limit(param("limit")))
+#
+# A position that is not an event of the run counts as 0. Its event was undone after the reader had seen it: by a crash
+# of PostgreSQL, by a failover to a standby that had not received it, or by a restored backup. New events may have got
+# lower ids since, or the same one and another time, and the reader must not miss them.
+_SEEN = Event.alias("seen")
+_SEEN_AT = param("seen_at").cast("timestamptz")
+_POSITION = fn.coalesce(
+    _SEEN.select(_SEEN.id).where(
+        _SEEN.run == param("run_id"),
+        _SEEN.id == param("after"),
+        _SEEN_AT.is_null() | (_SEEN.created_at == _SEEN_AT),
+    ),
+    0,
+)
+_LIST = compiled(_EVENTS.where(Event.id > _POSITION).order_by(Event.id).limit(param("limit")))
+_FIND = compiled(_EVENTS.where(Event.id == param("id")))
 _NEWEST = compiled(_EVENTS.order_by(Event.id.desc()).limit(1))
 
 _REMARKS = compiled(
@@ -47,13 +65,21 @@ def _texts(data: Mapping[str, Any]) -> list[str]:
 
 
 @read_only
-def list_events(run_id: UUID, *, after: int, limit: int) -> list[EventRecord]:
-    """Return the run's events with ids above ``after``, oldest first.
+def list_events(run_id: UUID, *, after: int, limit: int, seen_at: datetime | None = None) -> list[EventRecord]:
+    """Return the run's events after one that the caller has seen, oldest first.
+
+    Args:
+        run_id: the run.
+        after: the id of that event, 0 for none. If the run has no such event, as after a crash of PostgreSQL that undid
+            it, the events are returned from the first on.
+        limit: most events.
+        seen_at: the time of that event, None if the caller does not know it.
 
     Raises:
         NotFound: there is no such run.
     """
-    events = [EventRecord(**found) for found in rows(_LIST, run_id=run_id, after=after, limit=limit)]
+    found = rows(_LIST, run_id=run_id, after=after, limit=limit, seen_at=seen_at)
+    events = [EventRecord(**each) for each in found]
     if not events:
         require_run(run_id)
     return events
@@ -64,7 +90,7 @@ def page_of_events(run_id: UUID, *, after: int, limit: int) -> Page[EventRecord]
 
     Args:
         run_id: the run.
-        after: the id of the last event of the page before, 0 for the first page.
+        after: the id of the last event of the page before, 0 for the first page; see ``list_events``.
         limit: most events of the page.
 
     Raises:
@@ -72,6 +98,13 @@ def page_of_events(run_id: UUID, *, after: int, limit: int) -> Page[EventRecord]
     """
     found = list_events(run_id, after=after, limit=limit + 1)
     return page_of(found, limit, lambda event: event.id)
+
+
+@read_only
+def find_event(run_id: UUID, id: int) -> EventRecord | None:
+    """Return the run's event with this id, None if it has no such event."""
+    found = row(_FIND, run_id=run_id, id=id)
+    return EventRecord(**found) if found else None
 
 
 @read_only

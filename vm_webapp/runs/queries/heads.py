@@ -15,9 +15,15 @@ from vm_webapp.runs.records import RunHead
 
 # The newest event by the index on (run_id, id), one row for each run: max() over a GROUP BY would read all of their
 # events.
-_NEWEST = Event.select(Event.id).where(Event.run == Run.id).order_by(Event.id.desc()).limit(1).alias("newest")
+_NEWEST = (
+    Event.select(Event.id, Event.created_at)
+    .where(Event.run == Run.id)
+    .order_by(Event.id.desc())
+    .limit(1)
+    .alias("newest")
+)
 _HEADS = compiled(
-    Run.select(Run.id, Run.status, _NEWEST.c.id.alias("event_id"))
+    Run.select(Run.id, Run.status, _NEWEST.c.id.alias("event_id"), _NEWEST.c.created_at.alias("event_at"))
     .join(_NEWEST, JOIN.LATERAL, on=SQL("true"))
     .where(Run.id == fn.ANY(param("run_ids").cast("uuid[]")))
 )
@@ -26,4 +32,5 @@ _HEADS = compiled(
 @read_only
 def run_heads(run_ids: Collection[UUID]) -> dict[UUID, RunHead]:
     """Return the status and the newest event of each run that exists, for any number of runs at once."""
-    return {found["id"]: RunHead(found["event_id"], found["status"]) for found in rows(_HEADS, run_ids=list(run_ids))}
+    heads = rows(_HEADS, run_ids=list(run_ids))
+    return {head.pop("id"): RunHead(**head) for head in heads}
