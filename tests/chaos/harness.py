@@ -175,6 +175,13 @@ class OwnServer:
         os.kill(pid, signal.SIGKILL)
         self._server.stop()
 
+    def stop_immediately(self) -> None:
+        """Stop the server as ``pg_ctl stop -m immediate`` does: it recovers when it starts again."""
+        server = self.pid()
+        pids = [server, *child_pids(server)]
+        os.kill(server, signal.SIGQUIT)
+        eventually(lambda: not any(map(is_running, pids)), "every process of the server has ended")
+
     def crash(self) -> None:
         """Kill the server's process and all of its children at the same moment, as a machine that loses power does."""
         # Stopped first: a child that finds its parent gone could still write what only memory holds.

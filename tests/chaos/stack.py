@@ -39,7 +39,14 @@ class Stack:
 
 @contextmanager
 def running_stack(
-    folder: Path, script: Script, *, workers: int = 2, threads: int, poll_ms: int = 500, far: bool = False
+    folder: Path,
+    script: Script,
+    *,
+    workers: int = 2,
+    threads: int,
+    poll_ms: int = 500,
+    far: bool = False,
+    durable: bool = False,
 ) -> Iterator[Stack]:
     """Start everything, and yield the stack when the API is ready.
 
@@ -47,9 +54,10 @@ def running_stack(
         folder: for the output of the processes.
         script: decides the behaviour of the fake model server.
         far: whether to connect to PostgreSQL through its proxy, which costs CPU time of the test process.
+        durable: whether PostgreSQL writes to the disk what it commits.
     """
     with (
-        own_postgres() as postgres,
+        own_postgres(durable=durable) as postgres,
         own_redis() as redis,
         link_to_postgres(postgres.url) as (postgres_link, far_url),
         link_to_redis(redis.url) as (redis_link, redis_url),
