@@ -117,6 +117,14 @@ class DatabaseFull(DatabaseUnavailable):
     todo = "scale the services down, or take a larger database"
 
 
+class DatabaseDiskFull(DatabaseUnavailable):
+    """PostgreSQL responds, but its disk is full, or a quota of its space is used up (SQLSTATE 53100)."""
+
+    code = "database_disk_full"
+    gist = "the database's disk is full"
+    todo = "free space on it or take a larger one; work then goes on by itself"
+
+
 class DatabaseReadOnly(DatabaseUnavailable):
     """PostgreSQL takes no writes: a replica, or a primary that was demoted."""
 

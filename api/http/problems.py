@@ -23,6 +23,7 @@ INTERNAL = "something went wrong on our side; the log has it under this request_
 # The core's messages for these errors name hosts and users. They go to the log, never to a caller.
 UNAVAILABLE = {
     "database_unavailable": "the database does not respond; try again in a moment",
+    "database_disk_full": "the database's disk is full: nothing can be stored until an operator has freed space",
     "no_answer_in_time": "the database took too long; whether anything was written is unknown",
     "overloaded": "too many requests at once; try again in a moment",
 }

@@ -6,7 +6,10 @@ anything but PostgreSQL.
 
 from __future__ import annotations
 
+import math
+import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +30,7 @@ from vm_webapp.db.unit_of_work import UnitOfWork
 from vm_webapp.errors import (
     ConnectionsTaken,
     DatabaseBusy,
+    DatabaseDiskFull,
     DatabaseFull,
     DatabaseReadOnly,
     DatabaseRefused,
@@ -40,6 +44,9 @@ Options = Literal["taken", "refused", "swallowed"]
 
 READ_ONLY_SQL_TRANSACTION = "25006"  # a demoted primary refuses writes with it during a failover
 INSUFFICIENT_PRIVILEGE = "42501"
+DISK_FULL = "53100"
+# What libc says: a refused connection has no SQLSTATE, and an exhausted quota (EDQUOT) that of an internal error.
+NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded")
 BUSY = frozenset({"55P03", "57014", "40P01"})  # lock_not_available, query_canceled, deadlock_detected
 # New processes, and pools that grow, leave so many to those who look into an incident: migrate, doctor, queue.
 OPERATOR_CONNECTIONS = 3
@@ -49,6 +56,7 @@ STATEMENT_TIMEOUT_MS = 10_000
 # autoconnect=False: a statement outside transaction() fails, where Peewee would open a connection and leave it open.
 database = Pool(None, autoconnect=False)
 _dedicated = threading.local()
+_disk_full_at = -math.inf  # monotonic time
 
 register_uuid()
 
@@ -138,6 +146,8 @@ def transaction(*, durable: bool = True) -> Iterator[None]:
     except InternalError as error:
         if _sqlstate(error) == READ_ONLY_SQL_TRANSACTION:
             raise DatabaseReadOnly(first_line(error)) from error
+        if NO_SPACE.search(str(error)):
+            raise _disk_full(first_line(error)) from error
         raise
     # After the block, so that this thread holds no connection while the calls are made.
     unit.committed()
@@ -188,6 +198,11 @@ def is_crowded(needed: int) -> bool:
 def close_idle() -> None:
     """Close the idle connections of the current thread's pool, so that others may have them."""
     _database().close_idle()
+
+
+def disk_was_full(*, within_seconds: float) -> bool:
+    """Return whether a statement of this process has met a full disk of the database lately."""
+    return time.monotonic() - _disk_full_at < within_seconds
 
 
 def refusal(error: DatabaseError) -> DatabaseRefused:
@@ -273,7 +288,15 @@ def _unavailable(error: Exception) -> DatabaseUnavailable:
         return DatabaseFull(NO_MORE) if _database().full else ConnectionsTaken(message)
     if _sqlstate(error) in BUSY:
         return DatabaseBusy(message)
+    if _sqlstate(error) == DISK_FULL or NO_SPACE.search(str(error)):
+        return _disk_full(message)
     return DatabaseFull(message) if says_full(error) else DatabaseUnavailable(message)
+
+
+def _disk_full(message: str) -> DatabaseDiskFull:
+    global _disk_full_at
+    _disk_full_at = time.monotonic()
+    return DatabaseDiskFull(message)
 
 
 def _sqlstate(error: Exception) -> str | None:

@@ -12,9 +12,10 @@ from peewee import DatabaseError
 
 from vm_webapp.db.bundle import Bundle, own_bundle
 from vm_webapp.db.migrate.status import compare, read_applied
-from vm_webapp.db.pool import execute, refusal, row, rows, transaction
-from vm_webapp.errors import DatabaseBusy, DatabaseUnavailable, VMError
+from vm_webapp.db.pool import disk_was_full, execute, refusal, row, rows, transaction
+from vm_webapp.errors import DatabaseBusy, DatabaseDiskFull, DatabaseUnavailable, VMError
 from vm_webapp.fleet.heartbeats import read_fingerprint
+from vm_webapp.ops.disk_probe import find_full_disk
 from vm_webapp.ops.monitor import Monitor
 from vm_webapp.ops.redis_probe import RedisProbe, RedisStatus
 from vm_webapp.ops.worker_health import WorkerHealth
@@ -26,6 +27,7 @@ from vm_webapp.settings import Settings
 # Shorter than the time after which a verdict is stale: the reason is then the locked table and not a silent server.
 LOCK_TIMEOUT = "2s"
 WORKSPACE_EVERY_SECONDS = 5.0
+DISK_REMEMBERED_SECONDS = 10.0
 MOST_SKEW_SECONDS = 2.0
 PRIVATE = frozenset({"workers", "detail"})
 # These are read from the database, so they are unknown while it does not respond.
@@ -130,17 +132,29 @@ class HealthChecker:
                     dependencies["worker"] = self._workers.check(reasons, pauses)
         except DatabaseUnavailable as error:
             reasons[:] = [f"{error.gist}: {error.todo}"]
-            status = "busy" if isinstance(error, DatabaseBusy) else "down"
+            status = {DatabaseBusy: "busy", DatabaseDiskFull: "full"}.get(type(error), "down")
             dependencies["database"] = {"status": status, "detail": error.driver_message}
         except (DatabaseError, VMError) as error:
             refused = refusal(error) if isinstance(error, DatabaseError) else error
             reasons[:] = [str(refused)]
             dependencies["migrations"] = {"status": "incompatible"}
+        if dependencies["database"]["status"] == "ok" and (
+            reasons or disk_was_full(within_seconds=DISK_REMEMBERED_SECONDS)
+        ):
+            self._explain_by_a_full_disk(reasons, dependencies)
         for name in IN_THE_DATABASE:
             dependencies.setdefault(name, {"status": "unknown"})
         dependencies["redis"] = self._redis_facts()
         dependencies["workspace"] = self._workspace_facts()
         return Health(dependencies, tuple(reasons))
+
+    @staticmethod
+    def _explain_by_a_full_disk(reasons: list[str], dependencies: dict[str, dict[str, Any]]) -> None:
+        """Report a full disk in place of its effects, such as heartbeats that cannot be written."""
+        full = find_full_disk()
+        if full is not None:
+            reasons[:] = [f"{full.gist}: {full.todo}"]
+            dependencies["database"] = {"status": "full", "detail": full.driver_message}
 
     def _clock_facts(self) -> dict[str, Any]:
         """Compare this machine's clock with the database's, by which leases and timelines are timed."""

@@ -13,6 +13,7 @@ from peewee import DatabaseError
 
 from vm_webapp.db.pool import examine_session, execute, refusal, transaction
 from vm_webapp.errors import DatabaseUnavailable
+from vm_webapp.ops.disk_probe import find_full_disk
 from vm_webapp.ops.doctor import fleet, pooler, queue, redis_server, server
 from vm_webapp.ops.doctor.check import Check, Verdict, fail, ok, warn
 from vm_webapp.ops.health import Health, HealthChecker
@@ -43,7 +44,7 @@ def examine(settings: Settings, redis_url: str | None) -> list[Check]:
     health = HealthChecker(settings, redis_url).check()
     # ``busy``, which a locked table causes, counts as up: most checks read other tables.
     up = health.dependencies["database"]["status"] != "down"
-    checks = [_try(server.check_database, settings)]
+    checks = [_database(settings)]
     if up:
         checks.append(_schema(health))
     checks += redis_server.check_redis(settings, redis_url)
@@ -69,6 +70,13 @@ def _session_checks(settings: Settings) -> list[Check]:
         pooler.judge_pooler(facts.mode, direct=settings.db_direct_url),
         *([_try(pooler.check_direct_address, settings.db_direct_url)] if settings.db_direct_url else []),
     ]
+
+
+def _database(settings: Settings) -> Check:
+    check = _try(server.check_database, settings)
+    # Not within that check: a failed statement ends the transaction in which every check runs.
+    full = find_full_disk() if check.verdict == "ok" else None
+    return fail("database", f"it responds, but its disk is full: {full.driver_message}", full.todo) if full else check
 
 
 def _schema(health: Health) -> Check:
