@@ -11,9 +11,10 @@ import pytest
 
 from tests.unit.workflow_files import MINIMAL, write_workflow
 from vm_webapp.llm.worksheet import FIRST_LINE, write_worksheet
-from vm_webapp.workflows.loader import BUNDLED, load_catalog, load_workflow
+from vm_webapp.workflows.loader import load_catalog, load_workflow
 from vm_webapp.workflows.model import StageSpec, Workflow
 from vm_webapp.workflows.render import EarlierArtifact, StageContext, render_assignment
+from vm_webapp.workflows.rendering import BUNDLED
 
 CATALOG = load_catalog()
 STAGES = [(workflow, stage) for workflow in CATALOG.workflows.values() for stage in workflow.stages]

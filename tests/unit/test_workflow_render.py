@@ -11,10 +11,10 @@ import pytest
 from tests.unit.workflow_files import write_workflow
 from vm_webapp.errors import RenderError
 from vm_webapp.llm.base import Section
+from vm_webapp.workflows.environment import compiled
 from vm_webapp.workflows.loader import load_catalog, load_workflow
 from vm_webapp.workflows.model import Workflow
 from vm_webapp.workflows.render import EarlierArtifact, Remark, StageContext, render_assignment, template_variables
-from vm_webapp.workflows.templates import compiled
 
 BRAND = {
     "name": "Molar",

@@ -19,6 +19,7 @@ from vm_webapp.client.errors import Refused
 from vm_webapp.client.shapes import Run
 from vm_webapp.errors import ConfigurationError, VMError
 from vm_webapp.settings import Settings
+from vm_webapp.workflows.loader import Catalog, load_catalog
 
 
 class RunFailed(VMError):
@@ -66,14 +67,16 @@ def run_in_terminal(settings: Settings, options: RunOptions) -> int:
         RunFailed: the run did not complete; the message says why.
         ConfigurationError: the API cannot be reached or refuses the credentials, or the brand or project is unknown.
     """
-    return asyncio.run(_run(settings, options))
+    # Before there is an event loop, which would not handle Ctrl-C until the last template has been checked.
+    catalog = None if options.base_url is not None else load_catalog(settings.workflows_path)
+    return asyncio.run(_run(settings, options, catalog))
 
 
-async def _run(settings: Settings, options: RunOptions) -> int:
+async def _run(settings: Settings, options: RunOptions, catalog: Catalog | None) -> int:
     console = Console()
     # Without a terminal nobody could answer, and the run would wait for ever.
     asks = console.is_terminal and not options.auto_approve
-    async with _api(settings, options.base_url) as client:
+    async with _api(settings, options.base_url, catalog) as client:
         run = await _begin(client, options, asks=asks)
         console.print(f"Run {run['id']} · {run['workflow']}", highlight=False)
         if options.auto_approve or (not asks and options.request is not None):
@@ -132,14 +135,15 @@ async def _conclude(client: ApiClient, run: Run, output: str | None, console: Co
 
 
 @asynccontextmanager
-async def _api(settings: Settings, base_url: str | None) -> AsyncIterator[ApiClient]:
+async def _api(settings: Settings, base_url: str | None, catalog: Catalog | None) -> AsyncIterator[ApiClient]:
     if base_url is not None:
         async with open_api(base_url, settings.api_token) as client:
             yield client
         return
+    assert catalog is not None, "it was loaded for the API of this process"
     lines: list[str] = []
     with_worker = not settings.managed
-    async with running_stack(settings, "127.0.0.1", 0, with_worker=with_worker, on_lines=lines.extend):
+    async with running_stack(settings, catalog, "127.0.0.1", 0, with_worker=with_worker, on_lines=lines.extend):
         url = lines[0].split()[-1]
         # trust_env is off, because a proxy of the environment could not reach this machine's loopback.
         async with open_api(url, settings.api_token, trust_env=False) as client:

@@ -23,7 +23,7 @@ from vm_webapp.db.sessions import name_session
 from vm_webapp.local.by_mode import Servers, servers_of
 from vm_webapp.ops.health import HealthChecker
 from vm_webapp.settings import Settings
-from vm_webapp.workflows.loader import load_catalog
+from vm_webapp.workflows.loader import Catalog, load_catalog
 
 STDIN, STDOUT = 0, 1
 
@@ -37,7 +37,9 @@ def serve_until_stopped(settings: Settings, *, host: str, port: int, with_worker
         port: the port, 0 for any free one.
         with_worker: keep a worker as a child process; never done in managed mode.
     """
-    asyncio.run(_serve(settings, host, port, with_worker=with_worker and not settings.managed))
+    # Before there is an event loop, which would not handle a signal until the last template has been checked.
+    catalog = load_catalog(settings.workflows_path)
+    asyncio.run(_serve(settings, catalog, host, port, with_worker=with_worker and not settings.managed))
     return 0
 
 
@@ -60,12 +62,21 @@ def serve_for_parent(settings: Settings, *, host: str, port: int, with_worker: b
     # Not by this process's own children: one that outlived it would keep the address in use.
     for each in sockets:
         each.set_inheritable(False)
-    asyncio.run(_serve(settings, host, port, with_worker=with_worker and not settings.managed, sockets=sockets))
+    catalog = load_catalog(settings.workflows_path)
+    asyncio.run(
+        _serve(settings, catalog, host, port, with_worker=with_worker and not settings.managed, sockets=sockets)
+    )
     return 0
 
 
 async def _serve(
-    settings: Settings, host: str, port: int, *, with_worker: bool, sockets: Sequence[socket.socket] = ()
+    settings: Settings,
+    catalog: Catalog,
+    host: str,
+    port: int,
+    *,
+    with_worker: bool,
+    sockets: Sequence[socket.socket] = (),
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -74,7 +85,9 @@ async def _serve(
     if sockets:
         loop.add_reader(STDIN, _read_stdin, stop)
     show = _print_to_parent if sockets else _print
-    async with running_stack(settings, host, port, with_worker=with_worker, on_lines=show, sockets=sockets) as ended:
+    async with running_stack(
+        settings, catalog, host, port, with_worker=with_worker, on_lines=show, sockets=sockets
+    ) as ended:
         waits = [asyncio.create_task(stop.wait()), asyncio.create_task(ended.wait())]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
@@ -86,6 +99,7 @@ async def _serve(
 @asynccontextmanager
 async def running_stack(
     settings: Settings,
+    catalog: Catalog,
     host: str,
     port: int,
     *,
@@ -97,6 +111,7 @@ async def running_stack(
 
     Args:
         settings: the settings of the environment.
+        catalog: the workflows that can be run.
         host: the address to listen on.
         port: the port, 0 for any free one.
         with_worker: whether to keep a worker.
@@ -117,7 +132,7 @@ async def running_stack(
         started.set()
 
     try:
-        services = _open(settings, servers, host, opened)
+        services = _open(settings, catalog, servers, host, opened)
         serving = serve(create_app(services), host, port, stop=stop, on_started=on_started, sockets=sockets)
         tasks.append(asyncio.create_task(serving))
         waiting = asyncio.create_task(started.wait())
@@ -140,7 +155,7 @@ async def running_stack(
         opened.close()
 
 
-def _open(settings: Settings, servers: Servers, host: str, opened: ExitStack) -> Services:
+def _open(settings: Settings, catalog: Catalog, servers: Servers, host: str, opened: ExitStack) -> Services:
     url, redis_url = servers.database_url, servers.redis_url
     opened.callback(close_pool)
     open_pool(
@@ -152,7 +167,7 @@ def _open(settings: Settings, servers: Servers, host: str, opened: ExitStack) ->
     opened.enter_context(connected(redis_url))
     return Services(
         settings=settings,
-        catalog=load_catalog(settings.workflows_path),
+        catalog=catalog,
         health=HealthChecker(settings, redis_url),
         require_token=settings.managed or not is_loopback(host),
         redis_url=redis_url,

@@ -12,6 +12,7 @@ from pathlib import Path
 from vm_webapp.errors import InvalidInput, WorkflowFileError
 from vm_webapp.llm.base import Section
 from vm_webapp.workflows.model import RetryPolicy, StageSpec, Workflow
+from vm_webapp.workflows.rendering import BUNDLED, close_renderer
 from vm_webapp.workflows.schema import NAME_PATTERN, StageFile, WorkflowFile, parse_workflow_file
 from vm_webapp.workflows.sources import (
     YamlSource,
@@ -24,7 +25,6 @@ from vm_webapp.workflows.sources import (
 )
 from vm_webapp.workflows.template_check import check_template
 
-BUNDLED = Path(__file__).parent / "bundled"
 WORKFLOWS_PATH = "VM_WORKFLOWS_PATH"
 FILE_NAME = "workflow.yaml"
 
@@ -78,6 +78,7 @@ def load_catalog(extra: Path | None = None) -> Catalog:
                 workflows[workflow.name] = workflow
         except WorkflowFileError as error:
             problems.append(str(error))
+    close_renderer()  # an API renders nothing more
     return Catalog(dict(sorted(workflows.items())), tuple(problems))
 
 

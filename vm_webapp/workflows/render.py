@@ -11,7 +11,8 @@ from vm_webapp.errors import RenderError
 from vm_webapp.llm.base import Assignment
 from vm_webapp.workflows.model import StageSpec, Workflow
 from vm_webapp.workflows.quoting import without_tags
-from vm_webapp.workflows.templates import BLANK_BRAND, BLANK_PROJECT, compiled, filled
+from vm_webapp.workflows.rendering import render_source
+from vm_webapp.workflows.templates import BLANK_BRAND, BLANK_PROJECT, filled
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,8 @@ def render_assignment(workflow: Workflow, stage: StageSpec, context: StageContex
         What a provider needs to write the artifact.
 
     Raises:
-        RenderError: a template failed on these values although it was accepted when it was loaded.
+        RenderError: a template failed on these values, or took too much time or memory, although it was accepted when
+            it was loaded.
     """
     variables = template_variables(workflow, stage, context)
     return Assignment(
@@ -132,6 +134,6 @@ def _user_message(workflow: Workflow, stage: StageSpec, variables: Mapping[str, 
 
 def _rendered(what: str, source: str, variables: Mapping[str, Any]) -> str:
     try:
-        return compiled(source).render(variables)
+        return render_source(source, variables)
     except Exception as error:  # an expression in a template may raise anything
         raise RenderError(f"the {what} could not be rendered: {error}") from error

@@ -1,4 +1,4 @@
-"""The template language of prompts, and its variables.
+"""The variables of templates.
 
 Text that people typed is only ever the value of a variable; it is never rendered as a template.
 """
@@ -6,11 +6,7 @@ Text that people typed is only ever the value of a variable; it is never rendere
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
-
-from jinja2 import StrictUndefined, Template
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from vm_webapp.context.fields import BRAND_FIELDS, PROJECT_FIELDS, blanks
 
@@ -33,32 +29,6 @@ VARIABLES = frozenset(
         "sections",
     }
 )
-
-
-class PromptEnvironment(ImmutableSandboxedEnvironment):
-    """Jinja without side effects, in which every name must exist."""
-
-    def __init__(self) -> None:
-        # StrictUndefined: a misspelt name fails when the workflow is loaded, instead of leaving a gap in a prompt.
-        super().__init__(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        """Return an attribute; of a mapping, its item and never its method."""
-        # Jinja tries attributes first: ``artifacts.copy`` would be dict.copy and not the artifact of a stage ``copy``.
-        if obj is None:
-            return self.undefined(f"{attribute} is read from none: use {{% if %}} around what may be none")
-        if isinstance(obj, Mapping):
-            return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
-        return super().getattr(obj, attribute)
-
-
-environment = PromptEnvironment()
-
-
-@lru_cache(maxsize=512)
-def compiled(source: str) -> Template:
-    """Return a template's compiled form, cached because each worker renders the same few templates again and again."""
-    return environment.from_string(source)
 
 
 def filled(blank: Mapping[str, Any], given: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
