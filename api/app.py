@@ -18,6 +18,7 @@ from api.http.problems import Handler, problem_middleware, refuse_expectation
 from api.http.request_ids import stamp
 from api.operations.openapi import describe
 from api.operations.operation import PREFIX
+from api.request_log import log_departures, note_sent
 from api.routes import description
 from api.routes.table import ROUTES
 from api.services import SERVICES, Services
@@ -35,10 +36,11 @@ def create_app(services: Services) -> web.Application:
         keys=KeyCache(services.threads),
         public_paths={PREFIX + route.path for route in ROUTES if route.public},
     )
-    root = web.Application(middlewares=[_outside(check)], client_max_size=MAX_BODY_BYTES)
+    root = web.Application(middlewares=[log_departures, _outside(check)], client_max_size=MAX_BODY_BYTES)
     root[SERVICES] = services
     root.add_subapp(PREFIX, _api(check))
     root.on_response_prepare.append(stamp)
+    root.on_response_prepare.append(note_sent)
     # Streams and waits end at shutdown, before aiohttp waits for requests in flight; the threads close only after those
     # requests have used them.
     root.on_shutdown.append(_close_followers)

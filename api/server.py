@@ -7,7 +7,9 @@ import socket
 from collections.abc import Callable, Sequence
 
 from aiohttp import web
+from aiohttp.log import server_logger
 
+from api.request_log import RequestLog, is_our_concern, log
 from vm_webapp.listening import BACKLOG, FINISH_SECONDS, listen
 
 
@@ -34,7 +36,14 @@ async def serve(
         ConfigurationError: the server cannot listen on the address.
     """
     # Without handler_cancellation a handler continues after its client has disconnected, such as a wait of 30 s.
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=FINISH_SECONDS, handler_cancellation=True)
+    server_logger.addFilter(is_our_concern)
+    runner = web.AppRunner(
+        app,
+        access_log_class=RequestLog,
+        access_log=log,
+        shutdown_timeout=FINISH_SECONDS,
+        handler_cancellation=True,
+    )
     await runner.setup()
     try:
         for each in sockets or listen(host, port):

@@ -1,0 +1,91 @@
+"""A line in the log for each request, when its response or its stream has ended.
+
+A line has neither the query, which may hold what a person typed, nor a header.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
+from aiohttp.http import HttpProcessingError
+
+from api.auth.actors import ACTOR
+from api.http.problems import Handler
+from api.http.request_ids import request_id
+from api.operations.operation import PREFIX
+
+log = logging.getLogger("api.requests")
+
+PROBES = f"{PREFIX}/health/"
+LONGEST_PATH = 200
+CLIENT_LEFT = 499  # as nginx logs it
+ROUTE = web.RequestKey("route", str)
+SENT = web.RequestKey("sent", web.StreamResponse)
+
+
+class RequestLog(AbstractAccessLogger):
+    """Logs the requests that get their whole response; aiohttp creates it for each connection."""
+
+    @property
+    def enabled(self) -> bool:
+        """Whether lines of this level are shown."""
+        return log.isEnabledFor(logging.INFO)
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        """Log a request; ``time`` is in seconds."""
+        _log(request, response.status, time)
+
+
+def is_our_concern(record: logging.LogRecord) -> bool:
+    """Return whether a record of aiohttp's is more than a request that is not HTTP, whose first line it quotes."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+@web.middleware
+async def log_departures(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Note the request's route, and log the request if its client leaves before the end, which aiohttp does not."""
+    resource = request.match_info.route.resource
+    if resource is not None:
+        request[ROUTE] = resource.canonical
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    began = loop.time()
+
+    def note(ended: asyncio.Task[object]) -> None:
+        if ended.cancelled():
+            # A stream has sent its status; its client leaves in the end, as a rule.
+            status = request[SENT].status if SENT in request else CLIENT_LEFT
+            _log(request, status, loop.time() - began)
+
+    # Not an except clause: the response is written, and may be cut off, after this function has returned. aiohttp
+    # handles each request in a task of its own.
+    assert task is not None
+    task.add_done_callback(note)
+    return await handler(request)
+
+
+async def note_sent(request: web.Request, response: web.StreamResponse) -> None:
+    """Note that a response's status has been sent; connected to ``on_response_prepare``."""
+    request[SENT] = response
+
+
+def _log(request: web.BaseRequest, status: int, seconds: float) -> None:
+    route = request.get(ROUTE)
+    # A platform probes every few seconds.
+    if route is not None and route.startswith(PROBES) and status < 400:
+        return
+    log.info(
+        "request.done",
+        extra={
+            "method": request.method,
+            "route": route,
+            "path": request.rel_url.raw_path[:LONGEST_PATH],
+            "status": status,
+            "ms": round(seconds * 1000, 1),
+            "bytes": request.writer.output_size,
+            "actor": request.get(ACTOR),
+            "request_id": request_id(request) if isinstance(request, web.Request) else None,
+        },
+    )
