@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 from contextlib import closing
@@ -18,7 +19,7 @@ from vm_webapp.db import pool
 from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
 from vm_webapp.db.pool import open_pool, transaction
 from vm_webapp.ops.health import MOST_SKEW_SECONDS, WORKSPACE_EVERY_SECONDS, HealthChecker
-from vm_webapp.ops.workspace import PROBE_FILE
+from vm_webapp.ops.workspace import check_workspace
 from vm_webapp.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("database")
@@ -95,15 +96,25 @@ def test_a_workspace_that_cannot_be_written_is_reported_without_its_path_and_sta
     assert own.check().dependencies["workspace"] == {"status": "ok"}
 
 
-def test_a_full_disk_is_reported_and_stays_ready(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_stays_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     beat()
     # The kernel fails every write to this device as a full disk does.
-    (tmp_path / PROBE_FILE).symlink_to("/dev/full")
+    full = Path("/dev/full").open("wb", buffering=0)  # noqa: SIM115 - the check closes it
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full)
     health = check(workspace_root=tmp_path)
     assert health.ready
     assert health.dependencies["workspace"]["status"] == "full"
     assert "free space" in health.dependencies["workspace"]["note"]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_check_of_the_workspace_follows_no_link(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    (tmp_path / "theirs").write_text("theirs")
+    (tmp_path / "root" / ".probe").symlink_to(tmp_path / "theirs")
+    assert check_workspace(tmp_path / "root") == {"status": "ok"}
+    assert (tmp_path / "theirs").read_text() == "theirs"
+    assert [path.name for path in (tmp_path / "root").iterdir()] == [".probe"]
 
 
 def test_connections_that_the_server_ended_are_replaced(database: str) -> None:
