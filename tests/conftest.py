@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 import redis
 
 from tests.fakes.model_server import ModelServer
 from tests.support.databases import Databases
+from tests.support.folders import open_folder
 from vm_webapp.db.pool import close_pool, open_pool
 from vm_webapp.local import LocalServers, find_redis_server, start_local_servers
 
@@ -63,8 +62,7 @@ def record(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture(scope="session")
 def servers() -> Iterator[LocalServers]:
     """A real PostgreSQL and a real Redis."""
-    # Not below pytest's folder: each start of pytest takes away the permissions that PostgreSQL's user needs there.
-    with TemporaryDirectory(prefix="vm-tests-") as root, start_local_servers(Path(root), durable=False) as running:
+    with open_folder() as root, start_local_servers(root, durable=False) as running:
         yield running
 
 

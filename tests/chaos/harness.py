@@ -21,6 +21,7 @@ import psycopg2
 
 from tests.chaos.ledger import Orphan, orphans_of, worker_id_of
 from tests.fakes.model_server import ModelServer
+from tests.support.folders import open_folder
 from tests.support.processes import Program, child_pids, is_running
 from tests.support.runs import read
 from tests.support.waiting import eventually
@@ -208,9 +209,8 @@ def own_postgres(*, durable: bool = False, **settings: str) -> Iterator[OwnServe
         durable: whether it writes to the disk what it commits; most tests need no disk.
         settings: of the server, by name.
     """
-    # Not in pytest's folder: pytest makes that inaccessible to PostgreSQL's user each time it starts.
-    with TemporaryDirectory(prefix="vm-chaos-") as root:
-        server = OwnServer(lambda: EmbeddedPostgres(Path(root) / "postgres", durable=durable))
+    with open_folder("vm-chaos-") as root:
+        server = OwnServer(lambda: EmbeddedPostgres(root / "postgres", durable=durable))
         server.start()
         try:
             migrate.apply_pending(server.url)

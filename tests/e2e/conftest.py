@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
 from tests.support.deployment import managed_environment
+from tests.support.folders import open_folder
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A new, empty folder."""
-    with TemporaryDirectory(prefix="vm-tests-") as made:
-        yield Path(made)
+    with open_folder() as made:
+        yield made
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import httpx
 import pytest
@@ -20,6 +19,7 @@ import pytest
 from tests.support.api_processes import HEADERS, NEW_RUN, TOKEN, Client, Service, freeze_busy_process, service
 from tests.support.deployment import managed_environment
 from tests.support.fleet import change
+from tests.support.folders import open_folder
 from tests.support.processes import child_pids, is_running, program
 from tests.support.runs import read
 from tests.support.serving import api_pids, served, servers_of
@@ -29,8 +29,8 @@ from tests.support.waiting import eventually
 @pytest.fixture
 def root() -> Iterator[Path]:
     """A new, empty workspace."""
-    with TemporaryDirectory(prefix="vm-tests-") as folder:
-        yield Path(folder) / "workspace"
+    with open_folder() as folder:
+        yield folder / "workspace"
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.support.folders import open_folder
 from tests.support.processes import child_pids, is_running, program
 from tests.support.serving import served
 from tests.support.waiting import eventually
@@ -24,8 +24,8 @@ LINE = f"press/release.md:2: {TOO_SLOW}"
 @pytest.fixture
 def root() -> Iterator[Path]:
     """A new, empty workspace."""
-    with TemporaryDirectory(prefix="vm-tests-") as folder:
-        yield Path(folder) / "workspace"
+    with open_folder() as folder:
+        yield folder / "workspace"
 
 
 def test_serve_starts_and_a_run_that_runs_away_fails_with_the_reason(root: Path, tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.support.folders import open_folder
 from tests.support.processes import is_running, program
 from tests.support.serving import served, servers_of
 from tests.support.waiting import eventually
@@ -20,8 +20,8 @@ from tests.support.waiting import eventually
 @pytest.fixture
 def root() -> Iterator[Path]:
     """A new, empty workspace."""
-    with TemporaryDirectory(prefix="vm-tests-") as folder:
-        yield Path(folder) / "workspace"
+    with open_folder() as folder:
+        yield folder / "workspace"
 
 
 def test_one_command_completes_a_run_and_leaves_nothing_running(root: Path) -> None:

@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import psycopg2
 import pytest
 
+from tests.support.folders import open_folder
 from vm_webapp.local import LocalServers, start_local_servers
 from vm_webapp.local.users import ServerLock
 
@@ -73,22 +73,16 @@ def other(workspace: Path) -> Iterator[Callable[..., OtherProcess]]:
 @pytest.fixture(scope="session")
 def made() -> Iterator[Path]:
     """A workspace whose servers ran once and are stopped."""
-    with _folder() as root:
+    with open_folder() as root:
         start_local_servers(root, durable=False).close()
         yield root
 
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """An empty folder. Not ``tmp_path``: each new pytest run makes its parents inaccessible to PostgreSQL's user."""
-    with _folder() as folder:
+    """An empty folder."""
+    with open_folder() as folder:
         yield folder
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    with TemporaryDirectory(prefix="vm-tests-", ignore_cleanup_errors=True) as name:
-        yield Path(name).resolve()
 
 
 @pytest.fixture

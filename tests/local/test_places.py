@@ -99,30 +99,30 @@ def test_a_place_where_no_folder_can_be_made_is_one_clear_error(tmp_path: Path, 
     assert "\n" not in str(refused.value)
 
 
-def test_data_of_another_major_version_is_named_and_kept(tmp_path: Path) -> None:
-    data = tmp_path / "servers" / "postgres"
+def test_data_of_another_major_version_is_named_and_kept(place: Path) -> None:
+    data = place / "servers" / "postgres"
     data.mkdir(parents=True)
     (data / "PG_VERSION").write_text("15\n")
     with pytest.raises(ConfigurationError, match="was made by PostgreSQL 15 and this is 18"):
-        start_local_servers(tmp_path)
+        start_local_servers(place)
     assert (data / "PG_VERSION").exists()
 
 
-def test_a_folder_that_is_not_postgresqls_is_never_removed(tmp_path: Path) -> None:
-    data = tmp_path / "servers" / "postgres"
+def test_a_folder_that_is_not_postgresqls_is_never_removed(place: Path) -> None:
+    data = place / "servers" / "postgres"
     data.mkdir(parents=True)
     (data / "letters.txt").write_text("mine")
     with pytest.raises(ConfigurationError, match="is not a data folder of PostgreSQL"):
-        start_local_servers(tmp_path)
+        start_local_servers(place)
     assert (data / "letters.txt").read_text() == "mine"
 
 
-def test_a_data_folder_that_does_not_start_says_why_in_its_own_words(tmp_path: Path) -> None:
-    data = tmp_path / "servers" / "postgres"
+def test_a_data_folder_that_does_not_start_says_why_in_its_own_words(place: Path) -> None:
+    data = place / "servers" / "postgres"
     data.mkdir(parents=True)
     (data / "PG_VERSION").write_text("18\n")
     with pytest.raises(ConfigurationError, match=r"the embedded PostgreSQL did not start \(pg_ctl\): .*pg_control"):
-        start_local_servers(tmp_path)
+        start_local_servers(place)
 
 
 def test_an_unwritable_home_does_not_matter(other: Callable[..., OtherProcess]) -> None:

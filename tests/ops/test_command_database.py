@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
 from tests.support.commands import CommandResult, command
 from tests.support.deployment import managed_environment
 from tests.support.fleet import change
+from tests.support.folders import open_folder
 from vm_webapp.db.pool import close_pool
 
 COMMANDS = [("queue",), ("keys", "list"), ("purge", "--older-than", "90d"), ("migrate",)]
@@ -65,7 +65,7 @@ def test_a_role_without_privileges_is_reported_as_that(
 
 def test_a_command_without_a_url_says_which_database_it_uses(capsys: pytest.CaptureFixture[str]) -> None:
     # Not below pytest's folder: each start of pytest takes away the permissions that PostgreSQL's user needs there.
-    with TemporaryDirectory(prefix="vm-tests-") as root:
-        code, out, error = command(capsys, {"VM_WORKSPACE_ROOT": root}, "doctor")
+    with open_folder() as root:
+        code, out, error = command(capsys, {"VM_WORKSPACE_ROOT": str(root)}, "doctor")
     assert (code, error) == (1, f"embedded database under {root}: VM_DB_URL is not set\n")
     assert out.startswith(f"ok    database         it responds: the embedded one under {root}\nfail  schema ")

@@ -8,6 +8,7 @@ servers. So there is no counter that SIGKILL could leave wrong, and nothing that
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 from vm_webapp.errors import ConfigurationError
@@ -103,7 +104,8 @@ def start_local_servers(root: Path, *, durable: bool = True) -> LocalServers:
     folder = root.resolve() / "servers"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        os.chmod(folder, 0o755)  # noqa: S103 - PostgreSQL's own user must pass through when we are root
+        _require_ours(folder)
+        os.chmod(folder, 0o711)  # noqa: S103 - PostgreSQL's own user must pass through when we are root
         with exclusive(folder / "start.lock"):
             postgres = EmbeddedPostgres(folder / "postgres", durable=durable)
             program = find_redis_server()
@@ -121,3 +123,13 @@ def start_local_servers(root: Path, *, durable: bool = True) -> LocalServers:
         ) from error
     except OSError as error:
         raise ConfigurationError(f"the embedded servers cannot be started under {root}: {error.strerror}") from error
+
+
+def _require_ours(folder: Path) -> None:
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise ConfigurationError(f"{folder} is a link and must be a folder: remove it and start again")
+    if found.st_uid != os.geteuid():
+        raise ConfigurationError(
+            f"{folder} belongs to another user: run as that user, or set VM_WORKSPACE_ROOT to another folder"
+        )

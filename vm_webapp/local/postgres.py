@@ -20,6 +20,7 @@ import psycopg2
 
 from vm_webapp.errors import ConfigurationError
 from vm_webapp.local.account import servers_user
+from vm_webapp.local.home import place_data, place_programs
 from vm_webapp.local.sockets import clear_sockets, remove_sockets, socket_folder
 from vm_webapp.local.users import ServerLock
 from vm_webapp.text import first_line, last_line
@@ -52,6 +53,8 @@ class EmbeddedPostgres:
     def __init__(self, data: Path, *, durable: bool) -> None:
         self._programs = find_programs()
         self._user = servers_user()
+        if self._user:
+            self._programs, data = place_programs(self._programs), place_data(data)
         self._data = data
         self._log = data.parent / "postgres.log"
         self._lock = ServerLock(data.parent / "postgres.lock")
@@ -138,9 +141,6 @@ class EmbeddedPostgres:
         fresh.rename(self._data)
 
     def _start(self) -> None:
-        if self._user:
-            _allow_traversal(self._data.parent)
-            _allow_traversal(self._programs)
         options = " ".join(f"-c {setting}" for setting in self._settings)
         with self._lock.taken() as lock_file:
             self._init(lock_file)
@@ -237,11 +237,3 @@ def find_programs() -> Path:
         "no VM_DB_URL is set and the embedded PostgreSQL is not installed:"
         " set VM_DB_URL, or install vm-webapp[embedded]"
     )
-
-
-def _allow_traversal(folder: Path) -> None:
-    """Let PostgreSQL's user traverse the folders above its data: the right to enter them, not to list or read."""
-    for path in (folder, *folder.parents):
-        mode = path.stat().st_mode
-        if not mode & 0o001:
-            path.chmod(mode | 0o001)
