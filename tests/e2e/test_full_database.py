@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import httpx
 import psycopg2
@@ -15,6 +14,7 @@ import pytest
 from tests.fakes.model_server import ModelServer
 from tests.support.commands import command
 from tests.support.deployment import address_of, managed_environment
+from tests.support.folders import open_folder
 from tests.support.processes import Program, program
 from tests.support.waiting import eventually
 from vm_webapp.db import migrate
@@ -30,7 +30,7 @@ def small_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A server that takes few connections: the URL of its database for a role without special rights."""
     few = tuple(f"max_connections={MOST}" if "max_connections" in each else each for each in postgres.SETTINGS)
     monkeypatch.setattr(postgres, "SETTINGS", few)
-    with TemporaryDirectory(prefix="vm-tests-") as root, start_local_servers(Path(root), durable=False) as running:
+    with open_folder() as root, start_local_servers(root, durable=False) as running:
         with closing(psycopg2.connect(running.database_url)) as session, session.cursor() as cursor:
             session.autocommit = True
             cursor.execute("CREATE ROLE vm LOGIN; ALTER DATABASE vm_webapp OWNER TO vm")
