@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.model_server import ModelServer
 from tests.support.deployment import managed_environment
 from tests.support.folders import open_folder
+from tests.support.serving import served
+from tests.support.terminals import Desk, write_workflow
 
 
 @pytest.fixture
@@ -22,3 +25,15 @@ def folder() -> Iterator[Path]:
 def env(database: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
     """The environment of a managed service."""
     return managed_environment(database, redis_url, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def desk() -> Iterator[Desk]:
+    """An API with a model and a workflow of two reviews, for all tests of a module."""
+    with TemporaryDirectory(prefix="vm-tests-") as made, ModelServer() as model:
+        folder = Path(made)
+        (folder / "desk").mkdir()
+        env = {"KIMI_API_KEY": "sk-test-key", "KIMI_BASE_URL": model.base_url}
+        env["VM_WORKFLOWS_PATH"] = str(write_workflow(folder))
+        with served(folder / "workspace", **env) as serving:
+            yield Desk(serving, model, folder / "desk")

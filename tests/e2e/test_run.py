@@ -17,7 +17,7 @@ def test_a_request_becomes_a_folder_of_artifacts(folder: Path) -> None:
             "KIMI_API_KEY": "sk-test-key",
             "KIMI_BASE_URL": model.base_url,
         }
-        command = ("run", "90-day plan for a CRM for dental clinics", "--workflow", "plan_90d")
+        command = ("run", "90-day plan for a CRM for dental clinics", "--workflow", "plan_90d", "--yes")
         output = str(folder / "documents")
         with program(*command, "--output", output, env=env, folder=folder / "log") as running:
             assert running.wait(seconds=60) == 0, running.output()

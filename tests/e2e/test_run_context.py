@@ -12,6 +12,7 @@ from tests.fakes.behaviours import completion, refusal
 from tests.fakes.model_server import ModelServer
 from tests.support.processes import program
 from tests.support.serving import Served, served
+from tests.support.terminals import AS_STARTED, NOT_BY_UV
 
 NOBODY = "01a20c66-c2a9-70b2-9d9f-0558575aa31b"
 
@@ -31,12 +32,12 @@ class Terminal:
         self.client = serving.client
         self.model = model
         self._folder = folder
-        self._address = str(serving.client.base_url).removesuffix("/api/v2/")
+        self.address = str(serving.client.base_url).removesuffix("/api/v2/")
 
     def run(self, *arguments: str) -> Ended:
         """Run ``run`` to its end."""
-        command = ("run", *arguments, "--base-url", self._address)
-        with program(*command, env={}, folder=self._folder / "log") as running:
+        command = ("run", *arguments, "--base-url", self.address)
+        with program(*command, env=NOT_BY_UV, folder=self._folder / "log") as running:
             code = running.wait(seconds=60)
             return Ended(code, running.stdout.read_text(), running.stderr.read_text())
 
@@ -99,7 +100,7 @@ def test_a_failed_run_is_retried_and_followed_like_a_new_one(terminal: Terminal,
     run_id = terminal.newest_run()["id"]
     assert ended.code == 1
     assert ended.errors.startswith("vm_webapp: the run failed: HTTP 400: no")
-    assert f"Try again with: python -m vm_webapp run --retry {run_id} --base-url http://" in ended.out
+    assert f"Try again with: {AS_STARTED} run --retry {run_id} --base-url http://" in ended.out
 
     terminal.model.enqueue(refusal(400, "invalid_request_error", "still no"))
     again = terminal.run("--retry", run_id)
@@ -142,7 +143,8 @@ def test_a_retried_run_that_waits_for_a_review_is_passed_only_with_yes(terminal:
     waits = terminal.run("--retry", run_id)
     assert waits.code == 1
     assert waits.errors == (
-        f"vm_webapp: the run waits for a review: run --resume {run_id} on a terminal, or with --yes\n"
+        "vm_webapp: the run waits for a review, and there is no terminal to ask on (--yes approves without asking);"
+        f" come back with: {AS_STARTED} run --resume {run_id} --base-url {terminal.address}\n"
     )
     assert "without asking" not in waits.out
     passed = terminal.run("--resume", run_id, "--yes", "--output", str(folder / "out"))

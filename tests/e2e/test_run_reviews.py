@@ -35,7 +35,7 @@ def terminal(folder: Path, model: ModelServer, *arguments: str) -> pexpect.spawn
     )
 
 
-def test_requested_changes_an_edit_an_approval_and_a_break_in_between(folder: Path, model: ModelServer) -> None:
+def test_requested_changes_an_edit_an_interruption_and_approvals(folder: Path, model: ModelServer) -> None:
     texts = ("# Research", "# Voice, first", "# Voice, second", "# Positioning", "# Keywords", "# Brief")
     model.enqueue(*map(completion, texts))
     output = str(folder / "documents")
@@ -58,6 +58,14 @@ def test_requested_changes_an_edit_an_approval_and_a_break_in_between(folder: Pa
     first.expect(pexpect.EOF)
     first.close()
     assert first.exitstatus == 0
+    between = terminal(folder, model, "--resume", run_id, "--output", output)
+    between.expect("Positioning, version 1")
+    between.expect(QUESTION)
+    between.sendintr()
+    between.expect(f"Come back with: .*run --resume {run_id}")
+    between.expect(pexpect.EOF)
+    between.close()
+    assert between.exitstatus == 130
     second = terminal(folder, model, "--resume", run_id, "--output", output)
     for title in ("Positioning, version 1", "Keywords and topics, version 1"):
         second.expect(title)

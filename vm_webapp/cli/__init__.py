@@ -111,7 +111,7 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--workflow", help=f"which workflow (default: {USUAL_WORKFLOW})")
     run.add_argument("--brand", type=words, metavar="ID|NAME", help="the brand to write for (default: the project's)")
     run.add_argument("--project", type=words, metavar="ID|NAME", help="the project that the run belongs to")
-    run.add_argument("--yes", action="store_true", help="pass the reviews without asking")
+    run.add_argument("--yes", action="store_true", help="pass reviews without asking; needed without a terminal")
     run.add_argument(
         "--base-url",
         type=base_url,

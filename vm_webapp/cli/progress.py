@@ -6,13 +6,18 @@ from contextlib import aclosing
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TimeElapsedColumn
+from rich.table import Column
+from rich.text import Text
 
+from vm_webapp.cli.terminal import visible
 from vm_webapp.client import ApiClient
 from vm_webapp.client.shapes import Run, Stage, WaitingOn
+from vm_webapp.text import single_line
 
 AT_REST = ("completed", "failed", "canceled", "waiting_approval")
-MARKS = {"completed": "[green]✓[/]", "failed": "[red]✗[/]", "canceled": "[yellow]–[/]"}
+MARKS = {"completed": ("✓", "green"), "failed": ("✗", "red"), "canceled": ("–", "yellow")}
+NO_MARK = (" ", "")
 # The length of an artifact is unknown until it is written. Most have about this length; the formula below never reaches
 # 1, so the bar does not fill before the stage is complete.
 USUAL_CHARACTERS = 12_000
@@ -22,7 +27,7 @@ async def follow(client: ApiClient, run: Run, console: Console) -> Run:
     """Show a run until it has ended or waits for a person, and return it as it is then."""
     # A spinner of Braille dots, if the terminal has them.
     spinner = "line" if console.options.ascii_only else "dots"
-    columns = (SpinnerColumn(spinner), TextColumn("{task.description}"), BarColumn(20), TimeElapsedColumn())
+    columns = (SpinnerColumn(spinner), _StageColumn(), BarColumn(20), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         bars = _Bars(progress, run)
         async with aclosing(client.runs.follow(run["id"])) as seen:
@@ -37,11 +42,23 @@ async def follow(client: ApiClient, run: Run, console: Console) -> Run:
     return run
 
 
+class _StageColumn(ProgressColumn):
+    """A mark and what the stage does; rich's own column of text would read markup in it."""
+
+    def __init__(self) -> None:
+        super().__init__(Column(no_wrap=True))
+
+    def render(self, task: Task) -> Text:
+        """Return the text of a stage."""
+        return Text.assemble(task.fields["mark"], f" {visible(single_line(task.description))}")
+
+
 class _Bars:
     def __init__(self, progress: Progress, run: Run) -> None:
         self._progress = progress
         self._bars: dict[str, TaskID] = {
-            stage["key"]: progress.add_task(stage["title"], total=1.0, start=False) for stage in run["stages"]
+            stage["key"]: progress.add_task(stage["title"], total=1.0, start=False, mark=NO_MARK)
+            for stage in run["stages"]
         }
 
     def show(self, run: Run) -> None:
@@ -58,7 +75,8 @@ class _Bars:
         bar = self._bars[stage["key"]]
         if stage["started_at"] and not self._task(bar).started:
             self._progress.start_task(bar)
-        self._progress.update(bar, description=_description(stage, waiting_on))
+        mark = MARKS.get(stage["status"], NO_MARK)
+        self._progress.update(bar, description=_description(stage, waiting_on), mark=mark)
         if stage["status"] == "completed":
             self._progress.update(bar, completed=1.0)
             self._progress.stop_task(bar)
@@ -68,10 +86,8 @@ class _Bars:
 
 
 def _description(stage: Stage, waiting_on: WaitingOn | None) -> str:
-    mark = MARKS.get(stage["status"], " ")
     if stage["status"] in MARKS:
-        error = f" · {stage['error']['message']}" if stage["error"] else ""
-        return f"{mark} {stage['title']}{error}"
+        return f"{stage['title']} · {stage['error']['message']}" if stage["error"] else stage["title"]
     if stage["status"] == "queued" and waiting_on:
-        return f"{mark} {stage['title']} · {waiting_on['detail']}"
-    return f"{mark} {stage['title']} · {stage['status'].replace('_', ' ')}"
+        return f"{stage['title']} · {waiting_on['detail']}"
+    return f"{stage['title']} · {stage['status'].replace('_', ' ')}"

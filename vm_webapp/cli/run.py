@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ from pathlib import Path
 from rich.console import Console
 
 from vm_webapp.cli.context import find_id
+from vm_webapp.cli.output import as_called
 from vm_webapp.cli.progress import follow
 from vm_webapp.cli.review import approve, review
 from vm_webapp.cli.serve import running_stack
+from vm_webapp.cli.terminal import can_ask, open_console, say
 from vm_webapp.client import ApiClient, open_api
 from vm_webapp.client.errors import Refused
 from vm_webapp.client.shapes import Run
@@ -61,7 +64,7 @@ def run_in_terminal(settings: Settings, options: RunOptions) -> int:
     """Create a run, retry one or come back to one, show its progress, ask for its reviews, and write its artifacts.
 
     Returns:
-        0 if the run completed, or waits for the person to come back.
+        0 if the run completed, or waits for the person to come back; 143 if SIGTERM ended the command.
 
     Raises:
         RunFailed: the run did not complete; the message says why.
@@ -69,38 +72,57 @@ def run_in_terminal(settings: Settings, options: RunOptions) -> int:
     """
     # Before there is an event loop, which would not handle Ctrl-C until the last template has been checked.
     catalog = None if options.base_url is not None else load_catalog(settings.workflows_path)
-    return asyncio.run(_run(settings, options, catalog))
+    try:
+        return asyncio.run(_run(settings, options, catalog))
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM  # what shells report for a command that SIGTERM ended
 
 
 async def _run(settings: Settings, options: RunOptions, catalog: Catalog | None) -> int:
-    console = Console()
-    # Without a terminal nobody could answer, and the run would wait for ever.
-    asks = console.is_terminal and not options.auto_approve
+    console = open_console()
+    command = asyncio.current_task()
+    assert command is not None
+    # Like Ctrl-C, so that the terminal is left as it was, and what was typed is kept.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, command.cancel)
     async with _api(settings, options.base_url, catalog) as client:
-        run = await _begin(client, options, asks=asks)
-        console.print(f"Run {run['id']} · {run['workflow']}", highlight=False)
-        if options.auto_approve or (not asks and options.request is not None):
-            console.print("Reviews are passed without asking.")
-        while True:
-            run = await follow(client, run, console)
-            if run["status"] != "waiting_approval":
-                break
-            # A new run passes its reviews by itself where nobody is asked; one that exists may wait for a person.
-            if options.auto_approve:
-                await approve(client, run)
-            elif not asks:
-                raise RunFailed(f"the run waits for a review: run --resume {run['id']} on a terminal, or with --yes")
-            elif not await review(client, run, console):
-                console.print(f"Come back with: {_again(options, '--resume', run)}", highlight=False, soft_wrap=True)
-                return 0
-            run = await client.runs.read(run["id"])
+        run = await _begin(client, options)
+        say(console, f"Run {run['id']} · {run['workflow']}")
+        if options.auto_approve:
+            say(console, "Reviews are passed without asking.")
+        try:
+            run = await _follow_and_review(client, run, options, console)
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            say(console, _come_back(options, run))
+            raise
+        if run["status"] == "waiting_approval":
+            say(console, _come_back(options, run))
+            return 0
         if run["status"] == "failed":
-            console.print(f"Try again with: {_again(options, '--retry', run)}", highlight=False, soft_wrap=True)
+            say(console, as_called(f"Try again with: {_again(options, '--retry', run)}"))
         await _conclude(client, run, options.output, console)
     return 0
 
 
-async def _begin(client: ApiClient, options: RunOptions, *, asks: bool) -> Run:
+async def _follow_and_review(client: ApiClient, run: Run, options: RunOptions, console: Console) -> Run:
+    """Return the run when it has ended, or when the person at its review wants to come back later."""
+    while True:
+        run = await follow(client, run, console)
+        if run["status"] != "waiting_approval":
+            return run
+        if options.auto_approve:
+            await approve(client, run)
+        elif not can_ask():
+            # Exit code 1, so that a pipeline which forgot --yes does not take the run for completed.
+            raise RunFailed(
+                "the run waits for a review, and there is no terminal to ask on (--yes approves without asking);"
+                f" come back with: {_again(options, '--resume', run)}"
+            )
+        elif not await review(client, run, console):
+            return run
+        run = await client.runs.read(run["id"])
+
+
+async def _begin(client: ApiClient, options: RunOptions) -> Run:
     try:
         if options.resume is not None:
             return await client.runs.read(options.resume)
@@ -110,12 +132,16 @@ async def _begin(client: ApiClient, options: RunOptions, *, asks: bool) -> Run:
         return await client.runs.create(
             workflow=options.workflow,
             request=options.request,
-            auto_approve=not asks,
+            auto_approve=options.auto_approve,
             brand_id=await find_id(client.brands, options.brand),
             project_id=await find_id(client.projects, options.project),
         )
     except Refused as error:
         raise RunFailed(str(error)) from error
+
+
+def _come_back(options: RunOptions, run: Run) -> str:
+    return as_called(f"Come back with: {_again(options, '--resume', run)}")
 
 
 def _again(options: RunOptions, option: str, run: Run) -> str:
@@ -129,9 +155,9 @@ async def _conclude(client: ApiClient, run: Run, output: str | None, console: Co
         reason = run["error"]["message"] if run["error"] else "somebody canceled it"
         raise RunFailed(f"the run {run['status']}: {reason}")
     written = _save(await _artifacts(client, run), Path(output or f"{run['workflow']}-{run['id']}"))
-    console.print(f"completed: {len(written)} artifacts", highlight=False)
+    say(console, f"completed: {len(written)} artifacts")
     for path in written:
-        console.print(f"  {path}", highlight=False, soft_wrap=True)
+        say(console, f"  {path}")
 
 
 @asynccontextmanager
