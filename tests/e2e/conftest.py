@@ -30,8 +30,7 @@ def env(database: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def desk() -> Iterator[Desk]:
     """An API with a model and a workflow of two reviews, for all tests of a module."""
-    with TemporaryDirectory(prefix="vm-tests-") as made, ModelServer() as model:
-        folder = Path(made)
+    with open_folder() as folder, ModelServer() as model:
         (folder / "desk").mkdir()
         env = {"KIMI_API_KEY": "sk-test-key", "KIMI_BASE_URL": model.base_url}
         env["VM_WORKFLOWS_PATH"] = str(write_workflow(folder))

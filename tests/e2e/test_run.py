@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.fakes.behaviours import completion, refusal
+from tests.fakes.behaviours import Behaviour, completion, refusal, truncated
 from tests.fakes.model_server import ModelServer
 from tests.support.processes import program
 
@@ -41,6 +41,22 @@ def test_a_refused_key_ends_with_one_line_that_says_what_to_do(folder: Path) -> 
     assert line == "vm_webapp: the run failed: HTTP 401: Invalid Authentication; check KIMI_API_KEY"
     assert "sk-test-key" not in running.output()
     assert not (folder / "documents").exists()
+
+
+def test_an_artifact_that_breaks_off_is_named_at_the_end(folder: Path) -> None:
+    with ModelServer() as model:
+        model.enqueue(truncated(), Behaviour(usage={"prompt_tokens": 30, "completion_tokens": 9}))
+        env = {
+            "VM_WORKSPACE_ROOT": str(folder / "workspace"),
+            "KIMI_API_KEY": "sk-test-key",
+            "KIMI_BASE_URL": model.base_url,
+        }
+        command = ("run", "a calendar. " * 400, "--workflow", "content_calendar", "--yes")
+        with program(*command, "--output", str(folder / "out"), env=env, folder=folder / "log") as running:
+            assert running.wait(seconds=60) == 0
+            said = running.stdout.read_text()
+    assert "Topic map is truncated: the model reached its budget, so the text breaks off\n" in said
+    assert "Publishing calendar: the server counted 30 tokens for a prompt of " in said
 
 
 def test_the_error_for_an_unknown_workflow_lists_the_known_ones(folder: Path) -> None:

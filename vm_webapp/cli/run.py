@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -146,7 +147,7 @@ def _come_back(options: RunOptions, run: Run) -> str:
 
 def _again(options: RunOptions, option: str, run: Run) -> str:
     """Return the command that comes back to a run."""
-    api = f" --base-url {options.base_url}" if options.base_url else ""
+    api = f" --base-url {shlex.quote(options.base_url)}" if options.base_url else ""
     return f"python -m vm_webapp run {option} {run['id']}{api}"
 
 
@@ -154,6 +155,12 @@ async def _conclude(client: ApiClient, run: Run, output: str | None, console: Co
     if run["status"] != "completed":
         reason = run["error"]["message"] if run["error"] else "somebody canceled it"
         raise RunFailed(f"the run {run['status']}: {reason}")
+    for stage in run["stages"]:
+        # ``get``: an API of an earlier build sends neither.
+        if stage["artifact"] and stage["artifact"].get("truncated"):
+            say(console, f"{stage['title']} is truncated: the model reached its budget, so the text breaks off")
+        if stage["artifact"] and (note := stage["artifact"].get("note")):
+            say(console, f"{stage['title']}: {note}")
     written = _save(await _artifacts(client, run), Path(output or f"{run['workflow']}-{run['id']}"))
     say(console, f"completed: {len(written)} artifacts")
     for path in written:
