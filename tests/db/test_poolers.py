@@ -102,7 +102,8 @@ def test_a_transaction_takes_as_many_messages_as_without_a_pooler(empty_url: str
 
 def messages(bouncer: PgBouncer) -> int:
     """Return how many query messages of the clients it has counted."""
-    return sum(int(str(total[2])) for total in bouncer.admin("SHOW STATS_TOTALS") if total[0] == "postgres")
+    totals = [total for total in bouncer.admin("SHOW STATS_TOTALS") if total["database"] == "postgres"]
+    return sum(int(str(total["query_count"])) for total in totals)
 
 
 def test_time_outs_hold_in_and_out_of_transactions(empty_url: str) -> None:

@@ -109,6 +109,18 @@ def test_a_deployment_works_through_a_pooler(
                 client.post(f"/runs/{run_id}/stages/{stage['key']}/approve", approval)
         assert client.get(f"/runs/{run_id}")["status"] == "completed"
 
+        output = tmp_path / "documents"
+        ran = command(
+            capsys,
+            running.env,
+            *("run", "a calendar", "--workflow", "content_calendar", "--yes"),
+            *("--base-url", running.url, "--output", str(output)),
+        )
+        assert (ran.code, len(list(output.iterdir()))) == (0, 2), ran
+        names = bouncer.names()
+        assert any(name.startswith("vm-webapp worker") for name in names)
+        assert any(name.startswith("vm-webapp pulse") for name in names) is not direct
+
         model.script = lambda body: Behaviour(silent=True)
         canceled = client.create("content_calendar")
         eventually(lambda: model.in_flight == 1, "a call in flight")

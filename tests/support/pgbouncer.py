@@ -42,16 +42,21 @@ class PgBouncer:
         """Return the URL of a database behind it."""
         return f"postgresql://{ROLE}:{quote(password, safe='')}@127.0.0.1:{self.port}/{database}"
 
-    def admin(self, command: str) -> list[tuple[object, ...]]:
-        """Run a command on its console, such as ``SHOW POOLS``; return the rows."""
+    def admin(self, command: str) -> list[dict[str, object]]:
+        """Run a command on its console, such as ``SHOW POOLS``; return the rows by column."""
         session = psycopg2.connect(self.url("pgbouncer"))
         try:
             session.autocommit = True
             with session.cursor() as cursor:
                 cursor.execute(command)
-                return list(cursor.fetchall()) if cursor.description else []
+                names = [column.name for column in cursor.description or ()]
+                return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
         finally:
             session.close()
+
+    def names(self) -> set[str]:
+        """Return the application names of its clients."""
+        return {str(client["application_name"]) for client in self.admin("SHOW CLIENTS")}
 
 
 def require_pgbouncer() -> str:

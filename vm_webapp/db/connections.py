@@ -93,7 +93,7 @@ class Pool(PooledPostgresqlDatabase):
                     break
                 except _Crowded:
                     held.close()
-                    if not self._in_use or time.monotonic() > deadline:
+                    if not self._has_any() or time.monotonic() > deadline:
                         raise
             yield
 
@@ -117,8 +117,9 @@ class Pool(PooledPostgresqlDatabase):
             super().begin()
         else:
             # In one message with the first BEGIN, so that it costs no round trip.
-            connection.note_backend(*self._send(f"BEGIN; {connection.question}").fetchone())
-            self._give_back_if_crowded(connection)
+            *found, free = self._send(f"BEGIN; {connection.question}, ({FREE}) AS free").fetchone()
+            connection.note_backend(*found)
+            self._give_back_if_crowded(connection, free)
         if not connection.in_force:
             self._send(_for_transaction(connection, durable=durable))
         elif not durable:
@@ -152,13 +153,18 @@ class Pool(PooledPostgresqlDatabase):
             if not says_full(error):
                 raise
             self._note_full(first_line(error))
-            if self._in_use:
+            if self._has_any():
                 raise MaxConnectionsExceeded(NO_MORE) from error
             raise
         return connection
 
-    def _give_back_if_crowded(self, connection: Connection) -> None:
-        if self._leave_free and self.is_crowded(self._leave_free):
+    def _has_any(self) -> bool:
+        # Idle ones too: one may have been returned a moment ago.
+        return bool(self._in_use or cast(Any, self)._connections)
+
+    def _give_back_if_crowded(self, connection: Connection, free: int) -> None:
+        # Through a pooler its own limits count.
+        if free < self._leave_free and not connection.proxied:
             self._note_full(f"fewer than {self._leave_free} connections are free")
             connection.close()
             raise _Crowded(NO_MORE)

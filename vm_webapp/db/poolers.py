@@ -164,7 +164,7 @@ def open_session(address: str, settings: SessionSettings, **further: Any) -> Con
 def find_mode(connect: Callable[[], Connection], first: Connection) -> Mode:
     """Find out what an open, idle connection is: one to PostgreSQL, or to a pooler in one of two modes.
 
-    1. PostgreSQL itself answers with the process id that libpq knows.
+    1. PostgreSQL itself answers with the process id that libpq knows, and takes start-up options.
     2. Other connections open transactions. One that gets the session of the first, or the first one's next statement
        getting another session, proves transaction mode.
     3. A notification that arrives while the first is idle proves session mode: only there an idle client has a session.
@@ -175,8 +175,9 @@ def find_mode(connect: Callable[[], Connection], first: Connection) -> Mode:
         connect: opens another connection to the same address.
         first: the connection.
     """
-    backend, _ = _ask(first, first.question)
-    if backend == first.info.backend_pid:
+    backend, in_force = _ask(first, first.question)
+    # A proxy may tell the id of the session that it logged in with, and still swallow the options.
+    if backend == first.info.backend_pid and first.options_sent and in_force:
         return "direct"
     try:
         return "session" if _has_own_session(connect, first, backend) else "transaction"
@@ -206,12 +207,15 @@ def _has_own_session(connect: Callable[[], Connection], first: Connection, backe
             try:
                 holder = opened.enter_context(closing(connect()))
                 with _bounded(holder):
-                    held, _ = _ask(holder, f"BEGIN; {first.question}")
+                    held, _ = _ask(holder, f"BEGIN; {holder.question}")
             except psycopg2.OperationalError:  # no further connection, or no session in time
                 break
             holders.append(holder)
-            if held == backend or _ask(first, first.question)[0] != backend:
+            if held == backend:
                 return False
+            with _bounded(first):
+                if _ask(first, first.question)[0] != backend:
+                    return False
         return bool(holders) and _hears_while_idle(first, holders[0])
 
 
