@@ -19,6 +19,11 @@ REQUEST_LIMIT_SECONDS = 15.0
 PROBE_LIMIT_SECONDS = 3.0
 
 
+def database_threads(settings: Settings) -> Threads:
+    """Return the threads for requests: one fewer than connections, because the health check needs one as well."""
+    return Threads(settings.api_connections - 1, WAITING_LINE, "api", limit_seconds=REQUEST_LIMIT_SECONDS)
+
+
 @dataclass
 class Services:
     """The services of an API process.
@@ -34,14 +39,12 @@ class Services:
     catalog: Catalog
     health: HealthChecker
     require_token: bool
-    threads: Threads = field(init=False)
+    threads: Threads = field(default_factory=lambda: database_threads(Settings()))
     health_threads: Threads = field(default_factory=lambda: Threads(1, 32, "health", limit_seconds=PROBE_LIMIT_SECONDS))
     redis_url: str | None = None
     followers: Followers = field(init=False)
 
     def __post_init__(self) -> None:
-        count = self.settings.api_connections - 1  # one more thread checks the health: a connection for each
-        self.threads = Threads(count, WAITING_LINE, "api", limit_seconds=REQUEST_LIMIT_SECONDS)
         self.followers = Followers(self.threads, queries.run_heads, self.redis_url)
 
 

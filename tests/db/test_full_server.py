@@ -103,7 +103,7 @@ def test_a_pool_leaves_the_last_connections_to_others(empty_url: str) -> None:
     open_pool(empty_url, max_connections=4, application_name="tests", leave_free=free + 1)
     with pytest.raises(DatabaseFull), transaction():
         pass
-    assert sessions(empty_url) == 0
+    eventually(lambda: sessions(empty_url) == 0, "the connection is given back")
     open_pool(empty_url, max_connections=4, application_name="tests")
     assert use(), "an operator's command gets in"
 

@@ -14,7 +14,7 @@ from actors import connected
 from api.app import create_app
 from api.auth import is_loopback
 from api.server import serve
-from api.services import Services
+from api.services import Services, database_threads
 from vm_webapp.cli.child import WorkerChild
 from vm_webapp.cli.migrated import migrated_servers
 from vm_webapp.cli.output import announce
@@ -170,6 +170,7 @@ def _open(settings: Settings, catalog: Catalog, servers: Servers, host: str, ope
         catalog=catalog,
         health=HealthChecker(settings, redis_url),
         require_token=settings.managed or not is_loopback(host),
+        threads=database_threads(settings),
         redis_url=redis_url,
     )
 
