@@ -38,7 +38,7 @@ def prepare_schema(servers: Servers, settings: Settings, identity: WorkerIdentit
             crowded = is_crowded(NEEDED)
             schema = migrate.compare(own_bundle(), migrate.read_applied(rows))
         if schema.pending and not schema.too_new and not settings.managed:
-            migrate.apply_pending(servers.session_url, alive=ALIVE, break_leftover_lock=servers.embedded)
+            migrate.apply_pending(servers.session_url, alive=ALIVE)
             return ""
         obstacle = CROWDED if crowded else schema.obstacle
     except DatabaseError as error:

@@ -10,7 +10,7 @@ from psycopg2.extensions import parse_dsn
 
 from tests.support.pgbouncer import PASSWORD, ROLE, pgbouncer
 from vm_webapp.db import bundle, migrate
-from vm_webapp.db.migrate.session import advisory_lock
+from vm_webapp.db.migrate.locks import advisory_lock
 from vm_webapp.db.pool import close_pool, dedicated_connection, open_pool, row, transaction
 from vm_webapp.errors import ConfigurationError
 from vm_webapp.local.by_mode import servers_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vm_webapp.db import bundle, migrate
-from vm_webapp.db.migrate.session import advisory_lock
+from vm_webapp.db.migrate.locks import advisory_lock
 from vm_webapp.errors import ConfigurationError
 
 

@@ -23,7 +23,7 @@ from tests.db.schemas import (
 )
 from vm_webapp.db import bundle, migrate
 from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
-from vm_webapp.db.migrate.session import advisory_lock
+from vm_webapp.db.migrate.locks import advisory_lock
 from vm_webapp.errors import ConfigurationError, Conflict, InvalidInput, NotFound, VMError
 from vm_webapp.fleet.alive import ALIVE
 from vm_webapp.fleet.heartbeats import WorkerIdentity

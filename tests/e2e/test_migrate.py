@@ -30,7 +30,7 @@ from tests.support.processes import ROOT, UNSET
 from vm_webapp.cli import main
 from vm_webapp.db import migrate
 from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
-from vm_webapp.db.migrate.session import advisory_lock
+from vm_webapp.db.migrate.locks import advisory_lock
 from vm_webapp.db.sessions import name_session
 
 FIRST, NEWEST = own_bundle().ids[0], own_bundle().ids[-1]
@@ -160,12 +160,21 @@ def test_an_impossible_command_is_one_clear_line(
 
 
 @pytest.mark.parametrize("arguments", [("up",), ("down", "--steps", "1", "--yes"), ("unlock",)])
-def test_only_one_migrate_runs(cli: Cli, database_url: str, arguments: tuple[str, ...]) -> None:
+def test_only_one_migrate_runs(
+    cli: Cli, database_url: str, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vm_webapp.cli.migrate.WAIT_SECONDS", 0.0)
     cli("down", "--steps", "1", "--yes")
-    with advisory_lock(database_url):
+    with advisory_lock(database_url) as session:
+        pid = session.info.backend_pid
         done = cli(*arguments)
     assert done.returncode == 1
-    assert done.stderr == "vm_webapp: another process is migrating this database; try again when it is done\n"
+    assert done.stderr.startswith(
+        "vm_webapp: another process is migrating this database; try again when it is done"
+        f" (pid {pid} of user postgres application vm-webapp migrate"
+    )
+    assert done.stderr.endswith(f"; SELECT pg_terminate_backend({pid}) ends it)\n")
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("action", [("up",), ("status",), ("down", "--steps", "1", "--yes"), ("export", "out")])
@@ -177,17 +186,18 @@ def test_an_installation_without_migrations_says_so(cli: Cli, tmp_path: Path, ac
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_leftover_lock_is_reported_and_only_unlock_breaks_it(cli: Cli, database_url: str) -> None:
-    run_sql(database_url, "INSERT INTO yoyo_lock (locked, ctime, pid) VALUES (1, now(), 12345)")
+def test_a_leftover_lock_is_reported_and_removed(cli: Cli, database_url: str) -> None:
+    row = "INSERT INTO yoyo_lock (locked, ctime, pid) VALUES (1, now(), 12345)"
+    removed = "removed the lock that process 12345 left behind: it has no session any more\n"
+    run_sql(database_url, row)
     assert "held by process 12345" in cli("status").stderr
-    refused = cli("down", "--steps", "1", "--yes")
-    assert refused.returncode == 1
-    assert refused.stderr.count("\n") == 1
-    assert "Process 12345 has locked this database" in refused.stderr
-    assert "migrate unlock" in refused.stderr
-    assert applied(database_url)[-1] == NEWEST
     assert cli("unlock").stdout == "removed a leftover lock\n"
-    assert cli("down", "--steps", "1", "--yes").returncode == 0
+    assert cli("unlock").stdout == "there was no lock\n"
+    for arguments in (("down", "--steps", "1", "--yes"), ("up",)):
+        run_sql(database_url, row)
+        done = cli(*arguments)
+        assert (done.returncode, done.stderr) == (0, removed)
+    assert applied(database_url)[-1] == NEWEST
 
 
 def test_an_edited_migration_is_reported(cli: Cli, database_url: str) -> None:

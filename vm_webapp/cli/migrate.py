@@ -16,6 +16,8 @@ from vm_webapp.fleet.alive import ALIVE
 from vm_webapp.local.by_mode import servers_of
 from vm_webapp.settings import Settings
 
+WAIT_SECONDS = 900.0  # for another process that migrates: as long as one of its statements may take
+
 
 @dataclass(frozen=True, slots=True)
 class MigrateOptions:
@@ -48,7 +50,7 @@ class MigrateOptions:
 def run_migrate(settings: Settings, options: MigrateOptions) -> int:
     """Execute the action; return the exit code."""
     with servers_of(settings) as servers:
-        url, embedded = servers.session_url, servers.embedded
+        url = servers.session_url
         if options.action == "status":
             _show_status(url)
         elif options.action == "unlock":
@@ -56,13 +58,13 @@ def run_migrate(settings: Settings, options: MigrateOptions) -> int:
         elif options.action == "export":
             _export(url, options.folder)
         elif options.action == "down":
-            _down(url, options, embedded=embedded)
+            _down(url, options)
         else:
-            _up(url, options, settings.build, embedded=embedded)
+            _up(url, options, settings.build)
     return 0
 
 
-def _up(url: str, options: MigrateOptions, build: str, *, embedded: bool) -> None:
+def _up(url: str, options: MigrateOptions, build: str) -> None:
     pending = migrate.pending_files(url)
     # A warning only: the name of an API's session shows its build, but not which migrations that build knows.
     if warning := migrate.warning_about_apis(url, pending, build):
@@ -75,11 +77,12 @@ def _up(url: str, options: MigrateOptions, build: str, *, embedded: bool) -> Non
     applied = migrate.apply_pending(
         url,
         alive=options.alive,
-        break_leftover_lock=embedded,  # no other host can reach an embedded database, so a leftover lock has no owner
+        patience=migrate.Patience(WAIT_SECONDS, _say),
         on_done=lambda id: print(f"applied {id}", flush=True),
     )
     if not applied:
-        print("nothing to apply")
+        others = ", ".join(files.id for files in pending)
+        print(f"another process has applied {others}" if others else "nothing to apply")
     status = migrate.read_status(url)
     for id in status.edited:
         _warn_edited(id)
@@ -87,7 +90,7 @@ def _up(url: str, options: MigrateOptions, build: str, *, embedded: bool) -> Non
         raise Conflict(status.obstacle)
 
 
-def _down(url: str, options: MigrateOptions, *, embedded: bool) -> None:
+def _down(url: str, options: MigrateOptions) -> None:
     plan = migrate.plan_down(url, to=options.to, steps=options.steps)
     if not plan.steps:
         print("nothing to roll back")
@@ -101,7 +104,7 @@ def _down(url: str, options: MigrateOptions, *, embedded: bool) -> None:
         url,
         plan,
         alive=options.alive,
-        break_leftover_lock=embedded,
+        say=_say,
         on_done=lambda id: print(f"rolled back {id}", flush=True),
     )
 
@@ -141,9 +144,13 @@ def _show_status(url: str) -> None:
         _warn_edited(id)
     if status.lock_holder is not None:
         held = f"yoyo's lock is held by process {status.lock_holder}: if no migration is running,"
-        print(as_called(f"{held} python -m vm_webapp migrate unlock"), file=sys.stderr)
+        print(as_called(f"{held} the next python -m vm_webapp migrate removes it"), file=sys.stderr)
     if remark := status.obstacle or status.note:
         print(as_called(remark), file=sys.stderr)
+
+
+def _say(line: str) -> None:
+    print(as_called(line), file=sys.stderr, flush=True)
 
 
 def _warn_edited(id: str) -> None:

@@ -15,6 +15,7 @@ from vm_webapp.local.by_mode import Servers, servers_of
 from vm_webapp.settings import Settings
 
 TRY_AGAIN_SECONDS = 1.0
+WAIT_SECONDS = 60.0  # for another process that migrates, such as a worker that starts at the same time
 
 
 @contextmanager
@@ -30,9 +31,8 @@ def migrated_servers(settings: Settings) -> Iterator[Servers]:
     with servers_of(settings) as servers:
         # In managed mode a deployment runs ``migrate`` as a step of its own.
         if not settings.managed:
-            url, embedded = servers.session_url, servers.embedded
-            apply = partial(migrate.apply_pending, url, alive=ALIVE, break_leftover_lock=embedded)
-            _when_not_full(apply)
+            patience = migrate.Patience(WAIT_SECONDS)
+            _when_not_full(partial(migrate.apply_pending, servers.session_url, alive=ALIVE, patience=patience))
         yield servers
 
 

@@ -7,14 +7,18 @@ can only roll back what it finds in a folder. See `docs/migrations.md`.
 
 from vm_webapp.db.migrate.archive import archive_applied
 from vm_webapp.db.migrate.down import DownPlan, export_applied, plan_down, roll_back
+from vm_webapp.db.migrate.failures import MigrationFailed
+from vm_webapp.db.migrate.invalid_indexes import InvalidIndex, read_invalid_indexes
 from vm_webapp.db.migrate.live_apis import warning_about_apis
-from vm_webapp.db.migrate.session import MigrationFailed, unlock
+from vm_webapp.db.migrate.locks import Patience, unlock
 from vm_webapp.db.migrate.status import SchemaStatus, compare, read_applied, read_status
 from vm_webapp.db.migrate.up import apply_pending, pending_files
 
 __all__ = [
     "DownPlan",
+    "InvalidIndex",
     "MigrationFailed",
+    "Patience",
     "SchemaStatus",
     "apply_pending",
     "archive_applied",
@@ -23,6 +27,7 @@ __all__ = [
     "pending_files",
     "plan_down",
     "read_applied",
+    "read_invalid_indexes",
     "read_status",
     "roll_back",
     "unlock",

@@ -15,7 +15,9 @@ import psycopg2
 from vm_webapp.db.bundle import Bundle, MigrationFiles
 from vm_webapp.db.migrate.session import query
 
+# IF NOT EXISTS does not prevent an error if another session creates the table at the same time.
 CREATE = """
+DO $$ BEGIN
 CREATE TABLE IF NOT EXISTS _migration_archive (
     migration_id text PRIMARY KEY,
     up_sql       text NOT NULL,
@@ -23,7 +25,9 @@ CREATE TABLE IF NOT EXISTS _migration_archive (
     sha256       text NOT NULL,
     oldest_build text NOT NULL,
     archived_at  timestamptz NOT NULL DEFAULT clock_timestamp()
-)
+);
+EXCEPTION WHEN unique_violation OR duplicate_table THEN NULL;
+END $$
 """
 KEEP = """
 INSERT INTO _migration_archive AS a (migration_id, up_sql, down_sql, sha256, oldest_build, archived_at)

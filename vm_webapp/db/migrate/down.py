@@ -12,17 +12,14 @@ from peewee import Expression
 
 from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
 from vm_webapp.db.migrate.archive import read_archive
+from vm_webapp.db.migrate.attempts import carry_out
+from vm_webapp.db.migrate.failures import named_failure
 from vm_webapp.db.migrate.live_workers import refuse_to_roll_back
-from vm_webapp.db.migrate.session import (
-    advisory_lock,
-    direct_session,
-    locked_yoyo,
-    named_failure,
-    query,
-    refuse_other_hashes,
-    written_out,
-)
+from vm_webapp.db.migrate.locks import Patience, advisory_lock, lock_row, log_notice
+from vm_webapp.db.migrate.privileges import named_grants
+from vm_webapp.db.migrate.session import direct_session, query
 from vm_webapp.db.migrate.status import read_applied, refuse_empty
+from vm_webapp.db.migrate.yoyo_runner import Runner, refuse_other_hashes, written_out, yoyo_runner
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
 
 
@@ -72,7 +69,7 @@ def roll_back(
     plan: DownPlan,
     *,
     alive: Expression | None,
-    break_leftover_lock: bool = False,
+    say: Callable[[str], None] = log_notice,
     on_done: Callable[[str], None] = lambda id: None,
 ) -> None:
     """Execute a plan.
@@ -82,21 +79,27 @@ def roll_back(
         plan: what ``plan_down`` returned.
         alive: the condition on ``WorkerHeartbeat`` that a worker is alive; None rolls back even if live workers
             need the schema.
-        break_leftover_lock: see ``apply_pending``.
+        say: called with a line for the operator when it waits, tries again, or removes a lock that was left behind.
         on_done: called with the id of each migration once it is rolled back.
 
     Raises:
         Conflict: live workers need the schema, another process is migrating, or the schema has changed since the plan.
         MigrationFailed: a rollback failed; that migration is still applied, newer ones are not.
     """
-    with advisory_lock(url) as session:
-        # The operator confirmed the plan without the lock; another process may have migrated meanwhile.
+    patience = Patience(say=say)
+    with (
+        advisory_lock(url, patience) as session,
+        named_grants(session),
+        named_failure("the rollback"),
+        lock_row(session, own_bundle(), patience),
+        yoyo_runner(url, session) as runner,
+    ):
+        # The operator confirmed the plan without the locks; another process may have migrated meanwhile.
         if set(read_applied(partial(query, session))) != {*plan.stays, *(files.id for files in plan.steps)}:
             raise Conflict("the schema has changed since the plan was made: run the command again")
         if alive is not None:
             refuse_to_roll_back(session, plan.steps, alive)
-        with named_failure("the rollback"), locked_yoyo(url, break_leftover_lock=break_leftover_lock) as yoyo:
-            _roll_back(yoyo, plan, on_done)
+        _roll_back(session, runner, plan, say, on_done)
 
 
 def export_applied(url: str, folder: Path, bundle: Bundle | None = None) -> tuple[MigrationFiles, ...]:
@@ -144,14 +147,17 @@ def _refuse_missing(applied: dict[str, MigrationFiles | None]) -> tuple[Migratio
     return tuple(files for files in applied.values() if files is not None)
 
 
-def _roll_back(yoyo: Any, plan: DownPlan, on_done: Callable[[str], None]) -> None:
+def _roll_back(
+    session: Any, runner: Runner, plan: DownPlan, say: Callable[[str], None], on_done: Callable[[str], None]
+) -> None:
     # yoyo needs the remaining migrations only to resolve ``depends``, so empty stand-ins do.
     stays = (MigrationFiles(id, "SELECT 1;", "") for id in plan.stays)
     with written_out((*stays, *plan.steps)) as migrations:
         chosen = {files.id for files in plan.steps}
-        found = [migration for migration in yoyo.to_rollback(migrations) if migration.id in chosen]
+        found = [migration for migration in runner.to_rollback(migrations) if migration.id in chosen]
         refuse_other_hashes(found, chosen)
         for migration in found:
-            with named_failure(f"rolling back {migration.id}"):
-                yoyo.rollback_one(migration)
+            what = f"rolling back {migration.id}"
+            with named_failure(what):
+                carry_out(session, runner, migration, "rollback", what=what, say=say)
             on_done(migration.id)

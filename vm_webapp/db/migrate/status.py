@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from vm_webapp.db.bundle import NONE_BUNDLED, Bundle, own_bundle
-from vm_webapp.db.migrate.session import MigrationFailed, direct_session, lock_holder, query
+from vm_webapp.db.migrate.failures import MigrationFailed
+from vm_webapp.db.migrate.locks import lock_holder
+from vm_webapp.db.migrate.session import direct_session, query
 from vm_webapp.db.pool import Row
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -10,16 +10,14 @@ from peewee import Expression
 
 from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
 from vm_webapp.db.migrate.archive import archive_applied, archived
+from vm_webapp.db.migrate.attempts import carry_out
+from vm_webapp.db.migrate.failures import named_failure
 from vm_webapp.db.migrate.live_workers import refuse_to_apply
-from vm_webapp.db.migrate.session import (
-    advisory_lock,
-    locked_yoyo,
-    named_failure,
-    query,
-    refuse_other_hashes,
-    written_out,
-)
+from vm_webapp.db.migrate.locks import Patience, advisory_lock, lock_row
+from vm_webapp.db.migrate.privileges import named_grants
+from vm_webapp.db.migrate.session import query
 from vm_webapp.db.migrate.status import SchemaStatus, compare, read_applied, read_status
+from vm_webapp.db.migrate.yoyo_runner import refuse_other_hashes, written_out, yoyo_runner
 from vm_webapp.errors import Conflict
 
 
@@ -34,7 +32,7 @@ def apply_pending(
     *,
     bundle: Bundle | None = None,
     alive: Expression | None = None,
-    break_leftover_lock: bool = False,
+    patience: Patience | None = None,
     on_done: Callable[[str], None] = lambda id: None,
 ) -> tuple[str, ...]:
     """Apply the pending migrations, and archive applied ones whose files are not archived yet.
@@ -46,8 +44,7 @@ def apply_pending(
         bundle: the build's migrations, by default this one's.
         alive: the condition on ``WorkerHeartbeat`` that a worker is alive; None applies even if live workers
             cannot run on the new schema.
-        break_leftover_lock: remove a lock row that a killed yoyo left. Right only if nobody else can be running
-            plain ``yoyo``: on a database that this program embeds.
+        patience: how long to wait for another process that migrates, by default not at all.
         on_done: called with the id of each migration once it is applied.
 
     Returns:
@@ -63,21 +60,29 @@ def apply_pending(
     status = read_status(url, bundle)
     if not status.pending and not _gaps(status, bundle):
         return ()
-    with advisory_lock(url) as session:
-        # Compared again under the lock: another process may have applied them meanwhile.
+    patience = patience or Patience()
+    with (
+        advisory_lock(url, patience) as session,
+        named_grants(session),
+        named_failure("the migration"),
+        lock_row(session, bundle, patience),
+    ):
+        # Compared again under both locks: another process, or plain yoyo, may have applied them meanwhile.
         status = compare(bundle, read_applied(partial(query, session)))
-        if status.pending and status.too_new:
-            raise Conflict(status.obstacle)
         if status.pending:
-            pending = [bundle.migrations[id] for id in status.pending]
-            if alive is not None:
-                refuse_to_apply(session, pending, alive)
-            with named_failure("the migration"), locked_yoyo(url, break_leftover_lock=break_leftover_lock) as yoyo:
-                _apply(session, yoyo, bundle, pending, on_done)
+            _refuse(session, status, bundle, alive)
+            _apply(url, session, bundle, status.pending, patience, on_done)
         if _gaps(status, bundle):
             with named_failure("filling the archive"):
                 archive_applied(session, bundle)
         return status.pending
+
+
+def _refuse(session: Any, status: SchemaStatus, bundle: Bundle, alive: Expression | None) -> None:
+    if status.too_new:
+        raise Conflict(status.obstacle)
+    if alive is not None:
+        refuse_to_apply(session, [bundle.migrations[id] for id in status.pending], alive)
 
 
 def _gaps(status: SchemaStatus, bundle: Bundle) -> set[str]:
@@ -85,14 +90,18 @@ def _gaps(status: SchemaStatus, bundle: Bundle) -> set[str]:
 
 
 def _apply(
-    session: Any, yoyo: Any, bundle: Bundle, pending: Iterable[MigrationFiles], on_done: Callable[[str], None]
+    url: str,
+    session: Any,
+    bundle: Bundle,
+    pending: Collection[str],
+    patience: Patience,
+    on_done: Callable[[str], None],
 ) -> None:
-    with written_out(bundle.migrations.values()) as migrations:
-        wanted = {files.id: files for files in pending}
-        found = list(yoyo.to_apply(migrations))
-        refuse_other_hashes(found, wanted)
+    with yoyo_runner(url, session) as runner, written_out(bundle.migrations.values()) as migrations:
+        found = list(runner.to_apply(migrations))
+        refuse_other_hashes(found, pending)
         # Not ``yoyo.apply_migrations``: that skips a migration that it cannot read, without an error.
         for migration in found:
-            with named_failure(migration.id), archived(session, wanted[migration.id]):
-                yoyo.apply_one(migration)
+            with named_failure(migration.id), archived(session, bundle.migrations[migration.id]):
+                carry_out(session, runner, migration, "apply", what=migration.id, say=patience.say)
             on_done(migration.id)
