@@ -20,6 +20,7 @@ NAMES = [
     "provider",
     "last model call",
     "clock",
+    "indexes",
     "connections",
     "time outs",
     "pooler",

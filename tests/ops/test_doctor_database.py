@@ -100,3 +100,14 @@ def test_an_empty_database_is_reported_as_not_migrated() -> None:
     found = checks()
     assert (found["database"].verdict, found["schema"].verdict) == ("ok", "fail")
     assert "vm_webapp migrate" in found["schema"].next
+
+
+def test_an_invalid_index_is_named_with_the_statement_that_drops_it() -> None:
+    beat()
+    assert checks()["indexes"].verdict == "ok"
+    change('CREATE TABLE notes (text text); CREATE INDEX "Odd name" ON notes (text)')
+    # What a failed CREATE INDEX CONCURRENTLY leaves in the catalog.
+    change("UPDATE pg_index SET indisvalid = false WHERE indexrelid = '\"Odd name\"'::regclass")
+    check = checks()["indexes"]
+    assert (check.verdict, check.next) == ("warn", 'DROP INDEX CONCURRENTLY public."Odd name"; migrate up')
+    assert 'public."Odd name" on notes' in check.detail

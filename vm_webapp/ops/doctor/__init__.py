@@ -14,7 +14,7 @@ from peewee import DatabaseError
 from vm_webapp.db.pool import examine_session, execute, refusal, transaction
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.ops.disk_probe import find_full_disk
-from vm_webapp.ops.doctor import fleet, pooler, queue, redis_server, server
+from vm_webapp.ops.doctor import fleet, indexes, pooler, queue, redis_server, server
 from vm_webapp.ops.doctor.check import Check, Verdict, fail, ok, warn
 from vm_webapp.ops.health import Health, HealthChecker
 from vm_webapp.settings import Settings
@@ -30,6 +30,7 @@ DATABASE_CHECKS: tuple[Callable[[], Check], ...] = (
     queue.check_provider,
     fleet.check_last_model_call,
     server.check_clock,
+    indexes.check_indexes,
 )
 
 
