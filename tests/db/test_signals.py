@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg2
@@ -259,17 +260,34 @@ def test_a_batch_of_rescued_stages_fires_for_each(fired: Fired) -> None:
 
 @pytest.fixture
 def lose_the_result(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Return a function after which the server executes the next COMMIT and its result is lost with the connection."""
+    """Return a function after which the result of the next transaction is lost with its connection.
+
+    The server executes its COMMIT, or the statement that is the whole transaction.
+    """
     commit = database.commit
+    send: Callable[..., Any] = database.execute_sql
 
     def lose() -> None:
-        def commit_and_lose() -> None:
-            monkeypatch.undo()  # once only: the repetition commits as usual
-            commit()
+        def break_off() -> None:
             database.connection().close()
             raise OperationalError("server closed the connection unexpectedly")
 
+        def commit_and_lose() -> None:
+            monkeypatch.undo()  # once only: the repetition commits as usual
+            commit()
+            break_off()
+
+        def send_and_lose(sql: str, *arguments: Any, **options: Any) -> Any:
+            alone = not database.in_transaction() and not sql.startswith("BEGIN")
+            if alone:
+                monkeypatch.undo()
+            sent = send(sql, *arguments, **options)
+            if alone:
+                break_off()
+            return sent
+
         monkeypatch.setattr(database, "commit", commit_and_lose)
+        monkeypatch.setattr(database, "execute_sql", send_and_lose)
 
     return lose
 

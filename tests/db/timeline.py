@@ -33,9 +33,12 @@ NO_CHANGE = {"run.created", "approval.granted", "changes.requested"}
 
 # Every event keeps the snapshot that it was written under. If the writer of the run's event before it is visible there,
 # that writer had committed before this event was even written, so the order of ids is the order of commits.
+# A function that is VOLATILE sees what is committed when it is called, and not the snapshot of the statement that
+# inserts, which may be from before that statement waited for the run's lock.
 KEEP_SNAPSHOTS = """
+CREATE FUNCTION seen_now() RETURNS pg_snapshot VOLATILE LANGUAGE plpgsql AS 'BEGIN RETURN pg_current_snapshot(); END';
 ALTER TABLE events ADD COLUMN writer xid8 NOT NULL DEFAULT pg_current_xact_id(),
-                   ADD COLUMN saw pg_snapshot NOT NULL DEFAULT pg_current_snapshot()
+                   ADD COLUMN saw pg_snapshot NOT NULL DEFAULT seen_now()
 """
 OUT_OF_ORDER = """
 SELECT id FROM (SELECT id, writer, saw, lag(writer) OVER (PARTITION BY run_id ORDER BY id) AS before FROM events) e

@@ -11,7 +11,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -136,11 +136,35 @@ def transaction(*, durable: bool = True) -> Iterator[None]:
     if current.in_transaction():
         yield
         return
+    with _unit_of_work(current.begun(durable=durable)):
+        yield
+        _refuse_failed_transaction(current)
+
+
+@contextmanager
+def single_statement() -> Iterator[None]:
+    """Run the one statement of the block as a transaction of its own: one round trip, without BEGIN and COMMIT.
+
+    It is durable, and after it the calls that were passed to ``after_commit`` run, as with ``transaction``.
+
+    Raises:
+        DatabaseUnavailable: there is no connection, or it broke; the outcome is unknown then.
+    """
+    current = _database()
+    if current.in_transaction():
+        yield
+        return
+    with _unit_of_work(current.connection_context()):
+        yield
+
+
+@contextmanager
+def _unit_of_work(held: AbstractContextManager[Any]) -> Iterator[None]:
+    """Hold a connection for the block, and make the calls that it passed to ``after_commit`` after it."""
     unit = UnitOfWork()
     try:
-        with current.begun(durable=durable), unit.collecting():
+        with held, unit.collecting():
             yield
-            _refuse_failed_transaction(current)
     except (OperationalError, InterfaceError, MaxConnectionsExceeded) as error:
         raise _unavailable(error) from error
     except InternalError as error:

@@ -109,6 +109,11 @@ RULES: tuple[Rule, ...] = (
 )
 
 
+def any_owner() -> bool:
+    """Whether a rule has owners, so that claims under it must wait for each other."""
+    return any(rule.owner is not None for rule in RULES)
+
+
 def explanation_of(kind: str) -> str:
     """Return what ``waiting_on`` says where this rule holds a stage back."""
     return next(rule.explanation for rule in RULES if rule.kind == kind)

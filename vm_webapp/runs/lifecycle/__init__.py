@@ -1,7 +1,8 @@
 """The only code that changes the status of a run or of a stage.
 
 Every change is one short transaction: it locks the run's row first, then changes stages by guarded UPDATEs, then
-appends the events. Zero rows updated means that another transaction changed the row first, which is a normal outcome.
+appends the events. The end of an attempt does all of it in one statement. Zero rows updated means that another
+transaction changed the row first, which is a normal outcome.
 
 Locks are taken in the order run, stage, provider, so that a transaction which holds a provider's row waits for no other
 lock. A claim that locked the provider first would block all claims of that provider while it waits for its stage, and

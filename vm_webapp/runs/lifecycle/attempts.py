@@ -2,48 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from peewee import SQL, fn
+from uuid_utils.compat import uuid7
 
 from vm_webapp.db.compiled import NOW, SECOND, compiled, param
-from vm_webapp.db.models import Run, Stage
-from vm_webapp.db.pool import Row, execute, jsonb, row, transaction
+from vm_webapp.db.models import Stage
+from vm_webapp.db.pool import Row, execute, jsonb, row, single_statement, transaction
 from vm_webapp.llm.base import Completion
-from vm_webapp.runs import admission, artifacts, providers
-from vm_webapp.runs.artifacts import NewArtifact
+from vm_webapp.runs import admission, artifacts, providers, statements
 from vm_webapp.runs.events import NewEvent, append_events
 from vm_webapp.runs.lifecycle.claims import (
     ACTOR,
     Claim,
     Claimant,
     RunOfStage,
-    claim_locked_stage,
+    claim_stage,
     make_claim,
-    started_event,
 )
 from vm_webapp.runs.lifecycle.steps import (
     FENCED,
     LEASE_CLEARED,
     REQUEUED,
-    advance_run,
     error_json,
     fail_run,
     failed_attempt_json,
     lock_run,
 )
 from vm_webapp.runs.signals import run_changed, stage_due
-from vm_webapp.runs.states import Failure, RetryAt, decide_failure
+from vm_webapp.runs.states import LEASE_SECONDS, Failure, RetryAt, decide_failure
 
-_ENDED = {Stage.feedback: None, Stage.error: None, **LEASE_CLEARED}
-_COMPLETE = compiled(Stage.update({Stage.status: "completed", Stage.finished_at: NOW, **_ENDED}).where(FENCED))
-_WAIT_FOR_APPROVAL = compiled(
-    Stage.update({Stage.status: "waiting_approval", Stage.finished_at: None, **_ENDED}).where(FENCED)
-)
-# No guard on the run's status: its row is locked, and _WAIT_FOR_APPROVAL has just changed a running stage of it.
-_RUN_WAITS = compiled(Run.update({Run.status: "waiting_approval"}).where(Run.id == param("id")))
 _RELEASE = compiled(
     Stage.update({**REQUEUED, Stage.available_at: NOW, Stage.releases: Stage.releases + 1}).where(FENCED)
 )
@@ -84,20 +76,14 @@ _GIVE_UP = compiled(
         }
     ).where(FENCED)
 )
-_CLAIMED_UNDER = compiled(
-    Stage.select(
-        Stage.id,
-        Stage.key,
-        Stage.attempt,
-        Stage.feedback,
-        Stage.provider,
-        NOW.alias("claimed_at"),
-        fn.date_part("epoch", Stage.deadline_at - NOW).alias("seconds_left"),
-    ).where(Stage.run == param("run_id"), Stage.lease_token == param("token"))
-)
 # ``admission.due`` is SQL text that names its row by an alias, so the query needs one too.
 _S = Stage.alias("s")
 _DUE_STAGE = compiled(_S.select(_S.id).where(_S.run == param("run_id"), SQL(admission.due("s"))))
+_DUE_OR_CLAIMED = compiled(
+    _S.select(_S.id).where(
+        _S.run == param("run_id"), SQL(admission.due("s")) | (_S.lease_token == param("token").cast("uuid"))
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +104,8 @@ def finish_stage_if_held(
 ) -> Finished | None:
     """Store an attempt's artifact and advance its run, if the attempt still holds its stage.
 
-    1. Lock the run; end the attempt (running → completed or waiting_approval), guarded by the token.
-    2. Store the artifact as the next version.
-    3. Queue the next stage or complete the run; claim the next stage under ``next_token``.
+    One statement stores the artifact, ends the attempt, queues and claims the next stage or completes the run
+    (``statements.finish_stage``).
 
     Called again after a COMMIT whose outcome is unknown, it recognises its own work.
 
@@ -133,39 +118,86 @@ def finish_stage_if_held(
     Returns:
         How the attempt ended, or None when it no longer holds the stage: nothing was written.
     """
-    with transaction():
-        run = lock_run(claim.run_id)
-        waits = claim.spec.requires_approval and not run["auto_approve"]
+    with single_statement():
         # Guarded by the token, never by the lease's end: a lone worker may finish after its lease expired, as long as
         # no other worker has taken the stage over.
-        if not _end_attempt(claim, "waiting_approval" if waits else "completed"):
-            return _own_earlier_finish(claim, next_token)
-        stored = artifacts.add_version(claim.run_id, claim.stage_id, _new_artifact(claim, completion))
-        data = {"version": stored.version, "sha256": stored.sha256, "truncated": completion.truncated}
-        if completion.note:
-            data["note"] = completion.note
-        if waits:
-            execute(_RUN_WAITS, id=claim.run_id)
-            append_events(claim.run_id, ACTOR, NewEvent("approval.requested", claim.spec.key, data))
-            _record_success(claim)  # last, because it may lock the provider's row
-            return Finished(version=stored.version)
-        if claim.spec.requires_approval:
-            data["auto_approved"] = True
-        due, events = advance_run(claim.run_id)
-        # After advance_run, which locks the next stage: stages come before providers in the order of locks. Before the
-        # next claim, which a pause that this success ends would otherwise refuse.
-        _record_success(claim)
-        following = None
-        if due and next_token:
-            # The UPDATE in advance_run has locked this row, so no other worker can claim it in between.
-            following = claim_locked_stage(_run_of(claim), due, claimant, next_token)
-        if following:
-            events.append(started_event(following))
-        elif due:
-            stage_due.raise_after_commit(due["id"])
-        # One call, so that one INSERT numbers the events in this order: completed, queued, started.
-        append_events(claim.run_id, ACTOR, NewEvent("stage.completed", claim.spec.key, data), *events)
-        return Finished(following, stored.version)
+        done = row(statements.finish_stage(), **_values(claim, completion, claimant, next_token))
+        if done:
+            run_changed.raise_after_commit(claim.run_id)
+    if done is None:
+        if not _finished_earlier(claim):
+            return None
+        following = _claim_next(claim, claimant, next_token)
+        if following is None:  # else the claim has raised it
+            run_changed.raise_after_commit(claim.run_id)
+        return Finished(following)
+    if done["provider_has_failed"] and claim.provider:
+        with transaction():
+            providers.record_success(claim.provider)
+    if done["status"] == "running" and next_token:
+        return Finished(make_claim(_run_of(claim), done, next_token), done["version"])
+    if done["status"] == "queued":
+        return Finished(_claim_next(claim, claimant, next_token), done["version"])
+    return Finished(version=done["version"])
+
+
+def _values(claim: Claim, completion: Completion, claimant: Claimant, next_token: UUID | None) -> dict[str, Any]:
+    """Return the values of ``statements.finish_stage``."""
+    raw = completion.text.encode()
+    sha256 = hashlib.sha256(raw).hexdigest()
+    ended = {"sha256": sha256, "truncated": completion.truncated}
+    if completion.note:
+        ended["note"] = completion.note
+    stages = claim.workflow.stages
+    at = stages.index(claim.spec) + 1
+    following = stages[at] if at < len(stages) else None
+    # Where a rule counts, claims must wait for each other: then the next stage is queued here and claimed after.
+    claims = following is not None and claimant.cap is None and not admission.any_owner()
+    return {
+        "stage_id": claim.stage_id,
+        "token": claim.token,
+        "requires_approval": claim.spec.requires_approval,
+        "id": uuid7(),
+        "name": claim.spec.artifact_name,
+        "media_type": artifacts.MEDIA_TYPE,
+        "sha256": sha256,
+        "size": len(raw),
+        "content": completion.text,
+        "written_by": completion.provider,
+        "model": completion.model,
+        "prompt_tokens": completion.prompt_tokens,
+        "completion_tokens": completion.completion_tokens,
+        "truncated": completion.truncated,
+        "note": completion.note,
+        "actor": ACTOR,
+        "ended": jsonb(ended),
+        "next_token": next_token if claims else None,
+        "lease": LEASE_SECONDS,
+        "timeout": following.timeout_seconds if following else 0,
+        "worker": claimant.worker_id,
+        "provider": claimant.provider,
+        "cap": claimant.cap,
+        "called": claim.provider,
+    }
+
+
+def _claim_next(claim: Claim, claimant: Claimant, token: UUID | None) -> Claim | None:
+    """Claim the run's due stage under this token, if an earlier call has not; hint that it is due where that fails."""
+    with single_statement():
+        found = row(_DUE_OR_CLAIMED, run_id=claim.run_id, token=token)
+    if found is None:
+        return None
+    next_claim = claim_stage(found["id"], claimant, token=token) if token else None
+    if next_claim is None:
+        stage_due.raise_after_commit(found["id"])
+    return next_claim
+
+
+def _finished_earlier(claim: Claim) -> bool:
+    """Distinguish a stage that another worker took from one that this attempt finished in an earlier COMMIT."""
+    # The stage cannot show it, because its token is cleared when the attempt ends; the artifact keeps the token.
+    with single_statement():
+        return artifacts.wrote_version(claim.token)
 
 
 def fail_attempt_if_held(claim: Claim, failure: Failure, *, jitter: float) -> Literal["retrying", "failed"] | None:
@@ -219,27 +251,6 @@ def release_stage_if_held(claim: Claim) -> bool:
         return True
 
 
-def _record_success(claim: Claim) -> None:
-    if claim.provider:
-        providers.record_success(claim.provider)
-
-
-def _own_earlier_finish(claim: Claim, next_token: UUID | None) -> Finished | None:
-    """Distinguish a stage that another worker took (None) from one that this attempt finished in an earlier COMMIT."""
-    # The stage cannot show it, because its token is cleared when the attempt ends; the artifact keeps the token.
-    if not artifacts.wrote_version(claim.token):
-        return None
-    _signal_current_state(claim)
-    return Finished(_claimed_under(next_token, claim) if next_token else None)
-
-
-def _claimed_under(token: UUID, claim: Claim) -> Claim | None:
-    """Return the claim of the run's next stage that was made under this token, if it still holds the stage."""
-    # The claim may have been rescued while the database was out of reach: then its token is gone, and nothing is found.
-    taken = row(_CLAIMED_UNDER, run_id=claim.run_id, token=token)
-    return make_claim(_run_of(claim), taken, token) if taken else None
-
-
 def _signal_current_state(claim: Claim) -> None:
     """Raise the signals that fit the run's current state, because this attempt may have ended the stage itself.
 
@@ -254,11 +265,6 @@ def _signal_current_state(claim: Claim) -> None:
 
 def _run_of(claim: Claim) -> RunOfStage:
     return RunOfStage(claim.run_id, claim.workflow, claim.request, claim.snapshot)
-
-
-def _end_attempt(claim: Claim, status: Literal["completed", "waiting_approval"]) -> bool:
-    statement = _COMPLETE if status == "completed" else _WAIT_FOR_APPROVAL
-    return bool(execute(statement, id=claim.stage_id, token=claim.token))
 
 
 def _held(claim: Claim) -> Row | None:
@@ -296,17 +302,3 @@ def _give_up(claim: Claim, failure: Failure) -> None:
         completion_tokens=failure.completion_tokens,
     )
     append_events(claim.run_id, ACTOR, *fail_run(claim.run_id, claim.spec.key, failure))
-
-
-def _new_artifact(claim: Claim, completion: Completion) -> NewArtifact:
-    return NewArtifact(
-        name=claim.spec.artifact_name,
-        content=completion.text,
-        provider=completion.provider,
-        model=completion.model,
-        prompt_tokens=completion.prompt_tokens,
-        completion_tokens=completion.completion_tokens,
-        truncated=completion.truncated,
-        note=completion.note,
-        attempt_token=claim.token,
-    )

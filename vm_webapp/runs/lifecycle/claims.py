@@ -114,10 +114,10 @@ def claim_stage(stage_id: UUID, claimant: Claimant, *, token: UUID) -> Claim | N
             # The first call committed, and the connection broke before the result came back: no signal was sent.
             run_changed.raise_after_commit(run.id)
             return make_claim(run, found, token)
-        claim = claim_locked_stage(run, found, claimant, token)
+        claim = _claim_locked_stage(run, found, claimant, token)
         if claim is None:
             return None
-        started = [started_event(claim)]
+        started = [_started_event(claim)]
         # A run's later stages, and a stage that is retried after a backoff, find it running already.
         if found["status"] == "queued":
             _start_run(run.id)
@@ -126,10 +126,10 @@ def claim_stage(stage_id: UUID, claimant: Claimant, *, token: UUID) -> Claim | N
         return claim
 
 
-def claim_locked_stage(run: RunOfStage, stage: Row, claimant: Claimant, token: UUID) -> Claim | None:
+def _claim_locked_stage(run: RunOfStage, stage: Row, claimant: Claimant, token: UUID) -> Claim | None:
     """Claim a stage in the caller's transaction, which has locked the run's row and then the stage's.
 
-    The caller appends ``started_event``, and starts the run if this is its first stage.
+    The caller appends ``_started_event``, and starts the run if this is its first stage.
 
     Returns:
         The claim, or None if a rule of ``admission`` holds the stage back.
@@ -204,7 +204,7 @@ def make_claim(run: RunOfStage, stage: Row, token: UUID) -> Claim:
     )
 
 
-def started_event(claim: Claim) -> NewEvent:
+def _started_event(claim: Claim) -> NewEvent:
     """Return the event that records a claim."""
     return NewEvent("stage.started", claim.spec.key, {"attempt": claim.attempt, "provider": claim.provider})
 
