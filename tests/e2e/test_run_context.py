@@ -37,7 +37,7 @@ class Terminal:
     def run(self, *arguments: str) -> Ended:
         """Run ``run`` to its end."""
         command = ("run", *arguments, "--base-url", self.address)
-        with program(*command, env=NOT_BY_UV, folder=self._folder / "log") as running:
+        with program(*command, env=NOT_BY_UV, folder=self._folder / "run") as running:
             code = running.wait(seconds=60)
             return Ended(code, running.stdout.read_text(), running.stderr.read_text())
 
