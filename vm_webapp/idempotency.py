@@ -137,7 +137,10 @@ def run_once_per_key(
         stored = row(_FIND, scope=digest)
         if stored is not None:
             if bytes(stored["request_sha256"]) != sent:
-                raise KeyReused("this Idempotency-Key was used with another body; use a new key")
+                raise KeyReused(
+                    "this Idempotency-Key was used with a body of other bytes, and bodies are compared byte by byte:"
+                    " send the same bytes again, or use a new key"
+                )
             return StoredResponse(stored["status"], stored["headers"], bytes(stored["body"])), True
         # The effect's transactions join this one, so its changes commit together with the response.
         response = effect()
