@@ -14,7 +14,7 @@ from aiohttp.typedefs import Middleware
 
 from api.auth.bearer import guard
 from api.auth.key_cache import KeyCache
-from api.http.problems import Handler, problem_middleware, refuse_expectation
+from api.http.problems import HELD_UP, Handler, problem_middleware, refuse_expectation
 from api.http.request_ids import stamp
 from api.operations.openapi import describe
 from api.operations.operation import PREFIX
@@ -38,6 +38,7 @@ def create_app(services: Services) -> web.Application:
     )
     root = web.Application(middlewares=[log_departures, _outside(check)], client_max_size=MAX_BODY_BYTES)
     root[SERVICES] = services
+    root[HELD_UP] = services.health.what_holds_up
     root.add_subapp(PREFIX, _api(check))
     root.on_response_prepare.append(stamp)
     root.on_response_prepare.append(note_sent)

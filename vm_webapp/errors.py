@@ -107,7 +107,7 @@ class DatabaseBusy(DatabaseUnavailable):
     """PostgreSQL is up, but a statement waited too long for a lock or was canceled for taking too long."""
 
     gist = "the database is up, but a table is locked or statements take too long"
-    todo = "look in pg_stat_activity for the session that holds it"
+    todo = "python -m vm_webapp doctor names the session that holds it"
 
 
 class DatabaseFull(DatabaseUnavailable):

@@ -15,13 +15,25 @@ from peewee import Select, fn
 from vm_webapp.db.compiled import HOUR, compiled, param
 from vm_webapp.db.models import IdempotencyKey
 from vm_webapp.db.pool import database, execute, jsonb, row, transaction
-from vm_webapp.errors import VMError
+from vm_webapp.errors import DatabaseBusy, VMError
 
 KEEP_HOURS = 24
 PURGE_BATCH = 1000
+LONGEST_REQUEST_SECONDS = 15  # after which the API gives up waiting for it
 
 _EXPIRES = fn.now() - KEEP_HOURS * HOUR
 _TRY_LOCK = compiled(Select(columns=[fn.pg_try_advisory_xact_lock(param("lock")).alias("got")]).bind(database))
+# Whether the holder can be no request in progress. PostgreSQL ends a session of ours that is idle in a transaction for
+# five seconds; one whose state is hidden is of another role, and so none of ours.
+_HOLDER = f"""
+    SELECT a.pid, coalesce(a.state LIKE 'idle%%' AND clock_timestamp() - a.state_change > interval '6 s'
+                           OR clock_timestamp() - a.xact_start > interval '{LONGEST_REQUEST_SECONDS} s',
+                           a.state IS NULL) AS forgotten
+      FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+       AND (l.classid::bigint << 32 | l.objid::bigint) = %(lock)s
+"""
 _FIND = compiled(
     IdempotencyKey.select(
         IdempotencyKey.request_sha256, IdempotencyKey.status, IdempotencyKey.headers, IdempotencyKey.body
@@ -72,6 +84,10 @@ class KeyReused(VMError):
 
     code = "idempotency_key_reused"
     http_status = 422
+
+
+class KeyLocked(DatabaseBusy):
+    """A session has held the key's lock for longer than a request may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +142,7 @@ def run_once_per_key(
     Raises:
         KeyInUse: another request with this key is in progress.
         KeyReused: the key was used with another body.
+        KeyLocked: a session has held the key's lock for longer than any request takes.
     """
     digest = scope.digest
     sent = hashlib.sha256(request).digest()
@@ -133,6 +150,7 @@ def run_once_per_key(
         # Do not wait for the lock: the other request may take long, and the wait would occupy a connection meanwhile.
         locked = row(_TRY_LOCK, lock=lock_number(digest))
         if locked is None or not locked["got"]:
+            _refuse_forgotten_lock(lock_number(digest))
             raise KeyInUse("a request with this Idempotency-Key is in progress; ask again in a moment")
         stored = row(_FIND, scope=digest)
         if stored is not None:
@@ -146,6 +164,13 @@ def run_once_per_key(
         response = effect()
         _store(digest, sent, response)
         return response, False
+
+
+def _refuse_forgotten_lock(lock: int) -> None:
+    """Raise KeyLocked if the session that holds a key's lock cannot be a request in progress."""
+    holder = row(_HOLDER, lock=lock)
+    if holder is not None and holder["forgotten"]:
+        raise KeyLocked(f"pid {holder['pid']} keeps the lock of an Idempotency-Key")
 
 
 def purge_expired_keys() -> int:

@@ -12,7 +12,8 @@ from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from api.http.request_ids import request_id
-from vm_webapp.errors import InvalidInput, VMError
+from vm_webapp.errors import DatabaseBusy, InvalidInput, VMError
+from vm_webapp.idempotency import KeyLocked
 from vm_webapp.text import without_surrogates
 
 log = logging.getLogger("api")
@@ -27,6 +28,11 @@ UNAVAILABLE = {
     "no_answer_in_time": "the database took too long; whether anything was written is unknown",
     "overloaded": "too many requests at once; try again in a moment",
 }
+LOCKED_KEY = "a lock on this Idempotency-Key holds"
+BUSY = "the database responds, but a lock or a slow statement holds this up; try again in a moment"
+# Returns which locks hold requests up, such as ``a lock on the table runs holds``, empty if none is known. The argument
+# is whether a lock counts that only some requests wait for.
+HELD_UP: web.AppKey[Callable[[bool], str]] = web.AppKey("held_up")
 KNOWN = {
     404: ("not_found", "there is nothing at this address"),
     405: ("method_not_allowed", "this method is not possible here; Allow lists those that are"),
@@ -153,12 +159,23 @@ def _from_core_error(request: web.Request, error: VMError) -> web.Response:
         return problem(request, status, error.code, detail, errors=[wrong])
     if status == 503:
         log.warning("request.unavailable", extra=_facts(request) | {"error": detail})
-        public = UNAVAILABLE.get(error.code, "this cannot be done just now; try again in a moment")
-        return problem(request, 503, error.code, public, headers=_retry_after(error))
+        return problem(request, 503, error.code, _public(request, error), headers=_retry_after(error))
     if status >= 500:  # the default status of a core error; its message may be internal
         log.error("request.failed", extra=_facts(request) | {"error": detail})
         return problem(request, 500, "internal_error", INTERNAL)
     return problem(request, status, error.code, detail, headers=_retry_after(error), facts=error.facts)
+
+
+def _public(request: web.Request, error: VMError) -> str:
+    """Return why nothing can be done just now: the lock that holds requests up, or else the kind of the error."""
+    busy = isinstance(error, DatabaseBusy)
+    known = BUSY if busy else UNAVAILABLE.get(error.code, "this cannot be done just now; try again in a moment")
+    held_up, advice = request.config_dict.get(HELD_UP), known.partition("; ")[2]
+    # Threads and connections that are all taken are consequences of a lock, too.
+    cause = held_up(busy) if held_up is not None and advice else ""
+    if isinstance(error, KeyLocked):
+        cause = LOCKED_KEY
+    return f"{cause} this up; {advice}" if cause else known
 
 
 def _retry_after(error: VMError) -> dict[str, str]:

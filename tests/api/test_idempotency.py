@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -82,6 +83,17 @@ async def test_a_call_in_progress_is_a_conflict_and_a_crash_frees_the_key(api: A
 
     with held_key(database, KeyScope("local", "POST", "/api/v2/runs", "4e6d")):
         (await post(api)).problem(409, "idempotency_in_progress")
+    assert (await post(api)).status == 201
+
+
+async def test_a_key_whose_lock_nobody_gives_back_is_no_request_in_progress(api: Api, database: str) -> None:
+    with held_key(database, KeyScope("local", "POST", "/api/v2/runs", "4e6d")):
+        until = time.monotonic() + 10
+        while (response := await post(api)).status == 409 and time.monotonic() < until:
+            await asyncio.sleep(0.2)
+        problem = response.problem(503, "database_unavailable")
+        assert problem["detail"] == "a lock on this Idempotency-Key holds this up; try again in a moment"
+        assert int(response.headers["Retry-After"]) > 0
     assert (await post(api)).status == 201
 
 

@@ -21,13 +21,13 @@ LOCK = "SELECT pg_advisory_lock(1)"
             f"SET LOCAL lock_timeout = '1ms'; {LOCK}",
             DatabaseBusy,
             "canceling statement due to lock timeout",
-            "look in pg_stat_activity",
+            "python -m vm_webapp doctor names the session",
         ),
         (
             f"SET LOCAL statement_timeout = '1ms'; {LOCK}",
             DatabaseBusy,
             "canceling statement due to statement timeout",
-            "look in pg_stat_activity",
+            "python -m vm_webapp doctor names the session",
         ),
         (
             "SET TRANSACTION READ ONLY; CREATE TABLE written ()",

@@ -8,6 +8,7 @@ from vm_webapp.settings import Settings
 NOWHERE = "redis://127.0.0.1:1/0"
 NAMES = [
     "database",
+    "locks",
     "schema",
     "redis",
     "redis policy",

@@ -19,13 +19,18 @@ UNSET = (
 )
 
 
+def clean_environment() -> dict[str, str]:
+    """Return this process's environment without the product's variables."""
+    return {name: value for name, value in os.environ.items() if name not in UNSET}
+
+
 class Program:
     """A process whose output goes to files."""
 
     def __init__(self, command: list[str], env: Mapping[str, str], folder: Path, build: Path = ROOT) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.stdout, self.stderr = folder / "stdout", folder / "stderr"
-        clean = {name: value for name, value in os.environ.items() if name not in UNSET}
+        clean = clean_environment()
         with self.stdout.open("wb") as out, self.stderr.open("wb") as err:
             self.process = subprocess.Popen(
                 command,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ from vm_webapp.db.pool import disk_was_full, execute, refusal, row, rows, transa
 from vm_webapp.errors import DatabaseBusy, DatabaseDiskFull, DatabaseUnavailable, VMError
 from vm_webapp.fleet.heartbeats import read_fingerprint
 from vm_webapp.ops.disk_probe import find_full_disk
+from vm_webapp.ops.locks import Lock, LockWatch, name_locks
 from vm_webapp.ops.monitor import Monitor
 from vm_webapp.ops.redis_probe import RedisProbe, RedisStatus
 from vm_webapp.ops.worker_health import WorkerHealth
@@ -25,13 +26,20 @@ from vm_webapp.runs.pauses import Pauses, read_pauses
 from vm_webapp.settings import Settings
 
 # Shorter than the time after which a verdict is stale: the reason is then the locked table and not a silent server.
-LOCK_TIMEOUT = "2s"
+LOCK_TIMEOUT = "1500ms"
+SECOND_LOCK_TIMEOUT = "200ms"
 WORKSPACE_EVERY_SECONDS = 5.0
 DISK_REMEMBERED_SECONDS = 10.0
 MOST_SKEW_SECONDS = 2.0
-PRIVATE = frozenset({"workers", "detail"})
+PRIVATE = frozenset({"workers", "detail", "locks"})
 # These are read from the database, so they are unknown while it does not respond.
 IN_THE_DATABASE = ("clock", "migrations", "llm", "worker")
+# The tables that a check reads: it waits for none of them that is locked, for the lock is then the reason to report.
+READ_FOR_MIGRATIONS = frozenset({"_yoyo_migration", "_migration_archive"})
+READ_FOR_PAUSES = frozenset({"queues", "providers"})
+READ_FOR_WORKERS = READ_FOR_PAUSES | {"worker_heartbeats", "stages", "installation"}
+HOLDS_UP_READERS = "ACCESS EXCLUSIVE"
+NAME_SESSIONS = "python -m vm_webapp doctor names the session that holds it and the statement that ends it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +49,12 @@ class Health:
     Attributes:
         dependencies: name → facts, each with a ``status``.
         reasons: why work cannot progress; after its last colon, each reason says what to do. Empty when it can.
+        locks: the locks of other sessions that hold something up; those that stop work come first.
     """
 
     dependencies: dict[str, dict[str, Any]]
     reasons: tuple[str, ...]
+    locks: tuple[Lock, ...] = ()
 
     @property
     def ready(self) -> bool:
@@ -52,7 +62,7 @@ class Health:
         return not self.reasons
 
     def body(self, *, private: bool) -> dict[str, Any]:
-        """Return the body of the readiness probe; hosts, pids and driver messages are included only if ``private``."""
+        """Return the body of the probe; hosts, pids, sessions and driver messages are included only if ``private``."""
         shown = {
             name: {key: value for key, value in facts.items() if private or key not in PRIVATE}
             for name, facts in self.dependencies.items()
@@ -68,6 +78,23 @@ def check_timed_out() -> Health:
     dependencies: dict[str, dict[str, Any]] = {"database": {"status": "down"}}
     dependencies |= {name: {"status": "unknown"} for name in (*IN_THE_DATABASE, "redis", "workspace")}
     return Health(dependencies, (reason,))
+
+
+def _report_locks(locks: tuple[Lock, ...], database: dict[str, Any], reasons: list[str]) -> None:
+    """Put the locks into the facts of the database; those that stop work are the one reason."""
+    stopping = [lock for lock in locks if lock.stops_work]
+    if stopping or database["status"] == "busy":
+        reasons[:] = [_why_locked(stopping or locks)]
+        database["status"] = "busy"
+    else:
+        database["status"] = "degraded"
+    database["locks"] = [lock.facts() for lock in locks]
+    if waiting := sorted({lock.hindered for lock in locks if lock.hindered}):
+        database["note"] = f"{name_locks(locks)} up {', '.join(waiting)}: {NAME_SESSIONS}"
+
+
+def _why_locked(locks: Iterable[Lock]) -> str:
+    return f"{name_locks(locks)} work up: {NAME_SESSIONS}"
 
 
 class HealthChecker:
@@ -97,6 +124,7 @@ class HealthChecker:
         self._clock = clock
         self._wall_clock = wall_clock
         self._workers = WorkerHealth(clock, self._on_another_database, self._why_not_started)
+        self._locks = LockWatch(clock)
         self._workspace: tuple[float, dict[str, Any]] | None = None
         self._monitor: Monitor[Health] | None = None
 
@@ -114,31 +142,43 @@ class HealthChecker:
         """Return the monitor's last verdict without waiting; None if no monitor runs or it has none yet."""
         return self._monitor.latest() if self._monitor else None
 
+    def what_holds_up(self, hindering: bool) -> str:
+        """Return the locks of the last verdict, such as ``a lock on the table runs holds``; empty if it has none.
+
+        Args:
+            hindering: whether a lock counts that does not stop work, for which only some requests wait.
+        """
+        health = self.latest()
+        locks = health.locks if health else ()
+        counted = [lock for lock in locks if lock.stops_work] or [lock for lock in locks if hindering]
+        return name_locks(counted) if counted else ""
+
     def check(self) -> Health:
         """Check every dependency once."""
         reasons: list[str] = []
         dependencies: dict[str, dict[str, Any]] = {"database": {"status": "ok"}}
+        locks: tuple[Lock, ...] = ()
         # Before the transaction: no thread may hold a database connection while it waits for Redis.
         self._redis_status = self._redis.probe() if self._redis else None
         try:
             with transaction(durable=False):
                 execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+                locks = self._locks.look()
                 dependencies["clock"] = self._clock_facts()
-                dependencies["migrations"] = self._migrations(reasons)
-                # With a schema that does not fit, the queries below may fail, and the schema is the reason to report.
-                if not reasons:
-                    pauses = read_pauses()
-                    dependencies["llm"] = self._llm(pauses)
-                    dependencies["worker"] = self._workers.check(reasons, pauses)
+                self._check_tables(locks, dependencies, reasons)
         except DatabaseUnavailable as error:
             reasons[:] = [f"{error.gist}: {error.todo}"]
             status = {DatabaseBusy: "busy", DatabaseDiskFull: "full"}.get(type(error), "down")
             dependencies["database"] = {"status": status, "detail": error.driver_message}
+            if isinstance(error, DatabaseBusy):
+                locks = self._explain_wait(dependencies, reasons)
         except (DatabaseError, VMError) as error:
             refused = refusal(error) if isinstance(error, DatabaseError) else error
             reasons[:] = [str(refused)]
             dependencies["migrations"] = {"status": "incompatible"}
-        if dependencies["database"]["status"] == "ok" and (
+        if locks:
+            _report_locks(locks, dependencies["database"], reasons)
+        if dependencies["database"]["status"] in ("ok", "degraded") and (
             reasons or disk_was_full(within_seconds=DISK_REMEMBERED_SECONDS)
         ):
             self._explain_by_a_full_disk(reasons, dependencies)
@@ -146,7 +186,50 @@ class HealthChecker:
             dependencies.setdefault(name, {"status": "unknown"})
         dependencies["redis"] = self._redis_facts()
         dependencies["workspace"] = self._workspace_facts()
-        return Health(dependencies, tuple(reasons))
+        return Health(dependencies, tuple(reasons), locks)
+
+    def _check_tables(
+        self, locks: tuple[Lock, ...], dependencies: dict[str, dict[str, Any]], reasons: list[str]
+    ) -> None:
+        """Check what is read from tables, inside the current transaction; leave out those that are locked."""
+        unreadable = {lock.table for lock in locks if lock.mode == HOLDS_UP_READERS}
+        if not unreadable & READ_FOR_MIGRATIONS:
+            dependencies["migrations"] = self._migrations(reasons)
+        # With a schema that does not fit, the queries below may fail, and the schema is the reason to report.
+        if reasons or unreadable & READ_FOR_PAUSES:
+            return
+        pauses = read_pauses()
+        dependencies["llm"] = self._llm(pauses)
+        if unreadable & READ_FOR_WORKERS:
+            return
+        late: list[str] = []
+        dependencies["worker"] = self._workers.check(late, pauses)
+        # A lock that holds workers up is the cause, and what they no longer do its consequence.
+        if late and any(lock.holds_up_workers for lock in locks):
+            dependencies["worker"] |= {"status": "unknown", "note": "a lock holds workers up"}
+            reasons.append(_why_locked(lock for lock in locks if lock.holds_up_workers))
+        elif late and (recovering := self._locks.why_workers_are_late()):
+            reasons.append(recovering)
+        else:
+            reasons += late
+
+    def _explain_wait(self, dependencies: dict[str, dict[str, Any]], reasons: list[str]) -> tuple[Lock, ...]:
+        """After a statement waited in vain, return the locks that were too young before it, and check around them."""
+        locks: tuple[Lock, ...] = ()
+        found: dict[str, dict[str, Any]] = {"database": {"status": "ok"}}
+        why: list[str] = []
+        try:
+            with transaction(durable=False):
+                execute(f"SET LOCAL lock_timeout = '{SECOND_LOCK_TIMEOUT}'")
+                locks = self._locks.look(waited_in_vain=True)
+                if not locks:
+                    return ()
+                self._check_tables(locks, found, why)
+        except (DatabaseUnavailable, DatabaseError):
+            return locks
+        dependencies |= found
+        reasons[:] = why
+        return locks
 
     @staticmethod
     def _explain_by_a_full_disk(reasons: list[str], dependencies: dict[str, dict[str, Any]]) -> None:
@@ -221,7 +304,9 @@ class HealthChecker:
 
     def _llm(self, pauses: Pauses) -> dict[str, Any]:
         for name, pause in pauses.providers.items():
-            return {"status": "paused", "provider": name, "reason": pause.code}
+            facts = {"status": "paused", "provider": name, "reason": pause.code}
+            until = {"until": pause.until.isoformat()} if pause.until else {}
+            return facts | until | ({"detail": pause.reason} if pause.reason else {})
         if self._settings.kimi_api_key:
             return {"status": "ok", "provider": "kimi", "model": self._settings.kimi_model}
         if self._settings.managed:

@@ -6,15 +6,16 @@ every check that does not need it. The checks of the runbook's incident list com
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from peewee import DatabaseError
 
 from vm_webapp.db.pool import examine_session, execute, refusal, transaction
-from vm_webapp.errors import DatabaseUnavailable
+from vm_webapp.errors import DatabaseBusy, DatabaseUnavailable
 from vm_webapp.ops.disk_probe import find_full_disk
-from vm_webapp.ops.doctor import fleet, indexes, pooler, queue, redis_server, server
+from vm_webapp.ops.doctor import fleet, indexes, locks, pooler, queue, redis_server, server
 from vm_webapp.ops.doctor.check import Check, Verdict, fail, ok, warn
 from vm_webapp.ops.health import Health, HealthChecker
 from vm_webapp.settings import Settings
@@ -22,6 +23,7 @@ from vm_webapp.settings import Settings
 __all__ = ["Check", "Verdict", "examine"]
 
 LOCK_TIMEOUT = "500ms"  # short, because several checks one after the other may wait for the same locked table
+BETWEEN_LOOKS_SECONDS = 0.3
 DATABASE_CHECKS: tuple[Callable[[], Check], ...] = (
     fleet.check_loop_errors,
     fleet.check_starts,
@@ -42,12 +44,23 @@ def examine(settings: Settings, redis_url: str | None) -> list[Check]:
         redis_url: the Redis for hints (the messages that say that a stage may be due), None if there is no Redis.
     """
     # The same code as readiness, so that the two cannot disagree about the schema and the workers.
-    health = HealthChecker(settings, redis_url).check()
+    checker = HealthChecker(settings, redis_url)
+    health = checker.check()
+    checks = _examine(settings, redis_url, health)
+    if not health.ready and not health.locks:
+        # A session of ours that waits for a row gives up now and then, and comes back within half a second.
+        time.sleep(BETWEEN_LOOKS_SECONDS)
+        again = checker.check()
+        return _examine(settings, redis_url, again) if again.locks else checks
+    return checks
+
+
+def _examine(settings: Settings, redis_url: str | None, health: Health) -> list[Check]:
     # ``busy``, which a locked table causes, counts as up: most checks read other tables.
     up = health.dependencies["database"]["status"] != "down"
     checks = [_database(settings)]
     if up:
-        checks.append(_schema(health))
+        checks += [locks.judge_locks(health.locks), _schema(health)]
     checks += redis_server.check_redis(settings, redis_url)
     if up:
         checks += [_try(fleet.check_one_database, redis_url), _workers(health)]
@@ -55,7 +68,7 @@ def examine(settings: Settings, redis_url: str | None) -> list[Check]:
         checks.append(_try(server.check_connections, settings))
         checks += _session_checks(settings)
         checks.append(_try(fleet.check_versions, settings.build))
-    return checks
+    return [locks.point_to_locks(check) for check in checks] if health.locks else checks
 
 
 def _session_checks(settings: Settings) -> list[Check]:
@@ -105,8 +118,9 @@ def _workers(health: Health) -> Check:
 
 def _not_checked(name: str, health: Health) -> Check:
     """Return the check of something that readiness could not check, with the reason that readiness gives."""
-    problem, todo = _split(health.reasons[0])
-    return warn(name, f"cannot be checked: {problem}", todo)
+    # A lock that does not stop work leaves readiness without a reason, and may be on a table that is read for a check.
+    problem, todo = _split((*health.reasons, health.dependencies["database"].get("note", ": "))[0])
+    return warn(name, f"{locks.NOT_CHECKED}: {problem}", todo)
 
 
 def _split(reason: str) -> tuple[str, str]:
@@ -123,8 +137,10 @@ def _try(check: Callable[..., Check], *arguments: Any) -> Check:
         with transaction(durable=False):
             execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
             return check(*arguments)
+    except DatabaseBusy as error:
+        return warn(name, f"{locks.NOT_CHECKED}: {error.driver_message}", error.todo)
     except DatabaseUnavailable as error:
         return fail(name, error.driver_message, error.todo)
     except DatabaseError as error:
         problem, todo = _split(str(refusal(error)))
-        return warn(name, f"cannot be checked: {problem}", todo)
+        return warn(name, f"{locks.NOT_CHECKED}: {problem}", todo)

@@ -1,0 +1,10 @@
+"""Finds the locks of other sessions that hold this program up.
+
+A lock on a table is found by its mode, whether or not anybody waits for it yet. PostgreSQL does not list the locks of
+rows: such a lock, or an advisory lock, is found by a session of ours that waits for it.
+"""
+
+from vm_webapp.ops.locks.session import Holder, Lock
+from vm_webapp.ops.locks.watch import LockWatch, name_locks
+
+__all__ = ["Holder", "Lock", "LockWatch", "name_locks"]

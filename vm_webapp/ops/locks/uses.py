@@ -1,0 +1,62 @@
+"""What the program does with each of its tables, and so which modes of a table lock hold it up.
+
+A lock on a table conflicts with a statement by its mode: one that reads with ACCESS EXCLUSIVE alone, one that locks
+rows also with EXCLUSIVE, one that writes also with SHARE and SHARE ROW EXCLUSIVE. The weaker modes, such as those of
+``pg_dump`` and of autovacuum, hold up nothing that the program does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+# As pg_locks spells them.
+BY_STRENGTH = ("ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock")
+HOLD_UP_READS = frozenset({"AccessExclusiveLock"})
+HOLD_UP_WRITES = frozenset(BY_STRENGTH)
+NONE: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class TableUse:
+    """Which modes of a lock on one table matter.
+
+    Attributes:
+        stop_work: modes with which no run is created, or no stage claimed or finished.
+        hinder: further modes, with which something else waits.
+        hindered: what then waits.
+    """
+
+    stop_work: frozenset[str]
+    hinder: frozenset[str] = NONE
+    hindered: str = ""
+
+
+_EVERY_STEP = TableUse(HOLD_UP_WRITES)
+_MIGRATIONS = TableUse(NONE, HOLD_UP_WRITES, "migrations and workers that start")
+
+USES: Mapping[str, TableUse] = MappingProxyType(
+    {
+        "runs": _EVERY_STEP,
+        "stages": _EVERY_STEP,
+        "events": _EVERY_STEP,
+        "artifacts": _EVERY_STEP,
+        "worker_heartbeats": _EVERY_STEP,
+        # Written when a call has ended, well or not.
+        "providers": _EVERY_STEP,
+        # Read by every claim, and written by operators alone.
+        "queues": TableUse(HOLD_UP_READS, HOLD_UP_WRITES, "pausing and resuming the queue"),
+        # Read with every heartbeat, and never written.
+        "installation": TableUse(HOLD_UP_READS),
+        "brands": TableUse(NONE, HOLD_UP_WRITES, "requests about brands, and new runs with one"),
+        "projects": TableUse(NONE, HOLD_UP_WRITES, "requests about projects, and new runs with one"),
+        "idempotency_keys": TableUse(NONE, HOLD_UP_WRITES, "requests with an Idempotency-Key"),
+        "api_keys": TableUse(NONE, HOLD_UP_WRITES, "requests with an API key"),
+        "_yoyo_migration": _MIGRATIONS,
+        "_migration_archive": _MIGRATIONS,
+        "yoyo_lock": _MIGRATIONS,
+        "_yoyo_log": _MIGRATIONS,
+        "_yoyo_version": _MIGRATIONS,
+    }
+)
