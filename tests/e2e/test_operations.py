@@ -5,21 +5,31 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from aiohttp import web
 
 from tests.fakes.stranger import hanging, responding
+from tests.ops.faults import apply_future_migration
 from tests.support.commands import CommandResult, command
 from tests.support.deployment import address_of
+from tests.support.fleet import beat, change
+from tests.support.locks import holding, lock_of
 from tests.support.processes import program
 from tests.support.runs import create, read, types
 from vm_webapp.access.keys import create_key
 from vm_webapp.cli import queue
-from vm_webapp.db.pool import execute, transaction
+from vm_webapp.db.bundle import bundled_ids
+from vm_webapp.db.pool import execute, jsonb, transaction
+from vm_webapp.fleet.presence import Presence
+from vm_webapp.ops import queue_control
+from vm_webapp.ops.locks.found import OLD_SECONDS
+from vm_webapp.redis_client import quick_client
 
 Cli = Callable[..., CommandResult]
 
@@ -89,6 +99,105 @@ def test_the_queue_is_paused_and_resumed_over_an_api_as_well(cli: Cli, env: dict
         assert remote("status").out.startswith("paused by")
         code, _, error = cli("queue", "--base-url", url, VM_API_TOKEN="wrong")
         assert (code, "Authorization: Bearer" in error) == (2, True)
+
+
+def pause_kimi() -> None:
+    """Pause the provider as its refusal of the key would."""
+    change(
+        "INSERT INTO providers (name, paused_at, reason) VALUES ('kimi', now(), %(reason)s)",
+        reason=jsonb({"code": "llm_unauthorized", "message": "Invalid Authentication"}),
+    )
+
+
+def behind() -> None:
+    """Forget the newest migration."""
+    change("DELETE FROM _yoyo_migration WHERE migration_id = %(id)s", id=bundled_ids()[-1])
+
+
+def pause_queue() -> None:
+    """Pause the queue as an operator does."""
+    queue_control.pause_queue(reason="a bad prompt", actor="ops")
+
+
+def fill_every_slot() -> None:
+    """Let the only worker have as many stages as it can run, while another is due."""
+    change("UPDATE worker_heartbeats SET in_flight = slots")
+    create()
+
+
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        (pause_queue, "paused by ops: a bad prompt; python -m vm_webapp queue resume claims again"),
+        (
+            pause_kimi,
+            "kimi is paused until an operator resumes it (llm_unauthorized, Invalid Authentication):"
+            " python -m vm_webapp queue resume-provider kimi",
+        ),
+        (behind, f"lacks {bundled_ids()[-1]}: run python -m vm_webapp migrate"),
+        (apply_future_migration, "9999_from_the_future, too new for this build: deploy a"),
+        (fill_every_slot, "every slot of the 1 workers is in use"),
+        (lambda: change("DELETE FROM worker_heartbeats"), "no worker has ever used this database: start one"),
+    ],
+)
+def test_queue_status_names_why_nothing_moves(cli: Cli, cause: Callable[[], object], said: str) -> None:
+    beat()
+    cause()
+    code, shown, errors = cli("queue", "status")
+    assert (code, errors) == (0, "")
+    assert said in shown.splitlines()[0], shown
+    assert "queued    " in shown
+
+
+@pytest.mark.parametrize(
+    ("table", "code", "said"),
+    [
+        (
+            "runs",
+            0,
+            "a lock on the table runs holds work up: python -m vm_webapp doctor names the session that holds it",
+        ),
+        ("stages", 1, "a lock on the table stages holds work up: python -m vm_webapp doctor names the session"),
+        ("brands", 0, "a lock on the table brands holds up requests about brands, and new runs with one: python"),
+    ],
+)
+def test_queue_status_names_a_lock_also_where_the_figures_cannot_be_read(
+    cli: Cli, env: dict[str, str], table: str, code: int, said: str
+) -> None:
+    beat()
+    with holding(env["VM_DB_URL"], lock_of(table, "ACCESS EXCLUSIVE")):
+        time.sleep(OLD_SECONDS)
+        beat() if table == "brands" else None
+        done = cli("queue", "status")
+    assert (done.code, done.errors) == (code, "")
+    assert said in done.out.splitlines()[0], done.out
+    assert ("queued    " in done.out, "the figures cannot be read" in done.out) == (code == 0, code == 1)
+
+
+def test_queue_status_names_workers_on_another_database(cli: Cli, env: dict[str, str]) -> None:
+    Presence(quick_client(env["VM_REDIS_URL"], 1.0)).announce(uuid4(), {"fingerprint": "elsewhere"})
+    said = "workers are alive, but on another database: give API and workers the same VM_DB_URL"
+    assert cli("queue", "status").out.startswith(said)
+
+
+def test_queue_status_of_a_queue_that_moves_names_nothing(cli: Cli) -> None:
+    beat()
+    assert cli("queue", "status").out.startswith("queued    0")
+
+
+def test_queue_status_over_an_api_names_the_cause_that_its_readiness_knows(
+    cli: Cli, env: dict[str, str], tmp_path: Path
+) -> None:
+    key = create_key("ops").secret
+    with program("serve", "--no-worker", "--port", "0", env=env, folder=tmp_path / "api") as api:
+        url = address_of(api)
+        code, said, _ = cli("queue", "--base-url", url, "status", VM_API_TOKEN=key)
+        assert (code, said.splitlines()[0][:32]) == (0, "no worker has ever used this dat")
+        with holding(env["VM_DB_URL"], lock_of("stages", "ACCESS EXCLUSIVE")):
+            time.sleep(OLD_SECONDS + 2)
+            code, said, _ = cli("queue", "--base-url", url, "status", VM_API_TOKEN=key)
+        assert (code, said.splitlines()[-1]) == (1, "the figures cannot be read")
+        assert said.startswith("a lock on the table stages holds work up: ")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tests.support.processes import program
 from tests.support.runs import create, read
 from tests.support.waiting import eventually
 from vm_webapp import __version__
-from vm_webapp.db.pool import close_pool, execute, open_pool, transaction
+from vm_webapp.db.pool import close_pool, execute, jsonb, open_pool, transaction
 from vm_webapp.local import LocalServers
 from vm_webapp.ops import smoke as steps
 
@@ -111,6 +112,7 @@ def test_a_deployment_that_works_passes_and_nothing_is_left(
         "live",
         "ready",
         "credentials",
+        "provider",
         "create",
         "worker",
         "stream",
@@ -127,15 +129,16 @@ def test_a_deployment_that_works_passes_and_nothing_is_left(
     assert key["revoked_at"] is not None
 
 
-def test_a_paused_queue_fails_at_the_worker_and_is_cleaned_up(smoke: Smoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "RUN_SECONDS", 0.5)
+def test_a_paused_queue_fails_at_the_worker_at_once_and_is_cleaned_up(smoke: Smoke) -> None:
+    began = time.monotonic()
     with transaction():
         execute("UPDATE queues SET paused_at = now(), paused_by = 'tests'")
     code, said, errors = smoke()
     assert (code, errors) == (1, "")
     *_, failed, last = said.splitlines()
     assert failed.startswith("FAILED  worker")
-    assert "an operator has paused the queue" in failed
+    assert "an operator has paused the queue; the queue is paused: python -m vm_webapp queue resume" in failed
+    assert time.monotonic() - began < steps.RUN_SECONDS - 5
     assert last == "smoke failed at worker"
     assert read("SELECT status FROM runs") == [{"status": "canceled"}]
 
@@ -155,7 +158,8 @@ def test_a_backlog_behind_a_paused_provider_does_not_fail_a_deployment_that_work
     assert code == 0, said
     (queue,) = [line for line in said.splitlines() if " queue " in line]
     assert "3 stages are due" in queue
-    assert "while kimi is paused: python -m vm_webapp queue resume-provider kimi" in queue
+    paused = "while kimi is paused until an operator resumes it (no reason is known)"
+    assert f"{paused}: python -m vm_webapp queue resume-provider kimi" in queue
 
 
 def test_a_model_that_refuses_fails_at_the_model_with_its_reason(smoke: Smoke, model: ModelServer) -> None:
@@ -166,6 +170,54 @@ def test_a_model_that_refuses_fails_at_the_model_with_its_reason(smoke: Smoke, m
     assert "Invalid Authentication" in failed
     assert last == "smoke failed at model"
     assert read("SELECT DISTINCT status FROM runs WHERE finished_at IS NULL") == []
+
+
+REFUSED = {"code": "llm_unauthorized", "message": "Invalid Authentication"}
+
+
+@pytest.mark.parametrize(
+    ("until", "said"),
+    [
+        ("NULL", "kimi is paused until an operator resumes it (llm_unauthorized, Invalid Authentication)"),
+        (
+            "now() + interval '1 min'",
+            "kimi is paused and tried again by itself (llm_unauthorized, Invalid Authentication)",
+        ),
+    ],
+)
+def test_a_paused_provider_fails_at_once_with_its_reason_and_the_command(
+    smoke: Smoke, deployed: Deployment, until: str, said: str
+) -> None:
+    columns = "name, paused_at, paused_until, reason"
+    with transaction():
+        execute(f"INSERT INTO providers ({columns}) VALUES ('kimi', now(), {until}, %(r)s)", r=jsonb(REFUSED))
+    eventually(lambda: readiness(deployed.url)["dependencies"]["llm"].get("reason") == REFUSED["code"], "it is seen")
+    code, shown, _ = smoke("--with-model", VM_API_TOKEN=TOKEN)
+    assert code == 1
+    *_, failed, last = shown.splitlines()
+    assert failed.startswith("FAILED  provider")
+    assert failed.endswith(f"{said}: python -m vm_webapp queue resume-provider kimi")
+    assert last == "smoke failed at provider"
+    assert read("SELECT FROM runs") == [], "nothing was started"
+    # Without the token readiness shows the code alone.
+    shown = smoke("--with-model").out
+    assert "(llm_unauthorized): python -m vm_webapp queue resume-provider kimi" in shown
+
+
+def test_a_provider_that_is_paused_while_smoke_runs_is_named_before_the_time_is_over(
+    deployed: Deployment, tmp_path: Path
+) -> None:
+    with program("smoke", "--base-url", deployed.url, "--with-model", env=deployed.env, folder=tmp_path) as running:
+        running.says("ok      provider")
+        with transaction():
+            execute(
+                "INSERT INTO providers (name, paused_at, reason) VALUES ('kimi', now(), %(reason)s)"
+                " ON CONFLICT (name) DO UPDATE SET paused_at = now(), reason = excluded.reason",
+                reason=jsonb(REFUSED),
+            )
+        assert running.wait(seconds=steps.FIRST_WORDS_SECONDS / 2) == 1, running.output()
+    assert "python -m vm_webapp queue resume-provider kimi" in running.output()
+    assert running.output().splitlines()[-1] == "smoke failed at model"
 
 
 def test_worksheets_are_not_taken_for_a_model(

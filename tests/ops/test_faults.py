@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg2
 import pytest
 
 from tests.chaos.harness import Api, Fleet, OwnServer, own_redis
 from tests.fakes.tcp_proxy import Proxy
-from tests.ops.faults import apply_future_migration
+from tests.ops.faults import apply_future_migration, reopen_pool
 from tests.ops.probe_log import ProbeLog
+from tests.support.commands import command
 from tests.support.databases import Databases
 from tests.support.fleet import change
 from tests.support.links import link_to_postgres
+from tests.support.locks import holding
 from tests.support.processes import Program
 from tests.support.runs import create
+from tests.support.waiting import eventually
 from vm_webapp.db.pool import transaction
 
 pytestmark = pytest.mark.timeout(300)
@@ -112,14 +115,45 @@ def schema_too_new(deployment: Deployment) -> Iterator[None]:
 
 @contextmanager
 def nothing_claimed(deployment: Deployment) -> Iterator[None]:
-    """The worker is alive and has free slots, but every claim waits for a lock that an idle session holds."""
+    """The worker is alive and has free slots, but the database refuses every claim."""
+    change(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''refused''; END';"
+        " CREATE TRIGGER refuse BEFORE UPDATE ON stages FOR EACH ROW WHEN (new.status = 'running')"
+        " EXECUTE FUNCTION refuse()"
+    )
+    create("smoke")
+    yield
+    change("DROP TRIGGER refuse ON stages; DROP FUNCTION refuse()")
+
+
+@contextmanager
+def run_locked(deployment: Deployment) -> Iterator[None]:
+    """Every claim waits for the row of the only run, which an idle session has locked."""
     with transaction():
         run = create("smoke").run
         change("UPDATE stages SET available_at = now() + interval '1 h' WHERE run_id = %(id)s", id=run.id)
-    with closing(psycopg2.connect(deployment.env["VM_DB_URL"])) as left_open, left_open.cursor() as cursor:
-        cursor.execute("SELECT FROM runs WHERE id = %s FOR UPDATE", (str(run.id),))
+    with holding(deployment.env["VM_DB_URL"], f"SELECT FROM runs WHERE id = '{run.id}' FOR UPDATE"):
         change("UPDATE stages SET available_at = now() WHERE run_id = %(id)s", id=run.id)
         yield
+
+
+@contextmanager
+def heartbeat_locked(deployment: Deployment) -> Iterator[None]:
+    """An idle session has locked the rows of all heartbeats."""
+    with holding(deployment.env["VM_DB_URL"], "SELECT FROM worker_heartbeats FOR UPDATE"):
+        yield
+
+
+@contextmanager
+def table_locked(deployment: Deployment) -> Iterator[None]:
+    """DDL in a transaction that was left open has locked a table that only creation and claims need."""
+    with holding(deployment.env["VM_DB_URL"], "LOCK TABLE runs IN ACCESS EXCLUSIVE MODE"):
+        yield
+        eventually(lambda: deployment.api.readiness()["status"] == "not_ready", "not ready")
+        # Longer than it takes until heartbeats would be missed: the reason must not become a consequence.
+        for _ in range(8):
+            assert "a lock on the table runs" in deployment.api.readiness()["reasons"][0]
+            time.sleep(1)
 
 
 @contextmanager
@@ -182,6 +216,14 @@ def model_paused(deployment: Deployment) -> Iterator[None]:
     change("DELETE FROM providers WHERE name = 'kimi'")
 
 
+@contextmanager
+def queue_paused(deployment: Deployment) -> Iterator[None]:
+    """An operator has paused the queue."""
+    change("UPDATE queues SET paused_at = now(), paused_by = 'ops'")
+    yield
+    change("UPDATE queues SET paused_at = NULL, paused_by = NULL")
+
+
 def api_url(deployment: Deployment) -> str:
     """Return the API's base URL."""
     return str(deployment.api.client.base_url).partition("/api/v2")[0]
@@ -195,6 +237,9 @@ HINDERING: dict[Fault, str] = {
     connections_dead: "check that PostgreSQL is up and can be reached",
     schema_too_new: "too new for this build: deploy a newer one, or python -m vm_webapp migrate down",
     nothing_claimed: "work that is due has not been claimed for 4 s: restart them",
+    run_locked: "a lock on a row of the table runs holds work up: python -m vm_webapp doctor names the session",
+    heartbeat_locked: "a lock on a row of the table worker_heartbeats holds work up: python -m vm_webapp doctor",
+    table_locked: "a lock on the table runs holds work up: python -m vm_webapp doctor names the session",
     loop_stuck: "no worker has sent a heartbeat for 6 s: check the worker's log and restart it",
     worker_unhealthy: "check the worker's log and restart it",
 }
@@ -210,6 +255,19 @@ HARMLESS: dict[Fault, tuple[str, str, str]] = {
     redis_down: ("redis", "ok", "degraded"),
     model_paused: ("llm", "offline", "paused"),
 }
+
+
+# What stops or slows a deployment, and the words that tell each from the others.
+INCIDENTS: dict[Fault, str] = {
+    table_locked: "a lock on the table runs",
+    heartbeat_locked: "a lock on a row of the table worker_heartbeats",
+    queue_paused: "paused by ops",
+    model_paused: "kimi is paused",
+    schema_too_new: "too new for this build",
+    loop_stuck: "no worker has sent a heartbeat",
+    worker_elsewhere: "on another database",
+}
+AT_A_TIME = 6
 
 
 def test_readiness_changes_once_each_way_in_time_and_says_what_to_do(deployment: Deployment, full: bool) -> None:
@@ -251,3 +309,29 @@ def test_a_rolling_deploy_shows_no_not_ready(deployment: Deployment) -> None:
             assert leaving.stop() == 0
     assert [entry.status for entry in log.entries] == ["ready"]
     assert log.failed_liveness == []
+
+
+def test_whoever_does_not_know_the_incident_learns_it_from_queue_status_or_the_doctor_alone(
+    deployment: Deployment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env, lines = deployment.env, []
+
+    def named_by(*arguments: str) -> set[str]:
+        said = command(capsys, env, *arguments).out
+        reopen_pool(env["VM_DB_URL"])  # the command has closed this process's pool
+        return {words for words in INCIDENTS.values() if words in said}
+
+    def names(expected: str, *arguments: str, until: float) -> float:
+        # The cause alone, and none of its consequences.
+        what = f"{' '.join(arguments)} names {expected}"
+        eventually(lambda: named_by(*arguments) == {expected}, what, seconds=until - time.monotonic())
+        return time.monotonic()
+
+    for incident in random.sample(list(INCIDENTS), AT_A_TIME):
+        with incident(deployment):
+            began = time.monotonic()
+            for arguments in (("queue", "status"), ("doctor",)):
+                seen = names(INCIDENTS[incident], *arguments, until=began + IN_TIME_SECONDS)
+                lines.append(f"{incident.__name__}: named by {' '.join(arguments)} after {seen - began:.1f} s")
+    with capsys.disabled():
+        print("", *lines, sep="\n")

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 from uuid import UUID
 
+from peewee import DatabaseError
 from pydantic import TypeAdapter, ValidationError
 
 from vm_webapp.cli.database import open_database
 from vm_webapp.cli.output import as_called
 from vm_webapp.client import ApiClient, open_api
+from vm_webapp.client.errors import ApiError
+from vm_webapp.client.health import Readiness
 from vm_webapp.client.shapes import RunFilter
-from vm_webapp.errors import ConfigurationError
+from vm_webapp.errors import ConfigurationError, Unavailable, VMError
 from vm_webapp.ops import bulk, queue_control
 from vm_webapp.ops.bulk import BulkFilter, BulkResult
+from vm_webapp.ops.health import HealthChecker
 from vm_webapp.ops.queue_control import QueueStatus
+from vm_webapp.ops.standstill import why_full, why_nothing_moves
 from vm_webapp.settings import Settings
 from vm_webapp.workflows.loader import load_catalog
 
@@ -53,6 +58,9 @@ class Queue(Protocol):
     def status(self) -> QueueStatus:
         """Return its figures."""
 
+    def causes(self) -> list[str]:
+        """Return why nothing moves, as far as readiness knows; empty where work can progress."""
+
     def pause(self, reason: str | None) -> None:
         """Pause claiming."""
 
@@ -71,7 +79,7 @@ def run_queue(settings: Settings, options: QueueOptions) -> int:
     if options.base_url is not None:
         return _do(_Remote(options.base_url, settings.api_token), options)
     with open_database(settings) as redis_url, _sending_hints(options.action, redis_url):
-        return _do(_Direct(settings), options)
+        return _do(_Direct(settings, redis_url), options)
 
 
 @contextmanager
@@ -100,8 +108,33 @@ def _do(queue: Queue, options: QueueOptions) -> int:
         return 0
     elif options.action in ("cancel", "retry"):
         return _change_all(queue, options)
-    _show(queue.status())
+    return _show_with_causes(queue)
+
+
+def _show_with_causes(queue: Queue) -> int:
+    """Print why nothing moves, and the figures; return 1 if what stops the queue keeps the figures from being read."""
+    causes = queue.causes()
+    try:
+        status = queue.status()
+    except (VMError, DatabaseError) as error:
+        if not causes or not _is_unavailable(error):
+            raise
+        _print_lines([*causes, "the figures cannot be read"])
+        return 1
+    _show(status, [*causes, *filter(None, [why_full(status)])])
     return 0
+
+
+def _is_unavailable(error: VMError | DatabaseError) -> bool:
+    """Whether an error means that the database cannot be read, rather than that the call is wrong."""
+    if isinstance(error, ApiError):
+        return error.response is not None and error.response.status == 503
+    return isinstance(error, DatabaseError | Unavailable)
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(as_called(line))
 
 
 def _change_all(queue: Queue, options: QueueOptions) -> int:
@@ -132,10 +165,11 @@ def _show_matching(action: str, done: BulkResult) -> None:
         print(f"  and {done.matched - len(shown)} more")
 
 
-def _show(status: QueueStatus) -> None:
+def _show(status: QueueStatus, causes: Iterable[str]) -> None:
     if status.paused:
         reason = f": {status.reason}" if status.reason else ""
         print(as_called(f"paused by {status.paused_by}{reason}; python -m vm_webapp queue resume claims again"))
+    _print_lines(causes)
     oldest = f", the oldest for {status.oldest_due_seconds:.1f} s" if status.due else ""
     print(f"queued    {status.queued} ({status.due} due{oldest})")
     print(f"running   {status.running}")
@@ -146,12 +180,17 @@ def _show(status: QueueStatus) -> None:
 class _Direct:
     """The queue in the configured database."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, redis_url: str | None) -> None:
         self._settings = settings
+        self._redis_url = redis_url
         self._actor = _who()
 
     def status(self) -> QueueStatus:
         return queue_control.read_queue()
+
+    def causes(self) -> list[str]:
+        health = HealthChecker(self._settings, self._redis_url).check()
+        return why_nothing_moves(health.reasons, health.dependencies)
 
     def pause(self, reason: str | None) -> None:
         queue_control.pause_queue(reason=reason, actor=self._actor)
@@ -184,6 +223,18 @@ class _Remote:
 
     def status(self) -> QueueStatus:
         return self._call(QueueStatus, lambda client: client.queue.status())
+
+    def causes(self) -> list[str]:
+        async def once() -> Readiness:
+            async with open_api(self._base_url, self._token, timeout_seconds=REMOTE_SECONDS) as client:
+                return await client.health.ready()
+
+        # What does not respond, or is not this API, is reported by the call that reads the figures.
+        try:
+            readiness = asyncio.run(once())
+        except ApiError:
+            return []
+        return why_nothing_moves(readiness.reasons, readiness.dependencies or {})
 
     def pause(self, reason: str | None) -> None:
         self._call(QueueStatus, lambda client: client.queue.pause(reason))

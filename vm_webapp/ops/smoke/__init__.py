@@ -15,6 +15,7 @@ from vm_webapp.client.errors import ApiError
 from vm_webapp.client.shapes import Event, Run, Writing
 from vm_webapp.ops.smoke.failures import StepFailed, describe_response, explain
 from vm_webapp.ops.smoke.rollout import POLL_SECONDS, Rollout
+from vm_webapp.ops.standstill import paused_provider
 from vm_webapp.text import single_line
 
 __all__ = ["Smoke", "SmokeOptions", "Step", "StepFailed"]
@@ -27,6 +28,9 @@ FIRST_WORDS_SECONDS = 60.0
 ARTIFACT_SECONDS = 300.0
 TIMELINE = ("run.created", "stage.queued", "stage.started", "run.started", "stage.completed", "run.completed")
 MODEL_WORKFLOW = "content_calendar"
+PAUSE_CHECK_SECONDS = 1.0
+READINESS_AGE_SECONDS = 1.5
+QUEUE_PAUSED = "the queue is paused: python -m vm_webapp queue resume"
 OFFLINE = "offline"  # the provider that writes worksheets and calls no model
 FINAL = ("completed", "failed", "canceled")
 
@@ -101,6 +105,7 @@ class Smoke:
             ("ready", self._ready),
             ("credentials", self._credentials),
             *([] if self._options.expected_build is None else [("build", self._build)]),
+            *([("provider", self._provider)] if self._options.with_model else []),
             ("create", self._create),
             ("worker", self._finish),
             ("stream", self._streamed),
@@ -132,6 +137,11 @@ class Smoke:
         await self._api.workflows()
         return "accepted" if token else "none needed"
 
+    async def _provider(self) -> str:
+        # Before anything else is done, because the call that --with-model asks for cannot be made during a pause.
+        await self._refuse_pause()
+        return "not paused"
+
     async def _build(self) -> str:
         assert self._options.expected_build is not None
         return await self._rollout.build(self._options.expected_build)
@@ -152,6 +162,8 @@ class Smoke:
             run = await self._api.runs.read(run_id, wait_seconds=2)
             if run["status"] in FINAL:
                 break
+            if run["waiting_on"] and run["waiting_on"]["kind"] == "queue_paused":
+                raise StepFailed(f"the run is {run['status']}: {run['waiting_on']['detail']}; {QUEUE_PAUSED}")
             if time.monotonic() > deadline:
                 waiting = run["waiting_on"]["detail"] if run["waiting_on"] else "the API gives no reason"
                 raise StepFailed(f"the run is {run['status']} after {RUN_SECONDS:g} s: {waiting}")
@@ -207,16 +219,15 @@ class Smoke:
                 break
             await asyncio.sleep(POLL_SECONDS)
         if queue["paused"]:
-            raise StepFailed("the queue is paused: python -m vm_webapp queue resume")
+            raise StepFailed(QUEUE_PAUSED)
         # Nor is a backlog a fault, as long as workers claim what can be claimed: readiness checks that.
         due = f"{queue['due']} stages are due, the oldest for {queue['oldest_due_seconds']:.1f} s"
         try:
             llm = (await self._rollout.dependencies()).get("llm", {})
         except (StepFailed, ApiError) as error:
             raise StepFailed(f"{due}: {explain(error, self._options.base_url)}") from None
-        if llm.get("status") == "paused":
-            name = llm.get("provider")
-            return f"{due}, while {name} is paused: python -m vm_webapp queue resume-provider {name}"
+        if paused := paused_provider({"llm": llm}):
+            return f"{due}, while {paused}"
         return f"{due}: it moves"
 
     async def _model(self) -> str:
@@ -229,7 +240,7 @@ class Smoke:
         seconds = FIRST_WORDS_SECONDS if live_text else ARTIFACT_SECONDS
         try:
             async with asyncio.timeout(seconds):
-                await self._first_words(run["id"])
+                await self._words_or_pause(run["id"])
         except TimeoutError:
             run = await self._api.runs.read(run["id"])
             waiting = f": {run['waiting_on']['detail']}" if run["waiting_on"] else ""
@@ -238,6 +249,33 @@ class Smoke:
         if stage["provider"] == OFFLINE:
             raise StepFailed("no model is called, worksheets are written in its place: set KIMI_API_KEY on the worker")
         return f"{stage['provider']} responds"
+
+    async def _refuse_pause(self) -> None:
+        """Fail if nothing can be claimed, or the model not be called, until a pause ends.
+
+        Raises:
+            StepFailed: the provider or the queue is paused; the text has the reason and the command that ends it.
+        """
+        if paused_provider(await self._rollout.dependencies()):
+            # Readiness may be a second old, and a pause have been ended since.
+            await asyncio.sleep(READINESS_AGE_SECONDS)
+            if paused := paused_provider(await self._rollout.dependencies()):
+                raise StepFailed(paused)
+        if (await self._api.queue.status())["paused"]:
+            raise StepFailed(QUEUE_PAUSED)
+
+    async def _words_or_pause(self, run_id: str) -> None:
+        """Wait for the model's first words; fail as soon as a pause has begun while the run waits in the queue."""
+        words = asyncio.create_task(self._first_words(run_id))
+        try:
+            while not (await asyncio.wait({words}, timeout=PAUSE_CHECK_SECONDS))[0]:
+                run = await self._api.runs.read(run_id)
+                if run["waiting_on"] and run["waiting_on"]["kind"] in ("provider_paused", "queue_paused"):
+                    await self._refuse_pause()
+            await words
+        finally:
+            words.cancel()
+            await asyncio.gather(words, return_exceptions=True)
 
     async def _first_words(self, run_id: str) -> None:
         async with aclosing(self._stream(run_id)) as events:
