@@ -30,6 +30,7 @@ from vm_webapp.llm.calls import CallLoop
 from vm_webapp.llm.choice import choose_provider
 from vm_webapp.llm.template import TemplateProvider
 from vm_webapp.local.by_mode import servers_of
+from vm_webapp.ops.workspace_probe import WorkspaceProbe
 from vm_webapp.redis_client import quick_client
 from vm_webapp.runs.due import DueStages, find_due
 from vm_webapp.runs.lifecycle import Claimant
@@ -154,6 +155,7 @@ def open_runtime(
             runner.claimant.worker_id, model.name, threads, runner.claimant.cap, build=settings.build
         )
         status = WorkerStatus(identity, on_unhealthy)
+        probe = WorkspaceProbe(settings.workspace_root)
         presence = Presence(quick_client(servers.redis_url, PRESENCE_TIMEOUT_SECONDS)) if servers.redis_url else None
         pulse = Pulse(
             Duties(
@@ -165,6 +167,7 @@ def open_runtime(
                     runner.leases,
                     presence=presence,
                     hints_failed=lambda: broker.hints_failed,
+                    workspace=probe.latest,
                 ),
                 Rescue(runner.activity),
                 PurgeLeftovers(),
@@ -178,4 +181,6 @@ def open_runtime(
             ),
             connection=lambda: pulse_connection(servers.session_url, settings.build),
         )
+        probe.start()
+        opened.callback(probe.stop)
         return WorkerRuntime(runner, status, pulse, calls, settings.drain_seconds, opened.pop_all())

@@ -51,6 +51,7 @@ WRITES = {
         UPDATE stages SET failed_prompt_tokens = 7, failed_completion_tokens = 8;
         UPDATE artifacts SET note = 'the prompt was cut'
     """,
+    "0005_worker_workspace": "UPDATE worker_heartbeats SET workspace = '{}'",
 }
 
 

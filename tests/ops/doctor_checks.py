@@ -22,10 +22,12 @@ NAMES = [
     "last model call",
     "clock",
     "indexes",
+    "worker workspace",
     "connections",
     "time outs",
     "pooler",
     "versions",
+    "workspace",
 ]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg2
@@ -20,6 +22,7 @@ from vm_webapp import __version__
 from vm_webapp.db.bundle import bundled_ids
 from vm_webapp.db.pool import jsonb
 from vm_webapp.db.sessions import name_session
+from vm_webapp.fleet.heartbeats import write_workspace
 from vm_webapp.fleet.presence import Presence
 from vm_webapp.ops import queue_control
 from vm_webapp.ops.doctor import Check, examine
@@ -143,10 +146,51 @@ def test_an_api_of_another_build_is_found(database_url: str) -> None:
 
 def test_a_worker_on_another_database_is_found(redis_url: str) -> None:
     Presence(quick_client(redis_url, 1.0)).announce(uuid4(), {"fingerprint": "elsewhere"})
+    facts = {"fingerprint": "elsewhere", "host": "worker-17", "pid": 4711, "build": "1.0.0"}
+    Presence(quick_client(redis_url, 1.0)).announce(uuid4(), facts)
     check = checks(redis_url)["one database"]
     assert check.verdict == "fail"
-    assert "1 of 1 workers use another database" in check.detail
+    of_older_build = "one of build unknown"
+    said = f"2 of 2 workers use another database than this one: {of_older_build}, worker-17 pid 4711"
+    assert check.detail == said
     assert "VM_DB_URL" in check.next
+
+
+def test_only_the_first_few_of_many_workers_on_another_database_are_named(redis_url: str) -> None:
+    for number in range(7):
+        facts = {"fingerprint": "elsewhere", "host": f"host-{number}", "pid": 1}
+        Presence(quick_client(redis_url, 1.0)).announce(uuid4(), facts)
+    assert checks(redis_url)["one database"].detail.endswith("host-3 pid 1, host-4 pid 1, and 2 more")
+
+
+GIGABYTE = 1024**3
+
+
+@pytest.mark.parametrize(
+    ("facts", "verdict", "text", "next"),
+    [
+        ({"status": "ok", "free_bytes": 3 * GIGABYTE}, "ok", "all 1 can be written; /data on a-host has 3,072 MB", ""),
+        ({"status": "ok", "free_bytes": 1024**2}, "warn", "/data on a-host has 1 MB free: artifacts", "free space"),
+        ({"status": "full", "free_bytes": 0}, "warn", "/data on a-host (worker pid 7) is full", "VM_WORKSPACE_ROOT"),
+        ({"status": "unwritable", "free_bytes": GIGABYTE}, "warn", "is unwritable", "let the worker's user write"),
+        ({"status": "hangs", "free_bytes": None}, "warn", "/data on a-host (worker pid 7) hangs", "check the disk"),
+    ],
+)
+def test_the_workers_own_workspace_is_judged(facts: dict[str, Any], verdict: str, text: str, next: str) -> None:
+    beat()
+    worker = beat()
+    change("UPDATE worker_heartbeats SET pid = 7")
+    write_workspace(worker.worker_id, {"folder": "/data", **facts})
+    check = checks()["worker workspace"]
+    assert (check.verdict, text in check.detail, next in check.next) == (verdict, True, True), check
+
+
+def test_a_workspace_of_this_machine_that_cannot_be_written_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    found = {check.name: check for check in examine(Settings(workspace_root=tmp_path / "file" / "workspace"), None)}
+    check = found["workspace"]
+    assert (check.verdict, str(tmp_path) in check.detail) == ("warn", True), check
+    assert check.next == "let this user write it, or set VM_WORKSPACE_ROOT to another folder"
 
 
 @pytest.mark.parametrize(("managed", "verdict"), [(True, "fail"), (False, "warn")])

@@ -82,6 +82,7 @@ def test_a_locked_table_affects_only_the_checks_that_read_it(database_url: str) 
         "queue",
         "oldest due",
         "last model call",
+        "worker workspace",
         "versions",
     }
     assert {check.verdict for check in locked.values()} == {"warn"}, "the lock is the failure"

@@ -240,6 +240,7 @@ class WorkerHeartbeat(Table):
     last_error = JSONBField(null=True)
     counters = JSONBField()
     stopped_at = DateTimeTZField(null=True)
+    workspace = JSONBField(null=True)
 
     class Meta:
         table_name = "worker_heartbeats"

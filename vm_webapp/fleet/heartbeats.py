@@ -120,6 +120,11 @@ def _compile_write() -> Compiled:
 
 
 _WRITE = _compile_write()
+_WRITE_WORKSPACE = compiled(
+    WorkerHeartbeat.update({WorkerHeartbeat.workspace: param("workspace")}).where(
+        WorkerHeartbeat.worker_id == param("worker_id")
+    )
+)
 _PURGE = compiled(WorkerHeartbeat.delete().where(WorkerHeartbeat.last_tick_at < NOW - KEEP_HOURS * HOUR))
 # The id tells installations apart. A copy that was restored from a dump has its original's id and, on the same server,
 # another oid; on another server the oid may happen to be the same, and the copy is then not told from its original.
@@ -149,6 +154,19 @@ def write_heartbeat(worker: WorkerIdentity, heartbeat: Heartbeat) -> WrittenHear
         )
         assert written is not None
         return WrittenHeartbeat(fingerprint, written["steady_seconds"])
+
+
+def write_workspace(worker_id: UUID, facts: dict[str, Any]) -> None:
+    """Write into the worker's row what it knows of its workspace folder.
+
+    Apart from the heartbeat, which a worker also writes while the schema still lacks what this build has.
+
+    Args:
+        worker_id: the worker.
+        facts: JSON values: ``folder``, ``status`` and ``free_bytes``.
+    """
+    with transaction(durable=False):
+        execute(_WRITE_WORKSPACE, worker_id=worker_id, workspace=jsonb(facts))
 
 
 def purge_stopped_workers() -> int:

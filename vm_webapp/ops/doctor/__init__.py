@@ -15,7 +15,7 @@ from peewee import DatabaseError
 from vm_webapp.db.pool import examine_session, execute, refusal, transaction
 from vm_webapp.errors import DatabaseBusy, DatabaseUnavailable
 from vm_webapp.ops.disk_probe import find_full_disk
-from vm_webapp.ops.doctor import fleet, indexes, locks, pooler, queue, redis_server, server
+from vm_webapp.ops.doctor import fleet, indexes, locks, pooler, queue, redis_server, server, workspace
 from vm_webapp.ops.doctor.check import Check, Verdict, fail, ok, warn
 from vm_webapp.ops.health import Health, HealthChecker
 from vm_webapp.settings import Settings
@@ -33,6 +33,7 @@ DATABASE_CHECKS: tuple[Callable[[], Check], ...] = (
     fleet.check_last_model_call,
     server.check_clock,
     indexes.check_indexes,
+    workspace.check_worker_workspace,
 )
 
 
@@ -68,6 +69,7 @@ def _examine(settings: Settings, redis_url: str | None, health: Health) -> list[
         checks.append(_try(server.check_connections, settings))
         checks += _session_checks(settings)
         checks.append(_try(fleet.check_versions, settings.build))
+        checks.append(workspace.judge_own_workspace(health.dependencies["workspace"]))
     return [locks.point_to_locks(check) for check in checks] if health.locks else checks
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import redis
 from peewee import SQL, NodeList, fn
 
@@ -17,6 +19,7 @@ from vm_webapp.redis_client import quick_client
 
 RECENT_MINUTES = 10
 REDIS_TIMEOUT_SECONDS = 1.0
+MOST_NAMED = 5
 STARTS_PER_WORKER = 3  # within ten minutes; two deploys in a row stay below it
 
 _W = WorkerHeartbeat
@@ -65,10 +68,20 @@ def check_one_database(redis_url: str | None) -> Check:
     if elsewhere:
         return fail(
             name,
-            f"{len(elsewhere)} of {len(present)} workers use another database than this one",
+            f"{len(elsewhere)} of {len(present)} workers use another database than this one: {_name(elsewhere)}",
             "give API and workers the same VM_DB_URL, then restart them",
         )
     return ok(name, f"{len(present)} workers announce themselves, all on this one")
+
+
+def _name(workers: list[dict[str, Any]]) -> str:
+    """Return where workers run that announce themselves in Redis; those of an older build do not say it."""
+    places = sorted(
+        f"{facts['host']} pid {facts['pid']}" if "host" in facts else f"one of build {facts.get('build', 'unknown')}"
+        for facts in workers
+    )
+    more = [f"and {len(places) - MOST_NAMED} more"] if len(places) > MOST_NAMED else []
+    return ", ".join([*places[:MOST_NAMED], *more])
 
 
 def check_loop_errors() -> Check:
