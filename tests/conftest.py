@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -51,6 +54,17 @@ def long_form(full: bool) -> None:
     """Skip a test that has no short form, before any process starts."""
     if not full:
         pytest.skip("has no short form: pytest --full")
+
+
+@pytest.fixture(autouse=True)
+def kept_logging() -> Iterator[None]:
+    """Undo what a command that runs in this process configures: it would silence the log of all tests after it."""
+    root = logging.getLogger()
+    level, handlers, hooks = root.level, list(root.handlers), (sys.excepthook, threading.excepthook)
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
+    sys.excepthook, threading.excepthook = hooks
 
 
 @pytest.fixture(scope="session")

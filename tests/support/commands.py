@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,23 +22,10 @@ class CommandResult(NamedTuple):
     errors: str
 
 
-@contextmanager
-def logging_kept() -> Iterator[None]:
-    """Undo what the block configures: a quiet command would silence the log of all tests after it."""
-    root = logging.getLogger()
-    level, handlers, hooks = root.level, list(root.handlers), (sys.excepthook, threading.excepthook)
-    try:
-        yield
-    finally:
-        root.setLevel(level)
-        root.handlers[:] = handlers
-        sys.excepthook, threading.excepthook = hooks
-
-
 def command(capsys: pytest.CaptureFixture[str], env: Mapping[str, str], *arguments: str) -> CommandResult:
     """Run a command without a terminal. Of the product's variables, only those in ``env`` are set."""
     capsys.readouterr()
-    with logging_kept(), pytest.MonkeyPatch.context() as patch, Path(os.devnull).open() as nothing:
+    with pytest.MonkeyPatch.context() as patch, Path(os.devnull).open() as nothing:
         for name in UNSET:
             patch.delenv(name, raising=False)
         for name, value in env.items():
