@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from peewee import Select, fn
 
-from vm_webapp.db.compiled import HOUR, compiled, param
+from vm_webapp.db.compiled import HOUR, compiled, delete_from, param
 from vm_webapp.db.models import IdempotencyKey
 from vm_webapp.db.pool import database, execute, jsonb, row, transaction
 from vm_webapp.errors import DatabaseBusy, VMError
@@ -66,7 +66,7 @@ _OLD = (
     .cte("old", materialized=True)
 )
 _PURGE = compiled(
-    IdempotencyKey.delete().where(IdempotencyKey.scope_sha256.in_(_OLD.select(_OLD.c.scope_sha256))).with_cte(_OLD)
+    delete_from(IdempotencyKey).where(IdempotencyKey.scope_sha256.in_(_OLD.select(_OLD.c.scope_sha256))).with_cte(_OLD)
 )
 
 

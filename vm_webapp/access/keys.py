@@ -16,7 +16,7 @@ from peewee import Case, IntegrityError, ProgrammingError, fn
 from uuid_utils.compat import uuid7
 
 from vm_webapp.db import models
-from vm_webapp.db.compiled import DAY, MINUTE, NOW, compiled, param
+from vm_webapp.db.compiled import DAY, MINUTE, NOW, compiled, delete_from, param
 from vm_webapp.db.pool import execute, row, rows, transaction
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
 
@@ -66,7 +66,7 @@ _RECORD_USE = compiled(
     )
 )
 # ``least`` ignores NULL: a key that was never revoked counts from its expiry, and one that does neither is kept.
-_PURGE = compiled(_KEY.delete().where(fn.least(_KEY.revoked_at, _KEY.expires_at) < NOW - KEEP_DAYS * DAY))
+_PURGE = compiled(delete_from(_KEY).where(fn.least(_KEY.revoked_at, _KEY.expires_at) < NOW - KEEP_DAYS * DAY))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from peewee import EXCLUDED, SQL, Case, fn
 
 from vm_webapp import __version__
 from vm_webapp.db.bundle import newest_bundled_id
-from vm_webapp.db.compiled import HOUR, NOW, SECOND, Compiled, compiled, param
+from vm_webapp.db.compiled import HOUR, NOW, SECOND, Compiled, compiled, delete_from, param
 from vm_webapp.db.models import Installation, WorkerHeartbeat
 from vm_webapp.db.pool import execute, jsonb, row, rows, transaction
 
@@ -125,7 +125,7 @@ _WRITE_WORKSPACE = compiled(
         WorkerHeartbeat.worker_id == param("worker_id")
     )
 )
-_PURGE = compiled(WorkerHeartbeat.delete().where(WorkerHeartbeat.last_tick_at < NOW - KEEP_HOURS * HOUR))
+_PURGE = compiled(delete_from(WorkerHeartbeat).where(WorkerHeartbeat.last_tick_at < NOW - KEEP_HOURS * HOUR))
 # The id tells installations apart. A copy that was restored from a dump has its original's id and, on the same server,
 # another oid; on another server the oid may happen to be the same, and the copy is then not told from its original.
 FINGERPRINT = compiled(

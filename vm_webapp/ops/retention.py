@@ -7,7 +7,7 @@ from uuid import UUID
 
 from peewee import fn
 
-from vm_webapp.db.compiled import COUNT, compiled, param
+from vm_webapp.db.compiled import COUNT, compiled, delete_from, param
 from vm_webapp.db.models import Run
 from vm_webapp.db.pool import row, rows, transaction
 from vm_webapp.execution.mirror import ArtifactMirror
@@ -23,7 +23,7 @@ _OLD = Run.select(Run.id).where(Run.finished_at < fn.now() - param("age"), ~fn.E
 # Materialized, because PostgreSQL may run a subquery with LIMIT and SKIP LOCKED once per outer row, which would delete
 # more than a batch. A locked run stays: the transaction that has locked it may be retrying it.
 _BATCH = _OLD.order_by(Run.finished_at).limit(param("limit")).for_update(skip_locked=True).cte("old", materialized=True)
-_DELETE = compiled(Run.delete().where(Run.id.in_(_BATCH.select(_BATCH.c.id))).with_cte(_BATCH).returning(Run.id))
+_DELETE = compiled(delete_from(Run).where(Run.id.in_(_BATCH.select(_BATCH.c.id))).with_cte(_BATCH).returning(Run.id))
 _COUNT = compiled(_OLD.select(COUNT.alias("n")))
 
 
