@@ -14,6 +14,7 @@ from dramatiq import Worker
 
 from actors.app import broker, middleware
 from actors.process_signals import ignore_echoes
+from vm_webapp.parents import Parents, drain_without
 from vm_webapp.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,10 @@ class StopSignals:
             signal.signal(number, self._handle)
         ignore_echoes(signal.SIGTERM, signal.SIGINT)
 
+    def asked(self) -> bool:
+        """Return whether a signal has come."""
+        return self._asked
+
     def wait(self) -> None:
         """Return after the first signal."""
         # Not a threading.Event: a handler that interrupts ``wait`` and calls ``set`` deadlocks on the event's own lock.
@@ -44,7 +49,12 @@ class StopSignals:
 
 
 def run_worker(
-    settings: Settings, *, poll_seconds: float, until_stdin_closes: bool, on_started: Callable[[], object] = bool
+    settings: Settings,
+    *,
+    poll_seconds: float,
+    until_stdin_closes: bool,
+    parents: Parents,
+    on_started: Callable[[], object] = bool,
 ) -> int:
     """Run a worker until a signal asks it to stop, then drain it.
 
@@ -52,6 +62,7 @@ def run_worker(
         settings: read from the environment.
         poll_seconds: how often an idle worker polls PostgreSQL for due stages.
         until_stdin_closes: stop also when standard input ends, which happens when the parent process dies.
+        parents: stop also when one of them ends.
         on_started: called once the worker runs.
 
     Returns:
@@ -64,6 +75,7 @@ def run_worker(
     worker = Worker(broker, worker_threads=settings.worker_threads, worker_timeout=IDLE_TIMEOUT_MS)
     worker.start()
     on_started()
+    drain_without(parents, unless=signals.asked)
     signals.wait()
     unhealthy = middleware.unhealthy  # read before ``stop``, which closes the runtime
     try:

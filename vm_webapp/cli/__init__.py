@@ -25,6 +25,7 @@ from vm_webapp.errors import (
     VMError,
 )
 from vm_webapp.ops.worker_start import noting_start
+from vm_webapp.parents import Parents, record_parents
 from vm_webapp.text import first_line
 
 USUAL_WORKFLOW = "plan_90d"
@@ -159,23 +160,26 @@ def _end_at_once_when_asked() -> None:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    parents = record_parents()  # first of all: one that ends earlier cannot be known
     settings = read_environment()
+    parents = parents if settings.managed else Parents()
     _end_at_once_when_asked()
     port = settings.port if arguments.port is None else arguments.port
     with_worker = not arguments.no_worker
     if settings.web_concurrency > 1 and not arguments.on_descriptors:
         from vm_webapp.cli.processes import keep_serving
 
-        return keep_serving(settings, host=arguments.host, port=port, with_worker=with_worker)
+        return keep_serving(settings, host=arguments.host, port=port, with_worker=with_worker, parents=parents)
     from vm_webapp.cli.serve import serve_for_parent, serve_until_stopped
 
     if arguments.on_descriptors:
         sockets = arguments.on_descriptors
         return serve_for_parent(settings, host=arguments.host, port=port, with_worker=with_worker, descriptors=sockets)
-    return serve_until_stopped(settings, host=arguments.host, port=port, with_worker=with_worker)
+    return serve_until_stopped(settings, host=arguments.host, port=port, with_worker=with_worker, parents=parents)
 
 
 def _worker(arguments: argparse.Namespace) -> int:
+    parents = record_parents()
     with noting_start(arguments.start_error_to) as note_started:
         settings = read_environment()
         _end_at_once_when_asked()
@@ -187,6 +191,7 @@ def _worker(arguments: argparse.Namespace) -> int:
             settings,
             poll_seconds=arguments.poll_interval_ms / 1000,
             until_stdin_closes=arguments.until_stdin_closes,
+            parents=parents if settings.managed else Parents(),
             on_started=note_started,
         )
 

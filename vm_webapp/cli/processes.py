@@ -18,6 +18,7 @@ from vm_webapp.cli.output import announce
 from vm_webapp.errors import ConfigurationError, VMError
 from vm_webapp.listening import FINISH_SECONDS, close_all, listen
 from vm_webapp.ops.worker_start import EXIT_WRONG_CONFIGURATION
+from vm_webapp.parents import Parents, drain_without
 from vm_webapp.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -35,14 +36,15 @@ class ApisKeepDying(VMError):
     code = "apis_keep_dying"
 
 
-def keep_serving(settings: Settings, *, host: str, port: int, with_worker: bool) -> int:
-    """Keep as many API processes as the settings say until SIGTERM or Ctrl-C, which drain them.
+def keep_serving(settings: Settings, *, host: str, port: int, with_worker: bool, parents: Parents) -> int:
+    """Keep as many API processes as the settings say until SIGTERM, Ctrl-C or the end of a parent, which drain them.
 
     Args:
         settings: the settings of the environment.
         host: the address to listen on.
         port: the port, 0 for any free one.
         with_worker: keep a worker as well; never done in managed mode.
+        parents: the parents that it does not outlive.
 
     Returns:
         The exit code: 2 if a process reported that the configuration is wrong.
@@ -51,7 +53,8 @@ def keep_serving(settings: Settings, *, host: str, port: int, with_worker: bool)
         ConfigurationError: something cannot be started; what was started is stopped again.
         ApisKeepDying: five processes died within a minute; all are stopped.
     """
-    apis = asyncio.run(_keep_serving(settings, host, port, with_worker=with_worker and not settings.managed))
+    with_worker = with_worker and not settings.managed
+    apis = asyncio.run(_keep_serving(settings, host, port, with_worker=with_worker, parents=parents))
     if apis.keep_dying:
         raise ApisKeepDying(
             f"{MAX_DEATHS} API processes died within a minute: the log above says how (api.died; exit code -9 is often"
@@ -221,9 +224,12 @@ async def _listen(host: str, port: int) -> list[socket.socket]:
         await asyncio.sleep(ADDRESS_RETRY_SECONDS)
 
 
-async def _keep_serving(settings: Settings, host: str, port: int, *, with_worker: bool) -> ApiProcesses:
+async def _keep_serving(
+    settings: Settings, host: str, port: int, *, with_worker: bool, parents: Parents
+) -> ApiProcesses:
     stop = asyncio.Event()
     signals = _StopSignals(stop)
+    drain_without(parents, unless=stop.is_set)
     with ExitStack() as opened:
         if not settings.managed:
             # Imported only here: a parent that does not migrate needs a third of a child's memory.

@@ -22,24 +22,27 @@ from vm_webapp.db.pool import OPERATOR_CONNECTIONS, close_pool, open_pool
 from vm_webapp.db.sessions import name_session
 from vm_webapp.local.by_mode import Servers, servers_of
 from vm_webapp.ops.health import HealthChecker
+from vm_webapp.parents import Parents, drain_without
 from vm_webapp.settings import Settings
 from vm_webapp.workflows.loader import Catalog, load_catalog
 
 STDIN, STDOUT = 0, 1
 
 
-def serve_until_stopped(settings: Settings, *, host: str, port: int, with_worker: bool) -> int:
-    """Serve until SIGTERM or Ctrl-C; return the exit code.
+def serve_until_stopped(settings: Settings, *, host: str, port: int, with_worker: bool, parents: Parents) -> int:
+    """Serve until SIGTERM or Ctrl-C, or until a parent ends; return the exit code.
 
     Args:
         settings: the settings of the environment.
         host: the address to listen on.
         port: the port, 0 for any free one.
         with_worker: keep a worker as a child process; never done in managed mode.
+        parents: the parents that it does not outlive.
     """
     # Before there is an event loop, which would not handle a signal until the last template has been checked.
     catalog = load_catalog(settings.workflows_path)
-    asyncio.run(_serve(settings, catalog, host, port, with_worker=with_worker and not settings.managed))
+    with_worker = with_worker and not settings.managed
+    asyncio.run(_serve(settings, catalog, host, port, with_worker=with_worker, parents=parents))
     return 0
 
 
@@ -63,9 +66,8 @@ def serve_for_parent(settings: Settings, *, host: str, port: int, with_worker: b
     for each in sockets:
         each.set_inheritable(False)
     catalog = load_catalog(settings.workflows_path)
-    asyncio.run(
-        _serve(settings, catalog, host, port, with_worker=with_worker and not settings.managed, sockets=sockets)
-    )
+    with_worker = with_worker and not settings.managed
+    asyncio.run(_serve(settings, catalog, host, port, with_worker=with_worker, parents=Parents(), sockets=sockets))
     return 0
 
 
@@ -76,12 +78,14 @@ async def _serve(
     port: int,
     *,
     with_worker: bool,
+    parents: Parents,
     sockets: Sequence[socket.socket] = (),
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    drain_without(parents, unless=stop.is_set)
     if sockets:
         loop.add_reader(STDIN, _read_stdin, stop)
     show = _print_to_parent if sockets else _print
