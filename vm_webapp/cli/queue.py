@@ -19,7 +19,7 @@ from vm_webapp.client import ApiClient, open_api
 from vm_webapp.client.errors import ApiError
 from vm_webapp.client.health import Readiness
 from vm_webapp.client.shapes import RunFilter
-from vm_webapp.errors import ConfigurationError, Unavailable, VMError
+from vm_webapp.errors import ConfigurationError, DatabaseBusy, VMError
 from vm_webapp.ops import bulk, queue_control
 from vm_webapp.ops.bulk import BulkFilter, BulkResult
 from vm_webapp.ops.health import HealthChecker
@@ -117,7 +117,7 @@ def _show_with_causes(queue: Queue) -> int:
     try:
         status = queue.status()
     except (VMError, DatabaseError) as error:
-        if not causes or not _is_unavailable(error):
+        if not causes or not _is_explained(error):
             raise
         _print_lines([*causes, "the figures cannot be read"])
         return 1
@@ -125,11 +125,11 @@ def _show_with_causes(queue: Queue) -> int:
     return 0
 
 
-def _is_unavailable(error: VMError | DatabaseError) -> bool:
-    """Whether an error means that the database cannot be read, rather than that the call is wrong."""
+def _is_explained(error: VMError | DatabaseError) -> bool:
+    """Whether readiness says more of why the figures cannot be read than the error itself: a lock, a schema."""
     if isinstance(error, ApiError):
         return error.response is not None and error.response.status == 503
-    return isinstance(error, DatabaseError | Unavailable)
+    return isinstance(error, DatabaseError | DatabaseBusy)
 
 
 def _print_lines(lines: Iterable[str]) -> None:
