@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -16,14 +17,15 @@ from vm_webapp.cli.context import find_id
 from vm_webapp.cli.output import as_called
 from vm_webapp.cli.progress import follow
 from vm_webapp.cli.review import approve, review
-from vm_webapp.cli.serve import running_stack
 from vm_webapp.cli.terminal import can_ask, open_console, say
 from vm_webapp.client import ApiClient, open_api
 from vm_webapp.client.errors import Refused
 from vm_webapp.client.shapes import Run
 from vm_webapp.errors import ConfigurationError, VMError
 from vm_webapp.settings import Settings
-from vm_webapp.workflows.loader import Catalog, load_catalog
+
+if TYPE_CHECKING:
+    from vm_webapp.workflows.loader import Catalog
 
 
 class RunFailed(VMError):
@@ -72,11 +74,17 @@ def run_in_terminal(settings: Settings, options: RunOptions) -> int:
         ConfigurationError: the API cannot be reached or refuses the credentials, or the brand or project is unknown.
     """
     # Before there is an event loop, which would not handle Ctrl-C until the last template has been checked.
-    catalog = None if options.base_url is not None else load_catalog(settings.workflows_path)
+    catalog = None if options.base_url is not None else _load_catalog(settings)
     try:
         return asyncio.run(_run(settings, options, catalog))
     except asyncio.CancelledError:
         return 128 + signal.SIGTERM  # what shells report for a command that SIGTERM ended
+
+
+def _load_catalog(settings: Settings) -> Catalog:
+    from vm_webapp.workflows.loader import load_catalog
+
+    return load_catalog(settings.workflows_path)
 
 
 async def _run(settings: Settings, options: RunOptions, catalog: Catalog | None) -> int:
@@ -174,6 +182,9 @@ async def _api(settings: Settings, base_url: str | None, catalog: Catalog | None
             yield client
         return
     assert catalog is not None, "it was loaded for the API of this process"
+    # Imported here: a run on another API needs none of the server, which is most of what this command loads.
+    from vm_webapp.cli.serve import running_stack
+
     lines: list[str] = []
     with_worker = not settings.managed
     async with running_stack(settings, catalog, "127.0.0.1", 0, with_worker=with_worker, on_lines=lines.extend):
