@@ -79,10 +79,16 @@ _GIVE_UP = compiled(
 # ``admission.due`` is SQL text that names its row by an alias, so the query needs one too.
 _S = Stage.alias("s")
 _DUE_STAGE = compiled(_S.select(_S.id).where(_S.run == param("run_id"), SQL(admission.due("s"))))
-_DUE_OR_CLAIMED = compiled(
-    _S.select(_S.id).where(
-        _S.run == param("run_id"), SQL(admission.due("s")) | (_S.lease_token == param("token").cast("uuid"))
-    )
+_CLAIMED_UNDER = compiled(
+    Stage.select(
+        Stage.id,
+        Stage.key,
+        Stage.attempt,
+        Stage.feedback,
+        Stage.provider,
+        NOW.alias("claimed_at"),
+        fn.date_part("epoch", Stage.deadline_at - NOW).alias("seconds_left"),
+    ).where(Stage.run == param("run_id"), Stage.lease_token == param("token"))
 )
 
 
@@ -125,19 +131,14 @@ def finish_stage_if_held(
         if done:
             run_changed.raise_after_commit(claim.run_id)
     if done is None:
-        if not _finished_earlier(claim):
-            return None
-        following = _claim_next(claim, claimant, next_token)
-        if following is None:  # else the claim has raised it
-            run_changed.raise_after_commit(claim.run_id)
-        return Finished(following)
+        return _own_earlier_finish(claim, next_token)
     if done["provider_has_failed"] and claim.provider:
         with transaction():
             providers.record_success(claim.provider)
     if done["status"] == "running" and next_token:
         return Finished(make_claim(_run_of(claim), done, next_token), done["version"])
     if done["status"] == "queued":
-        return Finished(_claim_next(claim, claimant, next_token), done["version"])
+        return Finished(_claim_next(done["id"], claimant, next_token), done["version"])
     return Finished(version=done["version"])
 
 
@@ -181,23 +182,29 @@ def _values(claim: Claim, completion: Completion, claimant: Claimant, next_token
     }
 
 
-def _claim_next(claim: Claim, claimant: Claimant, token: UUID | None) -> Claim | None:
-    """Claim the run's due stage under this token, if an earlier call has not; hint that it is due where that fails."""
-    with single_statement():
-        found = row(_DUE_OR_CLAIMED, run_id=claim.run_id, token=token)
-    if found is None:
-        return None
-    next_claim = claim_stage(found["id"], claimant, token=token) if token else None
-    if next_claim is None:
-        stage_due.raise_after_commit(found["id"])
-    return next_claim
+def _claim_next(stage_id: UUID, claimant: Claimant, token: UUID | None) -> Claim | None:
+    """Claim the run's next stage, which has been queued; hint that it is due where that fails."""
+    following = claim_stage(stage_id, claimant, token=token) if token else None
+    if following is None:
+        stage_due.raise_after_commit(stage_id)
+    return following
 
 
-def _finished_earlier(claim: Claim) -> bool:
-    """Distinguish a stage that another worker took from one that this attempt finished in an earlier COMMIT."""
+def _own_earlier_finish(claim: Claim, next_token: UUID | None) -> Finished | None:
+    """Distinguish a stage that another worker took (None) from one that this attempt finished in an earlier COMMIT."""
     # The stage cannot show it, because its token is cleared when the attempt ends; the artifact keeps the token.
-    with single_statement():
-        return artifacts.wrote_version(claim.token)
+    with transaction(durable=False):
+        if not artifacts.wrote_version(claim.token):
+            return None
+        _signal_current_state(claim)
+        return Finished(_claimed_under(next_token, claim) if next_token else None)
+
+
+def _claimed_under(token: UUID, claim: Claim) -> Claim | None:
+    """Return the claim of the run's next stage that was made under this token, if it still holds the stage."""
+    # The claim may have been rescued while the database was out of reach: then its token is gone, and nothing is found.
+    taken = row(_CLAIMED_UNDER, run_id=claim.run_id, token=token)
+    return make_claim(_run_of(claim), taken, token) if taken else None
 
 
 def fail_attempt_if_held(claim: Claim, failure: Failure, *, jitter: float) -> Literal["retrying", "failed"] | None:
