@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -354,66 +353,3 @@ def test_a_request_for_changes_resets_every_counter_but_the_number_of_claims() -
         created.run.id, "message", artifact_sha256=digest, feedback="shorter", actor="ann"
     )
     assert counters(created.stage_id) == (1, 0, 0, 0)
-
-
-def test_what_a_failed_call_had_written_and_cost_stays_with_the_attempt() -> None:
-    created = create()
-    torso = Failure("llm_interrupted", "cut", False, partial_text="# Half", prompt_tokens=30, completion_tokens=7)
-    long = replace(torso, permanent=True, partial_text="x" * 20_001, completion_tokens=2**31 - 1)
-    assert lifecycle.fail_attempt_if_held(claim(created), torso, jitter=0) == "retrying"
-    make_due()
-    assert lifecycle.fail_attempt_if_held(claim(created), long, jitter=0) == "failed"
-    told = {event.type: event.data for event in queries.list_events(created.run.id, after=0, limit=50)}
-    retry, failed = told["stage.retry_scheduled"], told["stage.failed"]
-    assert (retry["partial_text"], retry["partial_text_cut"]) == ("# Half", False)
-    assert (failed["partial_text"], failed["partial_text_cut"]) == ("x" * 20_000, True)
-    assert "partial_text" not in told["run.failed"]
-    run = run_of(created)
-    assert (run.usage.prompt_tokens, run.usage.completion_tokens) == (60, 2**31 - 1)  # the most that the column holds
-    assert run.stages[0].usage == run.usage
-    assert (run.stages[0].artifact, queries.list_artifacts(run.id)) == (None, [])
-
-
-def test_tokens_of_failed_calls_and_of_versions_are_added_up() -> None:
-    created = create()
-    excused = replace(OVERLOADED, prompt_tokens=1, completion_tokens=2)
-    assert lifecycle.fail_attempt_if_held(claim(created), excused, jitter=0) == "retrying"
-    make_due()
-    assert lifecycle.finish_stage_if_held(claim(created), TEXT, WORKER, next_token=None)
-    usage = run_of(created).usage
-    assert (usage.prompt_tokens, usage.completion_tokens) == (11, 22)
-    (event,) = [e for e in queries.list_events(created.run.id, after=0, limit=50) if "retry" in e.type]
-    assert not event.data.keys() & {"partial_text", "partial_text_cut"}
-
-
-def test_a_late_failure_of_a_lost_attempt_counts_no_tokens() -> None:
-    created = create()
-    held = claim(created)
-    expire_leases()
-    lifecycle.rescue_expired_leases()
-    assert lifecycle.fail_attempt_if_held(held, replace(BROKEN, prompt_tokens=9), jitter=0) is None
-    assert run_of(created).usage.prompt_tokens == 0
-
-
-@pytest.mark.parametrize(
-    ("workflow", "type"), [("content_calendar", "stage.completed"), ("landing_page", "approval.requested")]
-)
-def test_a_note_is_stored_with_the_artifact_and_announced_with_it(workflow: str, type: str) -> None:
-    created = create(workflow)
-    lifecycle.finish_stage_if_held(claim(created), replace(TEXT, note="cut"), WORKER, next_token=None)
-    (artifact,) = queries.list_artifacts(created.run.id)
-    assert artifact.note == "cut"
-    (event,) = [e for e in queries.list_events(created.run.id, after=0, limit=50) if e.type == type]
-    assert event.data["note"] == "cut"
-
-
-def test_a_fork_takes_the_note_over_and_not_the_cost() -> None:
-    created = create()
-    torso = replace(BROKEN, prompt_tokens=5, completion_tokens=5)
-    assert lifecycle.fail_attempt_if_held(claim(created), torso, jitter=0) == "retrying"
-    make_due()
-    lifecycle.finish_stage_if_held(claim(created), replace(TEXT, note="cut"), WORKER, next_token=None)
-    fork = lifecycle.fork_run(created.run.id, from_stage="calendar", request=None, actor="ann")
-    (artifact,) = queries.list_artifacts(fork.id)
-    assert artifact.note == "cut"
-    assert (fork.usage.prompt_tokens, fork.usage.completion_tokens) == (0, 0)
