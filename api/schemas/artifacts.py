@@ -6,7 +6,7 @@ from pydantic import Field
 
 from api.http.values import Moment, Whole
 from api.operations.models import Input, Output
-from api.schemas.runs import RunPath, UsageOut
+from api.schemas.runs import Note, RunPath, Truncated, UsageOut
 
 
 class ArtifactPath(RunPath):
@@ -33,8 +33,6 @@ class ArtifactOut(Output):
     provider: str
     model: str | None
     usage: UsageOut
-    truncated: bool = Field(description="the model reached its budget, so the text breaks off")
-    note: str | None = Field(
-        description="what a reader should know of how it was written, such as that the prompt was probably cut"
-    )
+    truncated: Truncated
+    note: Note
     created_at: Moment

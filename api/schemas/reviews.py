@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field, StringConstraints
+from pydantic import StringConstraints
 
 from api.http.values import Moment
 from api.operations.models import Input, Output
-from api.schemas.runs import RunPath
+from api.schemas.runs import Note, RunPath, Truncated
 
 MAX_CONTENT_CHARACTERS = 400_000
 MAX_FEEDBACK_CHARACTERS = 20_000
@@ -56,9 +56,7 @@ class ApprovalOut(Output):
     version: int
     sha256: str
     size: int
-    truncated: bool = Field(description="the model reached its budget, so the text breaks off")
-    note: str | None = Field(
-        description="what a reader should know of how it was written, such as that the prompt was probably cut"
-    )
+    truncated: Truncated
+    note: Note
     waiting_since: Moment
     age_seconds: int

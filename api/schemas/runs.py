@@ -15,6 +15,11 @@ from vm_webapp.errors import InvalidInput
 from vm_webapp.runs.records import Priority, RunStatus, StageStatus
 
 MAX_REQUEST_CHARACTERS = 20_000
+Truncated = Annotated[bool, Field(description="the model reached its budget, so the text breaks off")]
+Note = Annotated[
+    str | None,
+    Field(description="what a reader should know of how it was written, such as that the prompt was probably cut"),
+]
 
 
 class NewRunIn(Input):
@@ -108,10 +113,8 @@ class ArtifactSummaryOut(Output):
     name: str
     sha256: str
     size: int
-    truncated: bool = Field(description="the model reached its budget, so the text breaks off")
-    note: str | None = Field(
-        description="what a reader should know of how it was written, such as that the prompt was probably cut"
-    )
+    truncated: Truncated
+    note: Note
 
 
 class StageOut(Output):
