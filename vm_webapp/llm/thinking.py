@@ -34,7 +34,7 @@ OPENINGS = (*(f"<{tag}>" for tag in TAGS), "[think]", "◁think▷", "<|start_th
 LONGEST_HARMONY_OPENING = 120
 LONGEST_CLOSING = 20
 
-CLOSING = re.compile(r"</(?:think|thinking|thought|reasoning|seed:think)>|\[/think\]|◁/think▷", re.IGNORECASE)
+CLOSING = re.compile(rf"</(?:{'|'.join(TAGS)})>|\[/think\]|◁/think▷", re.IGNORECASE)
 # A closing tag alone is reasoning's end only at the end of its line and outside of code: a document may mention it.
 LONE_CLOSING = re.compile(rf"^[^\n`]*(?:{CLOSING.pattern})[ \t]*(?:\n|\Z)", re.IGNORECASE | re.MULTILINE)
 # Some servers drop gpt-oss's special tokens and leave the words between them.

@@ -73,6 +73,7 @@ class Rule:
 
 _QUEUE_PAUSED = "EXISTS (SELECT 1 FROM queues WHERE name = 'stages' AND paused_at IS NOT NULL)"
 _PROVIDER_PAUSED = "EXISTS (SELECT 1 FROM providers WHERE name = %(provider)s AND paused_at IS NOT NULL"
+PROVIDER_IS_PAUSED = f"{_PROVIDER_PAUSED})"
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -101,7 +102,7 @@ RULES: tuple[Rule, ...] = (
         "model_limit",
         "as many model calls are in flight as are allowed",
         capacity=f"""
-        CASE WHEN %(cap)s IS NOT NULL AND NOT {_PROVIDER_PAUSED})
+        CASE WHEN %(cap)s IS NOT NULL AND NOT {PROVIDER_IS_PAUSED}
              THEN %(cap)s - (SELECT count(*) FROM stages calls WHERE {CALL_IN_FLIGHT} AND provider = %(provider)s) END
         """,
         calls_only=True,
@@ -124,6 +125,11 @@ def admitted() -> str:
     return _admitted(RULES)
 
 
+def held_back_by_none() -> str:
+    """SQL: no rule holds this stage back, whether or not it is due."""
+    return _held_back_by_none(RULES)
+
+
 def admitted_by_its_owner() -> str:
     """SQL: the rules with owners admit this stage now; ``shared_capacity`` applies the others."""
     return _admitted(tuple(rule for rule in RULES if rule.owner is not None))
@@ -131,7 +137,11 @@ def admitted_by_its_owner() -> str:
 
 @cache  # by the rules themselves, because tests replace RULES
 def _admitted(rules: tuple[Rule, ...]) -> str:
-    return " AND ".join([due(), *(f"NOT {rule.holds_back}" for rule in rules)])
+    return f"{due()} AND {_held_back_by_none(rules)}"
+
+
+def _held_back_by_none(rules: tuple[Rule, ...]) -> str:
+    return " AND ".join(f"NOT {rule.holds_back}" for rule in rules) or "true"
 
 
 def shared_capacity(at_most: str, *, calls: bool) -> str:

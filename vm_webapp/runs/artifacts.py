@@ -86,29 +86,30 @@ def add_version(run_id: UUID, stage_id: UUID, new: NewArtifact) -> StoredArtifac
 
     The caller holds the lock of the run's row, so no two versions get the same number.
     """
-    # Bytes and not characters: the digest and the size are those of the response body that a client downloads.
-    raw = new.content.encode()
-    stored = row(
-        _ADD,
-        attempt_token=new.attempt_token,
-        name=new.name,
-        content=new.content,
-        provider=new.provider,
-        model=new.model,
-        prompt_tokens=new.prompt_tokens,
-        completion_tokens=new.completion_tokens,
-        truncated=new.truncated,
-        note=new.note,
-        author=new.author,
-        id=uuid7(),
-        run_id=run_id,
-        stage_id=stage_id,
-        media_type=MEDIA_TYPE,
-        sha256=hashlib.sha256(raw).hexdigest(),
-        size=len(raw),
-    )
+    stored = row(_ADD, **values_of(new), author=new.author, run_id=run_id, stage_id=stage_id)
     assert stored is not None
     return StoredArtifact(**stored)
+
+
+def values_of(new: NewArtifact) -> dict[str, Any]:
+    """Return the values of the columns of a new version, but for its run, stage, number and author."""
+    # Bytes and not characters: the digest and the size are those of the response body that a client downloads.
+    raw = new.content.encode()
+    return {
+        "id": uuid7(),
+        "attempt_token": new.attempt_token,
+        "name": new.name,
+        "media_type": MEDIA_TYPE,
+        "sha256": hashlib.sha256(raw).hexdigest(),
+        "size": len(raw),
+        "content": new.content,
+        "provider": new.provider,
+        "model": new.model,
+        "prompt_tokens": new.prompt_tokens,
+        "completion_tokens": new.completion_tokens,
+        "truncated": new.truncated,
+        "note": new.note,
+    }
 
 
 def newest_version(stage_id: UUID) -> StoredArtifact | None:

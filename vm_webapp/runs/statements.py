@@ -12,7 +12,6 @@ from functools import lru_cache, wraps
 
 from vm_webapp.runs import admission
 
-PROVIDER_IS_PAUSED = "EXISTS (SELECT 1 FROM providers WHERE name = %(provider)s AND paused_at IS NOT NULL)"
 PROVIDER_HAS_FAILED = """
     EXISTS (SELECT 1 FROM providers
              WHERE name = %(called)s AND (consecutive_failures > 0 OR pauses > 0 OR paused_at IS NOT NULL))
@@ -178,7 +177,6 @@ def finish_stage() -> str:
     Returns ``version``, whether it ``waits`` for a person, and of the next stage, NULL where there is none, ``id``,
     ``key``, ``status``, ``attempt``, ``provider``, ``feedback``, ``claimed_at`` and ``seconds_left``.
     """
-    admitted = " AND ".join(f"NOT {rule.holds_back}" for rule in admission.RULES)
     return f"""
         WITH held AS MATERIALIZED (
             SELECT r.id AS run_id, s.id, s.key, %(requires_approval)s AND NOT r.auto_approve AS waits,
@@ -202,8 +200,8 @@ def finish_stage() -> str:
               FROM held
             RETURNING version
         ), next AS MATERIALIZED (
-            SELECT stages.id, %(next_token)s::uuid IS NOT NULL AND {admitted}
-                              AND NOT (stages.needs_model AND {PROVIDER_IS_PAUSED}) AS claimable
+            SELECT stages.id, %(next_token)s::uuid IS NOT NULL AND {admission.held_back_by_none()}
+                              AND NOT (stages.needs_model AND {admission.PROVIDER_IS_PAUSED}) AS claimable
               FROM held JOIN stages ON stages.run_id = held.run_id AND stages.status = 'pending'
              WHERE NOT held.waits ORDER BY stages.position LIMIT 1
         ), following AS (

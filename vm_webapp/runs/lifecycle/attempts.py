@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
 from peewee import SQL, fn
-from uuid_utils.compat import uuid7
 
 from vm_webapp.db.compiled import NOW, SECOND, compiled, param
 from vm_webapp.db.models import Stage
 from vm_webapp.db.pool import Row, execute, jsonb, row, single_statement, transaction
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import admission, artifacts, providers, statements
+from vm_webapp.runs.artifacts import NewArtifact
 from vm_webapp.runs.events import NewEvent, append_events
 from vm_webapp.runs.lifecycle.claims import (
     ACTOR,
@@ -144,9 +143,8 @@ def finish_stage_if_held(
 
 def _values(claim: Claim, completion: Completion, claimant: Claimant, next_token: UUID | None) -> dict[str, Any]:
     """Return the values of ``statements.finish_stage``."""
-    raw = completion.text.encode()
-    sha256 = hashlib.sha256(raw).hexdigest()
-    ended = {"sha256": sha256, "truncated": completion.truncated}
+    stored = artifacts.values_of(_new_artifact(claim, completion))
+    ended = {"sha256": stored["sha256"], "truncated": completion.truncated}
     if completion.note:
         ended["note"] = completion.note
     stages = claim.workflow.stages
@@ -155,21 +153,11 @@ def _values(claim: Claim, completion: Completion, claimant: Claimant, next_token
     # Where a rule counts, claims must wait for each other: then the next stage is queued here and claimed after.
     claims = following is not None and claimant.cap is None and not admission.any_owner()
     return {
+        **stored,
+        "written_by": completion.provider,  # ``provider`` is what the rules are about
         "stage_id": claim.stage_id,
         "token": claim.token,
         "requires_approval": claim.spec.requires_approval,
-        "id": uuid7(),
-        "name": claim.spec.artifact_name,
-        "media_type": artifacts.MEDIA_TYPE,
-        "sha256": sha256,
-        "size": len(raw),
-        "content": completion.text,
-        "written_by": completion.provider,
-        "model": completion.model,
-        "prompt_tokens": completion.prompt_tokens,
-        "completion_tokens": completion.completion_tokens,
-        "truncated": completion.truncated,
-        "note": completion.note,
         "actor": ACTOR,
         "ended": jsonb(ended),
         "next_token": next_token if claims else None,
@@ -180,6 +168,20 @@ def _values(claim: Claim, completion: Completion, claimant: Claimant, next_token
         "cap": claimant.cap,
         "called": claim.provider,
     }
+
+
+def _new_artifact(claim: Claim, completion: Completion) -> NewArtifact:
+    return NewArtifact(
+        name=claim.spec.artifact_name,
+        content=completion.text,
+        provider=completion.provider,
+        model=completion.model,
+        prompt_tokens=completion.prompt_tokens,
+        completion_tokens=completion.completion_tokens,
+        truncated=completion.truncated,
+        note=completion.note,
+        attempt_token=claim.token,
+    )
 
 
 def _claim_next(stage_id: UUID, claimant: Claimant, token: UUID | None) -> Claim | None:
