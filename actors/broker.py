@@ -1,4 +1,4 @@
-"""The broker. It sends hints over Redis, and its consumers take work from Redis and from PostgreSQL.
+"""The broker. It sends hints over Redis, and its consumers claim due stages in PostgreSQL.
 
 A hint is a Dramatiq message that says that a stage may be due. Losing one costs latency only: polling finds the stage.
 """
@@ -17,7 +17,7 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.message import Message
 from dramatiq.middleware import Middleware
 
-from actors.consumer import FeedingConsumer, WorkSource
+from actors.consumer import ClaimingConsumer, WorkSource
 from actors.hints import HintQueue
 from actors.redis_clock import RedisClock
 from actors.sender import Sender
@@ -35,7 +35,7 @@ class HintBroker(Broker):
     """A Dramatiq broker over Redis that also works without Redis.
 
     Args:
-        work: where consumers find due stages when no hint arrives.
+        work: where consumers claim due stages.
         middleware: Dramatiq's hooks.
 
     Attributes:
@@ -96,15 +96,14 @@ class HintBroker(Broker):
         return message
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
-        """Return a consumer that takes hints from Redis and, when none arrive, due stages from PostgreSQL."""
+        """Return a consumer that claims due stages in PostgreSQL, when hints arrive from Redis and at intervals."""
         hints = wake_list = None
         if self.url is not None:
-            # Every thread may acknowledge at the same moment; with fewer connections than threads, redis-py raises.
-            client = quick_client(self.url, CONSUMER_TIMEOUT_SECONDS, max_connections=prefetch + 16)
+            client = quick_client(self.url, CONSUMER_TIMEOUT_SECONDS)
             stock = RedisBroker(client=client, namespace=NAMESPACE, middleware=[])
             hints = HintQueue(stock, queue_name)
             wake_list = WakeList(client, NAMESPACE, probe=quick_client(self.url, HINT_TIMEOUT_SECONDS))
-        return FeedingConsumer(queue_name, slots=prefetch, hints=hints, wake_list=wake_list, work=self._work)
+        return ClaimingConsumer(queue_name, slots=prefetch, hints=hints, wake_list=wake_list, work=self._work)
 
     def _publish(self, run_id: UUID, notice: str) -> None:
         # Bound now: by the time the sender calls it, ``bind`` may have replaced the client.

@@ -1,7 +1,7 @@
-"""A worker's consumer: it takes hints from Redis and, when none arrive, due stages from PostgreSQL.
+"""A worker's consumer: it claims due stages in PostgreSQL and hands the claims to the worker's threads.
 
-A hint is a Dramatiq message that says that a stage may be due. Hints and polled stages run on the same Dramatiq threads
-and share one number of slots, so work takes one path with Redis or without. Nothing here raises: Dramatiq would discard
+It claims as many as there are free slots, when Redis brings a hint (a Dramatiq message that says that a stage may be
+due) and at intervals, so that work takes one path with Redis or without. Nothing here raises: Dramatiq would discard
 the consumer for a second, or make a worker thread wait and retry its acknowledgement.
 """
 
@@ -11,9 +11,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any, Protocol
-from uuid import UUID
 
 import redis
 from dramatiq.broker import Consumer, MessageProxy
@@ -22,19 +21,19 @@ from dramatiq.message import Message
 from actors.hints import ACTOR, HintQueue, RedisUnavailable
 from actors.wake_list import WakeList
 from vm_webapp.circuit_breaker import CircuitBreaker
-from vm_webapp.runs.due import DueStages
+from vm_webapp.runs.lifecycle import Claim, ClaimedStages
 from vm_webapp.text import shortened
 
 log = logging.getLogger(__name__)
 
 LONGEST_WAIT_SECONDS = 0.5
 REDIS_PAUSE_SECONDS = 1.0
-HINTS_BEFORE_POLL = 10
-LOCAL = "fed_from_postgresql"
+# A hint has the time of Redis' clock in milliseconds, and reading that clock takes a moment.
+HINT_TIME_ERROR_SECONDS = 0.05
 
 
 class WorkSource(Protocol):
-    """Where a consumer finds due stages when no hint arrives."""
+    """Where a consumer claims due stages."""
 
     @property
     def takes_work(self) -> bool:
@@ -44,16 +43,19 @@ class WorkSource(Protocol):
     def poll_seconds(self) -> float:
         """How often an idle consumer polls for due stages."""
 
-    def find_due(self, limit: int, *, without: Collection[UUID]) -> DueStages:
-        """Return at most ``limit`` stages that could be claimed now, none of those in ``without``."""
+    def claim(self, at_most: int) -> ClaimedStages:
+        """Claim due stages."""
+
+    def release(self, claims: Iterable[Claim]) -> None:
+        """Release stages that no thread has begun."""
 
 
-class FeedingConsumer(Consumer):
-    """Hands messages to a worker's threads.
+class ClaimingConsumer(Consumer):
+    """Hands claims to a worker's threads, as the arguments of Dramatiq messages that never leave the process.
 
     Args:
-        queue_name: the queue name of the messages that are made from polled stages.
-        slots: how many messages may be in progress at a time, one for each thread.
+        queue_name: the queue name of these messages.
+        slots: how many of them may be in progress at a time, one for each thread.
         hints: the hints in Redis; None without Redis.
         wake_list: wakes this consumer when there is a hint; None without Redis.
         work: the due stages in PostgreSQL.
@@ -76,149 +78,126 @@ class FeedingConsumer(Consumer):
         self._wake_list = wake_list
         self._work = work
         self._poll_seconds = work.poll_seconds
-        self._held: dict[str, UUID | None] = {}
+        self._in_progress: set[str] = set()
         self._freed = freed or threading.Condition()
-        self._fed: deque[UUID] = deque()
-        self._recently_fed: dict[UUID, float] = {}
+        self._claims: deque[Claim] = deque()
         self._more_are_due = False
         self._next_poll = 0.0
         self._last_poll = 0.0
         self._redis = CircuitBreaker(REDIS_PAUSE_SECONDS)
 
     def __next__(self) -> MessageProxy | None:
-        """Return the next message, or None after waiting for at most half a second."""
+        """Return a message with the next claim, or None after waiting for at most half a second."""
         if not self._work.takes_work:
-            # Dramatiq keeps calling its consumer during a drain. These stages are unclaimed: other workers find them.
-            self._fed.clear()
+            # Dramatiq keeps calling its consumer during a drain.
+            self._release_claims()
             time.sleep(0.05)
             return None
         if not self._wait_for_slot():
             return None
-        if not self._fed and time.monotonic() >= self._next_poll:
+        if not self._claims and (time.monotonic() >= self._next_poll or self._take_hint() or self._wait_for_hint()):
             self.poll_once()
-        if self._fed:
-            return self._feed(self._fed.popleft())
-        return self._take_hint() or self._wait_for_hint()
+        return self._hand_out(self._claims.popleft()) if self._claims else None
 
     def ack(self, message: MessageProxy) -> None:
-        """Free the message's slot, and acknowledge the message in Redis if it came from there."""
+        """Free the message's slot."""
         with self._freed:
-            self._held.pop(message.message_id, None)
+            self._in_progress.discard(message.message_id)
             if self._more_are_due:
                 self._next_poll = 0.0  # the free slot can be filled at once
             self._freed.notify()
-        if self._hints is not None and LOCAL not in message.options:
-            self._hints.acknowledge(message)
 
     def nack(self, message: MessageProxy) -> None:
-        """Do the same as ``ack``: a hint that failed need not be redelivered, because polling finds its stage."""
+        """Do the same as ``ack``: where a stage has not ended, its lease does, and it becomes due again."""
         self.ack(message)
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Put hints that no thread took back into Redis; local messages are dropped, as polling finds their stages."""
-        from_redis = [message for message in messages if LOCAL not in message.options]
-        if self._hints is not None and from_redis:
-            self._hints.requeue(from_redis)
+        """Release the claims in messages that no thread took."""
+        self._work.release([claim for message in messages for claim in message.args])
 
     def close(self) -> None:
-        """Close the hint queue."""
+        """Release the claims that were not handed out, and close the hint queue."""
+        self._release_claims()
         if self._hints is not None:
             self._hints.close()
 
     def poll_once(self) -> None:
-        """Poll PostgreSQL for as many due stages as there are free slots."""
+        """Claim as many due stages as there are free slots."""
         self._last_poll = time.monotonic()
         self._next_poll = self._last_poll + self._poll_seconds
-        free = self._free_slots()
+        with self._freed:
+            free = self._slots - len(self._in_progress)
         try:
-            due = self._work.find_due(free, without=self._recently_handed_out())
+            claimed = self._work.claim(free)
         except Exception as error:  # an outage, or a migration in progress: the next poll tries again
             log.warning("poll.failed", extra={"error": shortened(error)})
             return
-        self._fed.extend(due.ids)
+        self._claims.extend(claimed.claims)
         with self._freed:
-            self._more_are_due = due.more
-            if due.more and self._slots - len(self._held) > free:
-                self._next_poll = 0.0  # a call ended during the query, before ``_more_are_due`` was set
+            self._more_are_due = claimed.more
+            if claimed.more and self._slots - len(self._in_progress) > free:
+                self._next_poll = 0.0  # a call ended during the poll, before ``_more_are_due`` was set
+
+    def _release_claims(self) -> None:
+        if self._claims:
+            self._work.release(self._claims)
+            self._claims.clear()
 
     def _wait_for_slot(self) -> bool:
         with self._freed:
-            if len(self._held) >= self._slots:
+            if len(self._in_progress) >= self._slots:
                 self._freed.wait(LONGEST_WAIT_SECONDS)
-            return len(self._held) < self._slots
+            return len(self._in_progress) < self._slots
 
-    def _free_slots(self) -> int:
-        with self._freed:
-            return self._slots - len(self._held)
-
-    def _hold(self, message_id: str, stage_id: UUID | None) -> None:
-        with self._freed:
-            self._held[message_id] = stage_id
-
-    def _recently_handed_out(self) -> list[UUID]:
-        """Return the stages that a thread has now, or was given within the last poll interval."""
-        # A stage that no claim succeeds on stays due. Without this it would be handed out again in a tight loop.
-        before = self._last_poll - self._poll_seconds
-        self._recently_fed = {id: when for id, when in self._recently_fed.items() if when > before}
-        with self._freed:
-            held = [stage_id for stage_id in self._held.values() if stage_id is not None]
-        return [*held, *self._recently_fed]
-
-    def _feed(self, stage_id: UUID) -> MessageProxy:
+    def _hand_out(self, claim: Claim) -> MessageProxy:
         message: Message[Any] = Message(
-            queue_name=self._queue_name,
-            actor_name=ACTOR,
-            args=(str(stage_id),),
-            kwargs={},
-            options={LOCAL: True},
+            queue_name=self._queue_name, actor_name=ACTOR, args=(claim,), kwargs={}, options={}
         )
-        self._recently_fed[stage_id] = time.monotonic()
-        self._hold(message.message_id, stage_id)
+        with self._freed:
+            self._in_progress.add(message.message_id)
         return MessageProxy(message)
 
-    def _take_hint(self) -> MessageProxy | None:
+    def _take_hint(self) -> bool:
+        """Take a hint out of Redis; return whether it announces anything that the last poll may have missed."""
         if self._hints is None or self._redis.is_open:
-            return None
+            return False
         if self._redis.is_half_open and self._wake_list is not None and not self._wake_list.responds():
             # Fetching from a Redis that hangs blocks this thread, and so the polling, for the whole consumer time-out.
             # The probe finds out within a tenth of that.
             self._redis.record_failure()
-            return None
+            return False
         try:
-            message = self._hints.take(self._free_slots())
+            sent_before = self._hints.take()
         except RedisUnavailable as error:
             self._note_redis_down(str(error))
-            return None
+            return False
         if self._redis.record_success():
             log.info("redis.back")
-        if message is not None:
-            self._hold(message.message_id, None)
-            # A hint postpones the next poll, but not for ever: a lost hint must be found while others keep arriving.
-            soonest = time.monotonic() + self._poll_seconds
-            self._next_poll = min(soonest, self._last_poll + HINTS_BEFORE_POLL * self._poll_seconds)
-        return message
+        # A hint is sent after the commit that makes its stage due, so a poll that began later has found the stage.
+        return sent_before is not None and time.monotonic() - sent_before > self._last_poll - HINT_TIME_ERROR_SECONDS
 
-    def _wait_for_hint(self) -> MessageProxy | None:
+    def _wait_for_hint(self) -> bool:
+        """Wait for a hint, at most until the next poll is due; return whether one came."""
         with self._freed:  # reads ``_next_poll`` and waits under one lock, so that no ``ack`` falls between the two
             now = time.monotonic()
             seconds = min(self._next_poll - now, LONGEST_WAIT_SECONDS)
             if seconds <= 0:
-                return None
+                return False
             # While more stages are due than there were slots, the next free slot is the event to wait for, and a
             # blocking pop of the wake list would not notice it.
             if self._wake_list is None or self._more_are_due or self._redis.is_open:
                 self._freed.wait(seconds)
-                return None
+                return False
         try:
             woken = self._wake_list.wait(seconds)
             if woken and not self._work.takes_work:
                 # A drain began during the wait. This pop took an entry that should have woken a worker that stays.
                 self._wake_list.push()
-                return None
-            return self._take_hint() if woken else None
+                return False
+            return woken and self._take_hint()
         except (redis.RedisError, OSError) as error:
             self._note_redis_down(type(error).__name__)
-            return None
+            return False
 
     def _note_redis_down(self, error: str) -> None:
         if self._redis.record_failure():

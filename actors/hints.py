@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, cast
+from uuid import UUID
 
 import redis
 from dramatiq.broker import MessageProxy
@@ -44,17 +45,18 @@ class HintQueue:
         # With a time-out of zero the stock consumer never sleeps: FeedingConsumer waits on the wake list instead.
         self._stock: Any = broker.consume(queue_name, prefetch=1, timeout=0)
 
-    def take(self, at_most: int) -> MessageProxy | None:
-        """Return a valid and recent hint, or None if the next message is not one or there is none.
+    def take(self) -> float | None:
+        """Take a hint out of Redis.
 
-        Args:
-            at_most: how many hints may be fetched now. A fetched hint is out of other workers' reach.
+        Returns:
+            How many seconds ago it was sent. None if there is no hint, or if what was there is invalid or stale.
 
         Raises:
             RedisUnavailable: Redis does not respond, or responds with an error.
         """
-        # The stock consumer refuses to fetch while as many messages as its prefetch are unacknowledged.
-        self._stock.prefetch = self._stock.outstanding_message_count + at_most
+        # The stock consumer refuses to fetch while as many messages as its prefetch are unacknowledged, and an
+        # acknowledgement may have failed.
+        self._stock.prefetch = self._stock.outstanding_message_count + 1
         try:
             now = self._clock.now()  # before the fetch: if Redis fails here, no hint is lost
             message: MessageProxy | None = next(self._stock)
@@ -74,24 +76,16 @@ class HintQueue:
                 self._stock.ack(message)
             self._drop_invalid()
             return None
-        if now - message.message_timestamp / 1000 < STALE_SECONDS:
-            return message
-        self.acknowledge(message)
-        return None
+        self._acknowledge(message)
+        age = now - message.message_timestamp / 1000
+        return age if age < STALE_SECONDS else None
 
-    def acknowledge(self, message: MessageProxy) -> None:
-        """Acknowledge a hint in Redis. A failure is logged: it costs a duplicate later, which is harmless."""
+    def _acknowledge(self, message: MessageProxy) -> None:
+        # A failure costs a duplicate later, which is harmless.
         try:
             self._stock.ack(message)
         except Exception as error:  # errors of Redis and Dramatiq, and a KeyError for a message without an id
             log.warning("hint.unacknowledged", extra={"error": type(error).__name__})
-
-    def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Put hints that no thread took back into Redis for other workers. A failure is logged and harmless."""
-        try:
-            self._stock.requeue(messages)
-        except (redis.RedisError, ConnectionClosed, OSError, KeyError) as error:
-            log.warning("hint.requeue_failed", extra={"error": type(error).__name__})
 
     def close(self) -> None:
         """Close the wrapped consumer."""
@@ -103,6 +97,7 @@ class HintQueue:
             message.actor_name == ACTOR
             and message.queue_name == self._queue_name  # a queue without a consumer kills Dramatiq's worker thread
             and [type(argument) for argument in message.args] == [str]
+            and _is_id(message.args[0])
             and message.kwargs == {}
             # No further options: with an eta, for one, Dramatiq would hold the message, and its slot, until that time.
             and type(message.options) is dict
@@ -132,6 +127,14 @@ class HintQueue:
                     self._broker.do_ack(self._queue_name, id)
         except (redis.RedisError, OSError) as error:
             log.warning("hint.unacknowledged", extra={"error": type(error).__name__})
+
+
+def _is_id(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _decode(body: bytes | None) -> Message[Any] | None:

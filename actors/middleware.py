@@ -10,9 +10,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from typing import Protocol
-from uuid import UUID
 
 from dramatiq import Worker
 from dramatiq.broker import Broker
@@ -21,7 +20,7 @@ from dramatiq.middleware import Middleware
 from actors.process_signals import ignore_echoes
 from vm_webapp.errors import VMError
 from vm_webapp.logs import configure_logging
-from vm_webapp.runs.due import DueStages
+from vm_webapp.runs.lifecycle import Claim, ClaimedStages
 from vm_webapp.settings import Settings, read_settings
 from vm_webapp.text import first_line
 
@@ -45,11 +44,14 @@ class Runtime(Protocol):
     def start(self) -> None:
         """Start the pulse."""
 
-    def find_due(self, limit: int, *, without: Collection[UUID]) -> DueStages:
-        """Return stages that this worker could claim now."""
+    def claim(self, at_most: int) -> ClaimedStages:
+        """Claim due stages."""
 
-    def run_stage(self, stage_id: UUID) -> int:
-        """Claim a stage and execute it and those that follow in its run; return how many stages were executed."""
+    def release(self, claims: Iterable[Claim]) -> None:
+        """Release stages that no thread has begun."""
+
+    def run_stage(self, claim: Claim) -> int:
+        """Execute a stage and those that follow in its run; return how many stages were executed."""
 
     def count(self, name: str) -> None:
         """Add one to a counter that the heartbeat reports."""
@@ -112,9 +114,14 @@ class WorkerMiddleware(Middleware):
         self._settings = settings
         self.poll_seconds = poll_seconds
 
-    def find_due(self, limit: int, *, without: Collection[UUID]) -> DueStages:
-        """Return stages that this worker could claim now."""
-        return self.runtime.find_due(limit, without=without)
+    def claim(self, at_most: int) -> ClaimedStages:
+        """Claim due stages."""
+        return self.runtime.claim(at_most)
+
+    def release(self, claims: Iterable[Claim]) -> None:
+        """Release stages that no thread has begun. After the shutdown, their leases end by themselves."""
+        if self._runtime is not None:
+            self._runtime.release(claims)
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Open the runtime.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
@@ -21,6 +20,7 @@ from actors.startup import prepare_schema
 from actors.status import WorkerStatus
 from vm_webapp.db.pool import OPERATOR_CONNECTIONS, close_pool, open_pool
 from vm_webapp.db.sessions import name_session
+from vm_webapp.execution.claiming import Claimer
 from vm_webapp.execution.leases import HeldLeases
 from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.execution.stage_runner import StageRunner
@@ -32,8 +32,7 @@ from vm_webapp.llm.template import TemplateProvider
 from vm_webapp.local.by_mode import servers_of
 from vm_webapp.ops.workspace_probe import WorkspaceProbe
 from vm_webapp.redis_client import quick_client
-from vm_webapp.runs.due import DueStages, find_due
-from vm_webapp.runs.lifecycle import Claimant
+from vm_webapp.runs.lifecycle import Claim, Claimant, ClaimedStages
 from vm_webapp.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -47,13 +46,15 @@ class WorkerRuntime:
     """The parts of a worker.
 
     Attributes:
-        runner: claims and executes stages.
+        claimer: claims stages for the consumer.
+        runner: executes stages.
         status: the worker's state.
         pulse: the worker's maintenance loop.
         calls: the asyncio loop that the model calls run on.
         drain_seconds: how long calls in flight may continue after a shutdown begins.
     """
 
+    claimer: Claimer
     runner: StageRunner
     status: WorkerStatus
     pulse: Pulse
@@ -75,14 +76,17 @@ class WorkerRuntime:
         """Start the pulse."""
         self.pulse.start()
 
-    def find_due(self, limit: int, *, without: Collection[UUID]) -> DueStages:
-        """Return stages that this worker could claim now."""
-        claimant = self.runner.claimant
-        return find_due(claimant.provider, limit, cap=claimant.cap, without=without)
+    def claim(self, at_most: int) -> ClaimedStages:
+        """Claim due stages."""
+        return self.claimer.claim(at_most)
 
-    def run_stage(self, stage_id: UUID) -> int:
-        """Claim a stage and execute it and those that follow in its run; return how many stages were executed."""
-        return self.runner.run(stage_id)
+    def release(self, claims: Iterable[Claim]) -> None:
+        """Release stages that no thread has begun."""
+        self.runner.release(claims)
+
+    def run_stage(self, claim: Claim) -> int:
+        """Execute a stage and those that follow in its run; return how many stages were executed."""
+        return self.runner.run(claim)
 
     def count(self, name: str) -> None:
         """Add one to a counter that the heartbeat reports."""
@@ -183,4 +187,5 @@ def open_runtime(
         )
         probe.start()
         opened.callback(probe.stop)
-        return WorkerRuntime(runner, status, pulse, calls, settings.drain_seconds, opened.pop_all())
+        claimer = Claimer(runner.claimant, runner.activity)
+        return WorkerRuntime(claimer, runner, status, pulse, calls, settings.drain_seconds, opened.pop_all())

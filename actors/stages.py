@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from typing import Any
-from uuid import UUID
 
 import dramatiq
 from dramatiq.broker import Broker
 
 from actors.middleware import Runtime, WorkerMiddleware
-from vm_webapp.errors import DatabaseUnavailable
+from vm_webapp.runs.lifecycle import Claim
 
 QUEUE = "stages"
 
@@ -26,34 +25,22 @@ def declare_execute_stage(broker: Broker, worker: WorkerMiddleware) -> dramatiq.
     """
 
     @dramatiq.actor(broker=broker, queue_name=QUEUE)
-    def execute_stage(stage_id: str) -> None:
-        """Execute a stage if it is due, and the stages that follow it in its run.
+    def execute_stage(stage: Claim | str) -> None:
+        """Execute a stage and those that follow it in its run.
 
         Args:
-            stage_id: the stage. A hint for an unknown, finished or claimed stage is dropped.
+            stage: what a worker's consumer has claimed. In a message that is sent it is the id of a stage that is due:
+                such a hint makes a consumer claim what is due, and reaches no thread.
         """
-        try:
-            parsed = UUID(stage_id)
-        except ValueError:
-            log.warning("hint.malformed", extra={"error": "not an id"})
-            return
-        if worker.takes_work:  # else the stage stays queued, and another worker's poll finds it
-            _run_stage(worker.runtime, parsed)
+        assert isinstance(stage, Claim), "a consumer hands out claims only"
+        _run_stage(worker.runtime, stage)
 
     return execute_stage
 
 
-def _run_stage(runtime: Runtime, stage_id: UUID) -> None:
-    facts = {"stage_id": str(stage_id)}
+def _run_stage(runtime: Runtime, claim: Claim) -> None:
     try:
-        executed = runtime.run_stage(stage_id)
-    except DatabaseUnavailable as error:
-        log.warning("claim.failed", extra=facts | {"error": str(error)})
+        runtime.run_stage(claim)
     except Exception:
-        # For example, only a newer build can read this run. The stage stays queued for a worker of that build.
-        runtime.count("claims_crashed")
-        log.exception("claim.crashed", extra=facts)
-    else:
-        if not executed:
-            runtime.count("not_due")
-            log.info("hint.dropped", extra=facts)
+        runtime.count("stages_crashed")
+        log.exception("stage.crashed", extra={"stage_id": str(claim.stage_id)})

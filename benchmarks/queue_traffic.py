@@ -52,14 +52,12 @@ class Traffic:
     transactions: int
     redis_commands: int
     claimed: int
-    not_due: int
 
     def __sub__(self, earlier: Traffic) -> Traffic:
         return Traffic(
             self.transactions - earlier.transactions,
             self.redis_commands - earlier.redis_commands,
             self.claimed - earlier.claimed,
-            self.not_due - earlier.not_due,
         )
 
 
@@ -68,16 +66,11 @@ def read_traffic(client: redis.Redis | None) -> Traffic:
     transactions = read(
         "SELECT xact_commit + xact_rollback AS n FROM pg_stat_database WHERE datname = current_database()"
     )
-    counters = read(
-        """
-        SELECT coalesce(sum((counters->>'claimed')::int), 0)::int AS claimed,
-               coalesce(sum((counters->>'not_due')::int), 0)::int AS not_due FROM worker_heartbeats
-        """
-    )
+    counters = read("SELECT coalesce(sum((counters->>'claimed')::int), 0)::int AS claimed FROM worker_heartbeats")
     commands = 0
     if client is not None:
         commands = sum(stat["calls"] for name, stat in client.info("commandstats").items() if name != "cmdstat_info")
-    return Traffic(transactions[0]["n"], commands, counters[0]["claimed"], counters[0]["not_due"])
+    return Traffic(transactions[0]["n"], commands, counters[0]["claimed"])
 
 
 @contextmanager
@@ -116,7 +109,7 @@ def busy(worker_count: int, queued: int, stages: int) -> str:
         used = read_traffic(client) - before
         return (
             f"| {worker_count} | {queued:,} | {executed / seconds:.0f} | {used.transactions / executed:.2f}"
-            f" | {used.redis_commands / executed:.2f} | {used.not_due / max(1, used.claimed) * 100:.1f} % |"
+            f" | {used.redis_commands / executed:.2f} |"
         )
 
 
@@ -154,8 +147,8 @@ def pick_up(*, with_redis: bool) -> str:
 
 def main() -> None:
     """Measure everything, and print Markdown tables."""
-    print("| Workers | Queued runs | Stages/s | Transactions/stage | Redis commands/stage | Wasted claims |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    print("| Workers | Queued runs | Stages/s | Transactions/stage | Redis commands/stage |")
+    print("| --- | --- | --- | --- | --- |")
     for worker_count in (1, 3):
         for queued, stages in ((200, 500), (20_000, 3000)):
             print(busy(worker_count, queued, stages), flush=True)

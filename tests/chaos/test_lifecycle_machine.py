@@ -13,6 +13,7 @@ from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 from tests.chaos.lifecycle_comparison import LifecycleComparison, digest_of, outcome_of
 from tests.chaos.lifecycle_model import ModelRun, ModelStage
 from tests.db.timeline import TABLES
+from tests.support.runs import read
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.errors import Conflict, NotFound
 from vm_webapp.execution.leases import renew_leases
@@ -76,6 +77,23 @@ class LifecycleMachine(LifecycleComparison):
         if claim:
             assert claim.feedback == stage.feedback
             self.claims.append(claim)
+
+    @rule(cap=CAPS, slots=st.integers(1, 4))
+    def claim_due_stages(self, cap: int | None, slots: int) -> None:
+        queued = sorted(self.model.stages("queued"), key=lambda found: found[0].id)
+        if cap is not None or self.model.provider.paused:
+            queued.sort(key=lambda found: found[1].needs_model)  # calls are claimed last, under the provider's lock
+        ours = {stage.id for _, stage in queued}
+        of_other_examples = {each["id"] for each in read("SELECT id FROM stages WHERE status = 'queued'")} - ours
+        tokens = [uuid4() for _ in range(slots)]
+        claimed = lifecycle.claim_due_stages(self._claimant(cap), tokens, without=of_other_examples)
+        expected: list[UUID] = []
+        for run, stage in queued:
+            if len(expected) < slots and self.model.claim(run, stage, cap, tokens[len(expected)]):
+                expected.append(stage.id)
+        assert [claim.stage_id for claim in claimed.claims] == expected
+        assert [claim.token for claim in claimed.claims] == tokens[: len(expected)]
+        self.claims.extend(claimed.claims)
 
     @rule(pick=PICK, cap=CAPS, claim_next=st.booleans(), held=st.booleans())
     @precondition(lambda self: self.claims)

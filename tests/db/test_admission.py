@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.db.attempts import claim
+from tests.db.attempts import TEXT, WORKER, claim, claimed
 from tests.db.stages import create_stages, pause_provider
 from tests.support.runs import CreatedRun, create, read
 from vm_webapp.context import brands
@@ -230,16 +230,39 @@ def test_a_cap_per_brand_is_one_more_rule_that_applies_everywhere(brands_are_cap
     assert (waiting.kind, waiting.detail) == (BRANDS.kind, BRANDS.explanation)
 
 
-def test_claims_of_one_brand_run_one_after_the_other(brands_are_capped: list[CreatedRun]) -> None:
-    stages = [created.stage_id for created in brands_are_capped[:5]]
-    together = threading.Barrier(5)
+def claim_for_a_worker() -> list[UUID]:
+    """Claim as a worker with four slots would once; return the runs."""
+    claimed = lifecycle.claim_due_stages(Claimant(uuid4(), "kimi"), [uuid4() for _ in range(SLOTS)])
+    return [each.run_id for each in claimed.claims]
 
-    def claim_with_the_others(stage: UUID) -> bool:
+
+def test_a_worker_does_not_pass_the_cap_of_a_brand(brands_are_capped: list[CreatedRun]) -> None:
+    runs = [created.run.id for created in brands_are_capped]
+    claims = [claim_for_a_worker() for _ in range(4)]
+    # One stage of the brand at a time, so that workers which claim at the same moment pass the cap by one each.
+    assert claims == [[runs[0]], [runs[1]], [runs[5], runs[6]], []]
+
+
+def test_workers_that_claim_at_the_same_moment_pass_the_cap_of_a_brand_by_one_each(
+    brands_are_capped: list[CreatedRun],
+) -> None:
+    together = threading.Barrier(3)
+
+    def claim_with_the_others(_: int) -> list[UUID]:
         together.wait(30)
-        return claim(stage) is not None
+        return claim_for_a_worker()
 
-    with ThreadPoolExecutor(5) as threads:
-        assert sum(threads.map(claim_with_the_others, stages)) == 2
+    with ThreadPoolExecutor(3) as threads:
+        claims = list(threads.map(claim_with_the_others, range(3)))
+    of_the_brand = {created.run.id for created in brands_are_capped[:5]}
+    assert all(len(of_the_brand & set(claimed)) <= 1 for claimed in claims)
+
+
+def test_the_next_stage_of_a_run_takes_the_place_of_the_one_before(brands_are_capped: list[CreatedRun]) -> None:
+    held = [claimed(created.stage_id) for created in brands_are_capped[:2]]
+    finished = lifecycle.finish_stage_if_held(held[0], TEXT, WORKER, next_token=uuid4())
+    assert finished is not None
+    assert finished.next is not None
 
 
 def test_a_probe_is_recorded_only_if_it_was_claimed() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -230,21 +231,40 @@ def test_a_transition_waits_for_the_one_before_it_and_its_events_come_later(snap
     assert read(OUT_OF_ORDER) == []
 
 
-def test_a_claim_waits_for_its_stage_before_it_takes_the_provider(snapshots: str) -> None:
-    """If the provider were locked first, all its claims would wait for the transaction that has locked this stage."""
-    create_runs(1)
-    stage_id = read("SELECT id FROM stages WHERE status = 'queued'")[0]["id"]
-    capped = replace(WORKER, cap=1)
-    with transaction():
-        execute("INSERT INTO providers (name) VALUES ('kimi')")
-    with outside(snapshots) as cursor, ThreadPoolExecutor(1) as pool:
-        cursor.execute("SELECT 1 FROM stages WHERE id = %s FOR NO KEY UPDATE", (str(stage_id),))
-        claiming = pool.submit(lifecycle.claim_stage, stage_id, capped, token=uuid4())
-        eventually(lambda: _waiting_for_locks() == 1, "the claim waits for its stage")
-        # NOWAIT raises if the waiting claim has the provider's row already.
-        cursor.execute("SELECT 1 FROM providers WHERE name = 'kimi' FOR UPDATE NOWAIT")
-        cursor.connection.rollback()
-        assert claiming.result(10) is not None
+@pytest.mark.parametrize("locked", ["stages", "runs"])
+@pytest.mark.parametrize("cap", [None, 3])
+def test_a_claim_waits_for_nobody_and_takes_the_stages_that_are_free(
+    snapshots: str, cap: int | None, locked: str
+) -> None:
+    """With a cap it has locked the provider: if it waited, every other claim of that provider would wait as well."""
+    create_runs(3)
+    first, *others = read("SELECT id, run_id FROM stages WHERE status = 'queued' ORDER BY run_id")
+    worker = replace(WORKER, cap=cap)
+    with outside(snapshots) as cursor:
+        held = {"stages": first["id"], "runs": first["run_id"]}[locked]
+        cursor.execute(f"SELECT 1 FROM {locked} WHERE id = %s FOR NO KEY UPDATE", (str(held),))
+        began = time.monotonic()
+        assert lifecycle.claim_stage(first["id"], worker, token=uuid4()) is None
+        claimed = lifecycle.claim_due_stages(worker, [uuid4(), uuid4(), uuid4()]).claims
+        assert time.monotonic() - began < 4  # lock_timeout is five seconds
+    assert [each.stage_id for each in claimed] == [stage["id"] for stage in others]
+    assert lifecycle.claim_stage(first["id"], worker, token=uuid4())
+
+
+def test_two_workers_never_claim_the_same_stage(snapshots: str) -> None:
+    create_runs(40)
+    together = threading.Barrier(4)
+
+    def claim_all(_: int) -> list[UUID]:
+        worker, taken = replace(WORKER, worker_id=uuid4()), list[UUID]()
+        together.wait(10)
+        while len(read("SELECT 1 FROM stages WHERE status = 'queued' LIMIT 1")):
+            taken += [each.stage_id for each in lifecycle.claim_due_stages(worker, [uuid4() for _ in range(3)]).claims]
+        return taken
+
+    with ThreadPoolExecutor(4) as pool:
+        taken = [stage for stages in pool.map(claim_all, range(4)) for stage in stages]
+    assert len(taken) == len(set(taken)) == 40
 
 
 def test_a_finish_waits_for_the_next_stage_before_it_takes_the_provider(snapshots: str) -> None:
@@ -254,7 +274,7 @@ def test_a_finish_waits_for_the_next_stage_before_it_takes_the_provider(snapshot
     assert held is not None
     # Otherwise the success would have nothing to reset, and would not lock the provider's row at all.
     with transaction():
-        execute("UPDATE providers SET consecutive_failures = 1")
+        execute("INSERT INTO providers (name, consecutive_failures) VALUES ('kimi', 1)")
     with outside(snapshots) as cursor, ThreadPoolExecutor(1) as pool:
         cursor.execute("SELECT 1 FROM stages WHERE id = %s FOR NO KEY UPDATE", (str(second),))
         finishing = pool.submit(lifecycle.finish_stage_if_held, held, TEXT, WORKER, next_token=uuid4())

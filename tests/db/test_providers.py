@@ -97,9 +97,7 @@ def test_a_success_in_between_resets_the_count() -> None:
 def test_a_failure_that_is_not_the_providers_does_not_count_against_it(failure: Failure) -> None:
     for stage_id in create_stages(OVERLOADS_BEFORE_PAUSE + 1):
         fail(claimed(stage_id), failure)
-    assert read("SELECT paused_at, consecutive_failures FROM providers") == [
-        {"paused_at": None, "consecutive_failures": 0}
-    ]
+    assert read("SELECT name FROM providers WHERE paused_at IS NOT NULL OR consecutive_failures > 0") == []
 
 
 def test_each_pause_is_longer_than_the_one_before_up_to_a_minute() -> None:

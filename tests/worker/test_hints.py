@@ -16,7 +16,9 @@ from actors.redis_clock import READ_EVERY_SECONDS, RedisClock
 from tests.support.redis_users import set_user
 from tests.support.runs import create, lost_hints, wait_until_still
 from tests.support.waiting import eventually
-from tests.worker.conftest import StartWorker, runtime
+from tests.worker.conftest import StartWorker
+from vm_webapp.execution.claiming import Claimer
+from vm_webapp.runs.lifecycle import ClaimedStages
 
 QUEUE = "vm:stages"
 
@@ -75,8 +77,7 @@ INVALID: tuple[tuple[bytes | dict[str, Any], str], ...] = (
     ({"options": "x"}, "hint.malformed"),
     ({"options": {}}, "hint.malformed"),
     ({"options": {"redis_message_id": 7}}, "hint.malformed"),
-    ({"options": {"redis_message_id": "x", "fed_from_postgresql": True}}, "hint.malformed"),
-    ({}, "hint.dropped"),
+    ({"options": {"redis_message_id": "x", "further": True}}, "hint.malformed"),
 )
 
 
@@ -107,12 +108,49 @@ def test_a_hint_with_an_eta_takes_no_slot(start_worker: StartWorker, client: red
         assert wait_until_still(create("smoke").run.id).status == "completed"
 
 
-def test_old_hints_are_dropped_without_a_query(start_worker: StartWorker, client: redis.Redis) -> None:
+@pytest.fixture
+def polls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """For how many slots the worker has polled, poll by poll."""
+    asked: list[int] = []
+    claim = Claimer.claim
+
+    def claim_and_count(claimer: Claimer, at_most: int) -> ClaimedStages:
+        asked.append(at_most)
+        return claim(claimer, at_most)
+
+    monkeypatch.setattr(Claimer, "claim", claim_and_count)
+    return asked
+
+
+def test_old_hints_are_dropped_without_a_query(
+    start_worker: StartWorker, client: redis.Redis, polls: list[int]
+) -> None:
     for _ in range(200):
         put_message(client, message_timestamp=int(time.time() * 1000) - 60_000)
     with start_worker(poll_seconds=30):
         eventually(lambda: not client.hlen(f"{QUEUE}.msgs"), "the queue is empty")
-        assert runtime().runner.activity.snapshot().get("not_due", 0) == 0
+        assert polls == [4]
+
+
+def test_hints_that_a_poll_has_answered_cause_no_further_query(
+    start_worker: StartWorker, client: redis.Redis, polls: list[int]
+) -> None:
+    for _ in range(200):
+        put_message(client, message_timestamp=int(time.time() * 1000) - 1000)
+    with start_worker(poll_seconds=30):
+        eventually(lambda: not client.hlen(f"{QUEUE}.msgs"), "the queue is empty")
+        assert polls == [4]
+
+
+def test_a_hint_makes_the_worker_claim_in_the_order_of_the_queue(
+    start_worker: StartWorker, client: redis.Redis
+) -> None:
+    with start_worker(poll_seconds=30, worker_threads=1):
+        wait_until_still(create("smoke").run.id)
+        with lost_hints():
+            older, younger = create("smoke"), create("smoke")
+        put_message(client, args=[str(younger.stage_id)])
+        assert wait_until_still(older.run.id).started_at < wait_until_still(younger.run.id).started_at  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("seconds", [-3600, -11, 3600])

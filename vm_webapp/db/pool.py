@@ -142,10 +142,11 @@ def transaction(*, durable: bool = True) -> Iterator[None]:
 
 
 @contextmanager
-def single_statement() -> Iterator[None]:
-    """Run the one statement of the block as a transaction of its own: one round trip, without BEGIN and COMMIT.
+def autocommit() -> Iterator[None]:
+    """Run each statement of the block as a transaction of its own: one round trip, without BEGIN and COMMIT.
 
-    It is durable, and after it the calls that were passed to ``after_commit`` run, as with ``transaction``.
+    For one statement that writes, or for statements that only read. What is written is durable, and after the block the
+    calls that were passed to ``after_commit`` run, as with ``transaction``. Inside a transaction the block joins it.
 
     Raises:
         DatabaseUnavailable: there is no connection, or it broke; the outcome is unknown then.

@@ -1,4 +1,4 @@
-"""Runs a stage from its claim to its end, and its run's next stages after it, on the calling thread.
+"""Runs a claimed stage to its end, and its run's next stages after it, on the calling thread.
 
 No database connection is held while the model is called; every write at the end names the attempt's token.
 """
@@ -9,7 +9,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import replace
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 Outcome = TypeVar("Outcome")
 
 DATABASE_RETRY_SECONDS = 0.5
+# Nobody renews a lease before a thread has taken the claim. After this time it may end amid the attempt.
+HAND_OVER_SECONDS = LEASE_SECONDS / 2
 INTERNAL_ERROR = Failure("internal_error", "the worker failed unexpectedly; see its log", permanent=False)
 
 
@@ -45,7 +47,7 @@ class StageRunner:
     """Runs stages; one instance serves all threads of a worker process.
 
     Args:
-        claimant: the worker for which stages are claimed.
+        claimant: the worker for which the next stages are claimed.
         model: the provider for stages that need a model.
         template: the provider for stages that need none.
         calls: the loop on which calls run.
@@ -80,26 +82,34 @@ class StageRunner:
         self._max_call_seconds = max_call_seconds
         self._on_progress = on_progress
 
-    def run(self, stage_id: UUID) -> int:
-        """Claim and run a stage, then the next stages of its run, until one of them cannot be claimed.
+    def run(self, claim: Claim) -> int:
+        """Run a stage, then the next stages of its run, until one of them cannot be claimed.
 
         Args:
-            stage_id: the stage that a poll found or a hint (the Redis message that says that a stage may be due) named.
-                Nothing happens when it is not due.
+            claim: the stage. It is released instead if the worker is draining, or if no thread took it in time.
 
         Returns:
             How many stages were run.
-
-        Raises:
-            DatabaseUnavailable: the stage could not be claimed; it remains queued.
         """
         count = 0
         with self._counted():
-            claim = None if self.draining.is_set() else self._claim(stage_id)
-            while claim is not None:
+            following: Claim | None = claim
+            if self.draining.is_set() or time.monotonic() - claim.made_at > HAND_OVER_SECONDS:
+                self.release([claim])
+                following = None
+            while following is not None:
                 count += 1
-                claim = self._run_claimed(claim)
+                following = self._run_claimed(following)
         return count
+
+    def release(self, claims: Iterable[Claim]) -> None:
+        """Release stages that no thread has begun; where the database does not respond, their leases end soon."""
+        for claim in claims:
+            try:
+                if lifecycle.release_stage_if_held(claim):
+                    self.activity.count("released")
+            except DatabaseUnavailable as error:
+                log.warning("claim.kept", extra={"run_id": str(claim.run_id), "error": str(error)})
 
     def wait_until_idle(self, seconds: float) -> bool:
         """Wait until no thread runs a stage; return False when the time is over before that."""
@@ -117,18 +127,6 @@ class StageRunner:
             with self._changed:
                 self._running -= 1
                 self._changed.notify_all()
-
-    def _claim(self, stage_id: UUID) -> Claim | None:
-        # One token for every repetition: when the result of a COMMIT never arrives, only this token shows whose claim
-        # it was. No longer than a lease: by then a claim that did succeed may have been rescued.
-        token, until = uuid4(), time.monotonic() + LEASE_SECONDS
-        while True:
-            try:
-                return lifecycle.claim_stage(stage_id, self.claimant, token=token)
-            except DatabaseUnavailable:
-                if self.draining.is_set() or time.monotonic() >= until:
-                    raise
-            time.sleep(DATABASE_RETRY_SECONDS)
 
     def _run_claimed(self, claim: Claim) -> Claim | None:
         self.activity.last_claim_at = claim.claimed_at
@@ -268,8 +266,9 @@ class StageRunner:
 
 
 def _context(claim: Claim) -> StageContext:
-    newest = queries.newest_artifacts(claim.run_id)
     before = claim.workflow.stages[: _position(claim.workflow, claim.spec.key) - 1]
+    # A run's first stage has nothing to read, unless it is written again.
+    newest = queries.newest_artifacts(claim.run_id) if before or claim.feedback else {}
     earlier = tuple(
         EarlierArtifact(stage.key, stage.title, artifact.content, artifact.truncated)
         for stage in before

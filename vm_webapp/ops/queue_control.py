@@ -53,7 +53,10 @@ _RESUME = compiled(
         _THE_QUEUE, Queue.paused_at.is_null(False)
     )
 )
-_PROVIDER_NAMES = compiled(Provider.select(Provider.name).order_by(Provider.name))
+# A provider has a row of its own once it has failed, or where calls are capped.
+_PROVIDER_NAMES = compiled(
+    (Provider.select(Provider.name) | WorkerHeartbeat.select(WorkerHeartbeat.provider)).order_by(SQL("1"))
+)
 
 
 @dataclass(frozen=True, slots=True)

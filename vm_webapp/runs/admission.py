@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from functools import cache
 from uuid import UUID
 
 from vm_webapp.db.pool import row, rows
@@ -66,6 +65,16 @@ class Rule:
         return f"({self.applies} AND coalesce({self.capacity}, 1) <= 0)"
 
     @property
+    def holds_back_next(self) -> str:
+        """SQL, whether the rule holds this stage back from its own run's worker, which has just ended the one before.
+
+        The statement that ends a stage still counts it as running: the next one of the run takes its place.
+        """
+        if self.owner is None:
+            return self.holds_back
+        return f"({self.applies} AND coalesce({self.capacity}, 1) < 0)"
+
+    @property
     def capacity_for_more_workers(self) -> str:
         """SQL, as ``capacity``; a pause that time will end is no reason to have fewer workers."""
         return self.capacity if self.lasting is None else f"CASE WHEN {self.lasting} THEN 0 END"
@@ -74,6 +83,11 @@ class Rule:
 _QUEUE_PAUSED = "EXISTS (SELECT 1 FROM queues WHERE name = 'stages' AND paused_at IS NOT NULL)"
 _PROVIDER_PAUSED = "EXISTS (SELECT 1 FROM providers WHERE name = %(provider)s AND paused_at IS NOT NULL"
 PROVIDER_IS_PAUSED = f"{_PROVIDER_PAUSED})"
+CALLS_ARE_COUNTED = f"%(cap)s IS NOT NULL OR {PROVIDER_IS_PAUSED}"
+"""SQL: whether claims of calls must wait for each other, so that no two of them take the last that a rule admits.
+
+Without a cap they need not, and a healthy provider delays no claim.
+"""
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -110,38 +124,19 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def any_owner() -> bool:
-    """Whether a rule has owners, so that claims under it must wait for each other."""
-    return any(rule.owner is not None for rule in RULES)
-
-
 def explanation_of(kind: str) -> str:
     """Return what ``waiting_on`` says where this rule holds a stage back."""
     return next(rule.explanation for rule in RULES if rule.kind == kind)
 
 
-def admitted() -> str:
-    """SQL: this stage may be claimed now."""
-    return _admitted(RULES)
-
-
-def held_back_by_none() -> str:
-    """SQL: no rule holds this stage back, whether or not it is due."""
-    return _held_back_by_none(RULES)
+def may_follow() -> str:
+    """SQL: no rule holds this stage back from the worker that has just ended the stage before it, due or not."""
+    return " AND ".join(f"NOT {rule.holds_back_next}" for rule in RULES) or "true"
 
 
 def admitted_by_its_owner() -> str:
-    """SQL: the rules with owners admit this stage now; ``shared_capacity`` applies the others."""
-    return _admitted(tuple(rule for rule in RULES if rule.owner is not None))
-
-
-@cache  # by the rules themselves, because tests replace RULES
-def _admitted(rules: tuple[Rule, ...]) -> str:
-    return f"{due()} AND {_held_back_by_none(rules)}"
-
-
-def _held_back_by_none(rules: tuple[Rule, ...]) -> str:
-    return " AND ".join(f"NOT {rule.holds_back}" for rule in rules) or "true"
+    """SQL: this stage is due, and the rules with owners admit it; ``shared_capacity`` applies the others."""
+    return " AND ".join([due(), *(f"NOT {rule.holds_back}" for rule in RULES if rule.owner is not None)])
 
 
 def shared_capacity(at_most: str, *, calls: bool) -> str:
@@ -160,8 +155,8 @@ def within_owners_capacity(order: str) -> str:
     Args:
         order: SQL, the order in which the stages are claimed.
     """
-    # ``admitted`` alone would return every due stage of an owner that has capacity for one. A window function may stand
-    # in the select list only, so a WHERE on this column needs a query around it.
+    # ``holds_back`` alone would return every due stage of an owner that has capacity for one. A window function may
+    # stand in the select list only, so a WHERE on this column needs a query around it.
     fits = [
         f"(NOT ({rule.applies}) OR row_number() OVER (PARTITION BY {rule.owner} ORDER BY {order})"
         f" <= coalesce({rule.capacity}, 2147483647))"
@@ -169,6 +164,24 @@ def within_owners_capacity(order: str) -> str:
         if rule.owner is not None
     ]
     return " AND ".join(fits) or "true"
+
+
+def first_of_its_owner(order: str) -> str:
+    """SQL: a column of due stages, whether this is the first of its owner, where a rule limits that owner.
+
+    Claims that are made at the same moment do not see each other. Each takes one stage of an owner with a limit, so
+    that a limit is passed by no more than one stage for each of these claims, and waits for none of them.
+
+    Args:
+        order: SQL, the order in which the stages are claimed.
+    """
+    first = [
+        f"(NOT ({rule.applies}) OR {rule.capacity} IS NULL"
+        f" OR row_number() OVER (PARTITION BY {rule.owner} ORDER BY {order}) = 1)"
+        for rule in RULES
+        if rule.owner is not None
+    ]
+    return " AND ".join(first) or "true"
 
 
 def _shared(*, calls: bool) -> list[Rule]:

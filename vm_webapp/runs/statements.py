@@ -17,6 +17,14 @@ PROVIDER_HAS_FAILED = """
              WHERE name = %(called)s AND (consecutive_failures > 0 OR pauses > 0 OR paused_at IS NOT NULL))
 """
 
+# The seconds that the workflow gives the stage; 0 where another build's snapshot has them elsewhere, which this build
+# then cannot read. In jsonpath's lax mode nothing that is missing is an error.
+TIMEOUT_IN_SNAPSHOT = """
+    coalesce(jsonb_path_query_first(
+        r.snapshot, '$.workflow.stages[*] ? (@.key == $key).timeout_seconds ? (@.type() == "number")',
+        jsonb_build_object('key', stages.key))::float8, 0)
+"""
+
 
 def _made_of_rules(build: Callable[[], str]) -> Callable[[], str]:
     """Build a statement once for each set of rules: its text is several kilobytes, and a worker polls often."""
@@ -73,58 +81,108 @@ def find_due_stages() -> str:
     """
 
 
-# After a wait for either lock, PostgreSQL evaluates the WHERE again on the newest versions of the locked rows: a stage
-# that another worker claimed meanwhile is no longer due, and the query returns no row instead of an outdated one.
-LOCK_CLAIMABLE_STAGE = f"""
-    SELECT r.id AS run_id, r.status, r.request, r.snapshot, s.id, s.key, s.needs_model, s.attempt, s.feedback,
-           s.provider, s.lease_token, clock_timestamp() AS claimed_at,
-           extract(epoch FROM s.deadline_at - clock_timestamp())::float8 AS seconds_left
-      FROM runs r JOIN stages s ON s.run_id = r.id
-     WHERE s.id = %(stage_id)s
-       AND ({admission.due("s")} OR s.lease_token = %(token)s)
-       FOR NO KEY UPDATE OF r, s
-"""
-"""Lock a stage that is due, or that an earlier call claimed under the same token, and its run.
-
-PostgreSQL locks a row of each table in the order in which FOR UPDATE names them: the run first, then the stage, like
-every other transition. Parameters: ``stage_id``, ``token``.
-"""
+@_made_of_rules
+def claim_due_stages() -> str:
+    """Return ``_claim`` for as many due stages as ``limit``, but none of those with the ids ``without``."""
+    return _claim("id <> ALL(%(without)s::uuid[])")
 
 
 @_made_of_rules
-def claim_stage() -> str:
-    """Return the statement that makes a locked, due stage running, if every rule admits it.
+def claim_one_stage() -> str:
+    """Return ``_claim`` for the stage with the id ``stage_id``, if it is due; ``limit`` is 1."""
+    return _claim("id = %(stage_id)s")
 
-    Parameters: ``id``, ``token``, ``lease`` and ``timeout`` (seconds), ``worker``, ``called`` (the provider that the
-    attempt calls, None for a stage that needs no model), and the rules' ``provider`` and ``cap``.
+
+def _claim(which: str) -> str:
+    """Return the statement that makes due stages running, in the order of ``find_due_stages``.
+
+    1. ``calls`` and ``others``, the stages that need a model and those that do not: lock due stages with their runs,
+       as many as the rules of ``admission`` admit. What another transaction has locked is skipped, so that a claim
+       never waits and cannot deadlock.
+    2. ``taken``: the first ``limit`` of both. Everything else reads these rows.
+    3. The stages become running, each under a token of its own, and their runs, where this is the first stage.
+    4. The events, run after run: one INSERT numbers them.
+
+    What a rule counts is counted in the statement's one snapshot, and other claims may have been made since. Where that
+    matters, with a cap and for the probe of a paused provider, calls are claimed only if ``provider_locked`` says that
+    the caller's transaction has locked the provider's row in a statement before this one.
+
+    Parameters: ``limit``; ``tokens``, at least so many; ``lease`` (seconds); ``worker``; ``actor``;
+    ``provider_locked``; the rules' ``provider`` and ``cap``.
+
+    Returns at least one row. Each has ``calls`` and ``others``, how many more than these could be claimed under the
+    rules, at most ``limit`` + 1; ``calls_wait``, whether calls could be claimed under the provider's lock;
+    ``held_back``, how many stages were locked and not claimed. The columns of the claimed stage are NULL in the row of
+    a statement that claimed none.
     """
-    # The row is locked already, but ``admitted`` is evaluated here and not when it was locked: this statement's
-    # snapshot is the first that contains what other claims committed before this one got the locks of
-    # ``serialize_claims``.
+    due_stages = f"""
+        SELECT stages.*, r.status AS run_status, r.request, r.snapshot,
+               {TIMEOUT_IN_SNAPSHOT} AS timeout
+          FROM stages JOIN runs r ON r.id = stages.run_id
+         WHERE {admission.admitted_by_its_owner()} AND stages.{which}
+    """
+    # FOR UPDATE may not stand in a UNION, hence two lists.
     return f"""
-        UPDATE stages
-           SET status = 'running', attempt = attempt + 1, lease_token = %(token)s,
-               lease_expires_at = clock_timestamp() + %(lease)s * interval '1 second',
-               deadline_at = clock_timestamp() + %(timeout)s * interval '1 second',
-               started_at = coalesce(started_at, clock_timestamp()), worker_id = %(worker)s, provider = %(called)s,
-               error = NULL
-         WHERE id = %(id)s AND {admission.admitted()}
-        RETURNING id, key, attempt, feedback, provider, clock_timestamp() AS claimed_at,
-                  extract(epoch FROM deadline_at - clock_timestamp())::float8 AS seconds_left
+        WITH capacity AS MATERIALIZED (
+            SELECT {admission.shared_capacity("%(limit)s + 1", calls=True)} AS calls,
+                   {admission.shared_capacity("%(limit)s + 1", calls=False)} AS others,
+                   %(provider_locked)s OR NOT ({admission.CALLS_ARE_COUNTED}) AS calls_may_be_claimed
+        ), calls AS MATERIALIZED (
+            {due_stages} AND stages.needs_model ORDER BY stages.priority, stages.run_id
+             LIMIT (SELECT CASE WHEN calls_may_be_claimed THEN least(calls, %(limit)s) ELSE 0 END FROM capacity)
+               FOR NO KEY UPDATE OF r, stages SKIP LOCKED
+        ), others AS MATERIALIZED (
+            {due_stages} AND NOT stages.needs_model ORDER BY stages.priority, stages.run_id
+             LIMIT (SELECT least(others, %(limit)s) FROM capacity)
+               FOR NO KEY UPDATE OF r, stages SKIP LOCKED
+        ), locked AS (
+            SELECT stages.*, {admission.first_of_its_owner("priority, run_id")} AS fits
+              FROM (SELECT * FROM calls UNION ALL SELECT * FROM others) AS stages
+        ), taken AS MATERIALIZED (
+            SELECT locked.*, row_number() OVER (ORDER BY priority, run_id) AS number
+              FROM locked WHERE fits ORDER BY priority, run_id LIMIT %(limit)s
+        ), claimed AS (
+            UPDATE stages
+               SET status = 'running', attempt = stages.attempt + 1, lease_token = (%(tokens)s::uuid[])[number],
+                   lease_expires_at = clock_timestamp() + %(lease)s * interval '1 second',
+                   deadline_at = clock_timestamp() + timeout * interval '1 second',
+                   started_at = coalesce(stages.started_at, clock_timestamp()), worker_id = %(worker)s::uuid,
+                   provider = CASE WHEN stages.needs_model THEN %(provider)s END, error = NULL
+              FROM taken WHERE stages.id = taken.id
+            RETURNING number, stages.run_id, stages.id, stages.key, stages.attempt, stages.feedback, stages.provider,
+                      stages.lease_token, clock_timestamp() AS claimed_at,
+                      extract(epoch FROM stages.deadline_at - clock_timestamp())::float8 AS seconds_left
+        ), started AS (
+            UPDATE runs SET status = 'running', started_at = coalesce(runs.started_at, clock_timestamp())
+              FROM taken WHERE runs.id = taken.run_id AND run_status = 'queued'
+        ), told AS (
+            INSERT INTO events (run_id, stage, type, actor, data)
+            SELECT run_id, stage, type, %(actor)s, data
+              FROM (SELECT number, 1 AS place, run_id, NULL AS stage, 'run.started' AS type, '{{}}'::jsonb AS data
+                      FROM taken WHERE run_status = 'queued'
+                    UNION ALL
+                    SELECT number, 2, run_id, key, 'stage.started',
+                           jsonb_build_object('attempt', attempt, 'provider', provider) FROM claimed) happened
+             ORDER BY number, place
+        )
+        SELECT capacity.calls, capacity.others,
+               (SELECT count(*) FROM locked) - (SELECT count(*) FROM taken) AS held_back,
+               NOT calls_may_be_claimed AND capacity.calls > 0
+                   AND EXISTS (SELECT 1 FROM stages WHERE {admission.admitted_by_its_owner()}
+                                                          AND stages.{which} AND stages.needs_model) AS calls_wait,
+               claimed.*, taken.request, taken.snapshot
+          FROM capacity LEFT JOIN (claimed JOIN taken USING (number)) ON true
     """
 
 
-def lock_owner(rule: admission.Rule) -> str:
-    """Return the statement that makes claims under a rule with owners wait for each other, owner by owner.
-
-    Parameters: ``id`` of the stage, and the rules' ``provider`` and ``cap``.
-    """
-    # Advisory, because an owner need not have a row of its own. Two owners with the same hash wait for each other,
-    # which costs time and nothing else. A stage to which the rule does not apply yields no row, and locks nothing.
-    return f"""
-        SELECT pg_advisory_xact_lock(hashtextextended('{rule.kind} ' || {rule.owner}, 0))
-          FROM stages WHERE id = %(id)s AND {rule.applies}
-    """
+CLAIMED_UNDER = """
+    SELECT r.id AS run_id, r.request, r.snapshot, s.id, s.key, s.attempt, s.feedback, s.provider, s.lease_token,
+           clock_timestamp() AS claimed_at,
+           extract(epoch FROM s.deadline_at - clock_timestamp())::float8 AS seconds_left
+      FROM stages s JOIN runs r ON r.id = s.run_id
+     WHERE s.lease_token = ANY(%(tokens)s::uuid[]) ORDER BY s.priority, s.run_id
+"""
+"""The claims that still hold their stages under these ``tokens``: of a statement whose outcome never arrived."""
 
 
 # The last SELECT reads the snapshot from before the UPDATE, and therefore the skipped rows as well: a token is missing
@@ -200,7 +258,7 @@ def finish_stage() -> str:
               FROM held
             RETURNING version
         ), next AS MATERIALIZED (
-            SELECT stages.id, %(next_token)s::uuid IS NOT NULL AND {admission.held_back_by_none()}
+            SELECT stages.id, %(next_token)s::uuid IS NOT NULL AND {admission.may_follow()}
                               AND NOT (stages.needs_model AND {admission.PROVIDER_IS_PAUSED}) AS claimable
               FROM held JOIN stages ON stages.run_id = held.run_id AND stages.status = 'pending'
              WHERE NOT held.waits ORDER BY stages.position LIMIT 1

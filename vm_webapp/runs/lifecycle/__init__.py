@@ -1,12 +1,12 @@
 """The only code that changes the status of a run or of a stage.
 
 Every change is one short transaction: it locks the run's row first, then changes stages by guarded UPDATEs, then
-appends the events. The end of an attempt does all of it in one statement. Zero rows updated means that another
-transaction changed the row first, which is a normal outcome.
+appends the events. A claim, and the end of an attempt that succeeded, do all of it in one statement. Zero rows updated
+means that another transaction changed the row first, which is a normal outcome.
 
 Locks are taken in the order run, stage, provider, so that a transaction which holds a provider's row waits for no other
-lock. A claim that locked the provider first would block all claims of that provider while it waits for its stage, and
-two such waits can deadlock.
+lock. A claim may lock the provider first, because it skips a run or a stage that another transaction has locked and
+waits for none.
 """
 
 from vm_webapp.runs.lifecycle.attempts import (
@@ -15,7 +15,15 @@ from vm_webapp.runs.lifecycle.attempts import (
     finish_stage_if_held,
     release_stage_if_held,
 )
-from vm_webapp.runs.lifecycle.claims import Claim, Claimant, claim_stage
+from vm_webapp.runs.lifecycle.claims import (
+    Claim,
+    Claimant,
+    ClaimedStages,
+    UnreadableClaim,
+    claim_due_stages,
+    claim_stage,
+    find_claims,
+)
 from vm_webapp.runs.lifecycle.clock_steps import follow_clock_back
 from vm_webapp.runs.lifecycle.control import cancel_run_if_open, retry_run_if_failed
 from vm_webapp.runs.lifecycle.creation import NewRun, create_run
@@ -31,15 +39,19 @@ __all__ = [
     "RESCUE_BATCH",
     "Claim",
     "Claimant",
+    "ClaimedStages",
     "DraftChanged",
     "Finished",
     "NewRun",
     "Rescued",
+    "UnreadableClaim",
     "approve_stage_if_waiting",
     "cancel_run_if_open",
+    "claim_due_stages",
     "claim_stage",
     "create_run",
     "fail_attempt_if_held",
+    "find_claims",
     "finish_stage_if_held",
     "follow_clock_back",
     "fork_run",

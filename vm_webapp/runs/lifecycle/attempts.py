@@ -10,7 +10,7 @@ from peewee import SQL, fn
 
 from vm_webapp.db.compiled import NOW, SECOND, compiled, param
 from vm_webapp.db.models import Stage
-from vm_webapp.db.pool import Row, execute, jsonb, row, single_statement, transaction
+from vm_webapp.db.pool import Row, autocommit, execute, jsonb, row, transaction
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import admission, artifacts, providers, statements
 from vm_webapp.runs.artifacts import NewArtifact
@@ -20,6 +20,7 @@ from vm_webapp.runs.lifecycle.claims import (
     Claim,
     Claimant,
     RunOfStage,
+    UnreadableClaim,
     claim_stage,
     make_claim,
 )
@@ -123,7 +124,7 @@ def finish_stage_if_held(
     Returns:
         How the attempt ended, or None when it no longer holds the stage: nothing was written.
     """
-    with single_statement():
+    with autocommit():
         # Guarded by the token, never by the lease's end: a lone worker may finish after its lease expired, as long as
         # no other worker has taken the stage over.
         done = row(statements.finish_stage(), **_values(claim, completion, claimant, next_token))
@@ -150,8 +151,8 @@ def _values(claim: Claim, completion: Completion, claimant: Claimant, next_token
     stages = claim.workflow.stages
     at = stages.index(claim.spec) + 1
     following = stages[at] if at < len(stages) else None
-    # Where a rule counts, claims must wait for each other: then the next stage is queued here and claimed after.
-    claims = following is not None and claimant.cap is None and not admission.any_owner()
+    # With a cap, claims must wait for each other: then the next stage is queued here and claimed after.
+    claims = following is not None and claimant.cap is None
     return {
         **stored,
         "written_by": completion.provider,  # ``provider`` is what the rules are about
@@ -244,8 +245,8 @@ def fail_attempt_if_held(claim: Claim, failure: Failure, *, jitter: float) -> Li
         return "failed"
 
 
-def release_stage_if_held(claim: Claim) -> bool:
-    """Release a stage because this worker is shutting down; it is due at once and uses up no budget.
+def release_stage_if_held(claim: Claim | UnreadableClaim) -> bool:
+    """Release a stage that this worker will not execute after all; it is due at once and uses up no budget.
 
     Returns:
         False when the attempt no longer holds the stage: nothing was written.
@@ -255,12 +256,12 @@ def release_stage_if_held(claim: Claim) -> bool:
         if not execute(_RELEASE, id=claim.stage_id, token=claim.token):
             _signal_current_state(claim)
             return False
-        append_events(claim.run_id, ACTOR, NewEvent("stage.released", claim.spec.key, {"attempt": claim.attempt}))
+        append_events(claim.run_id, ACTOR, NewEvent("stage.released", claim.key, {"attempt": claim.attempt}))
         stage_due.raise_after_commit(claim.stage_id)
         return True
 
 
-def _signal_current_state(claim: Claim) -> None:
+def _signal_current_state(claim: Claim | UnreadableClaim) -> None:
     """Raise the signals that fit the run's current state, because this attempt may have ended the stage itself.
 
     If the result of that COMMIT never arrived, its signals never fired. A signal that is raised twice is harmless.

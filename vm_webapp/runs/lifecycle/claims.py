@@ -1,36 +1,25 @@
 """Claims stages: moves a stage from queued to running with a new token and lease. Nothing else makes a stage running.
 
-A worker tries a claim when a message in Redis says that a stage may be due (a hint), when it polls, or when it has
-finished the run's previous stage.
+A worker claims as many due stages as it has free slots when a message in Redis says that a stage may be due (a hint)
+and when it polls. ``attempts`` claims a run's next stage for the worker that has ended the one before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from peewee import fn
-
-from vm_webapp.db.compiled import NOW, compiled, param
-from vm_webapp.db.models import Run
-from vm_webapp.db.pool import Row, execute, row, transaction
-from vm_webapp.runs import admission, providers, statements
-from vm_webapp.runs.events import NewEvent, append_events
+from vm_webapp.db.pool import Row, autocommit, rows, transaction
+from vm_webapp.runs import providers, statements
 from vm_webapp.runs.signals import run_changed
 from vm_webapp.runs.states import LEASE_SECONDS
 from vm_webapp.workflows.model import StageSpec, Workflow
 
 ACTOR = "worker"  # who the events of the timeline say did it
-
-# A run that was retried keeps the time of its first start.
-_START_RUN = compiled(
-    Run.update({Run.status: "running", Run.started_at: fn.coalesce(Run.started_at, NOW)}).where(
-        Run.id == param("id"), Run.status == "queued"
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +50,7 @@ class Claim:
         provider: the provider that this attempt calls; None for a stage that needs no model.
         seconds_left: the time until the attempt's deadline (not its lease), measured at the claim.
         claimed_at: when it was claimed, by the database's clock.
+        made_at: when this process received the claim, in monotonic seconds.
     """
 
     stage_id: UUID
@@ -75,6 +65,45 @@ class Claim:
     provider: str | None
     seconds_left: float = field(compare=False)
     claimed_at: datetime = field(compare=False)
+    made_at: float = field(default_factory=time.monotonic, compare=False, repr=False)
+
+    @property
+    def key(self) -> str:
+        """The stage's key in its workflow."""
+        return self.spec.key
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableClaim:
+    """A claim that this build cannot read, such as that of a run which a newer build has created.
+
+    Attributes:
+        key: the stage's key in its workflow.
+        error: why it cannot be read.
+    """
+
+    stage_id: UUID
+    run_id: UUID
+    token: UUID
+    attempt: int
+    key: str
+    error: Exception
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedStages:
+    """What a worker has claimed.
+
+    Attributes:
+        claims: in the order in which they should be executed.
+        unreadable: claims that this build must release for others.
+        more: whether others may be due, or become claimable when a call ends: the worker should then claim again as
+            soon as one of its calls ends.
+    """
+
+    claims: tuple[Claim, ...] = ()
+    unreadable: tuple[UnreadableClaim, ...] = ()
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +116,26 @@ class RunOfStage:
     snapshot: Mapping[str, Any]
 
 
+def claim_due_stages(claimant: Claimant, tokens: Sequence[UUID], *, without: Collection[UUID] = ()) -> ClaimedStages:
+    """Claim due stages in their order: queued → running, each under a token of its own and a fresh lease.
+
+    If the outcome is unknown, because the connection broke, ``find_claims`` with the same tokens tells it.
+
+    Args:
+        claimant: the worker that claims them.
+        tokens: new random tokens, one for each stage that the worker can take.
+        without: stages to leave out.
+
+    Raises:
+        DatabaseUnavailable: the outcome is unknown.
+    """
+    found = _claim(statements.claim_due_stages(), claimant, tokens, without=list(without))
+    claims, unreadable = _read(found.stages)
+    return ClaimedStages(claims, unreadable, more=found.more)
+
+
 def claim_stage(stage_id: UUID, claimant: Claimant, *, token: UUID) -> Claim | None:
-    """Claim a due stage: queued → running, under a fresh token and lease.
+    """Claim one stage if it is due.
 
     It may be called again with the same token if the result of a COMMIT was lost: it then returns the same claim.
 
@@ -98,92 +145,92 @@ def claim_stage(stage_id: UUID, claimant: Claimant, *, token: UUID) -> Claim | N
         token: a new random token for each claim; a repeated call passes the same one.
 
     Returns:
-        The claim. None if the stage is unknown, not due or taken, if the queue is paused, if its provider is paused and
-        no trial call (the probe) is due, or if the cap is reached.
+        The claim. None if the stage is unknown, not due, locked or taken, if the queue is paused, if its provider is
+        paused and no trial call (the probe) is due, or if a limit is reached.
     """
+    found = _claim(statements.claim_one_stage(), claimant, [token], stage_id=stage_id)
+    claims, unreadable = _read(found.stages)
+    if unreadable:
+        raise unreadable[0].error
+    claims = claims or find_claims([token])
+    return claims[0] if claims else None
+
+
+def find_claims(tokens: Sequence[UUID]) -> tuple[Claim, ...]:
+    """Return the claims that were made under these tokens and still hold their stages."""
+    with transaction(durable=False):
+        found = rows(statements.CLAIMED_UNDER, tokens=list(tokens))
+        # The call that made them committed, and the connection broke before the result came back: no signal was sent.
+        for each in found:
+            run_changed.raise_after_commit(each["run_id"])
+    return _read(found)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What ``statements._claim`` has returned: the claimed stages, in their order."""
+
+    stages: list[Row]
+    more: bool
+    calls_wait: bool = False
+
+
+def _claim(statement: str, claimant: Claimant, tokens: Sequence[UUID], **which: Any) -> _Found:
     # Durable, although a claim that a crash of PostgreSQL undoes would only be made again: the crash would take back
     # events that readers have seen, and use their ids again.
+    with autocommit():
+        first = _run(statement, claimant, tokens, provider_locked=False, **which)
+    left = tokens[len(first.stages) :]
+    if not (first.calls_wait and left):
+        return first
     with transaction():
-        found = row(statements.LOCK_CLAIMABLE_STAGE, stage_id=stage_id, token=token)
-        if found is None:
-            return None
-        run = RunOfStage(
-            found["run_id"], Workflow.from_snapshot(found["snapshot"]["workflow"]), found["request"], found["snapshot"]
-        )
-        if found["lease_token"] == token:
-            # The first call committed, and the connection broke before the result came back: no signal was sent.
-            run_changed.raise_after_commit(run.id)
-            return make_claim(run, found, token)
-        claim = _claim_locked_stage(run, found, claimant, token)
-        if claim is None:
-            return None
-        started = [_started_event(claim)]
-        # A run's later stages, and a stage that is retried after a backoff, find it running already.
-        if found["status"] == "queued":
-            _start_run(run.id)
-            started.insert(0, NewEvent("run.started"))  # the timeline has the run's start before the stage's
-        append_events(run.id, ACTOR, *started)
-        return claim
+        provider = providers.read_provider(claimant.provider, lock=True)
+        # A statement of its own: its snapshot contains what other claims committed before this one got the lock.
+        second = _run(statement, claimant, left, provider_locked=True, **which)
+        called = [stage["lease_token"] for stage in second.stages if stage["provider"]]
+        if provider["paused_at"] is not None and called:
+            providers.begin_probe(claimant.provider, called[0])
+    return _Found([*first.stages, *second.stages], more=first.more or second.more)
 
 
-def _claim_locked_stage(run: RunOfStage, stage: Row, claimant: Claimant, token: UUID) -> Claim | None:
-    """Claim a stage in the caller's transaction, which has locked the run's row and then the stage's.
-
-    The caller appends ``_started_event``, and starts the run if this is its first stage.
-
-    Returns:
-        The claim, or None if a rule of ``admission`` holds the stage back.
-    """
-    provider = claimant.provider if stage["needs_model"] else None
-    # Before the statement that claims: at READ COMMITTED each statement sees what was committed when it began, so the
-    # claim counts everything that was committed before these locks were granted.
-    paused = serialize_claims(stage["id"], provider, cap=claimant.cap)
-    spec = run.workflow.stage(stage["key"])
-    claimed = row(
-        statements.claim_stage(),
-        id=stage["id"],
-        token=token,
+def _run(statement: str, claimant: Claimant, tokens: Sequence[UUID], **values: Any) -> _Found:
+    limit = len(tokens)
+    found = rows(
+        statement,
+        limit=limit,
+        tokens=list(tokens),
         lease=LEASE_SECONDS,
-        timeout=spec.timeout_seconds,
         worker=claimant.worker_id,
-        called=provider,  # None if the stage needs no model
-        provider=claimant.provider,  # what the rules are about
+        actor=ACTOR,
+        provider=claimant.provider,
         cap=claimant.cap,
+        **values,
     )
-    if claimed is None:
-        return None
-    # Only after the claim has succeeded. The provider records which attempt makes the trial call while it is paused;
-    # with the token of a claim that failed it would record one that no stage holds.
-    if provider and paused:
-        providers.begin_probe(provider, token)
-    return make_claim(run, claimed, token)
+    stages = sorted((each for each in found if each["id"] is not None), key=lambda stage: int(stage["number"]))
+    for stage in stages:
+        run_changed.raise_after_commit(stage["run_id"])
+    facts = found[0]
+    # Capacity for one more than the limit was asked for. Capacity for that many other stages and for fewer calls means
+    # that a rule about calls holds some back; the end of a call may change that.
+    calls_are_held_back = facts["calls"] <= limit < facts["others"]
+    more = len(stages) == limit or facts["held_back"] > 0 or calls_are_held_back
+    return _Found(stages, more, facts["calls_wait"])
 
 
-def serialize_claims(stage_id: UUID, provider: str | None, *, cap: int | None) -> bool:
-    """Make concurrent claims wait for each other where a rule of ``admission`` counts, until this transaction ends.
-
-    Args:
-        stage_id: the stage to be claimed, which is locked.
-        provider: the provider that the attempt calls, whose row is inserted if it is missing; None for a stage that
-            needs no model.
-        cap: the largest number of concurrent calls of the provider over all workers, None for no limit.
-
-    Returns:
-        Whether the provider is paused: a claim that is admitted even so is its probe.
-    """
-    for rule in admission.RULES:
-        if rule.owner is not None:
-            execute(statements.lock_owner(rule), id=stage_id, provider=provider, cap=cap)
-    if provider is None:
-        return False
-    # Two claims that count the calls in flight at the same time would both take the last one that the cap allows, so
-    # with a cap each claim locks the provider's row before it counts. Without one, the row is locked only while the
-    # provider is paused, so that one claim becomes the probe and not two; a healthy provider delays no claim. The row
-    # is read again under the lock, because the pause may have ended while this claim waited.
-    found = providers.read_provider(provider, lock=cap is not None)
-    if found["paused_at"] is not None and cap is None:
-        found = providers.read_provider(provider, lock=True)
-    return found["paused_at"] is not None
+def _read(stages: Sequence[Row]) -> tuple[tuple[Claim, ...], tuple[UnreadableClaim, ...]]:
+    """Return the claims, and those that this build cannot read."""
+    claims, unreadable = [], []
+    for stage in stages:
+        token = stage["lease_token"]
+        try:
+            workflow = Workflow.from_snapshot(stage["snapshot"]["workflow"])
+            run = RunOfStage(stage["run_id"], workflow, stage["request"], stage["snapshot"])
+            claims.append(make_claim(run, stage, token))
+        except Exception as error:  # whatever the snapshot of another build makes it raise
+            unreadable.append(
+                UnreadableClaim(stage["id"], stage["run_id"], token, stage["attempt"], stage["key"], error)
+            )
+    return tuple(claims), tuple(unreadable)
 
 
 def make_claim(run: RunOfStage, stage: Row, token: UUID) -> Claim:
@@ -202,12 +249,3 @@ def make_claim(run: RunOfStage, stage: Row, token: UUID) -> Claim:
         seconds_left=stage["seconds_left"],
         claimed_at=stage["claimed_at"],
     )
-
-
-def _started_event(claim: Claim) -> NewEvent:
-    """Return the event that records a claim."""
-    return NewEvent("stage.started", claim.spec.key, {"attempt": claim.attempt, "provider": claim.provider})
-
-
-def _start_run(run_id: UUID) -> None:
-    execute(_START_RUN, id=run_id)

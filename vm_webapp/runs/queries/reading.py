@@ -9,7 +9,7 @@ from uuid import UUID
 
 from vm_webapp.db.compiled import compiled, param
 from vm_webapp.db.models import Run
-from vm_webapp.db.pool import row, transaction
+from vm_webapp.db.pool import autocommit, row
 from vm_webapp.errors import NotFound
 
 P = ParamSpec("P")
@@ -19,16 +19,17 @@ _EXISTS = compiled(Run.select(Run.id).where(Run.id == param("id")))
 
 
 def read_only(query: Callable[P, T]) -> Callable[P, T]:
-    """Run a query in a transaction of its own, or in the current one if there is one."""
-    # READ COMMITTED, and not one snapshot: a query of several statements may see a run and its stages a moment apart.
-    # It holds its connection for these statements only, so a slow client never keeps one.
+    """Run a query on a connection of the pool, or in the current transaction if there is one."""
+    # Without a transaction, as READ COMMITTED gives each statement a snapshot of its own in any case: a query of
+    # several statements may see a run and its stages a moment apart. It holds its connection for these statements only,
+    # so a slow client never keeps one.
 
     @wraps(query)
-    def in_transaction(*args: P.args, **kwargs: P.kwargs) -> T:
-        with transaction():
+    def connected(*args: P.args, **kwargs: P.kwargs) -> T:
+        with autocommit():
             return query(*args, **kwargs)
 
-    return in_transaction
+    return connected
 
 
 def require_run(run_id: UUID) -> None:

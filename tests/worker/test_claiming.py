@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
+import redis
 
 from actors import execute_stage
-from actors.consumer import LONGEST_WAIT_SECONDS, FeedingConsumer
+from actors.consumer import LONGEST_WAIT_SECONDS, ClaimingConsumer
 from tests.fakes.behaviours import delayed
 from tests.fakes.model_server import ModelServer
-from tests.support.runs import create, lost_hints, wait_until_still
+from tests.support.runs import create, lost_hints, read, wait_until_still
 from tests.support.waiting import eventually
 from tests.worker.conftest import StartWorker, runtime
 from vm_webapp.db.pool import execute, transaction
-from vm_webapp.runs import queries
-from vm_webapp.runs.due import DueStages
+from vm_webapp.errors import DatabaseUnavailable
+from vm_webapp.execution.activity import Activity
+from vm_webapp.execution.claiming import Claimer
+from vm_webapp.execution.stage_runner import HAND_OVER_SECONDS
+from vm_webapp.runs import lifecycle, queries
+from vm_webapp.runs.lifecycle import Claim, Claimant, ClaimedStages
 
 
 def test_a_hint_starts_an_idle_worker_long_before_its_next_poll(start_worker: StartWorker) -> None:
@@ -60,7 +67,7 @@ def test_a_backlog_is_executed_oldest_first_within_the_slots(start_worker: Start
 
 
 class Queue:
-    """A work source with one due stage, then none, that always reports more, and calls ``meanwhile`` in each query."""
+    """A work source with one due stage, then none, that always reports more, and calls ``meanwhile`` in each poll."""
 
     takes_work = True
     poll_seconds = 0.5
@@ -69,11 +76,14 @@ class Queue:
         self.meanwhile: Callable[[], object] = lambda: None
         self.asked_at: list[float] = []
 
-    def find_due(self, limit: int, *, without: Collection[UUID]) -> DueStages:
-        """Return a stage for the first query, none later."""
+    def claim(self, at_most: int) -> ClaimedStages:
+        """Return a claim for the first poll, none later."""
         self.asked_at.append(time.monotonic())
         self.meanwhile()
-        return DueStages((uuid4(),) if len(self.asked_at) == 1 else (), more=True)
+        return ClaimedStages((cast(Claim, "a claim"),) if len(self.asked_at) == 1 else (), more=True)
+
+    def release(self, claims: Iterable[Claim]) -> None:
+        """Release nothing."""
 
 
 class Late(threading.Condition):
@@ -92,9 +102,9 @@ class Late(threading.Condition):
         return super().__enter__()
 
 
-def busy_consumer(queue: Queue, freed: Late) -> tuple[FeedingConsumer, Callable[[], None]]:
+def busy_consumer(queue: Queue, freed: Late) -> tuple[ClaimingConsumer, Callable[[], None]]:
     """Return a consumer with one of its two slots taken, and a function that ends the call in that slot."""
-    consumer = FeedingConsumer("stages", slots=2, hints=None, wake_list=None, work=queue, freed=freed)
+    consumer = ClaimingConsumer("stages", slots=2, hints=None, wake_list=None, work=queue, freed=freed)
     message = next(consumer)
     assert message is not None
     return consumer, lambda: consumer.ack(message)
@@ -129,29 +139,80 @@ def test_low_priority_waits_for_normal_runs(start_worker: StartWorker) -> None:
     assert first.started_at < second.started_at
 
 
-def test_a_hint_for_a_finished_stage_changes_nothing(
-    start_worker: StartWorker, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO")
-    with start_worker(poll_seconds=30):
+def test_a_hint_for_a_finished_stage_changes_nothing(start_worker: StartWorker, redis_url: str) -> None:
+    with start_worker(poll_seconds=30), redis.Redis.from_url(redis_url) as client:
         created = create("smoke")
         wait_until_still(created.run.id)
         before = queries.list_events(created.run.id, after=0, limit=50)
         execute_stage.send(str(created.stage_id))
-        eventually(lambda: "hint.dropped" in caplog.messages, "the hint is dropped")
+        eventually(lambda: not client.hlen("vm:stages.msgs"), "the hint is taken")
         assert queries.list_events(created.run.id, after=0, limit=50) == before
 
 
-def test_a_stage_that_cannot_be_claimed_is_not_tried_in_a_tight_loop(start_worker: StartWorker) -> None:
+@pytest.mark.parametrize(
+    "snapshot",
+    ["{}", '{"workflow": 7}', '{"workflow": {"stages": [{"key": "strategy", "timeout_seconds": "a while"}]}}'],
+)
+def test_a_stage_that_this_build_cannot_read_is_left_to_others(
+    start_worker: StartWorker, caplog: pytest.LogCaptureFixture, snapshot: str
+) -> None:
     created = create("content_calendar")
     with transaction():
-        execute("UPDATE runs SET snapshot = '{}' WHERE id = %(id)s", id=created.run.id)
-    with start_worker(poll_seconds=0.2):
-        activity = runtime().runner.activity
-        eventually(lambda: activity.snapshot().get("claims_crashed", 0) >= 3, "three tries")
-        began, before = time.monotonic(), activity.snapshot()["claims_crashed"]
-        eventually(lambda: activity.snapshot()["claims_crashed"] >= before + 4, "four more")
-        assert time.monotonic() - began > 0.6
+        execute("UPDATE runs SET snapshot = %(snapshot)s WHERE id = %(id)s", id=created.run.id, snapshot=snapshot)
+    with start_worker(poll_seconds=0.1):
+        for _ in range(5):
+            assert wait_until_still(create("smoke").run.id).status == "completed"
+        eventually(lambda: statuses_of(created.run.id)[0] == "queued", "it is released")
+        assert runtime().runner.activity.snapshot()["claims_crashed"] == 1
+    assert caplog.messages.count("claim.crashed") == 1
+
+
+def statuses_of(run_id: UUID) -> list[str]:
+    """Return the statuses of a run's stages."""
+    return [
+        stage["status"]
+        for stage in read("SELECT status FROM stages WHERE run_id = %(id)s ORDER BY position", id=run_id)
+    ]
+
+
+def test_claims_that_no_thread_began_are_released_by_a_drain(start_worker: StartWorker) -> None:
+    with start_worker(worker_threads=2):
+        claimed = runtime().claim(1)
+        assert claimed == ClaimedStages()
+        runtime().runner.draining.set()
+        created = create("smoke")
+        with lost_hints():
+            (held,) = lifecycle.claim_due_stages(runtime().runner.claimant, [uuid4()]).claims
+        assert runtime().run_stage(held) == 0
+    assert statuses_of(created.run.id) == ["queued"]
+
+
+def test_a_claim_that_no_thread_took_in_time_is_released(start_worker: StartWorker) -> None:
+    with lost_hints():
+        created = create("content_calendar")
+    (held,) = lifecycle.claim_due_stages(Claimant(uuid4(), "offline"), [uuid4()]).claims
+    with start_worker(poll_seconds=30):
+        late = replace(held, made_at=time.monotonic() - HAND_OVER_SECONDS)
+        assert runtime().run_stage(late) == 0
+        assert statuses_of(created.run.id)[0] == "queued"
+
+
+def test_a_claim_whose_result_never_arrived_is_found_again(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with lost_hints():
+        stages = [create("content_calendar").stage_id for _ in range(3)]
+    claim = lifecycle.claim_due_stages
+
+    def claim_and_lose_the_connection(*arguments: Any, **options: Any) -> ClaimedStages:
+        claim(*arguments, **options)
+        raise DatabaseUnavailable("the connection broke")
+
+    claimer = Claimer(Claimant(uuid4(), "offline"), Activity())
+    with monkeypatch.context() as broken:
+        broken.setattr(lifecycle, "claim_due_stages", claim_and_lose_the_connection)
+        with pytest.raises(DatabaseUnavailable):
+            claimer.claim(2)
+    assert [held.stage_id for held in claimer.claim(2).claims] == stages[:2]
+    assert [held.stage_id for held in claimer.claim(2).claims] == stages[2:]
 
 
 def test_while_the_provider_is_paused_nothing_is_handed_out(start_worker: StartWorker) -> None:
@@ -163,5 +224,4 @@ def test_while_the_provider_is_paused_nothing_is_handed_out(start_worker: StartW
         counters = runtime().runner.activity.snapshot()
     assert smoke.status == "completed"
     assert counters["claimed"] == 1
-    assert counters.get("not_due", 0) == 0
     assert {queries.get_run(run).status for run in runs} == {"queued"}

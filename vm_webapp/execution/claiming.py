@@ -1,0 +1,70 @@
+"""Claims due stages for the threads of a worker process."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from uuid import UUID, uuid4
+
+from vm_webapp.errors import DatabaseUnavailable
+from vm_webapp.execution.activity import Activity
+from vm_webapp.runs import lifecycle
+from vm_webapp.runs.lifecycle import Claimant, ClaimedStages, UnreadableClaim
+
+log = logging.getLogger(__name__)
+
+LEAVE_UNREADABLE_SECONDS = 60.0
+
+
+class Claimer:
+    """Claims stages for one worker process. Only one thread at a time may use it.
+
+    Args:
+        claimant: the worker for which stages are claimed.
+        activity: counts the claims that this build cannot read.
+    """
+
+    def __init__(self, claimant: Claimant, activity: Activity) -> None:
+        self._claimant = claimant
+        self._activity = activity
+        self._undecided: Sequence[UUID] = ()
+        self._unreadable: dict[UUID, float] = {}
+
+    def claim(self, at_most: int) -> ClaimedStages:
+        """Claim as many due stages as the rules admit, but no more than ``at_most``.
+
+        Where the result of the call before never arrived, the claims that it made come first.
+
+        Raises:
+            DatabaseUnavailable: the database did not respond.
+        """
+        if self._undecided:
+            made = lifecycle.find_claims(self._undecided)
+            self._undecided = ()
+            if made:
+                return ClaimedStages(made, more=True)
+        tokens = [uuid4() for _ in range(at_most)]
+        try:
+            claimed = lifecycle.claim_due_stages(self._claimant, tokens, without=self._left_alone())
+        except DatabaseUnavailable:
+            self._undecided = tokens
+            raise
+        for each in claimed.unreadable:
+            self._leave_to_others(each)
+        return claimed
+
+    def _left_alone(self) -> list[UUID]:
+        before = time.monotonic() - LEAVE_UNREADABLE_SECONDS
+        self._unreadable = {id: when for id, when in self._unreadable.items() if when > before}
+        return list(self._unreadable)
+
+    def _leave_to_others(self, claim: UnreadableClaim) -> None:
+        # Only a worker of a newer build can read it. Without a pause this one would claim and release it all the time.
+        self._unreadable[claim.stage_id] = time.monotonic()
+        self._activity.count("claims_crashed")
+        log.error("claim.crashed", exc_info=claim.error, extra={"run_id": str(claim.run_id), "stage": claim.key})
+        try:
+            lifecycle.release_stage_if_held(claim)
+        except DatabaseUnavailable as error:
+            log.warning("claim.kept", extra={"run_id": str(claim.run_id), "error": str(error)})
