@@ -165,7 +165,7 @@ class HealthChecker:
                 execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
                 locks = self._locks.look()
                 dependencies["clock"] = self._clock_facts()
-                self._check_tables(locks, dependencies, reasons)
+                locks = self._check_tables(locks, dependencies, reasons)
         except DatabaseUnavailable as error:
             reasons[:] = [f"{error.gist}: {error.todo}"]
             status = {DatabaseBusy: "busy", DatabaseDiskFull: "full"}.get(type(error), "down")
@@ -190,20 +190,26 @@ class HealthChecker:
 
     def _check_tables(
         self, locks: tuple[Lock, ...], dependencies: dict[str, dict[str, Any]], reasons: list[str]
-    ) -> None:
-        """Check what is read from tables, inside the current transaction; leave out those that are locked."""
+    ) -> tuple[Lock, ...]:
+        """Check what is read from tables, inside the current transaction; leave out those that are locked.
+
+        Returns:
+            The locks, with those that were found when work that is due was not claimed.
+        """
         unreadable = {lock.table for lock in locks if lock.mode == HOLDS_UP_READERS}
         if not unreadable & READ_FOR_MIGRATIONS:
             dependencies["migrations"] = self._migrations(reasons)
         # With a schema that does not fit, the queries below may fail, and the schema is the reason to report.
         if reasons or unreadable & READ_FOR_PAUSES:
-            return
+            return locks
         pauses = read_pauses()
         dependencies["llm"] = self._llm(pauses)
         if unreadable & READ_FOR_WORKERS:
-            return
+            return locks
         late: list[str] = []
         dependencies["worker"] = self._workers.check(late, pauses)
+        if late and not any(lock.holds_up_workers for lock in locks):
+            locks += tuple(lock for lock in self._locks.look_at_queue() if lock not in locks)
         # A lock that holds workers up is the cause, and what they no longer do its consequence.
         if late and any(lock.holds_up_workers for lock in locks):
             dependencies["worker"] |= {"status": "unknown", "note": "a lock holds workers up"}
@@ -212,6 +218,7 @@ class HealthChecker:
             reasons.append(recovering)
         else:
             reasons += late
+        return locks
 
     def _explain_wait(self, dependencies: dict[str, dict[str, Any]], reasons: list[str]) -> tuple[Lock, ...]:
         """After a statement waited in vain, return the locks that were too young before it, and check around them."""
@@ -224,7 +231,7 @@ class HealthChecker:
                 locks = self._locks.look(waited_in_vain=True)
                 if not locks:
                     return ()
-                self._check_tables(locks, found, why)
+                locks = self._check_tables(locks, found, why)
         except (DatabaseUnavailable, DatabaseError):
             return locks
         dependencies |= found

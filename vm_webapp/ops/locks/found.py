@@ -69,6 +69,23 @@ _WAITS = f"""
              ORDER BY t.relation LIMIT 1))
      WHERE chains.blocker = ANY(%(known)s) OR NOT EXISTS (SELECT 1 FROM waits WHERE waits.pid = chains.blocker)
 """
+# A claim waits for no row: it skips what is locked. These are the sessions that have locked a stage at the head of the
+# queue or its run. ``xmax`` of a locked row is the transaction that has locked it.
+_SKIPPED = """
+    WITH due AS (
+        SELECT s.xmax AS of_stage, r.xmax AS of_run, s.available_at FROM stages s JOIN runs r ON r.id = s.run_id
+         WHERE s.status = 'queued' AND s.available_at <= clock_timestamp() - %(waited)s * interval '1 s'
+         ORDER BY s.priority, s.run_id LIMIT 100)
+    SELECT 'vm-webapp worker ' AS application, l.locktype, l.pid,
+           CASE WHEN bool_or(l.transactionid = due.of_run) THEN 'runs' ELSE 'stages' END AS table_name,
+           CASE WHEN a.xact_start IS NULL  -- this role may not see it
+                THEN extract(epoch FROM clock_timestamp() - min(due.available_at)) END::float8 AS waited,
+           extract(epoch FROM clock_timestamp() - a.xact_start)::float8 AS age
+      FROM due JOIN pg_locks l ON l.locktype = 'transactionid' AND l.granted
+                              AND l.transactionid IN (due.of_run, due.of_stage)
+      LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+     WHERE l.pid <> pg_backend_pid() GROUP BY l.locktype, l.pid, a.xact_start
+"""
 _ADVISORY = """
     SELECT l.pid, (l.classid::bigint << 32 | l.objid::bigint) = %(migration)s AS of_migrations
       FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
@@ -128,6 +145,13 @@ def find_locks(*, old_seconds: float = OLD_SECONDS) -> list[Lock]:
         if lock is not None
     }
     return sorted(locks.values(), key=lambda lock: (not lock.stops_work, not lock.holds_up_workers))
+
+
+def find_locks_on_due_stages() -> list[Lock]:
+    """Return the locks for which claims skip the stages at the head of the queue, inside the current transaction."""
+    found = [each for each in rows(_SKIPPED, waited=WAITED_SECONDS) if _has_lasted(each, OLD_SECONDS)]
+    holders = _read_holders(found)
+    return [lock for each in found if (lock := _row_lock(each, holders, found)) is not None]
 
 
 def still_in_a_transaction(pids: Iterable[int]) -> frozenset[int]:

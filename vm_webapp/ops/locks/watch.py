@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from vm_webapp.ops.locks.found import OLD_SECONDS, find_locks, still_in_a_transaction
+from vm_webapp.ops.locks.found import OLD_SECONDS, find_locks, find_locks_on_due_stages, still_in_a_transaction
 from vm_webapp.ops.locks.session import Lock
 
 # A session of ours waits a few seconds for a row, gives up, and comes back: meanwhile nobody waits for it.
@@ -33,19 +33,25 @@ class LockWatch:
         Args:
             waited_in_vain: whether a statement has just waited for more than a second, so that a lock may be younger.
         """
-        now = self._clock()
-        found = find_locks(old_seconds=YOUNG_SECONDS if waited_in_vain else OLD_SECONDS)
-        self._seen = self._lasting(now) | {(lock.what, lock.holder.pid): (lock, now) for lock in found}
-        locks = tuple(lock for lock, _ in self._seen.values())
-        if any(lock.holds_up_workers for lock in locks):
-            self._held_up_workers = now, next(lock.what for lock in locks if lock.holds_up_workers)
-        return tuple(sorted(locks, key=lambda lock: not lock.stops_work))
+        return self._note(find_locks(old_seconds=YOUNG_SECONDS if waited_in_vain else OLD_SECONDS))
+
+    def look_at_queue(self) -> tuple[Lock, ...]:
+        """Return the locks for which due stages are not claimed, inside the current transaction; it reads the queue."""
+        return self._note(find_locks_on_due_stages())
 
     def why_workers_are_late(self) -> str:
         """Return why workers may still be silent or claim nothing after a lock; empty if no lock has just ended."""
         if self._held_up_workers is None or self._clock() - self._held_up_workers[0] > RECOVERY_SECONDS:
             return ""
         return f"{self._held_up_workers[1]} held workers up until a moment ago: wait a few seconds"
+
+    def _note(self, found: Iterable[Lock]) -> tuple[Lock, ...]:
+        now = self._clock()
+        self._seen = self._lasting(now) | {(lock.what, lock.holder.pid): (lock, now) for lock in found}
+        locks = tuple(lock for lock, _ in self._seen.values())
+        if any(lock.holds_up_workers for lock in locks):
+            self._held_up_workers = now, next(lock.what for lock in locks if lock.holds_up_workers)
+        return tuple(sorted(locks, key=lambda lock: not lock.stops_work))
 
     def _lasting(self, now: float) -> dict[tuple[str, int], tuple[Lock, float]]:
         """Return the locks of rows that were seen lately and whose transaction has not ended."""
