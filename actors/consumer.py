@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 LONGEST_WAIT_SECONDS = 0.5
 REDIS_PAUSE_SECONDS = 1.0
+# While a long queue is drained, slots become free one by one. They are filled together, at most so often.
+POLL_AGAIN_SECONDS = 0.005
 # A hint has the time of Redis' clock in milliseconds, and reading that clock takes a moment.
 HINT_TIME_ERROR_SECONDS = 0.05
 
@@ -104,7 +106,7 @@ class ClaimingConsumer(Consumer):
         with self._freed:
             self._in_progress.discard(message.message_id)
             if self._more_are_due:
-                self._next_poll = 0.0  # the free slot can be filled at once
+                self._next_poll = self._last_poll + POLL_AGAIN_SECONDS
             self._freed.notify()
 
     def nack(self, message: MessageProxy) -> None:
@@ -136,7 +138,8 @@ class ClaimingConsumer(Consumer):
         with self._freed:
             self._more_are_due = claimed.more
             if claimed.more and self._slots - len(self._in_progress) > free:
-                self._next_poll = 0.0  # a call ended during the poll, before ``_more_are_due`` was set
+                # A call ended during the poll, before ``_more_are_due`` was set.
+                self._next_poll = self._last_poll + POLL_AGAIN_SECONDS
 
     def _release_claims(self) -> None:
         if self._claims:
@@ -159,8 +162,8 @@ class ClaimingConsumer(Consumer):
 
     def _take_hint(self) -> bool:
         """Take a hint out of Redis; return whether it announces anything that the last poll may have missed."""
-        if self._hints is None or self._redis.is_open:
-            return False
+        if self._hints is None or self._redis.is_open or self._more_are_due:
+            return False  # while more are due, every slot that becomes free brings a poll
         if self._redis.is_half_open and self._wake_list is not None and not self._wake_list.responds():
             # Fetching from a Redis that hangs blocks this thread, and so the polling, for the whole consumer time-out.
             # The probe finds out within a tenth of that.

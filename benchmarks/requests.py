@@ -47,7 +47,7 @@ class Meter:
             self.statements += 1
             return send(*arguments, **options)
 
-        pool.database.execute_sql = count
+        setattr(pool.database, "execute_sql", count)  # noqa: B010 - counts what every statement goes through
 
     @contextmanager
     def measuring(self, what: str, count: int) -> Iterator[None]:

@@ -12,12 +12,13 @@ from tests.db.attempts import claim
 from tests.db.stages import create_stages, end_pauses, make_due, pause_provider
 from tests.support.runs import read
 from vm_webapp.db.pool import execute, rows, transaction
+from vm_webapp.db.prepared import Prepared
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.due import DueStages, find_due
 from vm_webapp.runs.lifecycle import Claimant
 from vm_webapp.runs.signals import stage_due
-from vm_webapp.runs.statements import find_due_stages
+from vm_webapp.runs.statements import claim_due_stages, find_due_stages
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -208,8 +209,21 @@ def test_a_deep_backlog_and_a_long_history_do_not_raise_the_cost_of_a_poll() -> 
     _check_plan(None)
 
 
+@pytest.mark.usefixtures("history")
+def test_a_deep_backlog_and_a_long_history_do_not_raise_the_cost_of_a_claim() -> None:
+    with transaction():
+        execute("ANALYZE runs, stages, providers, queues")
+    values = {"tokens": [uuid4() for _ in range(32)], "lease": 15, "worker": uuid4(), "actor": "worker"}
+    nodes = list(_plan(claim_due_stages(), limit=32, cap=None, provider_locked=False, **values))
+    scanned = [node for node in nodes if "Index Name" in node or node["Node Type"] == "Seq Scan"]
+    assert {node["Relation Name"] for node in scanned if node["Node Type"] == "Seq Scan"} <= {"queues", "providers"}
+    assert max(node["Actual Rows"] * node["Actual Loops"] for node in scanned) <= 2 * 33
+    # Each claimed stage and its run are read and locked, changed, and entered into the indexes.
+    assert nodes[0]["Shared Hit Blocks"] + nodes[0]["Shared Read Blocks"] < 32 * 100
+
+
 def _check_plan(cap: int | None) -> None:
-    nodes = list(_plan(limit=32, cap=cap))
+    nodes = list(_plan(find_due_stages(), limit=32, cap=cap))
     scanned = [node for node in nodes if node.get("Relation Name") == "stages" or "Index Name" in node]
     used = {node["Index Name"] for node in nodes if "stages" in node.get("Index Name", "")}
     assert used <= INDEXES_OF_THE_QUEUE
@@ -218,10 +232,10 @@ def _check_plan(cap: int | None) -> None:
     assert nodes[0]["Shared Hit Blocks"] + nodes[0]["Shared Read Blocks"] < 150
 
 
-def _plan(**options: Any) -> Iterator[dict[str, Any]]:
+def _plan(statement: Prepared, **options: Any) -> Iterator[dict[str, Any]]:
     parameters = {"provider": "kimi", "without": [], "waited": 0, **options}
     with transaction():
-        (explained,) = rows(f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {find_due_stages()}", **parameters)
+        (explained,) = rows(f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {statement.text}", **parameters)
     waiting = [explained["QUERY PLAN"][0]["Plan"]]
     while waiting:
         node = waiting.pop(0)

@@ -80,7 +80,8 @@ def perform(shared: Shared, operation: str, pick: int) -> None:
     run = shared.runs[pick % len(shared.runs)]
     if operation == "claim":
         claim = lifecycle.claim_stage(shared.stages[pick % len(shared.stages)], claimant, token=uuid4())
-        shared.claims += [claim] if claim else []
+        # Each skips what another thread has locked at that moment.
+        shared.claims += [claim] if claim else lifecycle.claim_due_stages(claimant, [uuid4(), uuid4()]).claims
     elif operation == "rescue":
         with transaction():
             execute(

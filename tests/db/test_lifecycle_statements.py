@@ -31,7 +31,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return sent
 
 
-@pytest.mark.parametrize(("cap", "claiming", "finishing"), [(None, 5, 1), (30, 6, 8)])
+@pytest.mark.parametrize(("cap", "claiming", "finishing"), [(None, 1, 1), (30, 3, 4)])
 def test_a_stage_takes_few_statements(statements: list[str], cap: int | None, claiming: int, finishing: int) -> None:
     worker = Claimant(uuid4(), "kimi", cap)
     # The first claim adds the provider's row and compiles the statements, so it is not counted.
@@ -60,3 +60,11 @@ def test_a_batch_of_lost_leases_takes_as_many_statements_as_one(statements: list
     statements.clear()
     assert len(lifecycle.rescue_expired_leases().queued) == 12
     assert len(statements) <= 3
+
+
+def test_a_batch_of_claims_is_one_statement(statements: list[str]) -> None:
+    create_stages(8)
+    statements.clear()
+    tokens = [uuid4() for _ in range(8)]
+    assert len(lifecycle.claim_due_stages(Claimant(uuid4(), "kimi"), tokens).claims) == 8
+    assert len(statements) == 1

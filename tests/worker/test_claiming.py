@@ -124,8 +124,9 @@ def test_a_call_that_ends_during_a_poll_brings_the_next_poll_forward() -> None:
     queue = Queue()
     consumer, queue.meanwhile = busy_consumer(queue, Late())
     consumer.poll_once()
-    next(consumer)
-    assert len(queue.asked_at) == 3
+    assert len(queue.asked_at) == 2
+    while len(queue.asked_at) < 3:
+        next(consumer)
     assert queue.asked_at[2] - queue.asked_at[1] < LONGEST_WAIT_SECONDS / 2
 
 

@@ -10,16 +10,19 @@ import logging
 import select
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
+import peewee
 import psycopg2
-from peewee import Psycopg2Adapter
+from peewee import DatabaseError, Psycopg2Adapter
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
 
+from vm_webapp.db.errors import sqlstate
 from vm_webapp.db.poolers import Connection, Connector, Mode, find_mode, says_full, shut_down
+from vm_webapp.db.prepared import Prepared
 from vm_webapp.loops import Loop
 from vm_webapp.text import first_line
 
@@ -36,7 +39,10 @@ MOST_CLIENTS = (
     " - coalesce(current_setting('reserved_connections', true)::int, 0)"
 )
 FREE = f"SELECT {MOST_CLIENTS} - (SELECT count(*) FROM pg_stat_activity WHERE {CLIENTS})"
+_PEEWEES_ERRORS: Any = getattr(peewee, "__exception_wrapper__")  # noqa: B009 - its stubs do not declare it
 NOT_DURABLE = "SET LOCAL synchronous_commit = off"
+# feature_not_supported ("cached plan must not change result type"), invalid_sql_statement_name
+NO_LONGER_VALID = frozenset({"0A000", "26000"})
 
 
 class _Adapter(Psycopg2Adapter):
@@ -78,23 +84,69 @@ class Pool(PooledPostgresqlDatabase):
         """Whether the server, or a pooler, has just refused this pool a further connection."""
         return time.monotonic() < self._full_until
 
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        """Wait for a turn, take a connection, and find out at its first use whether its settings are in force.
+
+        As many threads have a turn at a time as there are connections: Peewee's own wait may miss that a connection
+        became free, and then lasts up to a second. Where the server is full, it does wait for one of the pool's own.
+
+        Raises:
+            MaxConnectionsExceeded: there was no turn or no connection in time.
+        """
+        if not self.is_closed():
+            return bool(cast(Any, super()).connect(reuse_if_open))
+        deadline = time.monotonic() + (cast(Any, self)._wait_timeout or 0)
+        turns = self._turns
+        if not turns.acquire(timeout=max(0, deadline - time.monotonic())):
+            raise MaxConnectionsExceeded("every connection of this process was in use")
+        self._turn.of = turns
+        while True:
+            try:
+                # Peewee's own way takes a lock around all connections; an idle one of the pool needs no more than this.
+                if cast(Any, self)._connections:
+                    with _PEEWEES_ERRORS:
+                        cast(Any, self)._state.set_connection(cast(Any, self)._connect())
+                else:
+                    cast(Any, super()).connect()
+                self._verify()
+            except _Crowded:
+                self.close()
+                if not self._has_any() or time.monotonic() > deadline:
+                    raise
+                turns.acquire()
+            except BaseException:
+                self.close()
+                raise
+            else:
+                return True
+
+    def close(self) -> bool:
+        """Return the connection and the turn."""
+        state = cast(Any, self)._state
+        if state.transactions:
+            return bool(cast(Any, super()).close())  # raises
+        connection, turns = state.conn, getattr(self._turn, "of", None)
+        state.reset()
+        try:
+            if connection is not None:
+                cast(Any, self)._close(connection)
+        finally:
+            if turns is not None:
+                self._turn.of = None
+                turns.release()
+        return connection is not None
+
+    def init(self, database: str | None, *arguments: Any, **options: Any) -> None:
+        """Point the pool at a database; ``connect_params`` as described above."""
+        # Each thread returns its turn to where it took it: another ``init`` may come in between.
+        self._turns = threading.Semaphore(options.get("max_connections") or 1)
+        self._turn = threading.local()
+        cast(Any, super()).init(database, *arguments, **options)
+
     @contextmanager
     def begun(self, *, durable: bool) -> Iterator[None]:
-        """Run the block in a transaction on a connection of the pool.
-
-        Where the server is full, a pool that has connections waits for one of its own.
-        """
-        deadline = time.monotonic() + (cast(Any, self)._wait_timeout or 0)
-        with ExitStack() as held:
-            while True:
-                try:
-                    held.enter_context(self.connection_context())
-                    held.enter_context(self.atomic(durable=durable))
-                    break
-                except _Crowded:
-                    held.close()
-                    if not self._has_any() or time.monotonic() > deadline:
-                        raise
+        """Run the block in a transaction on a connection of the pool."""
+        with self.connection_context(), self.atomic(durable=durable):
             yield
 
     def is_crowded(self, needed: int) -> bool:
@@ -110,19 +162,11 @@ class Pool(PooledPostgresqlDatabase):
             durable: False lets COMMIT return before the change is on disk.
         """
         connection: Connection = self.connection()
-        if connection.verified and not connection.in_force:
+        if not connection.in_force:
             self._send(f"BEGIN; {_for_transaction(connection, durable=durable)}")
             return
-        if connection.verified:
-            super().begin()
-        else:
-            # In one message with the first BEGIN, so that it costs no round trip.
-            *found, free = self._send(f"BEGIN; {connection.question}, ({FREE}) AS free").fetchone()
-            connection.note_backend(*found)
-            self._give_back_if_crowded(connection, free)
-        if not connection.in_force:
-            self._send(_for_transaction(connection, durable=durable))
-        elif not durable:
+        super().begin()
+        if not durable:
             self.execute_sql(NOT_DURABLE)
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
@@ -132,6 +176,34 @@ class Pool(PooledPostgresqlDatabase):
             # psycopg2 replaces %% only where there are parameters.
             sql = f"{settings.replace('%', '%%') if params else settings}{sql}"
         return cast(Any, super()).execute_sql(sql, params)
+
+    def execute_prepared(self, statement: Prepared, values: Mapping[str, Any]) -> Any:
+        """Execute a statement that the connection's session prepares at its first use, and return the cursor.
+
+        Through a pooler the session may be another one each time, and nothing is prepared.
+        """
+        connection: Connection = self.connection()
+        if not connection.in_force:
+            return self.execute_sql(statement.text, statement.values_of_text(values))
+        name = connection.prepared.get(statement.text) or self._prepare(connection, statement)
+        try:
+            return self.execute_sql(statement.executing(name), statement.values(values))
+        except DatabaseError as error:
+            # A migration has changed the types of its columns, or somebody has deallocated what the session prepared.
+            if sqlstate(error) not in NO_LONGER_VALID:
+                raise
+            del connection.prepared[statement.text]
+            if self.in_transaction():  # it has failed; the next one succeeds
+                raise
+        return self.execute_sql(statement.executing(self._prepare(connection, statement)), statement.values(values))
+
+    def _prepare(self, connection: Connection, statement: Prepared) -> str:
+        name = connection.name_to_prepare()
+        # Without values, even an empty list of them, psycopg2 leaves the text as it is.
+        with _PEEWEES_ERRORS, connection.cursor() as cursor:
+            cursor.execute(statement.preparing(name))
+        connection.prepared[statement.text] = name
+        return name
 
     def find_mode(self) -> Mode:
         """Find out what the connection of the current thread is, which is in no transaction.
@@ -162,7 +234,12 @@ class Pool(PooledPostgresqlDatabase):
         # Idle ones too: one may have been returned a moment ago.
         return bool(self._in_use or cast(Any, self)._connections)
 
-    def _give_back_if_crowded(self, connection: Connection, free: int) -> None:
+    def _verify(self) -> None:
+        connection: Connection = self.connection()
+        if connection.verified:
+            return
+        *found, free = self._send(f"{connection.question}, ({FREE}) AS free").fetchone()
+        connection.note_backend(*found)
         # Through a pooler its own limits count.
         if free < self._leave_free and not connection.proxied:
             self._note_full(f"fewer than {self._leave_free} connections are free")
@@ -183,8 +260,6 @@ class Pool(PooledPostgresqlDatabase):
 
     def _settings_for_statement(self) -> str:
         connection: Connection = self.connection()
-        if not connection.verified:
-            connection.note_backend(*self._send(connection.question).fetchone())
         return "" if connection.in_force else f"{connection.settings.for_transaction}; "
 
     @property

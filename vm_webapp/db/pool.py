@@ -24,7 +24,9 @@ from psycopg2.extras import Json, register_uuid
 from vm_webapp.database_address import parse_address
 from vm_webapp.db.compiled import Compiled
 from vm_webapp.db.connections import NO_MORE, Pool, limit_checkouts
+from vm_webapp.db.errors import sqlstate
 from vm_webapp.db.poolers import Connection, Mode, says_full
+from vm_webapp.db.prepared import Prepared
 from vm_webapp.db.session_settings import SessionSettings
 from vm_webapp.db.unit_of_work import UnitOfWork
 from vm_webapp.errors import (
@@ -39,7 +41,7 @@ from vm_webapp.errors import (
 from vm_webapp.text import first_line
 
 Row = dict[str, Any]
-Statement = Compiled | str
+Statement = Prepared | Compiled | str
 Options = Literal["taken", "refused", "swallowed"]
 
 READ_ONLY_SQL_TRANSACTION = "25006"  # a demoted primary refuses writes with it during a failover
@@ -50,6 +52,7 @@ NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded")
 BUSY = frozenset({"55P03", "57014", "40P01"})  # lock_not_available, query_canceled, deadlock_detected
 # New processes, and pools that grow, leave so many to those who look into an incident: migrate, doctor, queue.
 OPERATOR_CONNECTIONS = 3
+CONVERTED = (OperationalError, InterfaceError, MaxConnectionsExceeded, InternalError)
 WAIT_FOR_CONNECTION_SECONDS = 5.0
 STATEMENT_TIMEOUT_MS = 10_000
 
@@ -141,8 +144,7 @@ def transaction(*, durable: bool = True) -> Iterator[None]:
         _refuse_failed_transaction(current)
 
 
-@contextmanager
-def autocommit() -> Iterator[None]:
+class autocommit:  # noqa: N801 - used as a function; a generator would cost as much as its shorter statements
     """Run each statement of the block as a transaction of its own: one round trip, without BEGIN and COMMIT.
 
     For one statement that writes, or for statements that only read. What is written is durable, and after the block the
@@ -151,12 +153,31 @@ def autocommit() -> Iterator[None]:
     Raises:
         DatabaseUnavailable: there is no connection, or it broke; the outcome is unknown then.
     """
-    current = _database()
-    if current.in_transaction():
-        yield
-        return
-    with _unit_of_work(current.connection_context()):
-        yield
+
+    __slots__ = ("_pool", "_unit")
+
+    def __enter__(self) -> None:
+        current = _database()
+        self._pool = current if current.is_closed() else None
+        if self._pool is None:
+            return
+        try:
+            self._pool.connect()
+        except CONVERTED as error:
+            raise _converted(error) from error
+        self._unit = UnitOfWork()
+        self._unit.begin()
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if self._pool is None:
+            return
+        self._unit.end()
+        self._pool.close()
+        if error is None:
+            # Now that this thread holds no connection any more.
+            self._unit.committed()
+        elif isinstance(error, CONVERTED) and (converted := _converted(error)) is not error:
+            raise converted from error
 
 
 @contextmanager
@@ -166,14 +187,11 @@ def _unit_of_work(held: AbstractContextManager[Any]) -> Iterator[None]:
     try:
         with held, unit.collecting():
             yield
-    except (OperationalError, InterfaceError, MaxConnectionsExceeded) as error:
-        raise _unavailable(error) from error
-    except InternalError as error:
-        if _sqlstate(error) == READ_ONLY_SQL_TRANSACTION:
-            raise DatabaseReadOnly(first_line(error)) from error
-        if NO_SPACE.search(str(error)):
-            raise _disk_full(first_line(error)) from error
-        raise
+    except CONVERTED as error:
+        converted = _converted(error)
+        if converted is error:
+            raise
+        raise converted from error
     # After the block, so that this thread holds no connection while the calls are made.
     unit.committed()
 
@@ -233,7 +251,7 @@ def disk_was_full(*, within_seconds: float) -> bool:
 def refusal(error: DatabaseError) -> DatabaseRefused:
     """Return the error to show for one with which PostgreSQL refused a statement of ours; it says what to do."""
     message = first_line(error)
-    if _sqlstate(error) == INSUFFICIENT_PRIVILEGE:
+    if sqlstate(error) == INSUFFICIENT_PRIVILEGE:
         return DatabaseRefused(f"{message}: grant the role of VM_DB_URL what it needs")
     return DatabaseRefused(
         f"the schema is not what its migrations say ({message}):"
@@ -245,7 +263,8 @@ def rows(statement: Statement, **values: Any) -> list[Row]:
     """Run a statement inside the current transaction and return its rows as dictionaries: column name → value.
 
     Args:
-        statement: a compiled Peewee query; SQL text with ``%(name)s`` where Peewee cannot express it.
+        statement: a compiled Peewee query; SQL text with ``%(name)s`` where Peewee cannot express it; either of them
+            prepared.
         values: the statement's parameters by name.
     """
     cursor = _run(statement, values)
@@ -270,6 +289,8 @@ def jsonb(value: Any) -> Json:
 
 
 def _run(statement: Statement, values: dict[str, Any]) -> Any:
+    if isinstance(statement, Prepared):
+        return _database().execute_prepared(statement, values)
     if isinstance(statement, str):
         return _database().execute_sql(statement, values)
     return _database().execute_sql(statement.text, statement.values(values))
@@ -307,13 +328,22 @@ def _connecting(address: str, application_name: str, *, statement_timeout_ms: in
     return {"database": "the one of the parameters", "parameters": parameters, "settings": settings}
 
 
+def _converted(error: Exception) -> Exception:
+    """Return the error that callers expect in place of one of Peewee's."""
+    if not isinstance(error, InternalError):
+        return _unavailable(error)
+    if sqlstate(error) == READ_ONLY_SQL_TRANSACTION:
+        return DatabaseReadOnly(first_line(error))
+    return _disk_full(first_line(error)) if NO_SPACE.search(str(error)) else error
+
+
 def _unavailable(error: Exception) -> DatabaseUnavailable:
     message = first_line(error)
     if isinstance(error, MaxConnectionsExceeded):
         return DatabaseFull(NO_MORE) if _database().full else ConnectionsTaken(message)
-    if _sqlstate(error) in BUSY:
+    if sqlstate(error) in BUSY:
         return DatabaseBusy(message)
-    if _sqlstate(error) == DISK_FULL or NO_SPACE.search(str(error)):
+    if sqlstate(error) == DISK_FULL or NO_SPACE.search(str(error)):
         return _disk_full(message)
     return DatabaseFull(message) if says_full(error) else DatabaseUnavailable(message)
 
@@ -322,7 +352,3 @@ def _disk_full(message: str) -> DatabaseDiskFull:
     global _disk_full_at
     _disk_full_at = time.monotonic()
     return DatabaseDiskFull(message)
-
-
-def _sqlstate(error: Exception) -> str | None:
-    return getattr(getattr(error, "orig", None), "pgcode", None)

@@ -51,6 +51,7 @@ class Connection(extensions.connection):
         options_in_force: whether they had reached the session of PostgreSQL that was asked.
         proxied: whether something between this process and PostgreSQL answers for it.
         in_force: whether the session has the settings, so that no transaction needs to bring them.
+        prepared: the statements that were prepared in the session: text → name.
     """
 
     settings = SessionSettings({})
@@ -60,6 +61,16 @@ class Connection(extensions.connection):
     proxied = False
     in_force = False
     _made = ""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.prepared: dict[str, str] = {}
+        self._prepared_so_far = 0
+
+    def name_to_prepare(self) -> str:
+        """Return a name under which nothing has been prepared in the session."""
+        self._prepared_so_far += 1
+        return f"vm_{self._prepared_so_far}"
 
     @property
     def question(self) -> str:

@@ -22,16 +22,24 @@ class UnitOfWork:
         # A dict as an ordered set: calls are made in the order in which they were added first.
         self._calls: dict[tuple[Callable[..., object], tuple[Any, ...]], None] = {}
 
+    def begin(self) -> None:
+        """Collect the calls that are passed to ``after_commit`` on this thread, until ``end``."""
+        # A thread may open a transaction on a dedicated connection within one of the shared pool.
+        self._outer: UnitOfWork | None = getattr(_current, "unit", None)
+        _current.unit = self
+
+    def end(self) -> None:
+        """Collect no more."""
+        _current.unit = self._outer
+
     @contextmanager
     def collecting(self) -> Iterator[None]:
         """Collect the calls that are passed to ``after_commit`` on this thread within the block."""
-        # A thread may open a transaction on a dedicated connection within one of the shared pool.
-        outer: UnitOfWork | None = getattr(_current, "unit", None)
-        _current.unit = self
+        self.begin()
         try:
             yield
         finally:
-            _current.unit = outer
+            self.end()
 
     def add(self, call: Callable[..., object], *arguments: Any) -> None:
         """Add a call, unless the same one was added before."""

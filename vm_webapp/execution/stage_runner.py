@@ -9,7 +9,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +26,7 @@ from vm_webapp.llm.calls import CallLoop
 from vm_webapp.llm.errors import LLMError, LLMTimeout
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.lifecycle import Claim, Claimant, Finished
+from vm_webapp.runs.records import NewestArtifact
 from vm_webapp.runs.states import LEASE_SECONDS, Failure
 from vm_webapp.workflows.model import StageSpec, Workflow
 from vm_webapp.workflows.render import EarlierArtifact, Remark, StageContext, render_assignment
@@ -97,9 +98,10 @@ class StageRunner:
             if self.draining.is_set() or time.monotonic() - claim.made_at > HAND_OVER_SECONDS:
                 self.release([claim])
                 following = None
+            read = ReadRun(claim.run_id)
             while following is not None:
                 count += 1
-                following = self._run_claimed(following)
+                following = self._run_claimed(following, read)
         return count
 
     def release(self, claims: Iterable[Claim]) -> None:
@@ -128,7 +130,7 @@ class StageRunner:
                 self._running -= 1
                 self._changed.notify_all()
 
-    def _run_claimed(self, claim: Claim) -> Claim | None:
+    def _run_claimed(self, claim: Claim, read: ReadRun) -> Claim | None:
         self.activity.last_claim_at = claim.claimed_at
         self.activity.count("claimed")
         completion: Completion | None = None
@@ -136,7 +138,7 @@ class StageRunner:
             try:
                 # The lease is held until the result is written and not only during the call: the write may take as long
                 # as an outage of the database.
-                completion = self._attempt(claim, lease)
+                completion = self._attempt(claim, read, lease)
                 finished = self._finish(claim, lease, completion)
             except AttemptAbandoned:
                 if lease.why_abandoned == "overran":
@@ -157,14 +159,15 @@ class StageRunner:
                 log.info("attempt.lost", extra={"run_id": str(claim.run_id), "stage": claim.spec.key})
                 return None
             self.activity.count("finished")
+            read.note_written(claim.spec.key, completion)
             try:
                 self._write_mirror(claim, finished, completion)
             except Exception:
                 self._log_crash(claim)  # the stage is finished all the same, and its run goes on
             return finished.next
 
-    def _attempt(self, claim: Claim, lease: HeldLease) -> Completion:
-        context = self._through_outages(lease, lambda: _context(claim))
+    def _attempt(self, claim: Claim, read: ReadRun, lease: HeldLease) -> Completion:
+        context = self._through_outages(lease, lambda: _context(claim, read))
         left = lease.deadline - time.monotonic()
         if context is None or left <= 0:
             raise AttemptAbandoned  # the database was out of reach for as long as the attempt may take
@@ -265,10 +268,45 @@ class StageRunner:
         log.exception("attempt.crashed", extra={"run_id": str(claim.run_id), "stage": claim.spec.key})
 
 
-def _context(claim: Claim) -> StageContext:
+class ReadRun:
+    """What a thread has read of the run that it carries.
+
+    Between the end of a stage and the thread's claim of the next one nobody can change the run's artifacts, nor review
+    them, so nothing is read twice, and what the thread has written itself is not read at all.
+    """
+
+    def __init__(self, run_id: UUID) -> None:
+        self._run_id = run_id
+        self._newest: dict[str, NewestArtifact] | None = None
+        self._said: tuple[tuple[str, str], ...] | None = None
+        self._written: dict[str, NewestArtifact] = {}
+
+    def newest_artifacts(self) -> Mapping[str, NewestArtifact]:
+        """Return the newest artifact of each stage that has one, by the stage's key."""
+        if self._newest is None:
+            self._newest = queries.newest_artifacts(self._run_id)
+        return {**self._newest, **self._written}
+
+    def remarks(self) -> tuple[tuple[str, str], ...]:
+        """Return what reviewers said of the run's drafts, oldest first: pairs of stage key and text."""
+        if self._said is None:
+            self._said = queries.read_remarks(self._run_id)
+        return self._said
+
+    def begins(self) -> None:
+        """Note that the run has no artifact yet."""
+        self._newest = {}
+
+    def note_written(self, key: str, completion: Completion) -> None:
+        """Note the artifact that the thread has stored for a stage."""
+        self._written[key] = NewestArtifact(completion.text, completion.truncated)
+
+
+def _context(claim: Claim, read: ReadRun) -> StageContext:
     before = claim.workflow.stages[: _position(claim.workflow, claim.spec.key) - 1]
-    # A run's first stage has nothing to read, unless it is written again.
-    newest = queries.newest_artifacts(claim.run_id) if before or claim.feedback else {}
+    if not before and not claim.feedback:
+        read.begins()  # a run's first stage has nothing to read, unless it is written again
+    newest = read.newest_artifacts()
     earlier = tuple(
         EarlierArtifact(stage.key, stage.title, artifact.content, artifact.truncated)
         for stage in before
@@ -283,18 +321,18 @@ def _context(claim: Claim) -> StageContext:
         feedback=claim.feedback,
         draft=draft.content if draft else None,
         draft_truncated=draft.truncated if draft else False,
-        remarks=_remarks(claim, (*before, claim.spec)),
+        remarks=_remarks(claim, (*before, claim.spec), read),
         today=claim.claimed_at.date(),
     )
 
 
-def _remarks(claim: Claim, stages: tuple[StageSpec, ...]) -> tuple[Remark, ...]:
+def _remarks(claim: Claim, stages: tuple[StageSpec, ...], read: ReadRun) -> tuple[Remark, ...]:
     """Return what reviewers said of these stages, without the feedback that the prompt has beside the draft."""
     # Only a stage that requires approval has remarks, and many stages come before the first of these: no query then.
     if not any(stage.requires_approval for stage in stages):
         return ()
     titles = {stage.key: stage.title for stage in stages}
-    said = [(key, text) for key, text in queries.read_remarks(claim.run_id) if key in titles]
+    said = [(key, text) for key, text in read.remarks() if key in titles]
     own = [number for number, (key, _) in enumerate(said) if key == claim.spec.key]
     if claim.feedback and own:
         # The stage's newest remark. After a retry there is neither feedback nor draft, and the remark stays.

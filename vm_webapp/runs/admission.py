@@ -83,7 +83,7 @@ class Rule:
 _QUEUE_PAUSED = "EXISTS (SELECT 1 FROM queues WHERE name = 'stages' AND paused_at IS NOT NULL)"
 _PROVIDER_PAUSED = "EXISTS (SELECT 1 FROM providers WHERE name = %(provider)s AND paused_at IS NOT NULL"
 PROVIDER_IS_PAUSED = f"{_PROVIDER_PAUSED})"
-CALLS_ARE_COUNTED = f"%(cap)s IS NOT NULL OR {PROVIDER_IS_PAUSED}"
+CALLS_ARE_COUNTED = f"%(cap)s::integer IS NOT NULL OR {PROVIDER_IS_PAUSED}"
 """SQL: whether claims of calls must wait for each other, so that no two of them take the last that a rule admits.
 
 Without a cap they need not, and a healthy provider delays no claim.
@@ -116,8 +116,9 @@ RULES: tuple[Rule, ...] = (
         "model_limit",
         "as many model calls are in flight as are allowed",
         capacity=f"""
-        CASE WHEN %(cap)s IS NOT NULL AND NOT {PROVIDER_IS_PAUSED}
-             THEN %(cap)s - (SELECT count(*) FROM stages calls WHERE {CALL_IN_FLIGHT} AND provider = %(provider)s) END
+        CASE WHEN %(cap)s::integer IS NOT NULL AND NOT {PROVIDER_IS_PAUSED}
+             THEN %(cap)s::integer
+                  - (SELECT count(*) FROM stages calls WHERE {CALL_IN_FLIGHT} AND provider = %(provider)s) END
         """,
         calls_only=True,
     ),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache, wraps
 
+from vm_webapp.db.prepared import Prepared
 from vm_webapp.runs import admission
 
 PROVIDER_HAS_FAILED = """
@@ -26,16 +27,16 @@ TIMEOUT_IN_SNAPSHOT = """
 """
 
 
-def _made_of_rules(build: Callable[[], str]) -> Callable[[], str]:
+def _made_of_rules(build: Callable[[], str]) -> Callable[[], Prepared]:
     """Build a statement once for each set of rules: its text is several kilobytes, and a worker polls often."""
     # The rules are the key of the cache although ``build`` reads them itself: tests replace RULES.
 
     @lru_cache(maxsize=4)
-    def built(rules: tuple[admission.Rule, ...]) -> str:
-        return build()
+    def built(rules: tuple[admission.Rule, ...]) -> Prepared:
+        return Prepared(build())
 
     @wraps(build)
-    def statement() -> str:
+    def statement() -> Prepared:
         return built(admission.RULES)
 
     return statement
@@ -116,12 +117,14 @@ def _claim(which: str) -> str:
     a statement that claimed none.
     """
     due_stages = f"""
-        SELECT stages.*, r.status AS run_status, r.request, r.snapshot,
+        SELECT stages.id, stages.run_id, stages.key, stages.priority, stages.needs_model,
+               r.status AS run_status, r.request, r.snapshot,
                {TIMEOUT_IN_SNAPSHOT} AS timeout
           FROM stages JOIN runs r ON r.id = stages.run_id
          WHERE {admission.admitted_by_its_owner()} AND stages.{which}
     """
-    # FOR UPDATE may not stand in a UNION, hence two lists.
+    # FOR UPDATE may not stand in a UNION, hence two lists. Not EXISTS for the last column: PostgreSQL would drop the
+    # ORDER BY, and with it the index of the queue.
     return f"""
         WITH capacity AS MATERIALIZED (
             SELECT {admission.shared_capacity("%(limit)s + 1", calls=True)} AS calls,
@@ -168,8 +171,9 @@ def _claim(which: str) -> str:
         SELECT capacity.calls, capacity.others,
                (SELECT count(*) FROM locked) - (SELECT count(*) FROM taken) AS held_back,
                NOT calls_may_be_claimed AND capacity.calls > 0
-                   AND EXISTS (SELECT 1 FROM stages WHERE {admission.admitted_by_its_owner()}
-                                                          AND stages.{which} AND stages.needs_model) AS calls_wait,
+                   AND (SELECT true FROM stages
+                         WHERE {admission.admitted_by_its_owner()} AND stages.{which} AND stages.needs_model
+                         ORDER BY priority, run_id LIMIT 1) IS NOT NULL AS calls_wait,
                claimed.*, taken.request, taken.snapshot
           FROM capacity LEFT JOIN (claimed JOIN taken USING (number)) ON true
     """
@@ -251,10 +255,11 @@ def finish_stage() -> str:
         ), stored AS (
             INSERT INTO artifacts (id, run_id, stage_id, version, attempt_token, name, media_type, sha256, size,
                                    content, provider, model, prompt_tokens, completion_tokens, truncated, note)
-            SELECT %(id)s, run_id, held.id,
+            SELECT %(id)s::uuid, run_id, held.id,
                    (SELECT coalesce(max(version), 0) + 1 FROM artifacts WHERE stage_id = held.id),
-                   %(token)s, %(name)s, %(media_type)s, %(sha256)s, %(size)s, %(content)s, %(written_by)s, %(model)s,
-                   %(prompt_tokens)s, %(completion_tokens)s, %(truncated)s, %(note)s
+                   %(token)s, %(name)s, %(media_type)s, %(sha256)s, %(size)s::integer, %(content)s, %(written_by)s,
+                   %(model)s, %(prompt_tokens)s::integer, %(completion_tokens)s::integer, %(truncated)s::boolean,
+                   %(note)s
               FROM held
             RETURNING version
         ), next AS MATERIALIZED (

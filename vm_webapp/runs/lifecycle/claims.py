@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from vm_webapp.db.pool import Row, autocommit, rows, transaction
+from vm_webapp.db.prepared import Prepared
 from vm_webapp.runs import providers, statements
 from vm_webapp.runs.signals import run_changed
 from vm_webapp.runs.states import LEASE_SECONDS
@@ -175,7 +176,7 @@ class _Found:
     calls_wait: bool = False
 
 
-def _claim(statement: str, claimant: Claimant, tokens: Sequence[UUID], **which: Any) -> _Found:
+def _claim(statement: Prepared, claimant: Claimant, tokens: Sequence[UUID], **which: Any) -> _Found:
     # Durable, although a claim that a crash of PostgreSQL undoes would only be made again: the crash would take back
     # events that readers have seen, and use their ids again.
     with autocommit():
@@ -193,7 +194,7 @@ def _claim(statement: str, claimant: Claimant, tokens: Sequence[UUID], **which: 
     return _Found([*first.stages, *second.stages], more=first.more or second.more)
 
 
-def _run(statement: str, claimant: Claimant, tokens: Sequence[UUID], **values: Any) -> _Found:
+def _run(statement: Prepared, claimant: Claimant, tokens: Sequence[UUID], **values: Any) -> _Found:
     limit = len(tokens)
     found = rows(
         statement,
