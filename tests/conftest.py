@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 
@@ -29,11 +31,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record", action="store_true", help="record the expected responses in tests/recorded/ again")
 
 
-def pytest_configure() -> None:
-    """Handle SIGINT as in a terminal."""
+BYTECODE = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Handle SIGINT as in a terminal, and let child processes share compiled modules."""
     # A shell starts background jobs with SIGINT ignored, and child processes would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Tests start hundreds of processes, and half of what a start takes is to compile what the one before has compiled.
+    # Whoever sets this wants no files in the folders of the sources; they are in one of the session instead.
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+        config.stash[BYTECODE] = os.environ["PYTHONPYCACHEPREFIX"] = tempfile.mkdtemp(prefix="vm-tests-bytecode-")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip tests and cases that are marked ``only_in_full``, before any process starts, unless it is given."""
+    if not config.getoption("--full"):
+        for item in items:
+            if item.get_closest_marker("only_in_full"):
+                item.add_marker(pytest.mark.skip(reason="a long form: pytest --full"))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Delete what the session has compiled."""
+    if BYTECODE in config.stash:
+        shutil.rmtree(config.stash[BYTECODE], ignore_errors=True)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -47,13 +70,6 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def full(request: pytest.FixtureRequest) -> bool:
     """Whether tests that have a long form should run it."""
     return bool(request.config.getoption("--full"))
-
-
-@pytest.fixture(scope="session")
-def long_form(full: bool) -> None:
-    """Skip a test that has no short form, before any process starts."""
-    if not full:
-        pytest.skip("has no short form: pytest --full")
 
 
 @pytest.fixture(autouse=True)

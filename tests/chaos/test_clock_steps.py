@@ -14,6 +14,7 @@ from tests.chaos.ledger import Orphan, assert_nothing_lost, counted, create_many
 from tests.fakes.behaviours import Behaviour
 from tests.fakes.model_server import ModelServer
 from tests.support.clock import step_clock
+from tests.support.forms import only_in_full
 from tests.support.runs import read
 from tests.support.waiting import eventually
 
@@ -46,7 +47,7 @@ def running_again(orphans: list[Orphan]) -> bool:
     return all(attempts[orphan.run_id, orphan.stage] > orphan.attempt for orphan in orphans)
 
 
-@pytest.mark.parametrize("step", [steadiness_ahead, back, forward])
+@pytest.mark.parametrize("step", [only_in_full(steadiness_ahead), back, only_in_full(forward)])
 def test_a_killed_workers_stages_run_again_and_no_other_is_rescued(
     fleet: Fleet, model: ModelServer, database: str, step: Step
 ) -> None:

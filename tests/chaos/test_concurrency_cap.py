@@ -35,7 +35,7 @@ def test_calls_in_flight_never_exceed_the_cap_and_use_it(fleet: Fleet, model: Mo
     assert pace > 0.8 * cap / seconds
 
 
-@pytest.mark.usefixtures("long_form")
+@pytest.mark.only_in_full
 def test_a_rescue_frees_the_killed_workers_share_of_the_cap(fleet: Fleet, model: ModelServer) -> None:
     cap, runs = 30, 400
     model.script = lambda body: delayed(1.0)

@@ -18,6 +18,7 @@ from tests.chaos.harness import OwnServer
 from tests.chaos.ledger import assert_nothing_lost, completed_stages, counted, create_many, wait_for_all
 from tests.chaos.stack import running_stack
 from tests.fakes.model_server import random_script
+from tests.support.forms import only_in_full
 from tests.support.runs import read
 from tests.support.waiting import eventually
 
@@ -77,7 +78,7 @@ class Watcher:
             pass  # it is down
 
 
-@pytest.mark.parametrize("crash", [killed, immediate])
+@pytest.mark.parametrize("crash", [killed, only_in_full(immediate)])
 def test_a_database_that_crashes_again_and_again(tmp_path: Path, full: bool, crash: Crash) -> None:
     times, runs_each = (10, 100) if full else (2, 8)
     dice = random.Random(7)

@@ -11,6 +11,7 @@ from tests.chaos.harness import Api, Fleet
 from tests.chaos.ledger import assert_nothing_lost, create_many, failures, wait_for_all
 from tests.fakes.behaviours import GOOD, REFUSALS, Behaviour
 from tests.fakes.model_server import ModelServer
+from tests.support.forms import only_in_full
 from tests.support.runs import CATALOG, read
 from tests.support.waiting import eventually
 from vm_webapp.db.pool import transaction
@@ -42,13 +43,13 @@ def statuses() -> dict[str, int]:
     return {row["status"]: row["n"] for row in read("SELECT status, count(*) AS n FROM runs GROUP BY status")}
 
 
-@pytest.mark.parametrize("kind", ["unavailable", "silent"])
+@pytest.mark.parametrize("kind", ["unavailable", only_in_full("silent")])
 def test_an_outage_fails_no_run(fleet: Fleet, model: ModelServer, api: Api, full: bool, kind: str) -> None:
     runs, seconds = (300, 600.0) if full else (20, 3.0)
     wait_out(fleet, model, api, kind, runs, seconds)
 
 
-@pytest.mark.usefixtures("long_form")
+@pytest.mark.only_in_full
 def test_a_server_that_refuses_connections_fails_no_run(fleet: Fleet, model: ModelServer, api: Api) -> None:
     wait_out(fleet, model, api, "refused", 300, 600.0)
 

@@ -26,7 +26,7 @@ from tests.fakes.model_server import random_script
 from tests.support.runs import read
 from vm_webapp.errors import ConnectionsTaken
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("long_form")]
+pytestmark = [pytest.mark.timeout(900), pytest.mark.only_in_full]
 
 RUNS = 2000
 BACK_WITHIN_SECONDS = 60

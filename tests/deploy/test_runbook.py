@@ -62,9 +62,10 @@ def typed(block: Block, env: Mapping[str, str]) -> str:
     return done.stdout
 
 
-def test_every_command_runs_and_does_what_it_says(env: dict[str, str], port: int, tmp_path: Path) -> None:
+def test_every_command_runs_and_does_what_it_says(env: dict[str, str], port: int, tmp_path: Path, full: bool) -> None:
     shell = env | {"BASE_URL": f"http://127.0.0.1:{port}", "TO": bundled_ids()[-2]}
     output: dict[str, str] = {}
+    lines: set[str] = set()
     typed(Block(service(API)["preDeployCommand"], ""), shell)
     with started(API, env | {"PORT": str(port)}, tmp_path) as api, started(WORKER, env, tmp_path) as worker:
         api.says("API ", seconds=30)
@@ -73,8 +74,10 @@ def test_every_command_runs_and_does_what_it_says(env: dict[str, str], port: int
             # There is nothing to resume before a provider is paused, and the earlier blocks need one that is not.
             if "resume-provider" in block.commands:
                 _refuse_the_key(env["VM_DB_URL"])
-            if not block.remark:
+            # Only with --full: a block whose every line was typed before.
+            if not block.remark and (full or not lines.issuperset(block.commands.splitlines())):
                 output[block.name] = typed(block, shell)
+                lines.update(block.commands.splitlines())
         assert worker.stop() == api.stop() == 0
     assert output['curl -fsS "$BASE_URL/api/v2/health/live"'] == '{"status":"live"}'
     assert '"status":"ready"' in output['curl -fsS "$BASE_URL/api/v2/health/ready"']

@@ -20,6 +20,7 @@ from tests.support.api_processes import HEADERS, NEW_RUN, TOKEN, Client, Service
 from tests.support.deployment import managed_environment
 from tests.support.fleet import change
 from tests.support.folders import open_folder
+from tests.support.forms import only_in_full
 from tests.support.processes import child_pids, is_running, program
 from tests.support.runs import read
 from tests.support.serving import api_pids, served, servers_of
@@ -80,7 +81,7 @@ def test_five_deaths_within_a_minute_stop_all_processes(env: dict[str, str], tmp
         assert "Traceback" not in serving.program.output()
 
 
-@pytest.mark.parametrize("ask", ["the parent", "the group"])
+@pytest.mark.parametrize("ask", ["the parent", only_in_full("the group")])
 def test_at_shutdown_every_process_finishes_its_requests(env: dict[str, str], tmp_path: Path, ask: str) -> None:
     with service(env, tmp_path) as serving:
         run = httpx.post(f"{serving.url}/runs", json=NEW_RUN, headers=HEADERS, trust_env=False).json()
@@ -238,14 +239,14 @@ def test_in_managed_mode_nothing_is_migrated(env: dict[str, str], tmp_path: Path
         assert read("SELECT 1 FROM information_schema.tables WHERE table_schema = 'public'") == []
 
 
-@pytest.mark.parametrize("concurrency", ["", "1"])
+@pytest.mark.parametrize("concurrency", ["1", only_in_full("")])
 def test_a_concurrency_of_one_starts_no_child(env: dict[str, str], tmp_path: Path, concurrency: str) -> None:
     with service(env | {"WEB_CONCURRENCY": concurrency}, tmp_path) as serving:
         assert serving.live()
         assert child_pids(serving.program.pid) == []
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::"])
+@pytest.mark.parametrize("host", ["::1", only_in_full("127.0.0.1"), only_in_full("::")])
 def test_the_line_names_the_port_that_all_of_them_listen_on(env: dict[str, str], tmp_path: Path, host: str) -> None:
     with service(env, tmp_path, "--host", host) as serving:
         shown = f"[{host}]" if ":" in host else host

@@ -19,6 +19,7 @@ from tests.ops.faults import apply_future_migration
 from tests.support.commands import CommandResult, command
 from tests.support.deployment import address_of
 from tests.support.fleet import beat, change
+from tests.support.forms import only_in_full
 from tests.support.locks import holding, lock_of
 from tests.support.processes import program
 from tests.support.runs import create, read, types
@@ -152,7 +153,7 @@ def test_queue_status_names_why_nothing_moves(cli: Cli, cause: Callable[[], obje
 @pytest.mark.parametrize(
     ("table", "code", "said"),
     [
-        (
+        only_in_full(
             "runs",
             0,
             "a lock on the table runs holds work up: python -m vm_webapp doctor names the session that holds it",

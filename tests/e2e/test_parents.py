@@ -18,13 +18,13 @@ from tests.deploy.runbook import start_command
 from tests.fakes.behaviours import Behaviour, delayed
 from tests.fakes.model_server import ModelServer
 from tests.support.deployment import address_of, managed_environment
+from tests.support.forms import only_in_full
 from tests.support.processes import ROOT, UNSET, Program, is_running
 from tests.support.runs import create, read, wait_until_still
 from tests.support.waiting import eventually
 from vm_webapp.runs import queries
 
 WORKER, API = start_command("vm-webapp-worker"), start_command("vm-webapp-api").replace("$PORT", "0")
-SHELLS = pytest.mark.parametrize("shell", ["dash", "bash"])
 
 
 @pytest.fixture
@@ -94,13 +94,15 @@ def assert_lives_on() -> None:
     assert state() == "stopped"
 
 
-@SHELLS
 @pytest.mark.parametrize(
-    "line",
+    ("shell", "line"),
     [
-        pytest.param("{}", id="the command alone"),
-        pytest.param("{}; exit $?", id="a list"),
-        pytest.param("{} & wait", id="a job"),
+        pytest.param("dash", "{}; exit $?", id="dash: a list"),
+        pytest.param("bash", "{} & wait", id="bash: a job"),
+        only_in_full("dash", "{}", id="dash: the command alone"),
+        only_in_full("bash", "{}", id="bash: the command alone"),
+        only_in_full("bash", "{}; exit $?", id="bash: a list"),
+        only_in_full("dash", "{} & wait", id="dash: a job"),
     ],
 )
 def test_a_worker_drains_when_the_shell_of_its_start_command_gets_sigterm(
@@ -145,8 +147,9 @@ def test_a_shell_that_dies_during_the_drain_does_not_cut_it_short(
     assert [stage.status for stage in queries.get_run(run_id).stages] == ["completed", "queued"]
 
 
-@SHELLS
-@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize(
+    ("shell", "processes"), [("dash", "2"), ("bash", "1"), only_in_full("dash", "1"), only_in_full("bash", "2")]
+)
 def test_an_api_drains_when_the_shell_of_its_start_command_gets_sigterm(
     env: dict[str, str], tmp_path: Path, shell: str, processes: str
 ) -> None:
@@ -161,9 +164,14 @@ def test_an_api_drains_when_the_shell_of_its_start_command_gets_sigterm(
     assert "Traceback" not in running.output()
 
 
-@SHELLS
 @pytest.mark.parametrize(
-    ("line", "end"), [("{} >{} 2>&1 &", "exit"), ("nohup {} >{} 2>&1 &", "hangup")], ids=["exit", "nohup and hangup"]
+    ("shell", "line", "end"),
+    [
+        pytest.param("bash", "{} >{} 2>&1 &", "exit", id="bash: exit"),
+        pytest.param("dash", "nohup {} >{} 2>&1 &", "hangup", id="dash: nohup and hangup"),
+        only_in_full("dash", "{} >{} 2>&1 &", "exit", id="dash: exit"),
+        only_in_full("bash", "nohup {} >{} 2>&1 &", "hangup", id="bash: nohup and hangup"),
+    ],
 )
 def test_a_worker_in_the_background_of_a_terminal_outlives_its_shell(
     env: dict[str, str], tmp_path: Path, shell: str, line: str, end: str
@@ -179,7 +187,7 @@ def test_a_worker_in_the_background_of_a_terminal_outlives_its_shell(
         assert_lives_on()
 
 
-@SHELLS
+@pytest.mark.parametrize("shell", ["dash", only_in_full("bash")])
 def test_a_worker_outlives_a_script_of_a_terminal_that_ends(env: dict[str, str], tmp_path: Path, shell: str) -> None:
     script, go = tmp_path / "script", tmp_path / "go"
     script.write_text(
@@ -193,8 +201,10 @@ def test_a_worker_outlives_a_script_of_a_terminal_that_ends(env: dict[str, str],
         assert_lives_on()
 
 
-@SHELLS
-@pytest.mark.parametrize("by", ["nohup", "setsid"])
+@pytest.mark.parametrize(
+    ("shell", "by"),
+    [("dash", "nohup"), ("bash", "setsid"), only_in_full("bash", "nohup"), only_in_full("dash", "setsid")],
+)
 def test_without_a_terminal_a_worker_outlives_its_shell_where_it_was_asked_to(
     env: dict[str, str], tmp_path: Path, shell: str, by: str
 ) -> None:

@@ -18,11 +18,12 @@ from tests.fakes.behaviours import Behaviour
 from tests.fakes.model_server import ModelServer
 from tests.support.commands import command
 from tests.support.deployment import Deployment, deployment, managed_environment
+from tests.support.forms import only_in_full
 from tests.support.pgbouncer import PgBouncer, pgbouncer
 from tests.support.waiting import eventually
 
 TOKEN = "a-token-of-the-tests"
-POOLERS = {
+POOLERS: dict[str, dict[str, object]] = {
     "refuses options": {},
     "swallows options": {"ignore_startup_parameters": "options"},
     "session mode": {"pool_mode": "session", "default_pool_size": 30},
@@ -77,18 +78,28 @@ def deployed_behind(
         yield running
 
 
-@pytest.mark.parametrize("direct", [True, False], ids=["with a direct address", "without"])
-@pytest.mark.parametrize("settings", POOLERS.values(), ids=POOLERS.keys())
+@pytest.mark.parametrize(
+    ("pooler", "direct"),
+    [
+        ("refuses options", True),
+        ("swallows options", False),
+        ("session mode", True),
+        only_in_full("refuses options", False),
+        only_in_full("swallows options", True),
+        only_in_full("session mode", False),
+    ],
+)
 def test_a_deployment_works_through_a_pooler(
     database: str,
     redis_url: str,
     model: ModelServer,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    settings: dict[str, object],
+    pooler: str,
     direct: bool,
 ) -> None:
     model.script = lambda body: Behaviour(text=f"# Document {len(model.requests)}")
+    settings = POOLERS[pooler]
     in_transactions = settings.get("pool_mode") != "session"
     with ExitStack() as stack:
         bouncer = stack.enter_context(pgbouncer(database, **settings))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.forms import only_in_full
 from tests.support.gates import Gate
 from tests.support.terminals import AS_STARTED, QUESTION, REMARK, Desk, ended
 from tests.support.waiting import eventually
@@ -45,8 +46,15 @@ def test_keys_that_are_typed_before_the_draft_is_shown_decide_nothing(desk: Desk
     assert desk.approved(run_id) == []
 
 
-@pytest.mark.parametrize("paste", ["".join(PASTE), bracketed("".join(PASTE))], ids=["plain", "bracketed"])
-@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(
+    ("paste", "at_once"),
+    [
+        pytest.param("".join(PASTE), True, id="plain, at once"),
+        pytest.param(bracketed("".join(PASTE)), False, id="bracketed"),
+        only_in_full("".join(PASTE), False, id="plain"),
+        only_in_full(bracketed("".join(PASTE)), True, id="bracketed, at once"),
+    ],
+)
 def test_a_pasted_remark_is_the_remark_as_a_whole(desk: Desk, paste: str, at_once: bool) -> None:
     run_id = desk.waiting_run("# Draft", "# Draft 2", "# Legal")
     with desk.terminal(run_id) as running:

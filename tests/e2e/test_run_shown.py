@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tests.fakes.behaviours import truncated
+from tests.support.forms import only_in_full
 from tests.support.terminals import AS_STARTED, QUESTION, STYLES, Desk, ended
 
 DRAFT = """\
@@ -29,7 +30,7 @@ def seen(text: str) -> str:
     return STYLES.sub("", text).replace("\r", "")
 
 
-@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("columns", [40, only_in_full(80), 200])
 def test_a_review_is_readable_and_its_commands_can_be_pasted(desk: Desk, columns: int) -> None:
     run_id = desk.waiting_run(DRAFT)
     with desk.terminal(run_id, columns=columns) as running:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.forms import only_in_full
 from tests.unit.workflow_files import refusal_of, write_workflow
 from vm_webapp.errors import RenderError
 from vm_webapp.workflows import rendering
@@ -37,22 +38,22 @@ RUNAWAYS = [
     pytest.param("{{ [0] * 10**9 }}", TOO_LARGE, id="list-times"),
     pytest.param('{{ "a" * 5000000 }}', TOO_LONG, id="text-times-less"),
     pytest.param("a\n{{ 10**(10**9) }}", TOO_SLOW, id="power"),
-    pytest.param("{% autoescape 10**(10**9) %}{% endautoescape %}", TOO_SLOW, id="power-when-compiled"),
+    only_in_full("{% autoescape 10**(10**9) %}{% endautoescape %}", TOO_SLOW, id="power-when-compiled"),
     pytest.param("{{ request | center(10**9) }}", TOO_LARGE, id="center"),
     pytest.param('{{ "a" | center(10**9) }}', TOO_LARGE, id="center-of-a-constant"),
     pytest.param('{{ "a\n" | indent(10**9) }}', TOO_LARGE, id="indent"),
     pytest.param('{{ ("a" * 10**6) | replace("a", "b" * 10**6) }}', TOO_LARGE, id="replace"),
     pytest.param('{{ ("a" * 10**6) | join("b" * 10**6) }}', TOO_LARGE, id="join"),
-    pytest.param('{{ ("a" * 10**7) | wordwrap(1) | length }}', TOO_SLOW, id="wordwrap"),
+    only_in_full('{{ ("a" * 10**7) | wordwrap(1) | length }}', TOO_SLOW, id="wordwrap"),
     pytest.param("{{ [request] | batch(10**9, request) | list }}", TOO_LARGE, id="batch"),
-    pytest.param("{{ [request] | slice(10**9) | list }}", None, id="slice"),
-    pytest.param('{{ 1.5 | round(10**9, "floor") }}', TOO_SLOW, id="round"),
-    pytest.param("{{ lipsum(n=10**9) }}", TOO_SLOW, id="lipsum"),
+    only_in_full("{{ [request] | slice(10**9) | list }}", None, id="slice"),
+    only_in_full('{{ 1.5 | round(10**9, "floor") }}', TOO_SLOW, id="round"),
+    only_in_full("{{ lipsum(n=10**9) }}", TOO_SLOW, id="lipsum"),
     pytest.param('{{ "%1000000000d" % 1 }}', TOO_LARGE, id="percent"),
     pytest.param('{{ "%1000000000d" | format(1) }}', TOO_LARGE, id="format-filter"),
     pytest.param('{{ "{:1000000000}".format(1) }}', TOO_LARGE, id="format"),
     pytest.param("{{ request.ljust(10**9) }}", TOO_LARGE, id="method"),
-    pytest.param(LISTS + "{{ a }}", None, id="lists-of-lists"),
+    only_in_full(LISTS + "{{ a }}", None, id="lists-of-lists"),
     pytest.param(LISTS + OTHER_LISTS + "{{ a == b }}", TOO_SLOW, id="equal"),
     pytest.param("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion", id="recursion"),
     pytest.param(MACRO + "{{ f(60) }}", TOO_SLOW, id="macros"),
@@ -91,7 +92,7 @@ def test_other_workflows_load_beside_runaways(tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         (f"{CHARACTERS}{CHARACTERS}{{% if request | upper %}}{{% endif %}}{{% endfor %}}{{% endfor %}}", TOO_SLOW),
-        ("{{ 10 ** (10 ** (request | length // 10)) }}", TOO_SLOW),
+        only_in_full("{{ 10 ** (10 ** (request | length // 10)) }}", TOO_SLOW),
         ("{{ request * (request | length) * 10**4 }}", TOO_LARGE),
         ("{{ request * (request | length) }}", TOO_LONG),
         ("{{ request }}" * 1000, TOO_LONG),

@@ -19,14 +19,15 @@ from tests.support.runs import CATALOG
 from tests.support.serving import Served, served
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.timeout(1_800)  # installing the packages for the first time included
+# Installing the packages for the first time included.
+pytestmark = [pytest.mark.timeout(1_800), pytest.mark.only_in_full]
 
 RUN_SECONDS = 90.0
 WRONG_KEY = "sk-wrong-0123456789"
 
 
 @pytest.fixture(scope="module")
-def servers_by_name(long_form: None) -> Iterator[dict[str, Endpoint]]:
+def servers_by_name() -> Iterator[dict[str, Endpoint]]:
     """Every server."""
     with TemporaryDirectory(prefix="vm-tests-") as made, endpoints(Path(made)) as running:
         yield running

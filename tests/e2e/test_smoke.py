@@ -18,6 +18,7 @@ from tests.fakes.model_server import ModelServer
 from tests.support.commands import CommandResult, command
 from tests.support.databases import Databases
 from tests.support.deployment import Deployment, address_of, clean, deployment, managed_environment
+from tests.support.forms import only_in_full
 from tests.support.processes import program
 from tests.support.runs import create, read
 from tests.support.waiting import eventually
@@ -179,7 +180,7 @@ REFUSED = {"code": "llm_unauthorized", "message": "Invalid Authentication"}
     ("until", "said"),
     [
         ("NULL", "kimi is paused until an operator resumes it (llm_unauthorized, Invalid Authentication)"),
-        (
+        only_in_full(
             "now() + interval '1 min'",
             "kimi is paused and tried again by itself (llm_unauthorized, Invalid Authentication)",
         ),

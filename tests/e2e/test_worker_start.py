@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.forms import only_in_full
 from tests.support.processes import program
 from tests.support.serving import Served, served
 from tests.support.waiting import eventually
@@ -25,7 +26,7 @@ def start_error(serving: Served) -> str | None:
     return next((reason for reason in reasons if reason.startswith(SAID)), None)
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize("processes", [only_in_full("1"), "2"])
 def test_readiness_and_the_doctor_say_it_with_the_workers_line(folder: Path, processes: str) -> None:
     root = folder / "workspace"
     env = {**WRONG, "WEB_CONCURRENCY": processes}

@@ -32,11 +32,8 @@ STRONG = MODES[4:]
 # Of each kind one: what every step needs, what is only read, what hinders something else.
 CELLS = (
     ("runs", "ACCESS EXCLUSIVE"),
-    ("stages", "SHARE"),
-    ("worker_heartbeats", "EXCLUSIVE"),
     ("installation", "ACCESS EXCLUSIVE"),
     ("idempotency_keys", "SHARE ROW EXCLUSIVE"),
-    ("queues", "EXCLUSIVE"),
 )
 
 
@@ -191,9 +188,8 @@ def test_a_locked_table_is_named_by_all_three(running: Running) -> None:
 
 
 @pytest.mark.timeout(3600)
-def test_every_table_in_every_mode(running: Running, full: bool) -> None:
-    if not full:
-        pytest.skip("has no short form: pytest --full")
+@pytest.mark.only_in_full
+def test_every_table_in_every_mode(running: Running) -> None:
     wrong = []
     for table, use in USES.items():
         for mode in MODES:
