@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 
 from tests.fakes.model_server import ModelServer
 from tests.support.deployment import managed_environment
 from tests.support.folders import open_folder
-from tests.support.serving import served
+from tests.support.serving import Served, served
 from tests.support.terminals import Desk, write_workflow
 
 
@@ -27,12 +28,19 @@ def env(database: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
     return managed_environment(database, redis_url, tmp_path)
 
 
-@pytest.fixture(scope="module")
-def desk() -> Iterator[Desk]:
-    """An API with a model and a workflow of two reviews, for all tests of a module."""
+@pytest.fixture(scope="package")
+def review_service() -> Iterator[tuple[Served, ModelServer, Path]]:
+    """An API with a model, a workflow of two reviews and a folder, for all tests of ``run`` on a terminal."""
     with open_folder() as folder, ModelServer() as model:
-        (folder / "desk").mkdir()
         env = {"KIMI_API_KEY": "sk-test-key", "KIMI_BASE_URL": model.base_url}
         env["VM_WORKFLOWS_PATH"] = str(write_workflow(folder))
         with served(folder / "workspace", **env) as serving:
-            yield Desk(serving, model, folder / "desk")
+            yield serving, model, folder
+
+
+@pytest.fixture(scope="module")
+def desk(review_service: tuple[Served, ModelServer, Path]) -> Desk:
+    """A desk with a folder of its own, whose model has forgotten what the tests of other modules told it."""
+    serving, model, folder = review_service
+    model.reset()
+    return Desk(serving, model, Path(mkdtemp(prefix="desk-", dir=folder)))

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.fakes.behaviours import Behaviour, completion, refusal, truncated
 from tests.fakes.model_server import ModelServer
+from tests.support.folders import open_folder
 from tests.support.processes import program
 
 
-def test_a_request_becomes_a_folder_of_artifacts(folder: Path) -> None:
+@pytest.fixture(scope="module")
+def workspace() -> Iterator[Path]:
+    """A workspace for the runs of all tests that leave no provider paused: only the first creates its database."""
+    with open_folder() as made:
+        yield made / "workspace"
+
+
+def test_a_request_becomes_a_folder_of_artifacts(folder: Path, workspace: Path) -> None:
     with ModelServer() as model:
         model.enqueue(completion("# Research"), completion("# Strategy"), completion("# Plan"))
         env = {
-            "VM_WORKSPACE_ROOT": str(folder / "workspace"),
+            "VM_WORKSPACE_ROOT": str(workspace),
             "KIMI_API_KEY": "sk-test-key",
             "KIMI_BASE_URL": model.base_url,
         }
@@ -43,11 +54,11 @@ def test_a_refused_key_ends_with_one_line_that_says_what_to_do(folder: Path) -> 
     assert not (folder / "documents").exists()
 
 
-def test_an_artifact_that_breaks_off_is_named_at_the_end(folder: Path) -> None:
+def test_an_artifact_that_breaks_off_is_named_at_the_end(folder: Path, workspace: Path) -> None:
     with ModelServer() as model:
         model.enqueue(truncated(), Behaviour(usage={"prompt_tokens": 30, "completion_tokens": 9}))
         env = {
-            "VM_WORKSPACE_ROOT": str(folder / "workspace"),
+            "VM_WORKSPACE_ROOT": str(workspace),
             "KIMI_API_KEY": "sk-test-key",
             "KIMI_BASE_URL": model.base_url,
         }
@@ -59,8 +70,8 @@ def test_an_artifact_that_breaks_off_is_named_at_the_end(folder: Path) -> None:
     assert "Publishing calendar: the server counted 30 tokens for a prompt of " in said
 
 
-def test_the_error_for_an_unknown_workflow_lists_the_known_ones(folder: Path) -> None:
-    env = {"VM_WORKSPACE_ROOT": str(folder / "workspace")}
+def test_the_error_for_an_unknown_workflow_lists_the_known_ones(folder: Path, workspace: Path) -> None:
+    env = {"VM_WORKSPACE_ROOT": str(workspace)}
     with program("run", "x", "--workflow", "nonsense", env=env, folder=folder / "log") as running:
         assert running.wait(seconds=60) == 1
         (line,) = running.stderr.read_text().splitlines()

@@ -10,6 +10,7 @@ import pytest
 
 from tests.fakes.behaviours import completion, refusal
 from tests.fakes.model_server import ModelServer
+from tests.support.folders import open_folder
 from tests.support.processes import program
 from tests.support.serving import Served, served
 from tests.support.terminals import AS_STARTED, NOT_BY_UV
@@ -53,10 +54,10 @@ class Terminal:
         return run
 
 
-@pytest.fixture
-def terminal(folder: Path) -> Iterator[Terminal]:
-    """A ``serve`` with a model, and a terminal for ``run``."""
-    with ModelServer() as model:
+@pytest.fixture(scope="module")
+def terminal() -> Iterator[Terminal]:
+    """A ``serve`` with a model, and a terminal for ``run``, for all tests of this file."""
+    with open_folder() as folder, ModelServer() as model:
         env = {"KIMI_API_KEY": "sk-test-key", "KIMI_BASE_URL": model.base_url}
         with served(folder / "workspace", **env) as serving:
             yield Terminal(serving, model, folder)
@@ -65,18 +66,22 @@ def terminal(folder: Path) -> Iterator[Terminal]:
 def test_a_brand_and_a_project_are_given_by_name_or_id(terminal: Terminal, folder: Path) -> None:
     brand = terminal.create("brand", name="Molar & Söhne", voice="calm as a Sunday")
     project = terminal.create("project", name="Spring", brand_id=brand, objective="50 trials")
+    before = len(terminal.model.requests)
     for given in (("Molar & Söhne", "Spring"), (brand, project.upper())):
         options = ("--brand", given[0], "--project", given[1], "--workflow", "content_calendar")
         ended = terminal.run("a calendar", *options, "--output", str(folder / "out"))
         assert ended.code == 0, ended
         run = terminal.newest_run()
         assert (run["brand_id"], run["project_id"]) == (brand, project)
-    assert all("calm as a Sunday" in str(received.body["messages"]) for received in terminal.model.requests)
+    received = terminal.model.requests[before:]
+    assert len(received) == 4
+    assert all("calm as a Sunday" in str(request.body["messages"]) for request in received)
 
 
 def test_a_name_of_none_or_of_several_ends_with_one_line_and_creates_nothing(terminal: Terminal) -> None:
     first, second = (terminal.create("brand", name="Twice") for _ in range(2))
     archived = terminal.create("project", name="Old")
+    before = terminal.client.get("/runs").json()
     assert terminal.client.post(f"/projects/{archived}/archive", json={}).status_code == 200
     for arguments, said in (
         (("--brand", "Nobody"), "vm_webapp: there is no brand with the name 'Nobody'"),
@@ -91,7 +96,7 @@ def test_a_name_of_none_or_of_several_ends_with_one_line_and_creates_nothing(ter
         assert (ended.code, ended.out, line.startswith(said)) == (2, "", True), ended
     assert first in line
     assert second in line
-    assert terminal.client.get("/runs").json()["items"] == []
+    assert terminal.client.get("/runs").json() == before
 
 
 def test_a_failed_run_is_retried_and_followed_like_a_new_one(terminal: Terminal, folder: Path) -> None:

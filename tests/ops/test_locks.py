@@ -18,24 +18,26 @@ from vm_webapp.db.migrate.session import ADVISORY_LOCK
 from vm_webapp.db.pool import transaction
 from vm_webapp.ops.health import Health, HealthChecker
 from vm_webapp.ops.locks import Lock
-from vm_webapp.ops.locks.found import find_locks
+from vm_webapp.ops.locks.found import OLD_SECONDS, find_locks
 from vm_webapp.ops.locks.uses import USES
 from vm_webapp.ops.locks.watch import RECOVERY_SECONDS, ROW_SECONDS, name_locks
 
 pytestmark = pytest.mark.usefixtures("database")
 
 STRONG = MODES[4:]
+# What tests wait for until a lock is old, unless they are about its age.
+SOON_OLD_SECONDS = 0.2
 
 
-def locks() -> list[Lock]:
+def locks(old_seconds: float) -> list[Lock]:
     """Return the locks that are found now."""
     with transaction():
-        return find_locks()
+        return find_locks(old_seconds=old_seconds)
 
 
-def found(number: int = 1) -> list[Lock]:
+def found(number: int = 1, *, old_seconds: float = SOON_OLD_SECONDS) -> list[Lock]:
     """Return the locks once so many are old enough to be found."""
-    return eventually(lambda: seen if len(seen := locks()) >= number else None, f"{number} locks", every=0.1)
+    return eventually(lambda: seen if len(seen := locks(old_seconds)) >= number else None, f"{number} locks", every=0.1)
 
 
 def test_every_table_has_its_use() -> None:
@@ -50,7 +52,7 @@ def test_a_lock_that_conflicts_with_nothing_is_not_named(database_url: str) -> N
             held.enter_context(holding(database_url, *weak))
         pid = held.enter_context(holding(database_url, lock_of("artifacts", "SHARE")))
         # As the last of them is found, the others are old enough, too.
-        assert [lock.holder.pid for lock in found()] == [pid]
+        assert [lock.holder.pid for lock in found(old_seconds=OLD_SECONDS)] == [pid]
 
 
 def test_each_mode_that_conflicts_is_named_and_stops_work_where_every_step_needs_the_table(database_url: str) -> None:
@@ -221,7 +223,7 @@ def test_a_lock_that_hinders_something_else_leaves_the_api_ready(database_url: s
 def test_no_table_that_is_locked_is_waited_for(database_url: str) -> None:
     beat()
     with holding(database_url, *(lock_of(table, "ACCESS EXCLUSIVE") for table in USES)):
-        found(len(USES))
+        found(len(USES), old_seconds=OLD_SECONDS)
         began = time.monotonic()
         assert not check().ready
     assert time.monotonic() - began < 1
