@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -31,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record", action="store_true", help="record the expected responses in tests/recorded/ again")
 
 
-BYTECODE = pytest.StashKey[str]()
+BYTECODE = pytest.StashKey[Path]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,9 +41,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # Tests start hundreds of processes, and half of what a start takes is to compile what the one before has compiled.
-    # Whoever sets this wants no files in the folders of the sources; they are in one of the session instead.
-    if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
-        config.stash[BYTECODE] = os.environ["PYTHONPYCACHEPREFIX"] = tempfile.mkdtemp(prefix="vm-tests-bytecode-")
+    # Whoever sets this wants no files in the folders of the sources; they are in pytest's cache instead.
+    if config.cache is not None and os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+        config.stash[BYTECODE] = folder = config.cache.mkdir("bytecode")
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(folder)
+        sys.dont_write_bytecode = False
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -54,9 +57,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Delete what the session has compiled."""
+    """Delete what was compiled of other builds and packages that tests put into temporary folders."""
     if BYTECODE in config.stash:
-        shutil.rmtree(config.stash[BYTECODE], ignore_errors=True)
+        temporary = Path(tempfile.gettempdir()).resolve()
+        for folder in (config.stash[BYTECODE] / temporary.relative_to("/")).glob("*"):
+            if not config.rootpath.is_relative_to(temporary / folder.name):
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -26,6 +26,9 @@ from tests.support.runs import read
 from tests.support.serving import api_pids, served, servers_of
 from tests.support.waiting import eventually
 
+# What test_serve shows for one process.
+AS_WITH_ONE_PROCESS = pytest.mark.only_in_full
+
 
 @pytest.fixture
 def root() -> Iterator[Path]:
@@ -200,6 +203,7 @@ def test_one_command_starts_everything_and_one_worker(root: Path) -> None:
         assert "Traceback" not in serving.program.output()
 
 
+@AS_WITH_ONE_PROCESS
 def test_a_worker_that_dies_is_replaced_and_no_api_is(root: Path) -> None:
     with served(root, WEB_CONCURRENCY="2") as serving:
         apis, first = api_pids(serving.program), serving.worker_pid()
@@ -208,6 +212,7 @@ def test_a_worker_that_dies_is_replaced_and_no_api_is(root: Path) -> None:
         assert api_pids(serving.program) == apis
 
 
+@AS_WITH_ONE_PROCESS
 def test_ctrl_c_at_a_bad_moment_leaves_nothing_running(root: Path) -> None:
     given = {"VM_WORKSPACE_ROOT": str(root), "WEB_CONCURRENCY": "2"}
     for pause in (0.4, 1.2, 2.4):
@@ -265,6 +270,7 @@ def test_a_name_of_several_addresses_is_served_on_each(env: dict[str, str], tmp_
             connection.close()
 
 
+@AS_WITH_ONE_PROCESS
 def test_a_port_that_is_taken_is_one_clear_line(env: dict[str, str], tmp_path: Path) -> None:
     with service(env, tmp_path) as serving:
         port = str(serving.port)

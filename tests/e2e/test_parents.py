@@ -203,7 +203,7 @@ def test_a_worker_outlives_a_script_of_a_terminal_that_ends(env: dict[str, str],
 
 @pytest.mark.parametrize(
     ("shell", "by"),
-    [("dash", "nohup"), ("bash", "setsid"), only_in_full("bash", "nohup"), only_in_full("dash", "setsid")],
+    [("dash", "nohup"), only_in_full("bash", "setsid"), only_in_full("bash", "nohup"), only_in_full("dash", "setsid")],
 )
 def test_without_a_terminal_a_worker_outlives_its_shell_where_it_was_asked_to(
     env: dict[str, str], tmp_path: Path, shell: str, by: str
