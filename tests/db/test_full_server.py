@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from tests.support.pgbouncer import pgbouncer
 from tests.support.waiting import eventually
 from vm_webapp.db import migrate
 from vm_webapp.db.connections import FREE
-from vm_webapp.db.pool import close_pool, execute, open_pool, transaction
+from vm_webapp.db.pool import autocommit, close_pool, database, execute, open_pool, transaction
 from vm_webapp.errors import DatabaseFull
 from vm_webapp.local import LocalServers
 
@@ -113,6 +114,46 @@ def sessions(url: str) -> int:
         cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tests'")
         ((count,),) = cursor.fetchall()
         return int(count)
+
+
+def test_a_thread_that_was_refused_a_connection_waits_for_one_and_gives_its_turn_back(empty_url: str) -> None:
+    open_pool(empty_url, max_connections=2, application_name="tests")
+    refused, let_go = threading.Event(), threading.Event()
+
+    def hold_one() -> None:
+        with transaction():
+            database.leave_free(10_000)
+            refused.set()
+            assert let_go.wait(10)
+
+    with ThreadPoolExecutor(3) as threads:
+        holding = threads.submit(hold_one)
+        assert refused.wait(10)
+        waiting = threads.submit(use)
+        eventually(lambda: database.full, "the second connection is refused")
+        let_go.set()
+        holding.result(10)
+        assert waiting.result(10)
+        database.leave_free(0)
+        together = threading.Barrier(2)
+
+        def meet(_: int) -> bool:
+            with transaction():
+                together.wait(3)
+            return True
+
+        assert all(threads.map(meet, range(2)))
+
+
+def test_a_pool_without_a_connection_that_may_open_none_is_told_so_after_one_try(
+    empty_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_pool(empty_url, max_connections=2, application_name="tests", leave_free=10_000)
+    for connect in (transaction, autocommit):
+        began = time.monotonic()
+        with pytest.raises(DatabaseFull), connect():
+            execute("SELECT 1")
+        assert time.monotonic() - began < 2
 
 
 def test_a_pooler_without_a_place_is_full(empty_url: str) -> None:

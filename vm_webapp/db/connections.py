@@ -11,7 +11,7 @@ import select
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -97,28 +97,21 @@ class Pool(PooledPostgresqlDatabase):
             return bool(cast(Any, super()).connect(reuse_if_open))
         deadline = time.monotonic() + (cast(Any, self)._wait_timeout or 0)
         turns = self._turns
-        if not turns.acquire(timeout=max(0, deadline - time.monotonic())):
-            raise MaxConnectionsExceeded("every connection of this process was in use")
-        self._turn.of = turns
-        while True:
+        while turns.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            self._turn.of = turns
             try:
-                # Peewee's own way takes a lock around all connections; an idle one of the pool needs no more than this.
-                if cast(Any, self)._connections:
-                    with _PEEWEES_ERRORS:
-                        cast(Any, self)._state.set_connection(cast(Any, self)._connect())
-                else:
-                    cast(Any, super()).connect()
+                self._take()
                 self._verify()
             except _Crowded:
                 self.close()
-                if not self._has_any() or time.monotonic() > deadline:
+                if not self._has_any():
                     raise
-                turns.acquire()
             except BaseException:
                 self.close()
                 raise
             else:
                 return True
+        raise MaxConnectionsExceeded(NO_MORE if self.full else "every connection of this process was in use")
 
     def close(self) -> bool:
         """Return the connection and the turn."""
@@ -215,6 +208,14 @@ class Pool(PooledPostgresqlDatabase):
         adapter = cast(Any, self)._adapter
         return find_mode(lambda: adapter.connect(self, **self.connect_params), connection)
 
+    def _take(self) -> None:
+        # An idle connection is taken without the lock that Peewee holds around this, also while it opens one.
+        if cast(Any, self)._connections:
+            with suppress(MaxConnectionsExceeded), _PEEWEES_ERRORS:
+                cast(Any, self)._state.set_connection(cast(Any, self)._connect())
+                return
+        cast(Any, super()).connect()
+
     def _connect(self) -> Connection:
         # Peewee's wait for a connection goes on after this error, until one of this pool's own is free.
         if self.full and self._in_use and not cast(Any, self)._connections:
@@ -243,6 +244,8 @@ class Pool(PooledPostgresqlDatabase):
         # Through a pooler its own limits count.
         if free < self._leave_free and not connection.proxied:
             self._note_full(f"fewer than {self._leave_free} connections are free")
+            with cast(Any, self)._pool_lock:
+                self._in_use.pop(id(connection), None)  # or it would come back as an idle one
             connection.close()
             raise _Crowded(NO_MORE)
         self._full_logged = False
