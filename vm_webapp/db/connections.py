@@ -132,7 +132,8 @@ class Pool(PooledPostgresqlDatabase):
     def init(self, database: str | None, *arguments: Any, **options: Any) -> None:
         """Point the pool at a database; ``connect_params`` as described above."""
         # Each thread returns its turn to where it took it: another ``init`` may come in between.
-        self._turns = threading.Semaphore(options.get("max_connections") or 1)
+        most: int = options.get("max_connections") or cast(Any, self)._max_connections
+        self._turns = threading.Semaphore(most)
         self._turn = threading.local()
         cast(Any, super()).init(database, *arguments, **options)
 

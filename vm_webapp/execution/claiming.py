@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from uuid import UUID, uuid4
 
-from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.execution.activity import Activity
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.lifecycle import Claimant, ClaimedStages, UnreadableClaim
+from vm_webapp.text import shortened
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Claimer:
         tokens = [uuid4() for _ in range(at_most)]
         try:
             claimed = lifecycle.claim_due_stages(self._claimant, tokens, without=self._left_alone())
-        except DatabaseUnavailable:
+        except Exception:
             self._undecided = tokens
             raise
         for each in claimed.unreadable:
@@ -66,5 +66,5 @@ class Claimer:
         log.error("claim.crashed", exc_info=claim.error, extra={"run_id": str(claim.run_id), "stage": claim.key})
         try:
             lifecycle.release_stage_if_held(claim)
-        except DatabaseUnavailable as error:
-            log.warning("claim.kept", extra={"run_id": str(claim.run_id), "error": str(error)})
+        except Exception as error:  # its lease ends soon
+            log.warning("claim.kept", extra={"run_id": str(claim.run_id), "error": shortened(error)})

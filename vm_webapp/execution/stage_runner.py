@@ -28,6 +28,7 @@ from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.lifecycle import Claim, Claimant, Finished
 from vm_webapp.runs.records import NewestArtifact
 from vm_webapp.runs.states import LEASE_SECONDS, Failure
+from vm_webapp.text import shortened
 from vm_webapp.workflows.model import StageSpec, Workflow
 from vm_webapp.workflows.render import EarlierArtifact, Remark, StageContext, render_assignment
 
@@ -105,13 +106,13 @@ class StageRunner:
         return count
 
     def release(self, claims: Iterable[Claim]) -> None:
-        """Release stages that no thread has begun; where the database does not respond, their leases end soon."""
+        """Release stages that no thread has begun. Where that fails, their leases end soon."""
         for claim in claims:
             try:
                 if lifecycle.release_stage_if_held(claim):
                     self.activity.count("released")
-            except DatabaseUnavailable as error:
-                log.warning("claim.kept", extra={"run_id": str(claim.run_id), "error": str(error)})
+            except Exception as error:  # the consumer's thread must not die of it
+                log.warning("claim.kept", extra={"run_id": str(claim.run_id), "error": shortened(error)})
 
     def wait_until_idle(self, seconds: float) -> bool:
         """Wait until no thread runs a stage; return False when the time is over before that."""
