@@ -1,6 +1,6 @@
 """Measures in alternating rounds, and prints medians and their ratio to the limit.
 
-uv run python -m benchmarks [drain] [--rounds 3] [--runs 1000]
+uv run python -m benchmarks [drain] [post] [--rounds 3] [--count 1000]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks import drain
+from benchmarks import drain, post
 from benchmarks.drain import Servers
 from tests.chaos.harness import OwnServer, own_redis
 from vm_webapp.db import migrate
@@ -57,13 +57,25 @@ def table(what: str, figures: dict[str, list[float]]) -> str:
     return "\n".join(lines)
 
 
+MEASURES = {
+    "drain": ("Runs of three stages drained, per second", drain.CONTENDERS),
+    "post": ("POST /runs answered, per second", post.CONTENDERS),
+}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("measures", nargs="*", metavar="measure", help=f"one or more of {', '.join(MEASURES)}; all")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--count", type=int, default=1000, help="how many runs, or requests, in each round")
     given = parser.parse_args()
-    print(table("Runs of three stages drained, per second", measure(drain.CONTENDERS, given.rounds, given.runs)))
+    unknown = set(given.measures) - MEASURES.keys()
+    if unknown:
+        parser.error(f"there is no measure {', '.join(sorted(unknown))}: there are {', '.join(MEASURES)}")
+    for name in given.measures or MEASURES:
+        what, contenders = MEASURES[name]
+        print(table(what, measure(contenders, given.rounds, given.count)), "", sep="\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import aiohttp
 
@@ -28,7 +28,6 @@ from vm_webapp.db import pool
 from vm_webapp.llm.base import Completion
 from vm_webapp.ops.health import HealthChecker
 from vm_webapp.runs import lifecycle
-from vm_webapp.runs.due import find_due
 from vm_webapp.settings import Settings
 from vm_webapp.workflows.loader import load_catalog
 
@@ -111,10 +110,10 @@ def measure_stages(meter: Meter, count: int) -> None:
     def drain(most: int) -> int:
         done = 0
         while done < most:
-            due = find_due("offline", 8, cap=None).ids
-            assert due, "more runs are needed"
-            for stage_id in due:
-                done += run_to_its_end(stage_id, worker, completion)
+            claims = lifecycle.claim_due_stages(worker, [uuid4() for _ in range(8)]).claims
+            assert claims, "more runs are needed"
+            for claim in claims:
+                done += run_to_its_end(claim, worker, completion)
         return done
 
     drain(WARM_UP)
@@ -124,14 +123,14 @@ def measure_stages(meter: Meter, count: int) -> None:
     print(f"{'a stage':24} {cpu:7.3f} ms of CPU, {(meter.statements - statements) / done:6.2f} statements", flush=True)
 
 
-def run_to_its_end(stage_id: UUID, worker: lifecycle.Claimant, completion: Completion) -> int:
-    """Claim a stage, and finish it and those after it as their finisher does; return how many."""
-    claim = lifecycle.claim_stage(stage_id, worker, token=uuid4())
+def run_to_its_end(claim: lifecycle.Claim, worker: lifecycle.Claimant, completion: Completion) -> int:
+    """Finish a stage, and those after it as their finisher does; return how many."""
     stages = 0
-    while claim is not None:
-        finished = lifecycle.finish_stage_if_held(claim, completion, worker, next_token=uuid4())
+    following: lifecycle.Claim | None = claim
+    while following is not None:
+        finished = lifecycle.finish_stage_if_held(following, completion, worker, next_token=uuid4())
         assert finished is not None
-        claim, stages = finished.next, stages + 1
+        following, stages = finished.next, stages + 1
     return stages
 
 

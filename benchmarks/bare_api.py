@@ -1,0 +1,89 @@
+"""What POST /runs could cost at least: an aiohttp handler with one prepared statement, and nothing around it.
+
+uv run python -m benchmarks.bare_api minimal|own
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import queue
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg2
+from aiohttp import web
+from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT, connection
+
+THREADS = 8
+MINIMAL = """
+PREPARE make (text, text, text) AS
+WITH run AS (INSERT INTO minimal.runs (id, status, request) VALUES (uuidv7(), 'queued', $2) RETURNING id, created_at),
+     stages AS (INSERT INTO minimal.stages (id, run_id, position, status)
+                SELECT uuidv7(), run.id, position, 'pending' FROM run, generate_series(1, 3) AS position),
+     said AS (INSERT INTO minimal.events (run_id, type) SELECT id, 'run.created' FROM run)
+SELECT id::text, created_at::text FROM run, (SELECT $1, $3) AS unused
+"""
+# The rows and bytes that the product writes for the same request.
+OWN = """
+PREPARE make (text, text, text) AS
+WITH run AS (INSERT INTO runs (id, workflow, status, request, auto_approve, snapshot)
+             VALUES (uuidv7(), $1, 'queued', $2, true, $3::jsonb) RETURNING id, created_at),
+     made AS (INSERT INTO stages (id, run_id, position, key, title, status, priority, requires_approval, needs_model,
+                                  queued_at, available_at)
+              SELECT uuidv7(), run.id, position, 'stage' || position, 'A stage',
+                     CASE position WHEN 1 THEN 'queued' ELSE 'pending' END, 0, false, true,
+                     CASE position WHEN 1 THEN now() END, CASE position WHEN 1 THEN now() END
+                FROM run, generate_series(1, 3) AS position),
+     said AS (INSERT INTO events (run_id, type, stage, actor, data)
+              SELECT id, type, NULL, 'api', '{}' FROM run, unnest(ARRAY['run.created', 'stage.queued']) AS type)
+SELECT id::text, created_at::text FROM run
+"""
+
+
+def main() -> None:
+    """Serve on a free port, which is printed, until SIGTERM."""
+    prepare = {"minimal": MINIMAL, "own": OWN}[sys.argv[1]]
+    snapshot = os.environ["BENCH_SNAPSHOT"]
+    free: queue.Queue[connection] = queue.Queue()
+    for _ in range(THREADS):
+        session = psycopg2.connect(os.environ["BENCH_DB_URL"])
+        session.set_isolation_level(ISOLATION_LEVEL_AUTOCOMMIT)
+        with session.cursor() as sql:
+            sql.execute(prepare)
+        free.put(session)
+
+    def insert(workflow: str, request: str) -> tuple[str, str]:
+        session = free.get()
+        try:
+            with session.cursor() as sql:
+                sql.execute("EXECUTE make (%s, %s, %s)", (workflow, request, snapshot))
+                (row,) = sql.fetchall()
+                return row[0], row[1]
+        finally:
+            free.put(session)
+
+    threads = ThreadPoolExecutor(THREADS)
+
+    async def create(request: web.Request) -> web.Response:
+        body = json.loads(await request.read())
+        loop = asyncio.get_running_loop()
+        id, created_at = await loop.run_in_executor(threads, insert, body["workflow"], body["request"])
+        return web.json_response({"id": id, "created_at": created_at, "status": "queued"}, status=201)
+
+    async def serve() -> None:
+        app = web.Application()
+        app.router.add_post("/api/v2/runs", create)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        print(f"listening on {runner.addresses[0][1]}", flush=True)
+        await asyncio.Event().wait()
+
+    asyncio.run(serve())
+
+
+if __name__ == "__main__":
+    main()
