@@ -5,22 +5,34 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 
 import psycopg2
 import pytest
+from peewee import DatabaseError, ProgrammingError
 
 from tests.support.databases import url_of
 from tests.support.processes import frozen
 from tests.support.waiting import eventually
 from vm_webapp.db import pool
 from vm_webapp.db.connections import CHECK_SECONDS, limit_checkouts
-from vm_webapp.db.pool import close_pool, database, dedicated_connection, execute, open_pool, row, rows, transaction
+from vm_webapp.db.pool import (
+    autocommit,
+    close_pool,
+    database,
+    dedicated_connection,
+    execute,
+    open_pool,
+    row,
+    rows,
+    transaction,
+)
 from vm_webapp.errors import ConfigurationError, ConnectionsTaken, DatabaseUnavailable
 from vm_webapp.local import LocalServers
 
+Connect = Callable[[], AbstractContextManager[None]]
 SESSIONS = "SELECT pid FROM pg_stat_activity WHERE application_name = %(name)s"
 
 
@@ -107,6 +119,19 @@ def test_a_connection_that_breaks_in_a_transaction_is_unavailable_and_replaced(t
         break_connection(two, "pool of two")
     with transaction():
         assert backend_pid() != before
+
+
+@pytest.mark.parametrize("connect", [transaction, autocommit])
+def test_an_error_without_an_sqlstate_is_a_connection_that_broke(two: str, connect: Connect) -> None:
+    """While a server stops at once, psycopg2 now and then knows no better class for it than the base of all."""
+    with pytest.raises(DatabaseUnavailable), connect():
+        raise DatabaseError("server closed the connection unexpectedly")
+
+
+@pytest.mark.parametrize("connect", [transaction, autocommit])
+def test_an_error_of_a_statement_is_no_outage(two: str, connect: Connect) -> None:
+    with pytest.raises(ProgrammingError), connect():
+        execute("SELECT nothing")
 
 
 def test_idle_connections_that_broke_are_replaced_unnoticed(two: str) -> None:

@@ -52,7 +52,7 @@ NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded")
 BUSY = frozenset({"55P03", "57014", "40P01"})  # lock_not_available, query_canceled, deadlock_detected
 # New processes, and pools that grow, leave so many to those who look into an incident: migrate, doctor, queue.
 OPERATOR_CONNECTIONS = 3
-CONVERTED = (OperationalError, InterfaceError, MaxConnectionsExceeded, InternalError)
+CONVERTED = (DatabaseError, InterfaceError, MaxConnectionsExceeded)
 WAIT_FOR_CONNECTION_SECONDS = 5.0
 STATEMENT_TIMEOUT_MS = 10_000
 
@@ -330,11 +330,16 @@ def _connecting(address: str, application_name: str, *, statement_timeout_ms: in
 
 def _converted(error: Exception) -> Exception:
     """Return the error that callers expect in place of one of Peewee's."""
-    if not isinstance(error, InternalError):
+    if isinstance(error, (OperationalError, InterfaceError, MaxConnectionsExceeded)):
         return _unavailable(error)
-    if sqlstate(error) == READ_ONLY_SQL_TRANSACTION:
+    if type(error) is DatabaseError and sqlstate(error) is None:
+        # psycopg2 raises it where a connection broke and libpq has not noticed yet.
+        return _unavailable(error)
+    if isinstance(error, InternalError) and sqlstate(error) == READ_ONLY_SQL_TRANSACTION:
         return DatabaseReadOnly(first_line(error))
-    return _disk_full(first_line(error)) if NO_SPACE.search(str(error)) else error
+    if isinstance(error, InternalError) and NO_SPACE.search(str(error)):
+        return _disk_full(first_line(error))
+    return error
 
 
 def _unavailable(error: Exception) -> DatabaseUnavailable:
