@@ -42,6 +42,35 @@ def _made_of_rules(build: Callable[[], str]) -> Callable[[], Prepared]:
     return statement
 
 
+CREATE_RUN = Prepared("""
+    WITH run AS (
+        INSERT INTO runs (id, workflow, status, priority, request, auto_approve, brand_id, project_id, snapshot)
+        VALUES (%(id)s, %(workflow)s, 'queued', %(priority)s, %(request)s, %(auto_approve)s, %(brand_id)s,
+                %(project_id)s, %(snapshot)s)
+        RETURNING created_at
+    ), made AS (
+        INSERT INTO stages (id, run_id, position, key, title, status, priority, requires_approval, needs_model,
+                            queued_at, available_at)
+        SELECT given.id, %(id)s, position, key, title, CASE position WHEN 1 THEN 'queued' ELSE 'pending' END,
+               %(priority)s, requires_approval, needs_model,
+               CASE position WHEN 1 THEN statement_timestamp() END, CASE position WHEN 1 THEN statement_timestamp() END
+          FROM unnest(%(stage_ids)s::uuid[], %(keys)s::text[], %(titles)s::text[], %(requires_approval)s::boolean[],
+                      %(needs_model)s::boolean[])
+               WITH ORDINALITY AS given(id, key, title, requires_approval, needs_model, position)
+    ), told AS (
+        INSERT INTO events (run_id, stage, type, actor, data)
+        VALUES (%(id)s, NULL, 'run.created', %(actor)s, %(data)s),
+               (%(id)s, (%(keys)s)[1], 'stage.queued', %(actor)s, '{}')
+    )
+    SELECT created_at, statement_timestamp() AS queued_at FROM run
+""")
+"""Insert a run, its stages, the first of them queued, and its first events. Nobody else can see or lock any of it yet.
+
+Parameters: the columns of ``runs``; ``stage_ids``, ``keys``, ``titles``, ``requires_approval`` and ``needs_model`` of
+the stages, in their order; ``actor``, and the ``data`` of the first event.
+"""
+
+
 @_made_of_rules
 def find_due_stages() -> str:
     """Return the query for the stages that a worker should claim next: oldest run of the best priority first.

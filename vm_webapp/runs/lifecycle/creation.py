@@ -1,43 +1,23 @@
-"""Creating a run: its row, its stages and its first events, in one transaction."""
+"""Creating a run: its row, its stages and its first events, in one statement."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from datetime import datetime
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from vm_webapp.db.compiled import STATEMENT_TIME, Compiled, compiled, param
-from vm_webapp.db.models import Run, Stage
-from vm_webapp.db.pool import execute, jsonb, transaction
-from vm_webapp.runs import queries
-from vm_webapp.runs.events import NewEvent, append_events
-from vm_webapp.runs.lifecycle.run_context import lock_context
-from vm_webapp.runs.records import Priority, RunRecord
-from vm_webapp.runs.signals import stage_due
-from vm_webapp.workflows.model import Workflow
+from vm_webapp.db.pool import jsonb, row, transaction
+from vm_webapp.runs import statements
+from vm_webapp.runs.lifecycle.run_context import RunContext, lock_context
+from vm_webapp.runs.records import Priority, Progress, RunRecord, StageRecord, Usage
+from vm_webapp.runs.signals import run_changed, stage_due
+from vm_webapp.runs.waiting import QueuedStage, read_queue_facts, why_queued
+from vm_webapp.workflows.model import StageSpec, Workflow
 
 PRIORITIES: dict[Priority, int] = {"normal": 0, "low": 1}
-
-# ``returning()`` without arguments: for PostgreSQL, Peewee would add RETURNING with the primary key, which is not
-# needed.
-_INSERT_RUN = compiled(
-    Run.insert(
-        {
-            Run.id: param("id"),
-            Run.workflow: param("workflow"),
-            Run.status: "queued",
-            Run.priority: param("priority"),
-            Run.request: param("request"),
-            Run.auto_approve: param("auto_approve"),
-            Run.brand: param("brand_id"),
-            Run.project: param("project_id"),
-            Run.snapshot: param("snapshot"),
-        }
-    ).returning()
-)
+NOTHING_SPENT = Usage(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +44,12 @@ def create_run(new: NewRun, *, actor: str) -> RunRecord:
         DatabaseUnavailable: nothing was written.
     """
     # UUIDv7 keys sort by age: the queue takes the oldest run first by ordering by ``run_id`` alone.
-    run_id = uuid7()
+    run_id, stages = uuid7(), new.workflow.stages
+    ids = [uuid7() for _ in stages]
     with transaction():
         context = lock_context(new.brand_id, new.project_id)
-        execute(
-            _INSERT_RUN,
+        created = row(
+            statements.CREATE_RUN,
             id=run_id,
             workflow=new.workflow.name,
             priority=PRIORITIES[new.priority],
@@ -77,54 +58,62 @@ def create_run(new: NewRun, *, actor: str) -> RunRecord:
             brand_id=context.brand_id,
             project_id=new.project_id,
             snapshot=jsonb({"workflow": new.workflow.snapshot(), **context.snapshot}),
+            stage_ids=ids,
+            keys=[stage.key for stage in stages],
+            titles=[stage.title for stage in stages],
+            requires_approval=[stage.requires_approval for stage in stages],
+            needs_model=[stage.needs_model for stage in stages],
+            actor=actor,
+            data=jsonb({"workflow": new.workflow.name}),
         )
-        stage_due.raise_after_commit(_insert_stages(run_id, new))
-        append_events(
-            run_id,
-            actor,
-            NewEvent("run.created", data={"workflow": new.workflow.name}),
-            NewEvent("stage.queued", new.workflow.stages[0].key),
-        )
-        return queries.read_run(run_id)
+        assert created is not None
+        stage_due.raise_after_commit(ids[0])
+        run_changed.raise_after_commit(run_id)
+        return _record(run_id, new, context, created["created_at"], created["queued_at"])
 
 
-def _insert_stages(run_id: UUID, new: NewRun) -> UUID:
-    """Insert every stage, the first of them queued; return the first one's id."""
-    ids = [uuid7() for _ in new.workflow.stages]
-    values: dict[str, Any] = {"run_id": run_id, "priority": PRIORITIES[new.priority]}
-    for position, (id, stage) in enumerate(zip(ids, new.workflow.stages, strict=True), start=1):
-        values |= {
-            f"id{position}": id,
-            f"key{position}": stage.key,
-            f"title{position}": stage.title,
-            f"requires_approval{position}": stage.requires_approval,
-            f"needs_model{position}": stage.needs_model,
-        }
-    execute(_insert_statement(len(ids)), **values)
-    return ids[0]
+def _record(run_id: UUID, new: NewRun, context: RunContext, created_at: datetime, queued_at: datetime) -> RunRecord:
+    """Return the run as it was created, without reading it: it cannot have changed before the commit."""
+    first = new.workflow.stages[0]
+    due = QueuedStage(run_id, first.title, first.needs_model, queued_at, queued_at, error=None, due=True)
+    return RunRecord(
+        id=run_id,
+        workflow=new.workflow.name,
+        status="queued",
+        priority=new.priority,
+        request=new.request,
+        brand_id=context.brand_id,
+        project_id=new.project_id,
+        parent_run_id=None,
+        created_at=created_at,
+        started_at=None,
+        finished_at=None,
+        error=None,
+        progress=Progress(0, len(new.workflow.stages)),
+        usage=NOTHING_SPENT,
+        waiting_on=why_queued(due, read_queue_facts([run_id])),
+        stages=tuple(
+            _stage(stage, position, queued_at if position == 1 else None)
+            for position, stage in enumerate(new.workflow.stages, start=1)
+        ),
+    )
 
 
-@lru_cache(maxsize=32)
-def _insert_statement(count: int) -> Compiled:
-    """Return the statement that inserts this many stages of one run."""
-    # One text for each number of stages: all rows go in one statement, and workflows have few different lengths.
-    return compiled(
-        Stage.insert_many(
-            [
-                {
-                    Stage.id: param(f"id{position}"),
-                    Stage.run: param("run_id"),
-                    Stage.position: position,
-                    Stage.key: param(f"key{position}"),
-                    Stage.title: param(f"title{position}"),
-                    Stage.status: "queued" if position == 1 else "pending",
-                    Stage.priority: param("priority"),
-                    Stage.requires_approval: param(f"requires_approval{position}"),
-                    Stage.needs_model: param(f"needs_model{position}"),
-                    Stage.queued_at: STATEMENT_TIME if position == 1 else None,
-                    Stage.available_at: STATEMENT_TIME if position == 1 else None,
-                }
-                for position in range(1, count + 1)
-            ]
-        ).returning()
+def _stage(stage: StageSpec, position: int, queued_at: datetime | None) -> StageRecord:
+    return StageRecord(
+        key=stage.key,
+        title=stage.title,
+        position=position,
+        status="queued" if queued_at else "pending",
+        attempt=0,
+        requires_approval=stage.requires_approval,
+        available_at=queued_at,
+        queued_at=queued_at,
+        started_at=None,
+        finished_at=None,
+        error=None,
+        provider=None,
+        model=None,
+        usage=NOTHING_SPENT,
+        artifact=None,
     )
