@@ -15,6 +15,7 @@ from peewee import Select, fn
 from vm_webapp.db.compiled import HOUR, compiled, delete_from, param
 from vm_webapp.db.models import IdempotencyKey
 from vm_webapp.db.pool import database, execute, jsonb, row, transaction
+from vm_webapp.db.prepared import prepared
 from vm_webapp.errors import DatabaseBusy, VMError
 
 KEEP_HOURS = 24
@@ -22,7 +23,7 @@ PURGE_BATCH = 1000
 LONGEST_REQUEST_SECONDS = 15  # after which the API gives up waiting for it
 
 _EXPIRES = fn.now() - KEEP_HOURS * HOUR
-_TRY_LOCK = compiled(Select(columns=[fn.pg_try_advisory_xact_lock(param("lock")).alias("got")]).bind(database))
+_TRY_LOCK = prepared(Select(columns=[fn.pg_try_advisory_xact_lock(param("lock")).alias("got")]).bind(database))
 # Whether the holder can be no request in progress. PostgreSQL ends a session of ours that is idle in a transaction for
 # five seconds; one whose state is hidden is of another role, and so none of ours.
 _HOLDER = f"""
@@ -34,13 +35,13 @@ _HOLDER = f"""
        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
        AND (l.classid::bigint << 32 | l.objid::bigint) = %(lock)s
 """
-_FIND = compiled(
+_FIND = prepared(
     IdempotencyKey.select(
         IdempotencyKey.request_sha256, IdempotencyKey.status, IdempotencyKey.headers, IdempotencyKey.body
     ).where(IdempotencyKey.scope_sha256 == param("scope"), IdempotencyKey.created_at > _EXPIRES)
 )
 # Replace an expired row of the same key, which the purge may not have deleted yet.
-_STORE = compiled(
+_STORE = prepared(
     IdempotencyKey.insert(
         {
             IdempotencyKey.scope_sha256: param("scope"),

@@ -9,6 +9,7 @@ from peewee import fn
 from vm_webapp.db.compiled import COUNT, NOW, SECOND, compiled
 from vm_webapp.db.models import WorkerHeartbeat
 from vm_webapp.db.pool import row, rows
+from vm_webapp.db.prepared import prepared
 
 # Six ticks of one second: a worker that misses a few on a busy machine still counts as alive.
 FRESH_SECONDS = 6
@@ -18,7 +19,7 @@ FRESH = WorkerHeartbeat.last_tick_at.between(NOW - FRESH_SECONDS * SECOND, NOW +
 ALIVE = (WorkerHeartbeat.state != "stopped") & FRESH
 WORKING = (WorkerHeartbeat.state == "working") & FRESH
 
-_GROUPS = compiled(
+_GROUPS = prepared(
     WorkerHeartbeat.select(
         WorkerHeartbeat.provider,
         WorkerHeartbeat.llm_cap.alias("cap"),
@@ -30,7 +31,7 @@ _GROUPS = compiled(
     .group_by(WorkerHeartbeat.provider, WorkerHeartbeat.llm_cap)
     .order_by(WorkerHeartbeat.provider, WorkerHeartbeat.llm_cap)
 )
-_ALIVE_COUNT = compiled(WorkerHeartbeat.select(COUNT.alias("workers")).where(ALIVE))
+_ALIVE_COUNT = prepared(WorkerHeartbeat.select(COUNT.alias("workers")).where(ALIVE))
 _LAST = compiled(
     WorkerHeartbeat.select(WorkerHeartbeat.provider, WorkerHeartbeat.llm_cap.alias("cap"))
     .order_by(WorkerHeartbeat.last_tick_at.desc(), WorkerHeartbeat.worker_id)

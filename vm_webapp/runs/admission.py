@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from uuid import UUID
 
 from vm_webapp.db.pool import row, rows
+from vm_webapp.db.prepared import Prepared
 from vm_webapp.fleet.alive import NO_WORKERS, WorkerGroup
 
 CALL_IN_FLIGHT = "status = 'running' AND needs_model"
@@ -212,7 +214,7 @@ def read_holds(run_ids: Collection[UUID], groups: Collection[WorkerGroup]) -> di
     # A rule depends on the provider and the cap of the worker that would claim, so each group has a query of its own.
     for group in groups or [NO_WORKERS]:
         found = rows(
-            f"SELECT run_id, CASE {kinds} END AS kind FROM stages WHERE run_id = ANY(%(run_ids)s::uuid[]) AND {due()}",
+            _holds(kinds),
             run_ids=list(run_ids),
             provider=group.provider,
             cap=group.cap,
@@ -222,6 +224,13 @@ def read_holds(run_ids: Collection[UUID], groups: Collection[WorkerGroup]) -> di
         for each in found:
             holds.setdefault(each["run_id"], each["kind"])
     return {run_id: kind for run_id, kind in holds.items() if run_id not in admitted_runs}
+
+
+@lru_cache(maxsize=4)
+def _holds(kinds: str) -> Prepared:
+    return Prepared(
+        f"SELECT run_id, CASE {kinds} END AS kind FROM stages WHERE run_id = ANY(%(run_ids)s::uuid[]) AND {due()}"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from datetime import datetime
 
 from peewee import SQL
 
-from vm_webapp.db.compiled import compiled
 from vm_webapp.db.models import Provider, Queue
 from vm_webapp.db.pool import rows
+from vm_webapp.db.prepared import prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Pauses:
 # One statement, and thus one snapshot, for both kinds. The name NULL stands for the queue, since no provider has it.
 # The columns of a UNION are paired by position; its first branch names them and must alias its NULL, the second need
 # not.
-_READ = compiled(
+_READ = prepared(
     Provider.select(
         Provider.name.alias("provider"),
         Provider.paused_at,

@@ -9,9 +9,10 @@ from uuid import UUID
 
 from peewee import SQL, Select, fn
 
-from vm_webapp.db.compiled import compiled, param
+from vm_webapp.db.compiled import param
 from vm_webapp.db.models import Stage
 from vm_webapp.db.pool import database, rows
+from vm_webapp.db.prepared import prepared
 from vm_webapp.fleet.alive import count_alive, read_worker_groups
 from vm_webapp.runs.admission import due, explanation_of, read_holds
 from vm_webapp.runs.pauses import Pauses, read_pauses
@@ -35,7 +36,7 @@ _NUMBERED = Select([_HEAD], [_HEAD.c.run_id, (fn.row_number().over(order_by=_ORD
     "numbered"
 )
 # A plain ``Select`` belongs to no model, so Peewee must be given the database whose SQL dialect it writes.
-_PLACES = compiled(
+_PLACES = prepared(
     Select([_NUMBERED], [_NUMBERED.c.run_id, _NUMBERED.c.place])
     .where(_NUMBERED.c.run_id == fn.ANY(param("run_ids").cast("uuid[]")))
     .bind(database)

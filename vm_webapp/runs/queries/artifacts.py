@@ -6,9 +6,10 @@ from uuid import UUID
 
 from peewee import fn
 
-from vm_webapp.db.compiled import compiled, param
+from vm_webapp.db.compiled import param
 from vm_webapp.db.models import Artifact, Stage
 from vm_webapp.db.pool import Row, row, rows
+from vm_webapp.db.prepared import prepared
 from vm_webapp.errors import NotFound
 from vm_webapp.runs.queries.reading import read_only, require_run
 from vm_webapp.runs.records import ArtifactContent, ArtifactRecord, NewestArtifact, Usage
@@ -29,17 +30,17 @@ _SUMMARIES = Artifact.select(
     Artifact.note,
     Artifact.created_at,
 ).join(Stage)
-_LIST = compiled(_SUMMARIES.where(Artifact.run == param("run_id")).order_by(Stage.position, Artifact.version))
+_LIST = prepared(_SUMMARIES.where(Artifact.run == param("run_id")).order_by(Stage.position, Artifact.version))
 _ONE = (
     _SUMMARIES.select_extend(Artifact.content)
     .where(Artifact.run == param("run_id"), Stage.key == param("stage"))
     .order_by(Artifact.version.desc())
     .limit(1)
 )
-_NEWEST = compiled(_ONE)
-_VERSION = compiled(_ONE.where(Artifact.version == param("version")))
+_NEWEST = prepared(_ONE)
+_VERSION = prepared(_ONE.where(Artifact.version == param("version")))
 # DISTINCT ON keeps the first row of each stage; PostgreSQL demands that ORDER BY begins with the same expression.
-_NEWEST_OF_EACH_STAGE = compiled(
+_NEWEST_OF_EACH_STAGE = prepared(
     Artifact.select(Stage.key, Artifact.content, Artifact.truncated)
     .join(Stage)
     .where(Artifact.run == param("run_id"))

@@ -9,10 +9,11 @@ from uuid import UUID
 
 from peewee import fn
 
-from vm_webapp.db.compiled import compiled, param
+from vm_webapp.db.compiled import param
 from vm_webapp.db.models import Event
 from vm_webapp.db.paging import Page, page_of
 from vm_webapp.db.pool import row, rows
+from vm_webapp.db.prepared import prepared
 from vm_webapp.errors import NotFound
 from vm_webapp.runs.queries.reading import read_only, require_run
 from vm_webapp.runs.records import EventRecord
@@ -36,11 +37,11 @@ _POSITION = fn.coalesce(
     ),
     0,
 )
-_LIST = compiled(_EVENTS.where(Event.id > _POSITION).order_by(Event.id).limit(param("limit")))
-_FIND = compiled(_EVENTS.where(Event.id == param("id")))
-_NEWEST = compiled(_EVENTS.order_by(Event.id.desc()).limit(1))
+_LIST = prepared(_EVENTS.where(Event.id > _POSITION).order_by(Event.id).limit(param("limit")))
+_FIND = prepared(_EVENTS.where(Event.id == param("id")))
+_NEWEST = prepared(_EVENTS.order_by(Event.id.desc()).limit(1))
 
-_REMARKS = compiled(
+_REMARKS = prepared(
     Event.select(Event.stage, Event.data)
     .where(
         Event.run == param("run_id"),

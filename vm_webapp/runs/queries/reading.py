@@ -7,15 +7,16 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 from uuid import UUID
 
-from vm_webapp.db.compiled import compiled, param
+from vm_webapp.db.compiled import param
 from vm_webapp.db.models import Run
 from vm_webapp.db.pool import autocommit, row
+from vm_webapp.db.prepared import prepared
 from vm_webapp.errors import NotFound
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_EXISTS = compiled(Run.select(Run.id).where(Run.id == param("id")))
+_EXISTS = prepared(Run.select(Run.id).where(Run.id == param("id")))
 
 
 def read_only(query: Callable[P, T]) -> Callable[P, T]:

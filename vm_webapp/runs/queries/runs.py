@@ -11,10 +11,11 @@ from uuid import UUID
 
 from peewee import JOIN, SQL, Tuple, fn
 
-from vm_webapp.db.compiled import Compiled, compiled, param
+from vm_webapp.db.compiled import param
 from vm_webapp.db.models import Artifact, Run, Stage
 from vm_webapp.db.paging import Page, page_of
 from vm_webapp.db.pool import Row, rows
+from vm_webapp.db.prepared import Prepared, prepared
 from vm_webapp.errors import NotFound
 from vm_webapp.runs.admission import due
 from vm_webapp.runs.artifacts import newest_of
@@ -59,7 +60,7 @@ _COLUMNS = Run.select(
     Run.finished_at,
 )
 # The snapshot is left out: it holds the whole workflow, brand and project, and no response contains them.
-_ONE = compiled(_COLUMNS.where(Run.id == param("id")))
+_ONE = prepared(_COLUMNS.where(Run.id == param("id")))
 _PAGE = _COLUMNS.order_by(Run.created_at.desc(), Run.id.desc()).limit(param("limit"))
 # Each filter but those on ``finished_at`` has an index that ends in (created_at DESC, id DESC), which serves the order
 # as well. The row comparison under "id" becomes a range of that index; written with OR, PostgreSQL would filter all
@@ -97,7 +98,7 @@ _SPENT = (
     .where(Artifact.stage == _S.id)
     .alias("spent")
 )
-_STAGES = compiled(
+_STAGES = prepared(
     _S.select(
         _S.run,
         _S.key,
@@ -133,10 +134,10 @@ _STAGES = compiled(
 
 
 @lru_cache(maxsize=128)  # every combination of filters
-def _page_query(names: frozenset[str]) -> Compiled:
+def _page_query(names: frozenset[str]) -> Prepared:
     """Return the query for a page of runs, filtered by these values."""
     conditions = [condition for name, condition in _CONDITIONS.items() if name in names]
-    return compiled(_PAGE.where(*conditions) if conditions else _PAGE)
+    return prepared(_PAGE.where(*conditions) if conditions else _PAGE)
 
 
 def read_run(run_id: UUID) -> RunRecord:
@@ -170,7 +171,7 @@ def list_runs(where: RunFilter, *, limit: int, after: tuple[datetime, UUID] | No
     return page_of(found, limit, lambda run: (run.created_at, run.id))
 
 
-def _runs(query: Compiled, **values: Any) -> list[RunRecord]:
+def _runs(query: Prepared, **values: Any) -> list[RunRecord]:
     """Read runs, their stages and what they wait for, in as many statements for one run as for a page of them."""
     # A run may be purged between these statements; its page then shows it without stages, and not an error.
     found = rows(query, **values)
