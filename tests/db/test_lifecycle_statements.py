@@ -9,10 +9,12 @@ from uuid import uuid4
 import pytest
 
 from tests.db.stages import create_stages, expire_leases
+from tests.support.runs import CATALOG, create
 from vm_webapp.db import pool
+from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle
-from vm_webapp.runs.lifecycle import Claimant
+from vm_webapp.runs.lifecycle import Claimant, NewRun
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -68,3 +70,12 @@ def test_a_batch_of_claims_is_one_statement(statements: list[str]) -> None:
     tokens = [uuid4() for _ in range(8)]
     assert len(lifecycle.claim_due_stages(Claimant(uuid4(), "kimi"), tokens).claims) == 8
     assert len(statements) == 1
+
+
+def test_a_run_is_created_by_one_statement_and_not_read_back(statements: list[str]) -> None:
+    write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Heartbeat("working", 0))
+    create("content_calendar")  # prepares the statements
+    statements.clear()
+    lifecycle.create_run(NewRun(CATALOG.get("content_calendar"), "a request"), actor="tests")
+    # The run; and what it waits for: the groups of workers, how many are alive, pauses, rules, its place.
+    assert len(statements) == 1 + 5
