@@ -35,6 +35,7 @@ class RetryingClient:
         self._api = api
         self._every = every
         self._ended = threading.Event()
+        self._failed = False
         self._thread = threading.Thread(target=self._run, name="retrying-client")
 
     def __enter__(self) -> Self:
@@ -45,6 +46,7 @@ class RetryingClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
+        self._failed = error is not None
         self._thread.join()
 
     @property
@@ -63,10 +65,11 @@ class RetryingClient:
         eventually(lambda: len(self.accepted) > so_far, "another run is accepted", seconds=seconds)
 
     def _run(self) -> None:
-        # A request is repeated even after the block: the test asks whether one without a response took effect.
+        # A request is repeated even after the block: the test asks whether one without a response took effect. Not
+        # where the test has failed, perhaps because there is no server any more.
         while not self._ended.wait(self._every):
             key = str(uuid4())
-            while not self._post(key):
+            while not self._post(key) and not self._failed:
                 time.sleep(REPEAT_SECONDS)
 
     def _post(self, key: str) -> bool:

@@ -185,8 +185,11 @@ class OwnServer:
 
     def crash(self) -> None:
         """Kill the server's process and all of its children at the same moment, as a machine that loses power does."""
-        # Stopped first: a child that finds its parent gone could still write what only memory holds.
+        # Stopped first, the server before its children are listed: it could start another one meanwhile, which would
+        # wait for ever for what the others hold. And a child that finds its parent gone could still write what only
+        # memory holds.
         server = self.pid()
+        os.kill(server, signal.SIGSTOP)
         pids = [server, *child_pids(server)]
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for pid in pids:

@@ -53,7 +53,9 @@ FAILURES: dict[Fault, float] = {
 def test_throughput_comes_back_after_a_long_failure(tmp_path: Path, fault: Fault) -> None:
     script = random_script(0.2, 2.0, 0.0, seed=7)
     seconds = FAILURES[fault]
-    with running_stack(tmp_path, script, threads=16, far=fault is faults.postgres_slow) as stack:
+    slow = fault is faults.postgres_slow
+    # So many that they wait for a connection for longer than the pool lets them, each statement taking 0.6 s.
+    with running_stack(tmp_path, script, threads=64 if slow else 16, far=slow) as stack:
         pids = stack.fleet.pids()
         created = len(create_many(RUNS))
         with RetryingClient(lambda: stack.api, every=0.5) as client:
@@ -79,7 +81,7 @@ def test_throughput_comes_back_after_a_long_failure(tmp_path: Path, fault: Fault
         assert_nothing_lost(left)
         assert failures() == []
         assert counted()["failures"] == 0
-        if fault is faults.postgres_slow:
+        if slow:
             assert any(ConnectionsTaken.todo in worker.output() for worker in stack.fleet.workers), (
                 "no pool was used up"
             )
