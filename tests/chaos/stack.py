@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,7 @@ def running_stack(
     poll_ms: int = 500,
     far: bool = False,
     durable: bool = False,
+    worker_env: Mapping[str, str] | None = None,
 ) -> Iterator[Stack]:
     """Start everything, and yield the stack when the API is ready.
 
@@ -55,6 +56,7 @@ def running_stack(
         script: decides the behaviour of the fake model server.
         far: whether to connect to PostgreSQL through its proxy, which costs CPU time of the test process.
         durable: whether PostgreSQL writes to the disk what it commits.
+        worker_env: further environment variables of the workers.
     """
     with (
         own_postgres(durable=durable) as postgres,
@@ -64,7 +66,7 @@ def running_stack(
         ModelServer(script) as model,
         Fleet(folder, far_url if far else postgres.url, redis_url, model) as fleet,
     ):
-        fleet.start(workers, threads=threads, poll_ms=poll_ms)
+        fleet.start(workers, threads=threads, poll_ms=poll_ms, **(worker_env or {}))
         stack = Stack(postgres, postgres_link, redis, redis_link, fleet, fleet.start_api())
         eventually(lambda: stack.api.says_redis_is("ok"), "ready", seconds=40)
         yield stack
