@@ -47,30 +47,27 @@ SELECT uuidv7(), copies.id, position, key, title, CASE position WHEN 1 THEN 'que
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Counters of the servers and the workers at one time."""
+    """Counters of the servers at one time."""
 
     transactions: int
     redis_commands: int
-    claimed: int
 
     def __sub__(self, earlier: Traffic) -> Traffic:
         return Traffic(
             self.transactions - earlier.transactions,
             self.redis_commands - earlier.redis_commands,
-            self.claimed - earlier.claimed,
         )
 
 
 def read_traffic(client: redis.Redis | None) -> Traffic:
-    """Read the counters of the servers, and those of the workers, which are at most a second old."""
+    """Read the counters of the servers."""
     transactions = read(
         "SELECT xact_commit + xact_rollback AS n FROM pg_stat_database WHERE datname = current_database()"
     )
-    counters = read("SELECT coalesce(sum((counters->>'claimed')::int), 0)::int AS claimed FROM worker_heartbeats")
     commands = 0
     if client is not None:
         commands = sum(stat["calls"] for name, stat in client.info("commandstats").items() if name != "cmdstat_info")
-    return Traffic(transactions[0]["n"], commands, counters[0]["claimed"])
+    return Traffic(transactions[0]["n"], commands)
 
 
 @contextmanager

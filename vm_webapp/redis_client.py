@@ -7,20 +7,21 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+MOST_CONNECTIONS = 64
 
-def quick_client(url: str, timeout_seconds: float, *, max_connections: int = 64) -> redis.Redis:
+
+def quick_client(url: str, timeout_seconds: float) -> redis.Redis:
     """Return a client that gives up after a time.
 
     Args:
         url: ``redis://``, ``rediss://`` or ``unix://``.
         timeout_seconds: time limit for connecting, and for each reply.
-        max_connections: the most connections open at a time.
     """
     return redis.Redis.from_url(
         url,
         socket_timeout=timeout_seconds,
         socket_connect_timeout=timeout_seconds,
-        max_connections=max_connections,
+        max_connections=MOST_CONNECTIONS,
         retry=Retry(NoBackoff(), 0),
     )
 

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 from vm_webapp.execution.activity import Activity
 from vm_webapp.runs import lifecycle
-from vm_webapp.runs.lifecycle import Claimant, ClaimedStages, UnreadableClaim
+from vm_webapp.runs.lifecycle import Claim, Claimant, ClaimedStages, UnreadableClaim
 from vm_webapp.text import shortened
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,13 @@ class Claimer:
         self._unreadable[claim.stage_id] = time.monotonic()
         self._activity.count("claims_crashed")
         log.error("claim.crashed", exc_info=claim.error, extra={"run_id": str(claim.run_id), "stage": claim.key})
-        try:
-            lifecycle.release_stage_if_held(claim)
-        except Exception as error:  # its lease ends soon
-            log.warning("claim.kept", extra={"run_id": str(claim.run_id), "error": shortened(error)})
+        release_unbegun(claim)
+
+
+def release_unbegun(claim: Claim | UnreadableClaim) -> bool:
+    """Release a stage that no thread has begun; return whether that worked. If not, its lease ends soon."""
+    try:
+        return lifecycle.release_stage_if_held(claim)
+    except Exception as error:  # the consumer's thread must not die of it
+        log.warning("claim.kept", extra={"run_id": str(claim.run_id), "error": shortened(error)})
+        return False

@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 
 from vm_webapp.errors import DatabaseUnavailable, VMError
 from vm_webapp.execution.activity import Activity
+from vm_webapp.execution.claiming import release_unbegun
 from vm_webapp.execution.leases import HeldLease, HeldLeases
 from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.execution.progress import ProgressReporter, StageProgress
@@ -28,7 +29,6 @@ from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.lifecycle import Claim, Claimant, Finished
 from vm_webapp.runs.records import NewestArtifact
 from vm_webapp.runs.states import LEASE_SECONDS, Failure
-from vm_webapp.text import shortened
 from vm_webapp.workflows.model import StageSpec, Workflow
 from vm_webapp.workflows.render import EarlierArtifact, Remark, StageContext, render_assignment
 
@@ -108,11 +108,8 @@ class StageRunner:
     def release(self, claims: Iterable[Claim]) -> None:
         """Release stages that no thread has begun. Where that fails, their leases end soon."""
         for claim in claims:
-            try:
-                if lifecycle.release_stage_if_held(claim):
-                    self.activity.count("released")
-            except Exception as error:  # the consumer's thread must not die of it
-                log.warning("claim.kept", extra={"run_id": str(claim.run_id), "error": shortened(error)})
+            if release_unbegun(claim):
+                self.activity.count("released")
 
     def wait_until_idle(self, seconds: float) -> bool:
         """Wait until no thread runs a stage; return False when the time is over before that."""

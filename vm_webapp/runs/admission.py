@@ -10,7 +10,7 @@ may have changed when it happens.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from uuid import UUID
@@ -158,15 +158,8 @@ def within_owners_capacity(order: str) -> str:
     Args:
         order: SQL, the order in which the stages are claimed.
     """
-    # ``holds_back`` alone would return every due stage of an owner that has capacity for one. A window function may
-    # stand in the select list only, so a WHERE on this column needs a query around it.
-    fits = [
-        f"(NOT ({rule.applies}) OR row_number() OVER (PARTITION BY {rule.owner} ORDER BY {order})"
-        f" <= coalesce({rule.capacity}, 2147483647))"
-        for rule in RULES
-        if rule.owner is not None
-    ]
-    return " AND ".join(fits) or "true"
+    # ``holds_back`` alone would return every due stage of an owner that has capacity for one.
+    return _of_each_owner(order, lambda place, capacity: f"{place} <= coalesce({capacity}, 2147483647)")
 
 
 def first_of_its_owner(order: str) -> str:
@@ -178,13 +171,19 @@ def first_of_its_owner(order: str) -> str:
     Args:
         order: SQL, the order in which the stages are claimed.
     """
-    first = [
-        f"(NOT ({rule.applies}) OR {rule.capacity} IS NULL"
-        f" OR row_number() OVER (PARTITION BY {rule.owner} ORDER BY {order}) = 1)"
+    return _of_each_owner(order, lambda place, capacity: f"{capacity} IS NULL OR {place} = 1")
+
+
+def _of_each_owner(order: str, fits: Callable[[str, str], str]) -> str:
+    # A window function may stand in the select list only, so a WHERE on this column needs a query around it.
+    columns = [
+        f"(NOT ({rule.applies}) OR "
+        + fits(f"row_number() OVER (PARTITION BY {rule.owner} ORDER BY {order})", rule.capacity)
+        + ")"
         for rule in RULES
         if rule.owner is not None
     ]
-    return " AND ".join(first) or "true"
+    return " AND ".join(columns) or "true"
 
 
 def _shared(*, calls: bool) -> list[Rule]:
