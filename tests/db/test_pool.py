@@ -17,7 +17,7 @@ from tests.support.databases import url_of
 from tests.support.processes import frozen
 from tests.support.waiting import eventually
 from vm_webapp.db import pool
-from vm_webapp.db.connections import CHECK_SECONDS, limit_checkouts
+from vm_webapp.db.connections import CHECK_SECONDS, TRUSTED_SECONDS, limit_checkouts
 from vm_webapp.db.pool import (
     autocommit,
     close_pool,
@@ -138,6 +138,7 @@ def test_idle_connections_that_broke_are_replaced_unnoticed(two: str) -> None:
     with transaction():
         before = backend_pid()
     assert end_sessions_of(two, "pool of two") == 1
+    time.sleep(TRUSTED_SECONDS)
     with transaction():
         assert backend_pid() != before
 

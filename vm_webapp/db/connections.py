@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 1.0
 TRY_AGAIN_SECONDS = 1.0
+TRUSTED_SECONDS = 0.02  # how long a connection that has just responded needs no check
 NO_MORE = "the server has no connection left for this process"
 # pg_stat_activity hides the type and the state of other roles' sessions from a role without privileges. Such a row
 # counts as a client's if it has a role and a database; most background processes lack one of them.
@@ -97,7 +99,7 @@ class Pool(PooledPostgresqlDatabase):
             return bool(cast(Any, super()).connect(reuse_if_open))
         deadline = time.monotonic() + (cast(Any, self)._wait_timeout or 0)
         turns = self._turns
-        while turns.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        while _taken(turns, until=deadline):
             self._turn.of = turns
             try:
                 self._take()
@@ -126,14 +128,16 @@ class Pool(PooledPostgresqlDatabase):
         finally:
             if turns is not None:
                 self._turn.of = None
-                turns.release()
+                turns.put(None)
         return connection is not None
 
     def init(self, database: str | None, *arguments: Any, **options: Any) -> None:
         """Point the pool at a database; ``connect_params`` as described above."""
         # Each thread returns its turn to where it took it: another ``init`` may come in between.
         most: int = options.get("max_connections") or cast(Any, self)._max_connections
-        self._turns = threading.Semaphore(most)
+        self._turns: SimpleQueue[None] = SimpleQueue()
+        for _ in range(most):
+            self._turns.put(None)
         self._turn = threading.local()
         cast(Any, super()).init(database, *arguments, **options)
 
@@ -286,15 +290,32 @@ class Pool(PooledPostgresqlDatabase):
             shut_down(connection)
         return len(stuck)
 
-    def _is_closed(self, connection: Any) -> bool:
+    def _can_reuse(self, connection: Connection) -> bool:
+        connection.returned_at = time.monotonic()
+        return bool(cast(Any, super())._can_reuse(connection))
+
+    def _is_closed(self, connection: Connection) -> bool:
         # Peewee's own check sends a query while it holds the lock that every thread needs to take or return a
         # connection. Polling the socket needs no response: a server that ended an idle session has sent an error or
         # closed the connection, and either makes the socket readable.
+        #
+        # Not right after a response, because each call of the system lets another thread of this process run first.
         if connection.closed:
             return True
+        if time.monotonic() - connection.returned_at < TRUSTED_SECONDS:
+            return False
         poller = select.poll()
         poller.register(connection.fileno(), select.POLLIN)
         return bool(poller.poll(0))
+
+
+def _taken(turns: SimpleQueue[None], *, until: float) -> bool:
+    """Wait for a turn until a monotonic time; return whether there was one."""
+    try:
+        turns.get(timeout=max(0.0, until - time.monotonic()))
+    except Empty:
+        return False
+    return True
 
 
 # Weak, so that the pool of a thread that has ended can be freed.

@@ -7,6 +7,7 @@ refuse start-up options, or drop them silently. Through any proxy, transactions 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import select
@@ -52,6 +53,7 @@ class Connection(extensions.connection):
         proxied: whether something between this process and PostgreSQL answers for it.
         in_force: whether the session has the settings, so that no transaction needs to bring them.
         prepared: the statements that were prepared in the session: text → name.
+        returned_at: when it came back to its pool, in monotonic seconds.
     """
 
     settings = SessionSettings({})
@@ -60,6 +62,7 @@ class Connection(extensions.connection):
     options_in_force = False
     proxied = False
     in_force = False
+    returned_at = -math.inf
     _made = ""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
