@@ -10,8 +10,8 @@ import logging
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 RUNS = "runs"
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
+INSIDE = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+BUFFER_BYTES = 1 << 16  # given, because Python otherwise asks whether the file is a terminal
 NOT_OURS = "a folder of another user is in the way"
 
 
@@ -28,57 +30,70 @@ class ArtifactMirror:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def path(self, run_id: UUID, *, position: int, stage_key: str, version: int, name: str) -> Path:
-        """Return the path of a version, whether it has been written or not."""
-        return self._root / RUNS / str(run_id) / f"{position:02}-{stage_key}" / f"v{version}{Path(name).suffix}"
-
     def write(self, run_id: UUID, *, position: int, stage_key: str, version: int, name: str, content: str) -> bool:
         """Write one version, whole or not at all; return whether it worked."""
-        path = self.path(run_id, position=position, stage_key=stage_key, version=version, name=name)
+        folders = (RUNS, str(run_id), f"{position:02}-{stage_key}")
+        file_name = f"v{version}{os.path.splitext(name)[1]}"
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
-            with _opened(self._root, path.parent.relative_to(self._root).parts) as folder:
-                _write_atomically(folder, path.name, content)
+            folder = self._open_folder(folders)
+            try:
+                _write_atomically(folder, file_name, content)
+            finally:
+                os.close(folder)
         except OSError as error:
+            path = self._root.joinpath(*folders, file_name)
             log.warning("mirror.unwritable", extra={"path": str(path), "error": error.strerror})
             return False
         return True
 
     def remove(self, run_ids: Iterable[UUID]) -> None:
         """Remove the files of these runs; what cannot be removed stays."""
-        with suppress(OSError), _opened(self._root, (RUNS,), create=False) as runs:
-            for run_id in run_ids:
-                shutil.rmtree(str(run_id), ignore_errors=True, dir_fd=runs)  # does not follow links either
+        with suppress(OSError):
+            runs = _open_folder(self._root, (RUNS,), create=False)
+            try:
+                for run_id in run_ids:
+                    shutil.rmtree(str(run_id), ignore_errors=True, dir_fd=runs)  # does not follow links either
+            finally:
+                os.close(runs)
+
+    def _open_folder(self, names: Iterable[str]) -> int:
+        try:
+            return _open_folder(self._root, names, create=True)
+        except FileNotFoundError:
+            self._root.mkdir(parents=True, exist_ok=True)
+            return _open_folder(self._root, names, create=True)
 
 
-@contextmanager
-def _opened(root: Path, names: Iterable[str], *, create: bool = True) -> Iterator[int]:
-    """Yield a descriptor of a folder of the copy.
+def _open_folder(root: Path, names: Iterable[str], *, create: bool) -> int:
+    """Return a descriptor of a folder of the copy, which the caller closes.
 
     Args:
         root: the workspace root, which its owner may have made a link.
         names: the folders from there, each in the one before.
-        create: create those that are missing.
+        create: create those that are missing, but not the root.
 
     Raises:
         OSError: one of them is a link or no folder, belongs to another user, or cannot be opened.
     """
     folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        for name in names:
+    for name in names:
+        try:
             inner = _open_inside(folder, name, create=create)
+        finally:
             os.close(folder)
-            folder = inner
-        yield folder
-    finally:
-        os.close(folder)
+        folder = inner
+    return folder
 
 
 def _open_inside(folder: int, name: str, *, create: bool) -> int:
-    if create:
+    try:
+        inner = os.open(name, INSIDE, dir_fd=folder)
+    except FileNotFoundError:
+        if not create:
+            raise
         with suppress(FileExistsError):
             os.mkdir(name, FOLDER_MODE, dir_fd=folder)
-    inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        inner = os.open(name, INSIDE, dir_fd=folder)
     try:
         found = os.fstat(inner)
         if found.st_uid != os.geteuid():
@@ -99,8 +114,8 @@ def _write_atomically(folder: int, name: str, content: str) -> None:
     # O_EXCL never opens what exists, links included; os.replace replaces a link itself.
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE, dir_fd=folder)
     try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(content)
+        with open(handle, "wb", BUFFER_BYTES) as file:
+            file.write(content.encode())
         os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
         with suppress(OSError):
