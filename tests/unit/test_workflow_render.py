@@ -15,6 +15,7 @@ from vm_webapp.workflows.environment import compiled
 from vm_webapp.workflows.loader import load_catalog, load_workflow
 from vm_webapp.workflows.model import Workflow
 from vm_webapp.workflows.render import EarlierArtifact, Remark, StageContext, render_assignment, template_variables
+from vm_webapp.workflows.rendering import render_source
 
 BRAND = {
     "name": "Molar",
@@ -134,6 +135,17 @@ def test_an_earlier_document_can_be_named_even_where_it_is_called_like_a_method(
     workflow = load_workflow(write_workflow(tmp_path, yaml=yaml, prompts=prompts))
     context = StageContext("x", earlier=(EarlierArtifact("copy", "Copy", "the copy"),))
     assert _user(workflow, context).startswith("From: the copy\n")
+
+
+def test_a_template_reads_the_fields_of_a_record_and_nothing_else_of_it(press: Workflow) -> None:
+    stage = replace(press.stages[0], prompt="{% for one in earlier %}{{ one.title }}{{ one.__class__ }}{% endfor %}")
+    with pytest.raises(RenderError, match="has no attribute '__class__'"):
+        render_assignment(press, stage, StageContext("x", earlier=(RESEARCH,)))
+
+
+@pytest.mark.parametrize("prompt", ["Say {so}.\n\n", "100 % }} {", "one\r\ntwo\r"])
+def test_a_prompt_without_tags_is_what_jinja_makes_of_it(prompt: str) -> None:
+    assert render_source(prompt, {}) == compiled(prompt).render()
 
 
 def test_without_a_model_the_prompt_alone_is_the_document(press: Workflow) -> None:

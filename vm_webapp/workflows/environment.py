@@ -47,10 +47,14 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
         super().__init__(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """Return an attribute; of a mapping, its item and never its method."""
+        """Return an attribute; of a mapping, its item and never its method; of a record, a field."""
         # Jinja tries attributes first: ``artifacts.copy`` would be dict.copy and not the artifact of a stage ``copy``.
         if obj is None:
             return self.undefined(f"{attribute} is read from none: use {{% if %}} around what may be none")
+        # A field of ours needs none of the sandbox's checks, which take longer than all else in a prompt of many loops.
+        record = getattr(type(obj), "__dataclass_fields__", None)
+        if record is not None:
+            return getattr(obj, attribute) if attribute in record else self.undefined(obj=obj, name=attribute)
         if isinstance(obj, Mapping):
             return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
         return super().getattr(obj, attribute)

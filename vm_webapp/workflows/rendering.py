@@ -54,6 +54,8 @@ def render_source(source: str, variables: Mapping[str, Any]) -> str:
     Raises:
         Exception: it cannot be rendered with these values; an expression in a template may raise anything.
     """
+    if _is_text(source):
+        return source
     if _is_harmless(source):
         return compiled(source).render(variables)
     try:
@@ -65,6 +67,11 @@ def render_source(source: str, variables: Mapping[str, Any]) -> str:
 def close_renderer() -> None:
     """End the process that renders templates, if there is one; the next template that needs one starts another."""
     _elsewhere.close()
+
+
+def _is_text(source: str) -> bool:
+    """Return whether a template renders to itself, as most stages' prompts do."""
+    return not any(mark in source for mark in ("{{", "{%", "{#", "\r"))  # Jinja turns \r\n into \n
 
 
 @lru_cache(maxsize=512)
