@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -11,8 +12,14 @@ import pytest
 from tests.db.stages import create_stages, expire_leases
 from tests.support.runs import CATALOG, create
 from vm_webapp.db import pool
+from vm_webapp.execution.leases import HeldLeases
+from vm_webapp.execution.mirror import ArtifactMirror
+from vm_webapp.execution.stage_runner import StageRunner
 from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
 from vm_webapp.llm.base import Completion
+from vm_webapp.llm.calls import CallLoop
+from vm_webapp.llm.offline import OfflineProvider
+from vm_webapp.llm.template import TemplateProvider
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.lifecycle import Claimant, NewRun
 
@@ -79,3 +86,26 @@ def test_a_run_is_created_by_one_statement_and_not_read_back(statements: list[st
     lifecycle.create_run(NewRun(CATALOG.get("content_calendar"), "a request"), actor="tests")
     # The run; and what it waits for: the groups of workers, how many are alive, pauses, rules, its place.
     assert len(statements) == 1 + 5
+
+
+def test_a_thread_takes_one_statement_for_each_stage_of_the_run_that_it_carries(
+    statements: list[str], tmp_path: Path
+) -> None:
+    worker, calls = Claimant(uuid4(), "kimi"), CallLoop()
+    runner = StageRunner(
+        worker,
+        model=OfflineProvider(),
+        template=TemplateProvider(),
+        calls=calls,
+        leases=HeldLeases(),
+        mirror=ArtifactMirror(tmp_path),
+    )
+    try:
+        for _ in range(2):  # the first run prepares the statements
+            create("plan_90d", auto_approve=True)
+            (claim,) = lifecycle.claim_due_stages(worker, [uuid4()]).claims
+            statements.clear()
+            assert runner.run(claim) == 3
+    finally:
+        calls.close()
+    assert len(statements) == 3

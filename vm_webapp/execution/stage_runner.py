@@ -291,9 +291,11 @@ class ReadRun:
             self._said = queries.read_remarks(self._run_id)
         return self._said
 
-    def begins(self) -> None:
-        """Note that the run has no artifact yet."""
+    def begins(self, *, for_the_first_time: bool) -> None:
+        """Note that the run has no artifact that counts; for the first time there is none that anybody could review."""
         self._newest = {}
+        if for_the_first_time:
+            self._said = ()
 
     def note_written(self, key: str, completion: Completion) -> None:
         """Note the artifact that the thread has stored for a stage."""
@@ -303,7 +305,8 @@ class ReadRun:
 def _context(claim: Claim, read: ReadRun) -> StageContext:
     before = claim.workflow.stages[: _position(claim.workflow, claim.spec.key) - 1]
     if not before and not claim.feedback:
-        read.begins()  # a run's first stage has nothing to read, unless it is written again
+        # A run's first stage has nothing to read, unless it is written again.
+        read.begins(for_the_first_time=claim.attempt == 1)
     newest = read.newest_artifacts()
     earlier = tuple(
         EarlierArtifact(stage.key, stage.title, artifact.content, artifact.truncated)

@@ -203,13 +203,13 @@ def _claim(which: str) -> str:
                    AND (SELECT true FROM stages
                          WHERE {admission.admitted_by_its_owner()} AND stages.{which} AND stages.needs_model
                          ORDER BY priority, run_id LIMIT 1) IS NOT NULL AS calls_wait,
-               claimed.*, taken.request, taken.snapshot
+               claimed.*, taken.request, taken.snapshot::text
           FROM capacity LEFT JOIN (claimed JOIN taken USING (number)) ON true
     """
 
 
 CLAIMED_UNDER = """
-    SELECT r.id AS run_id, r.request, r.snapshot, s.id, s.key, s.attempt, s.feedback, s.provider, s.lease_token,
+    SELECT r.id AS run_id, r.request, r.snapshot::text, s.id, s.key, s.attempt, s.feedback, s.provider, s.lease_token,
            clock_timestamp() AS claimed_at,
            extract(epoch FROM s.deadline_at - clock_timestamp())::float8 AS seconds_left
       FROM stages s JOIN runs r ON r.id = s.run_id

@@ -6,10 +6,12 @@ and when it polls. ``attempts`` claims a run's next stage for the worker that ha
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -224,14 +226,21 @@ def _read(stages: Sequence[Row]) -> tuple[tuple[Claim, ...], tuple[UnreadableCla
     for stage in stages:
         token = stage["lease_token"]
         try:
-            workflow = Workflow.from_snapshot(stage["snapshot"]["workflow"])
-            run = RunOfStage(stage["run_id"], workflow, stage["request"], stage["snapshot"])
+            snapshot, workflow = _restored(stage["snapshot"])
+            run = RunOfStage(stage["run_id"], workflow, stage["request"], snapshot)
             claims.append(make_claim(run, stage, token))
         except Exception as error:  # whatever the snapshot of another build makes it raise
             unreadable.append(
                 UnreadableClaim(stage["id"], stage["run_id"], token, stage["attempt"], stage["key"], error)
             )
     return tuple(claims), tuple(unreadable)
+
+
+@lru_cache(maxsize=64)
+def _restored(snapshot: str) -> tuple[Mapping[str, Any], Workflow]:
+    """Return a run's snapshot and its workflow; most runs of a queue have the same few."""
+    content = json.loads(snapshot)
+    return content, Workflow.from_snapshot(content["workflow"])
 
 
 def make_claim(run: RunOfStage, stage: Row, token: UUID) -> Claim:
