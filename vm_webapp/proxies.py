@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import urllib.request
+from collections.abc import Callable
 
 import httpx
 
@@ -25,22 +26,24 @@ class EnvironmentProxies(httpx.AsyncBaseTransport):
     ``NO_PROXY`` holds names, with everything below them, addresses and networks such as ``10.0.0.0/8``.
 
     Args:
-        limits: of connections, for each proxy.
+        transport: makes the transport for direct requests and that for each proxy, from the certificates to trust
+            (``verify``) and the proxy's URL (``proxy``, None for none).
 
     Raises:
         ConfigurationError: the certificates that the environment names cannot be used.
     """
 
-    def __init__(self, *, limits: httpx.Limits | None = None) -> None:
-        self._limits = limits or httpx.Limits(max_connections=100, max_keepalive_connections=20)
+    def __init__(self, transport: Callable[..., httpx.AsyncBaseTransport] = httpx.AsyncHTTPTransport) -> None:
+        self._transport = transport
         try:
-            self._direct = httpx.AsyncHTTPTransport(limits=self._limits)
+            self._certificates = httpx.create_ssl_context()
         except OSError as error:  # of the certificates, whose errors do not name the variable
             raise ConfigurationError(
                 f"SSL_CERT_FILE or SSL_CERT_DIR cannot be used ({error.strerror or error}): set it to certificates of"
                 " authorities that this machine can read, or unset it"
             ) from error
-        self._proxies: dict[str, httpx.AsyncHTTPTransport] = {}
+        self._direct = transport(verify=self._certificates, proxy=None)
+        self._proxies: dict[str, httpx.AsyncBaseTransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request.
@@ -55,14 +58,14 @@ class EnvironmentProxies(httpx.AsyncBaseTransport):
         for transport in (self._direct, *self._proxies.values()):
             await transport.aclose()
 
-    def _transport_for(self, url: httpx.URL) -> httpx.AsyncHTTPTransport:
+    def _transport_for(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
         proxy = proxy_for(url)
         if proxy is None:
             return self._direct
         variable, address = proxy
         if address not in self._proxies:
             try:
-                self._proxies[address] = httpx.AsyncHTTPTransport(proxy=address, limits=self._limits)
+                self._proxies[address] = self._transport(verify=self._certificates, proxy=address)
             except (ValueError, ImportError, httpx.InvalidURL) as error:
                 # Without the address, which may hold a password. The ImportError comes with a SOCKS proxy, for which
                 # httpx needs a package that we do not install.

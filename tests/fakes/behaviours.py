@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 HTML_ERROR = b"<!doctype html><html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
 
@@ -21,6 +22,7 @@ class Behaviour:
         usage_in_choice: token counts in ``choices[0].usage`` instead of a chunk of their own.
         delay: seconds before the first byte.
         silent: nothing is sent, not even the status line, until the client disconnects.
+        hangs_up: closes (``politely``) or resets (``abruptly``) the connection in place of a response.
         stall_after: chunks of text after which nothing is sent until the client disconnects.
         stall_with: raw bytes that are sent ten times a second while the response stalls.
         pause: seconds before each chunk of text.
@@ -41,6 +43,7 @@ class Behaviour:
     usage_in_choice: bool = False
     delay: float = 0.0
     silent: bool = False
+    hangs_up: Literal["politely", "abruptly"] | None = None
     stall_after: int | None = None
     stall_with: bytes = b""
     pause: float = 0.0

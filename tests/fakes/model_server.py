@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import ssl
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -47,8 +48,11 @@ class ModelServer:
     Args:
         script: decides the behaviour when none is queued; None responds well to every request.
         port: the loopback port; 0 picks a free one.
+        tls: serves over TLS with this context's certificate; None for plain HTTP.
+        keepalive_seconds: closes a connection that has been idle for this long.
 
     Attributes:
+        accepted: how many connections were accepted.
         requests: every call of ``/chat/completions``, oldest first.
         in_flight: how many calls are in progress.
         most_in_flight: the maximum of ``in_flight``.
@@ -56,14 +60,29 @@ class ModelServer:
         disconnects: how many calls lost their connection before the response was complete.
     """
 
-    def __init__(self, script: Script | None = None, *, port: int = 0) -> None:
+    def __init__(
+        self,
+        script: Script | None = None,
+        *,
+        port: int = 0,
+        tls: ssl.SSLContext | None = None,
+        keepalive_seconds: float = 75.0,
+    ) -> None:
         self.script: Script = script or (lambda body: GOOD)
+        self.accepted = 0
         self.requests: list[Received] = []
         self.in_flight = 0
         self.most_in_flight = 0
         self.completed = 0
         self.disconnects = 0
         self._port = port
+        self._tls = tls
+        app = web.Application(client_max_size=64 * 2**20)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        # With handler_cancellation, a client that disconnects cancels its handler at once. The default is to run on.
+        self._runner = web.AppRunner(
+            app, handler_cancellation=True, access_log=None, shutdown_timeout=0, keepalive_timeout=keepalive_seconds
+        )
         self._queue: deque[Behaviour] = deque()
         self._changed = threading.Condition()
         self._loop = asyncio.new_event_loop()
@@ -75,7 +94,13 @@ class ModelServer:
     @property
     def base_url(self) -> str:
         """The server's URL, including ``/v1``."""
-        return f"http://127.0.0.1:{self._port}/v1"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self._port}/v1"
+
+    @property
+    def connected(self) -> int:
+        """How many connections are open."""
+        server = self._runner.server
+        return len(server.connections) if server else 0
 
     def enqueue(self, *behaviours: Behaviour) -> None:
         """Queue behaviours for the next requests, one each; after those, the script decides."""
@@ -125,19 +150,22 @@ class ModelServer:
             self._started.set()
 
     async def _run(self) -> None:
-        app = web.Application(client_max_size=64 * 2**20)
-        app.router.add_post("/v1/chat/completions", self._chat)
-        # With handler_cancellation, a client that disconnects cancels its handler at once. The default is to run on.
-        runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0)
-        await runner.setup()
+        await self._runner.setup()
         try:
-            site = web.TCPSite(runner, "127.0.0.1", self._port, backlog=1024)
-            await site.start()
-            self._port = runner.addresses[0][1]
+            listening = await self._loop.create_server(
+                self._accept, "127.0.0.1", self._port, ssl=self._tls, backlog=1024
+            )
+            self._port = listening.sockets[0].getsockname()[1]
             self._started.set()
             await self._stopping.wait()
+            listening.close()
         finally:
-            await runner.cleanup()
+            await self._runner.cleanup()
+
+    def _accept(self) -> asyncio.Protocol:
+        assert self._runner.server is not None
+        self.accepted += 1
+        return self._runner.server()
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         try:
@@ -160,6 +188,9 @@ class ModelServer:
         behaviour = self._queue.popleft() if self._queue else self.script(body)
         await asyncio.sleep(behaviour.delay)
         if behaviour.silent:
+            await _wait_for_disconnect()
+        if behaviour.hangs_up and request.transport is not None:
+            request.transport.close() if behaviour.hangs_up == "politely" else request.transport.abort()
             await _wait_for_disconnect()
         if behaviour.body is not None:
             return _plain(behaviour)

@@ -64,6 +64,7 @@ def test_a_short_prompt_gets_no_note() -> None:
     assert note_on_prompt(sent(LONG[:4_000]), 1) is not None
 
 
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("counted", "noted"), [(2_048, True), (6_000, False)])
 async def test_a_completion_says_so(server: ModelServer, kimi: KimiProvider, counted: int, noted: bool) -> None:
     server.enqueue(Behaviour(text="# Done", usage={"prompt_tokens": counted, "completion_tokens": 3}))

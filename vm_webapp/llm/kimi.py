@@ -14,6 +14,7 @@ import httpx
 from vm_webapp import __version__
 from vm_webapp.llm.base import Assignment, Completion
 from vm_webapp.llm.completion_stream import CompletionStream
+from vm_webapp.llm.connections import ReusedConnections
 from vm_webapp.llm.cut_prompt import note_on_prompt
 from vm_webapp.llm.errors import LLMConnectionError, LLMError, LLMNotFound
 from vm_webapp.llm.kimi_errors import classify, one_line
@@ -27,6 +28,7 @@ ERROR_BODY_BYTES = 65_536
 ERROR_BODY_SECONDS = 5.0
 # After the finish reason only token counts and ``[DONE]`` can come; some servers hold the connection open instead.
 AFTER_FINISH_SECONDS = 3.0
+AFTER_DONE_SECONDS = 0.2  # after ``[DONE]`` only the end of the body can come, and mostly has come with it
 MOST_ADAPTATIONS = 3
 ENDPOINT = "/chat/completions"
 NEVER_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout)
@@ -65,7 +67,7 @@ class KimiProvider:
             timeout=httpx.Timeout(None, connect=10.0, write=30.0),
             # No limit on connections: the number of threads already limits calls, and a call that waited for a
             # connection here would use up its own deadline.
-            transport=EnvironmentProxies(limits=httpx.Limits(max_connections=None, max_keepalive_connections=20)),
+            transport=EnvironmentProxies(ReusedConnections),
             headers={
                 "Authorization": f"Bearer {api_key}",
                 # The real name: Kimi's coding endpoint admits only listed clients, and we do not imitate one.
@@ -133,6 +135,7 @@ class KimiProvider:
             async with asyncio.timeout(None) as until, contextlib.aclosing(chunks):
                 async for event in chunks:
                     if event.data.strip() == "[DONE]":
+                        await _read_to_end(chunks)
                         return
                     text = stream.add(event.data, event_type=event.type)
                     if on_text is not None:
@@ -172,6 +175,14 @@ async def _chunks_of(response: httpx.Response) -> AsyncGenerator[ServerEvent, No
         return
     async for event in EventReader().read(_joined(beginning, received)):
         yield event
+
+
+async def _read_to_end(chunks: AsyncIterator[ServerEvent]) -> None:
+    """Read what is left of a body: only a connection whose response was read to its end can be used again."""
+    with contextlib.suppress(TimeoutError, httpx.HTTPError):
+        async with asyncio.timeout(AFTER_DONE_SECONDS):
+            async for _ in chunks:
+                pass
 
 
 async def _joined(beginning: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
