@@ -20,7 +20,7 @@ from dramatiq.middleware import Middleware
 from actors.consumer import ClaimingConsumer, WorkSource
 from actors.hints import HintQueue
 from actors.redis_clock import RedisClock
-from actors.sender import Sender
+from actors.sender import Notice, Sender
 from actors.wake_list import WakeList
 from vm_webapp.execution.progress import StageProgress
 from vm_webapp.redis_client import quick_client
@@ -74,9 +74,10 @@ class HintBroker(Broker):
         """Publish to the run's followers that it has new events."""
         self._publish(run_id, "")
 
-    def report(self, run_id: UUID, progress: StageProgress) -> None:
-        """Publish to the run's followers what the model is writing."""
+    def report(self, run_id: UUID, progress: StageProgress) -> bool:
+        """Publish to the run's followers what the model is writing; return False if lately nobody followed the run."""
         self._publish(run_id, json.dumps(asdict(progress)))
+        return self.sender.is_heard(channel_of(run_id))
 
     def declare_queue(self, queue_name: str) -> None:
         """Declare a queue, without a delay queue: delays are in PostgreSQL (``available_at``)."""
@@ -109,7 +110,7 @@ class HintBroker(Broker):
         # Bound now: by the time the sender calls it, ``bind`` may have replaced the client.
         client = self._notices
         if client is not None:
-            self.sender.put(lambda: client.publish(channel_of(run_id), notice))
+            self.sender.publish(Notice(client, channel_of(run_id), notice))
 
     def _send(self, message: Message[Any]) -> None:
         broker, wake_list, clock = self._hint_broker, self._wake_list, self._redis_clock

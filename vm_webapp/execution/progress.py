@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 SHORTEST_GAP_SECONDS = 0.1
+UNHEARD_GAP_SECONDS = 1.0  # a client that begins to follow the run waits for text at most this long
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +28,12 @@ class StageProgress:
 
 
 class ProgressReporter:
-    """Collects pieces and reports them in larger ones, at most ten times a second.
+    """Collects pieces and reports them in larger ones, at most ten times a second, once a second if nobody listens.
 
     Args:
         stage: the stage's key.
         attempt: the attempt's number.
-        report: called with each larger piece; must not block.
+        report: called with each larger piece; must not block; returns False if lately nobody listened.
         clock: returns the monotonic time in seconds.
     """
 
@@ -63,6 +64,6 @@ class ProgressReporter:
         text = "".join(self._waiting)
         self._waiting.clear()
         if text:
-            self._next = self._clock() + SHORTEST_GAP_SECONDS
-            self._report(StageProgress(self._stage, self._attempt, self._offset, text))
+            unheard = self._report(StageProgress(self._stage, self._attempt, self._offset, text)) is False
+            self._next = self._clock() + (UNHEARD_GAP_SECONDS if unheard else SHORTEST_GAP_SECONDS)
             self._offset += len(text)
