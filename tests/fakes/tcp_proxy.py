@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,11 +19,15 @@ class Proxy:
     Args:
         listen: the socket's path, which clients connect to. For PostgreSQL it ends with ``.s.PGSQL.5432``.
         target: the path of the real server's socket.
+        listener: called for each connection; returns what is called with each piece of data that the client sends.
     """
 
-    def __init__(self, listen: Path, target: Path) -> None:
+    def __init__(
+        self, listen: Path, target: Path, listener: Callable[[], Callable[[bytes], object]] | None = None
+    ) -> None:
         self._listen = listen
         self._target = target
+        self._listener_of = listener or (lambda: lambda data: None)
         self._delay = 0.0
         self._flowing = threading.Event()
         self._stopped = threading.Event()
@@ -90,12 +95,13 @@ class Proxy:
                     _hang_up(server)
                     return
                 self._connections |= {client, server}
-            _in_thread(self._pump, client, server)
-            _in_thread(self._pump, server, client)
+            _in_thread(self._pump, client, server, self._listener_of())
+            _in_thread(self._pump, server, client, lambda data: None)
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, listen: Callable[[bytes], object]) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(CHUNK_BYTES):
+                listen(data)
                 self._flowing.wait()
                 self._stopped.wait(self._delay)
                 sink.sendall(data)
@@ -105,8 +111,8 @@ class Proxy:
         _hang_up(sink)
 
 
-def _in_thread(function: object, *arguments: socket.socket) -> None:
-    threading.Thread(target=function, args=arguments, daemon=True).start()  # type: ignore[arg-type]
+def _in_thread(function: Callable[..., object], *arguments: object) -> None:
+    threading.Thread(target=function, args=arguments, daemon=True).start()
 
 
 def _hang_up(endpoint: socket.socket) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,12 +17,14 @@ POSTGRES_SOCKET = ".s.PGSQL.5432"
 
 
 @contextmanager
-def link_to_postgres(url: str) -> Iterator[tuple[Proxy, str]]:
-    """Yield a proxy for a PostgreSQL on a unix socket, and the URL that goes through the proxy."""
+def link_to_postgres(
+    url: str, listener: Callable[[], Callable[[bytes], object]] | None = None
+) -> Iterator[tuple[Proxy, str]]:
+    """Yield a proxy for a PostgreSQL on a unix socket, and the URL that goes through the proxy. See ``Proxy``."""
     folder = parse_dsn(url)["host"]
     with (
         TemporaryDirectory(prefix=LINKS) as links,
-        Proxy(Path(links) / POSTGRES_SOCKET, Path(folder) / POSTGRES_SOCKET) as proxy,
+        Proxy(Path(links) / POSTGRES_SOCKET, Path(folder) / POSTGRES_SOCKET, listener) as proxy,
     ):
         yield proxy, url.replace(quote(folder, safe=""), quote(links, safe=""))
 
