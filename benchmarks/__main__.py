@@ -1,81 +1,124 @@
-"""Measures in alternating rounds, and prints medians and their ratio to the limit.
+"""Measures in alternating rounds, and prints medians and how they compare with the limit.
 
-uv run python -m benchmarks [drain] [post] [--rounds 3] [--count 1000]
+uv run python -m benchmarks [drain] [post] [calls] [between] [pickup] [--rounds 3] [--count N] [--save FILE]
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks import drain, post
+import psycopg2
+
+from benchmarks import bare_api, calls, drain, post_client
+from benchmarks.conditions import read_conditions
 from benchmarks.drain import Servers
+from benchmarks.figures import Measure, Values, table
+from benchmarks.measures import MEASURES
+from benchmarks.results import Measured, Results
 from tests.chaos.harness import OwnServer, own_redis
 from vm_webapp.db import migrate
 from vm_webapp.db.pool import close_pool, open_pool
 from vm_webapp.local.postgres import EmbeddedPostgres
 
+PARAMETERS = {
+    "threads_by_hand": drain.LIMIT_THREADS,
+    "threads_of_bare_handler": bare_api.THREADS,
+    "clients_of_post": post_client.CLIENTS,
+    "slots_of_calls": calls.SLOTS,
+    "seconds_of_call": calls.CALL_SECONDS,
+}
+
 
 @contextmanager
-def servers() -> Iterator[Servers]:
-    """Run a PostgreSQL that writes to disk, and a Redis, for the block."""
+def servers(settings: Mapping[str, str]) -> Iterator[Servers]:
+    """Run a PostgreSQL with these settings that writes to disk, and a Redis, for the block."""
     with TemporaryDirectory(prefix="vm-bench-") as root, own_redis() as redis:
         postgres = OwnServer(lambda: EmbeddedPostgres(Path(root) / "postgres", durable=True))
         postgres.start()
         try:
+            given = Servers(postgres.url, redis.url, Path(root))
+            if settings:
+                configure(postgres.url, settings)
+                postgres.stop()
+                postgres.start()
             migrate.apply_pending(postgres.url)
             open_pool(postgres.url, max_connections=2, application_name="benchmark")
-            yield Servers(postgres.url, redis.url, Path(root))
+            yield given
         finally:
             close_pool()
             postgres.stop()
 
 
-def measure(contenders: dict[str, Callable[[Servers, int], float]], rounds: int, size: int) -> dict[str, list[float]]:
+def configure(url: str, settings: Mapping[str, str]) -> None:
+    """Change settings of a PostgreSQL; most need a restart."""
+    with closing(psycopg2.connect(url)) as session:
+        session.autocommit = True
+        with session.cursor() as cursor:
+            for name, value in settings.items():
+                cursor.execute(f"ALTER SYSTEM SET {name} = '{value}'")
+
+
+def measure(what: Measure, rounds: int, count: int) -> Measured:
     """Let each contender measure once per round; return the figures by contender."""
-    figures: dict[str, list[float]] = {name: [] for name in contenders}
-    with servers() as given:
+    figures: dict[str, list[Values]] = {name: [] for name in what.contenders}
+    with servers(what.server_settings) as given:
         for number in range(1, rounds + 1):
-            for name, contender in contenders.items():
-                figures[name].append(contender(given, size))
-                print(f"round {number}: {name}: {figures[name][-1]:.1f}", file=sys.stderr, flush=True)
-    return figures
+            for name, contender in what.contenders.items():
+                values = contender(given, count)
+                figures[name].append(values)
+                shown = ", ".join(f"{key} {value:.2f}" for key, value in values.items())
+                print(f"round {number}: {name}: {shown}", file=sys.stderr, flush=True)
+    return Measured(count, figures)
 
 
-def table(what: str, figures: dict[str, list[float]]) -> str:
-    """Return a Markdown table of the medians, and of the medians of each round's ratio to the first contender."""
-    limit = next(iter(figures.values()))
-    lines = [f"| {what} | median | of the limit |", "| --- | --- | --- |"]
-    for name, values in figures.items():
-        ratio = median(value / most for value, most in zip(values, limit, strict=True))
-        lines.append(f"| {name} | {median(values):,.0f} | {ratio:.2f} |")
-    return "\n".join(lines)
+def positive(text: str) -> int:
+    """Return the number that a text says.
+
+    Raises:
+        ValueError: it is none, or less than 1.
+    """
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
-MEASURES = {
-    "drain": ("Runs of three stages drained, per second", drain.CONTENDERS),
-    "post": ("POST /runs answered, per second", post.CONTENDERS),
-}
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return what the command line asks for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("measures", nargs="*", metavar="measure", help=f"one or more of {', '.join(MEASURES)}; all")
+    parser.add_argument("--rounds", type=positive, default=3, help="how often each contender measures (3)")
+    parser.add_argument("--count", type=positive, help="how many runs, or requests, in each round (each its own)")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="write every figure and the conditions to this file")
+    given = parser.parse_args(arguments)
+    unknown = set(given.measures) - MEASURES.keys()
+    if unknown:
+        parser.error(f"there is no measure {', '.join(sorted(unknown))}: there are {', '.join(MEASURES)}")
+    if given.save and not given.save.absolute().parent.is_dir():
+        # Before the measures are made, and not after.
+        parser.error(f"there is no folder {given.save.parent}: create it, or name another file")
+    return given
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("measures", nargs="*", metavar="measure", help=f"one or more of {', '.join(MEASURES)}; all")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--count", type=int, default=1000, help="how many runs, or requests, in each round")
-    given = parser.parse_args()
-    unknown = set(given.measures) - MEASURES.keys()
-    if unknown:
-        parser.error(f"there is no measure {', '.join(sorted(unknown))}: there are {', '.join(MEASURES)}")
-    for name in given.measures or MEASURES:
-        what, contenders = MEASURES[name]
-        print(table(what, measure(contenders, given.rounds, given.count)), "", sep="\n", flush=True)
+    given = parse(sys.argv[1:])
+    with servers({}) as started:
+        results = Results(read_conditions(started) | {"rounds": given.rounds} | PARAMETERS)
+    for name in dict.fromkeys(given.measures) or MEASURES:
+        what = MEASURES[name]
+        results.measures[name] = measure(what, given.rounds, given.count or what.count)
+        print(table(what, results.measures[name].contenders), "", sep="\n", flush=True)
+        if given.save:
+            # After each measure: what was measured stays if a later one fails.
+            results.save(given.save)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What POST /runs could cost at least: an aiohttp handler with one prepared statement, and nothing around it.
 
-uv run python -m benchmarks.bare_api minimal|own
+uv run python -m benchmarks.bare_api minimal|own|notifying
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ WITH run AS (INSERT INTO minimal.runs (id, status, request) VALUES (uuidv7(), 'q
      said AS (INSERT INTO minimal.events (run_id, type) SELECT id, 'run.created' FROM run)
 SELECT id::text, created_at::text FROM run, (SELECT $1, $3) AS unused
 """
+# It wakes who listens for it, as part of its commit.
+NOTIFYING = MINIMAL.replace("FROM run, (SELECT", ", pg_notify('made', id::text) FROM run, (SELECT")
 # The rows and bytes that the product writes for the same request.
 OWN = """
 PREPARE make (text, text, text) AS
@@ -44,7 +46,7 @@ SELECT id::text, created_at::text FROM run
 
 def main() -> None:
     """Serve on a free port, which is printed, until SIGTERM."""
-    prepare = {"minimal": MINIMAL, "own": OWN}[sys.argv[1]]
+    prepare = {"minimal": MINIMAL, "own": OWN, "notifying": NOTIFYING}[sys.argv[1]]
     snapshot = os.environ["BENCH_SNAPSHOT"]
     free: queue.Queue[connection] = queue.Queue()
     for _ in range(THREADS):

@@ -1,11 +1,16 @@
 """A worker of the product in every respect but its model, which is the instant one.
 
 VM_WORKER_THREADS=32 uv run python -m benchmarks.instant_worker
+
+With BENCH_CALLS_FILE it writes there, at its end, when each call began and ended.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+from pathlib import Path
 
 from actors import runtime
 from actors.worker import run_worker
@@ -17,8 +22,12 @@ from vm_webapp.parents import Parents
 def main() -> int:
     """Run the worker until SIGTERM."""
     settings = read_environment()
-    setattr(runtime, "choose_provider", lambda _: InstantProvider())  # noqa: B010 - the one part that is replaced
-    return run_worker(settings, poll_seconds=0.5, until_stdin_closes=False, parents=Parents())
+    provider = InstantProvider()
+    setattr(runtime, "choose_provider", lambda _: provider)  # noqa: B010 - the one part that is replaced
+    code = run_worker(settings, poll_seconds=0.5, until_stdin_closes=False, parents=Parents())
+    if path := os.environ.get("BENCH_CALLS_FILE"):
+        Path(path).write_text(json.dumps(provider.calls))
+    return code
 
 
 if __name__ == "__main__":

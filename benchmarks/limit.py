@@ -137,7 +137,7 @@ def drain_by_hand(url: str, loop: Loop, threads: int, write: Callable[[], str]) 
     def work() -> None:
         try:
             with closing(prepared(url, loop)) as session, session.cursor() as sql:
-                while _carry_one(sql, loop, write):
+                while carry_one(sql, loop, write):
                     pass
         except BaseException as error:
             failures.append(error)
@@ -160,7 +160,8 @@ def prepared(url: str, loop: Loop) -> connection:
     return session
 
 
-def _carry_one(sql: cursor, loop: Loop, write: Callable[[], str]) -> bool:
+def carry_one(sql: cursor, loop: Loop, write: Callable[[], str]) -> bool:
+    """Carry the oldest queued run through its stages; return False where none is queued."""
     sql.execute(loop.claim)
     claimed: tuple[Any, ...] | None = sql.fetchone()
     if claimed is None:

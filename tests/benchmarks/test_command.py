@@ -1,0 +1,57 @@
+"""The command line of the benchmarks."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main, parse
+from benchmarks.measures import MEASURES
+from benchmarks.results import load
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["drian"], "there is no measure drian: there are drain, post"),
+        (["--rounds", "0"], "--rounds"),
+        (["--rounds", "-1"], "--rounds"),
+        (["--count", "many"], "--count"),
+        (["--save", "nowhere/figures.json"], "there is no folder nowhere: create it"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_measured(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        parse(arguments)
+    assert said in capsys.readouterr().err
+
+
+def test_help_names_every_measure_and_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    shown = capsys.readouterr().out
+    assert all(f"[{name}]" in shown for name in MEASURES)
+
+
+@pytest.mark.only_in_full
+@pytest.mark.timeout(600)
+def test_every_measure_can_be_made_and_its_figures_are_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "figures.json"
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--rounds", "1", "--count", "20", "--save", str(file)])
+    main()
+    results = load(file, MEASURES)
+    shown = capsys.readouterr().out
+    for name, what in MEASURES.items():
+        assert what.title in shown
+        for measured in results.measures[name].contenders.values():
+            (values,) = measured
+            assert all(values[figure.key] > 0 for figure in what.figures)
