@@ -1,6 +1,7 @@
 """Measures in alternating rounds, and prints medians and how they compare with the limit.
 
 uv run python -m benchmarks [drain] [post] [calls] [between] [pickup] [--rounds 3] [--count N] [--save FILE]
+uv run python -m benchmarks explain [--runs 1000000]
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import psycopg2
 
-from benchmarks import bare_api, calls, drain, post_client
+from benchmarks import bare_api, calls, drain, explain, post_client
 from benchmarks.conditions import read_conditions
 from benchmarks.drain import Servers
 from benchmarks.figures import Measure, Values, table
@@ -32,6 +33,7 @@ PARAMETERS = {
     "slots_of_calls": calls.SLOTS,
     "seconds_of_call": calls.CALL_SECONDS,
 }
+COMMANDS = {"explain": explain.main}
 
 
 @contextmanager
@@ -109,6 +111,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def main() -> None:
     """Measure and print."""
+    if sys.argv[1:] and (command := COMMANDS.get(sys.argv[1])):
+        command(sys.argv[2:])
+        return
     given = parse(sys.argv[1:])
     with servers({}) as started:
         results = Results(read_conditions(started) | {"rounds": given.rounds} | PARAMETERS)

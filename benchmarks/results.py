@@ -9,6 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Rounds
+from tests.support.processes import ROOT
+
+FOLDER = ROOT / "benchmarks" / "results"
+PLANS = FOLDER / "plans.json"
 
 
 class UnusableResults(Exception):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import explain
 from benchmarks.__main__ import main, parse
 from benchmarks.measures import MEASURES
 from benchmarks.results import load
@@ -30,6 +31,12 @@ def test_what_cannot_be_done_is_refused_before_anything_is_measured(
     assert said in capsys.readouterr().err
 
 
+def test_a_few_runs_are_not_compared_with_themselves(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        explain.main(["--runs", "10000"])
+    assert "--runs must be more than 10,000" in capsys.readouterr().err
+
+
 def test_help_names_every_measure_and_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -38,6 +45,7 @@ def test_help_names_every_measure_and_command(
         main()
     shown = capsys.readouterr().out
     assert all(f"[{name}]" in shown for name in MEASURES)
+    assert "benchmarks explain" in shown
 
 
 @pytest.mark.only_in_full
