@@ -1,6 +1,7 @@
 """Measures in alternating rounds, and prints medians and how they compare with the limit.
 
 uv run python -m benchmarks [drain] [post] [calls] [between] [pickup] [--rounds 3] [--count N] [--save FILE]
+uv run --group benchmarks python -m benchmarks refresh [FILE]
 uv run python -m benchmarks explain [--runs 1000000]
 """
 
@@ -15,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 import psycopg2
 
-from benchmarks import bare_api, calls, drain, explain, post_client
+from benchmarks import bare_api, calls, drain, explain, post_client, refresh
 from benchmarks.conditions import read_conditions
 from benchmarks.drain import Servers
 from benchmarks.figures import Measure, Values, table
@@ -33,7 +34,7 @@ PARAMETERS = {
     "slots_of_calls": calls.SLOTS,
     "seconds_of_call": calls.CALL_SECONDS,
 }
-COMMANDS = {"explain": explain.main}
+COMMANDS = {"refresh": refresh.main, "explain": explain.main}
 
 
 @contextmanager

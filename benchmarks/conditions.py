@@ -19,6 +19,7 @@ from tests.support.processes import ROOT
 
 PACKAGES = ("aiohttp", "dramatiq", "httpx", "peewee", "psycopg2-binary", "pydantic", "redis")
 POSTGRES_SETTINGS = ("shared_buffers", "fsync", "synchronous_commit", "max_connections")
+PRODUCT = ("vm_webapp", "api", "actors", "migrations")
 WRITES = 50
 
 
@@ -46,9 +47,12 @@ def read_conditions(servers: Servers) -> dict[str, object]:
 
 
 def _commit() -> str | None:
-    done = subprocess.run(
-        ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    # The last one that changed the product, which stays known when those of the figures themselves are rebased.
+    command = ["git", "log", "-1", "--format=%h", "--abbrev=12", "--", *PRODUCT]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
     return done.stdout.strip() or None
 
 

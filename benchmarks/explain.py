@@ -3,7 +3,7 @@
 uv run python -m benchmarks explain [--runs 1000000]
 
 Fills a PostgreSQL of its own, which takes about five minutes and 15 GB of disk for a million runs, and writes
-benchmarks/results/plans.json and docs/plans.md.
+benchmarks/results/plans.json and docs/plans.md. ``refresh`` then makes the tables of docs/performance.md.
 """
 
 from __future__ import annotations

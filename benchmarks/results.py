@@ -12,6 +12,7 @@ from benchmarks.figures import Rounds
 from tests.support.processes import ROOT
 
 FOLDER = ROOT / "benchmarks" / "results"
+MEASURED = FOLDER / "figures.json"
 PLANS = FOLDER / "plans.json"
 
 

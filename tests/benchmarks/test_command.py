@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import explain
+from benchmarks import explain, refresh
 from benchmarks.__main__ import main, parse
 from benchmarks.measures import MEASURES
 from benchmarks.results import load
@@ -45,7 +45,19 @@ def test_help_names_every_measure_and_command(
         main()
     shown = capsys.readouterr().out
     assert all(f"[{name}]" in shown for name in MEASURES)
+    assert "benchmarks refresh" in shown
     assert "benchmarks explain" in shown
+
+
+def test_refresh_says_what_is_missing_without_a_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("matplotlib", "matplotlib.axes"):  # the second one may have been imported already
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "benchmarks.plots", raising=False)
+    monkeypatch.delattr("benchmarks.plots", raising=False)
+    with pytest.raises(
+        SystemExit, match=r"^the plots need .*: uv run --group benchmarks python -m benchmarks refresh figures\.json$"
+    ):
+        refresh.main([str(tmp_path / "figures.json")])
 
 
 @pytest.mark.only_in_full
