@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import psycopg2
 
@@ -23,6 +22,7 @@ from benchmarks.figures import Measure, Values, table
 from benchmarks.measures import MEASURES
 from benchmarks.results import Measured, Results
 from tests.chaos.harness import OwnServer, own_redis
+from tests.support.folders import open_folder
 from vm_webapp.db import migrate
 from vm_webapp.db.pool import close_pool, open_pool
 from vm_webapp.local.postgres import EmbeddedPostgres
@@ -40,11 +40,11 @@ COMMANDS = {"refresh": refresh.main, "explain": explain.main}
 @contextmanager
 def servers(settings: Mapping[str, str]) -> Iterator[Servers]:
     """Run a PostgreSQL with these settings that writes to disk, and a Redis, for the block."""
-    with TemporaryDirectory(prefix="vm-bench-") as root, own_redis() as redis:
-        postgres = OwnServer(lambda: EmbeddedPostgres(Path(root) / "postgres", durable=True))
+    with open_folder("vm-bench-") as root, own_redis() as redis:
+        postgres = OwnServer(lambda: EmbeddedPostgres(root / "postgres", durable=True))
         postgres.start()
         try:
-            given = Servers(postgres.url, redis.url, Path(root))
+            given = Servers(postgres.url, redis.url, root)
             if settings:
                 configure(postgres.url, settings)
                 postgres.stop()

@@ -12,8 +12,6 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 from benchmarks.conditions import read_conditions
@@ -23,7 +21,9 @@ from benchmarks.history import PROVIDER, add_finished_runs, carry
 from benchmarks.hot_statements import explain_hot_statements, new_run
 from benchmarks.plans import Cost, Growth, Plans
 from benchmarks.queue_traffic import COPY_RUNS
+from benchmarks.results import PLANS
 from tests.chaos.harness import OwnServer, own_redis
+from tests.support.folders import open_folder
 from tests.support.processes import ROOT
 from tests.support.runs import lost_hints, read
 from vm_webapp.db import migrate
@@ -57,8 +57,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def explain(sizes: Sequence[int]) -> None:
     """Explain with so many finished runs, one number after another."""
-    with TemporaryDirectory(prefix="vm-bench-") as root, own_redis() as redis:
-        folder, durable = Path(root), False
+    with open_folder("vm-bench-") as folder, own_redis() as redis:
+        durable = False
         postgres = OwnServer(lambda: EmbeddedPostgres(folder / "postgres", durable=durable))
         postgres.start()
         try:
@@ -76,7 +76,7 @@ def explain(sizes: Sequence[int]) -> None:
         finally:
             close_pool()
             postgres.stop()
-    plans.save()
+    plans.save(PLANS)
     PAGE.write_text(page(found[sizes[-1]], sizes[-1]))
 
 

@@ -74,7 +74,7 @@ class Plans:
         """The numbers of finished runs, in ascending order."""
         return sorted({size for costs in self.statements.values() for size in costs})
 
-    def save(self, path: Path = PLANS) -> None:
+    def save(self, path: Path) -> None:
         """Write the file anew."""
         path.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
