@@ -16,8 +16,8 @@ from tests.support.waiting import eventually
 from tests.worker.conftest import StartWorker, kimi
 from vm_webapp.execution.progress import UNHEARD_GAP_SECONDS
 
-# Of a run of three stages: it was created; it was claimed; the first words of each stage, those that follow before Redis
-# has said that nobody heard them, the rest, and its end.
+# Of a run of three stages: it was created; it was claimed; the first words of each stage, those that follow before
+# Redis has said that nobody heard them, the rest, and its end.
 NOTICES_OF_A_RUN = 1 + 1 + 3 * 4
 # Dramatiq's script queues it, fetches it, acknowledges it, and looks once more; the wake list takes three commands.
 MOST_HINT_COMMANDS = {"evalsha": 4, "lpush": 1, "ltrim": 1, "expire": 1}
