@@ -4,12 +4,13 @@
     def create_run(call: Call, body: NewRunIn) -> JsonResponse[RunOut]: ...
 
 The function runs on a database thread. Its changes and the response that is stored under the key commit together.
+Without a key, ``commits_itself`` leaves the transaction to the function.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 from aiohttp import web
@@ -41,8 +42,22 @@ def command(
     response_model: type[BaseModel] | None = None,
     status: int = 200,
     errors: tuple[int, ...] = (),
+    commits_itself: bool = False,
 ) -> Callable[[Command], Operation]:
-    """Declare an operation that changes something. The arguments are those of ``operation``."""
+    """Declare an operation that changes something.
+
+    Args:
+        method: as for ``operation``, and so are the other arguments.
+        path: as for ``operation``.
+        summary: as for ``operation``.
+        name: as for ``operation``.
+        models: as for ``operation``.
+        response_model: as for ``operation``.
+        status: as for ``operation``.
+        errors: as for ``operation``.
+        commits_itself: the function makes one call of the core, which is a transaction of its own, and reads nothing
+            after it that must be as this call left it. Otherwise all of the function is one transaction.
+    """
 
     def declare(function: Command) -> Operation:
         @wraps(function)
@@ -55,7 +70,7 @@ def command(
                 body = response.body.model_dump_json().encode()
                 return StoredResponse(response.status or status, response.headers, body)
 
-            return await _respond_once(request, effect)
+            return await _respond_once(request, effect, effect if commits_itself else partial(_commit, effect))
 
         # PATCH takes no key: If-Match already keeps a repetition from changing anything twice.
         keyed = method == "POST"
@@ -74,11 +89,14 @@ def command(
     return declare
 
 
-async def _respond_once(request: web.Request, effect: Callable[[], StoredResponse]) -> web.Response:
+async def _respond_once(
+    request: web.Request, effect: Callable[[], StoredResponse], committed: Callable[[], StoredResponse]
+) -> web.Response:
+    """Respond with what an effect returns, at most once under a key; ``committed`` is the effect without a key."""
     key = _read_key(request)
     threads = services(request).threads
     if key is None:
-        stored, replayed = await threads.run(lambda: _commit(effect)), False
+        stored, replayed = await threads.run(committed), False
     else:
         sent = await request.read()  # aiohttp keeps the bytes that read_body() has read
         scope = KeyScope(request[ACTOR], request.method, request.path_qs, key)

@@ -20,7 +20,7 @@ from vm_webapp.runs.records import RunRecord
 from vm_webapp.runs.states import FINAL_RUN_STATUSES
 
 
-@command("POST", "/runs", summary="Create a run; a worker begins with it at once", status=201)
+@command("POST", "/runs", summary="Create a run; a worker begins with it at once", status=201, commits_itself=True)
 def create_run(call: Call, body: NewRunIn) -> JsonResponse[RunOut]:
     """Store the run; its first stage is due at once."""
     new = lifecycle.NewRun(

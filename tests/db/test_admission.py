@@ -101,11 +101,12 @@ def test_a_stage_that_is_shown_as_held_back_is_neither_found_nor_claimed(
     held_by = CAPPED.get(situation) if cap and situation in CAPPED else SITUATIONS[situation]
     if workflow == "smoke" and held_by != "queue_paused":
         held_by = None  # no model is called, so no provider matters
-    (stage,) = create_stages(1, workflow)
-    (run,) = read("SELECT run_id FROM stages WHERE id = %(id)s", id=stage)
-    waiting = queries.get_run(run["run_id"]).waiting_on
+    created = create(workflow)
+    stage = created.stage_id
+    waiting = queries.get_run(created.run.id).waiting_on
     assert waiting is not None
     assert waiting.kind == (held_by or "queue")
+    assert created.run.waiting_on == waiting
     found = find_due("kimi", 9, cap=cap)
     assert found.ids == (() if held_by else (stage,))
     # The worker should poll again when a call ends: it may be the probe, or one that counts toward the cap.
@@ -124,12 +125,12 @@ def test_a_stage_that_any_of_the_workers_may_claim_is_not_held_back() -> None:
     pause_until_resumed()
     let_work()
     let_work(provider="offline")
-    (stage,) = create_stages(1)
-    (run,) = read("SELECT run_id FROM stages WHERE id = %(id)s", id=stage)
-    waiting = queries.get_run(run["run_id"]).waiting_on
+    created = create()
+    waiting = queries.get_run(created.run.id).waiting_on
     assert waiting is not None
     assert waiting.kind == "queue"
-    assert find_due("offline", 1, cap=None).ids == (stage,)
+    assert created.run.waiting_on == waiting
+    assert find_due("offline", 1, cap=None).ids == (created.stage_id,)
 
 
 # Nine calls are due and five smoke stages; three stages are in flight. A worker has four slots.

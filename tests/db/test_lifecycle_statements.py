@@ -84,8 +84,7 @@ def test_a_run_is_created_by_one_statement_and_not_read_back(statements: list[st
     create("content_calendar")  # prepares the statements
     statements.clear()
     lifecycle.create_run(NewRun(CATALOG.get("content_calendar"), "a request"), actor="tests")
-    # The run; and what it waits for: the groups of workers, how many are alive, pauses, rules, its place.
-    assert len(statements) == 1 + 5
+    assert len(statements) == 1
 
 
 def test_a_thread_takes_one_statement_for_each_stage_of_the_run_that_it_carries(

@@ -37,7 +37,7 @@ PAUSED = Pauses(None, {"kimi": REVOKED})
             "next in the queue: it begins as soon as a worker has a free slot",
         ),
         (STAGE, replace(BUSY, ahead={STAGE.run_id: 1}), "queue", "in the queue: 1 stage is before it"),
-        (STAGE, replace(BUSY, ahead={}), "queue", "in the queue: more than 1000 stages are before it"),
+        (STAGE, replace(BUSY, ahead={}), "queue", "in the queue: more than 100 stages are before it"),
         (STAGE, replace(BUSY, working=0, alive=0), "no_worker", "no worker is alive"),
         (STAGE, replace(BUSY, working=0), "no_worker", "every worker is starting or draining"),
         (

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from peewee import fn
+from peewee import SQL, fn
 
-from vm_webapp.db.compiled import COUNT, NOW, SECOND, compiled
+from vm_webapp.db.compiled import COUNT, compiled
 from vm_webapp.db.models import WorkerHeartbeat
 from vm_webapp.db.pool import row, rows
 from vm_webapp.db.prepared import prepared
@@ -15,9 +16,18 @@ from vm_webapp.db.prepared import prepared
 FRESH_SECONDS = 6
 
 # Not a time ahead of the clock, which has then stepped back: a dead worker would count as alive until it catches up.
-FRESH = WorkerHeartbeat.last_tick_at.between(NOW - FRESH_SECONDS * SECOND, NOW + FRESH_SECONDS * SECOND)
-ALIVE = (WorkerHeartbeat.state != "stopped") & FRESH
-WORKING = (WorkerHeartbeat.state == "working") & FRESH
+_STEP = f"interval '{FRESH_SECONDS} s'"
+_FRESH = f"last_tick_at BETWEEN clock_timestamp() - {_STEP} AND clock_timestamp() + {_STEP}"
+_ALIVE = f"(state <> 'stopped' AND {_FRESH})"
+_WORKING = f"(state = 'working' AND {_FRESH})"
+ALIVE: Any = SQL(_ALIVE)
+WORKING: Any = SQL(_WORKING)
+
+WORKERS_BY_CLAIMS = f"""
+    SELECT provider, llm_cap AS cap, count(*)::int AS alive, (count(*) FILTER (WHERE {_WORKING}))::int AS working
+      FROM worker_heartbeats WHERE {_ALIVE} GROUP BY provider, llm_cap
+"""
+"""SQL: how many workers are ``alive``, and how many of them are ``working``, of each ``provider`` and ``cap``."""
 
 _GROUPS = prepared(
     WorkerHeartbeat.select(
@@ -31,7 +41,6 @@ _GROUPS = prepared(
     .group_by(WorkerHeartbeat.provider, WorkerHeartbeat.llm_cap)
     .order_by(WorkerHeartbeat.provider, WorkerHeartbeat.llm_cap)
 )
-_ALIVE_COUNT = prepared(WorkerHeartbeat.select(COUNT.alias("workers")).where(ALIVE))
 _LAST = compiled(
     WorkerHeartbeat.select(WorkerHeartbeat.provider, WorkerHeartbeat.llm_cap.alias("cap"))
     .order_by(WorkerHeartbeat.last_tick_at.desc(), WorkerHeartbeat.worker_id)
@@ -66,11 +75,6 @@ def read_worker_groups() -> tuple[WorkerGroup, ...]:
     """Return the groups of the working fleet, inside the current transaction."""
     # As a rule there is one; a deploy that changes the provider or the cap makes two until it ends.
     return tuple(WorkerGroup(**found) for found in rows(_GROUPS))
-
-
-def count_alive() -> int:
-    """Return how many workers are alive in any state, inside the current transaction."""
-    return int(rows(_ALIVE_COUNT)[0]["workers"])
 
 
 def read_last_group() -> WorkerGroup:

@@ -10,14 +10,11 @@ may have changed when it happens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
-from uuid import UUID
 
-from vm_webapp.db.pool import row, rows
-from vm_webapp.db.prepared import Prepared
-from vm_webapp.fleet.alive import NO_WORKERS, WorkerGroup
+from vm_webapp.db.pool import row
+from vm_webapp.fleet.alive import WORKERS_BY_CLAIMS, WorkerGroup
 
 CALL_IN_FLIGHT = "status = 'running' AND needs_model"
 
@@ -34,7 +31,8 @@ class Rule:
     """A rule that limits how many stages may be claimed.
 
     Its SQL has the parameters ``provider`` and ``cap`` of the worker that would claim, and refers to the stage as
-    ``stages``.
+    ``stages``. What it needs of a stage is a column of ``stages``: the statement that creates a run evaluates the rules
+    as well, and neither the stage nor its run is in a table by then.
 
     Attributes:
         kind: the ``kind`` of ``waiting_on``.
@@ -61,10 +59,15 @@ class Rule:
         return " AND ".join(conditions) or "true"
 
     @property
+    def is_exhausted(self) -> str:
+        """SQL, whether no more of the stages to which the rule applies may be claimed."""
+        # NULL is no limit; in a comparison it would make the whole condition NULL, which a WHERE takes for false.
+        return f"coalesce({self.capacity}, 1) <= 0"
+
+    @property
     def holds_back(self) -> str:
         """SQL, whether the rule holds this stage back."""
-        # NULL is no limit; in a comparison it would make the whole condition NULL, which a WHERE takes for false.
-        return f"({self.applies} AND coalesce({self.capacity}, 1) <= 0)"
+        return f"({self.applies} AND {self.is_exhausted})"
 
     @property
     def holds_back_next(self) -> str:
@@ -196,40 +199,47 @@ def _least(at_most: str, capacities: Iterable[str]) -> str:
     return f"greatest(0, least({', '.join([at_most, *capacities])}))"
 
 
-def read_holds(run_ids: Collection[UUID], groups: Collection[WorkerGroup]) -> dict[UUID, str]:
-    """Return which rule holds back the due stage of each run, inside the current transaction.
+def claimants() -> str:
+    """SQL: CTEs that ``held_by`` reads.
 
-    Args:
-        run_ids: the runs.
-        groups: the workers that take work; a stage that any of them may claim is not held back.
-
-    Returns:
-        Run id → the rule's kind, for the runs whose due stage is held back.
+    ``workers`` is ``WORKERS_BY_CLAIMS``. ``claimants`` has a row for each group of them that takes work, or one row of
+    NULLs, and says of each rule whose capacity all stages share whether it is exhausted.
     """
-    # Several rules may hold a stage back; the first of RULES is shown.
-    kinds = " ".join(f"WHEN {rule.holds_back} THEN {rule.kind!r}" for rule in RULES)
-    holds: dict[UUID, str] = {}
-    admitted_runs: set[UUID] = set()
-    # A rule depends on the provider and the cap of the worker that would claim, so each group has a query of its own.
-    for group in groups or [NO_WORKERS]:
-        found = rows(
-            _holds(kinds),
-            run_ids=list(run_ids),
-            provider=group.provider,
-            cap=group.cap,
-        )
-        # At most one stage of a run is due, so a row stands for its run.
-        admitted_runs |= {each["run_id"] for each in found if each["kind"] is None}
-        for each in found:
-            holds.setdefault(each["run_id"], each["kind"])
-    return {run_id: kind for run_id, kind in holds.items() if run_id not in admitted_runs}
+    # Once for each group here rather than for each stage: one page may show two hundred.
+    exhausted = [f"{_of_worker(rule.is_exhausted, 'workers')} AS {rule.kind}" for rule in RULES if rule.owner is None]
+    return f"""
+        workers AS MATERIALIZED ({WORKERS_BY_CLAIMS}),
+        claimants AS MATERIALIZED (
+            SELECT {", ".join(["provider", "cap", *exhausted])} FROM (SELECT) once LEFT JOIN workers ON working > 0)
+    """
 
 
-@lru_cache(maxsize=4)
-def _holds(kinds: str) -> Prepared:
-    return Prepared(
-        f"SELECT run_id, CASE {kinds} END AS kind FROM stages WHERE run_id = ANY(%(run_ids)s::uuid[]) AND {due()}"
+def held_by() -> str:
+    """SQL: the kind of the rule that holds the due stage ``stages`` back, NULL where some worker may claim it.
+
+    The statement has the CTEs of ``claimants``.
+    """
+    # Several rules may hold a stage back; the first of RULES is shown, for the first group of workers.
+    kinds = " ".join(
+        f"WHEN {rule.applies} AND claimants.{rule.kind} THEN {rule.kind!r}"
+        if rule.owner is None
+        else f"WHEN {_of_worker(rule.holds_back, 'claimants')} THEN {rule.kind!r}"
+        for rule in RULES
     )
+    return f"""
+        (SELECT kind FROM (SELECT provider, cap, CASE {kinds} END AS kind FROM claimants) of_each
+          ORDER BY kind IS NOT NULL, provider, cap LIMIT 1)
+    """
+
+
+def is_pause(kind: str) -> bool:
+    """Return whether the rule of this kind is a pause."""
+    return any(rule.kind == kind and rule.lasting is not None for rule in RULES)
+
+
+def _of_worker(sql: str, table: str) -> str:
+    """Return a rule's SQL with the columns of a table of workers in place of its parameters."""
+    return sql.replace("%(provider)s", f"{table}.provider").replace("%(cap)s", f"{table}.cap")
 
 
 @dataclass(frozen=True, slots=True)

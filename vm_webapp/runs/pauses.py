@@ -39,6 +39,8 @@ class Pauses:
     providers: dict[str, Pause]
 
 
+NO_PAUSES = Pauses(None, {})
+
 # One statement, and thus one snapshot, for both kinds. The name NULL stands for the queue, since no provider has it.
 # The columns of a UNION are paired by position; its first branch names them and must alias its NULL, the second need
 # not.

@@ -42,8 +42,58 @@ def _made_of_rules(build: Callable[[], str]) -> Callable[[], Prepared]:
     return statement
 
 
-CREATE_RUN = Prepared("""
-    WITH run AS (
+MOST_COUNTED = 100
+"""Up to how many stages are counted that come before a stage: a person needs no more."""
+
+_FLEET = """
+    (SELECT coalesce(sum(working), 0)::int AS working, coalesce(sum(alive), 0)::int AS alive,
+            coalesce(array_agg(DISTINCT provider) FILTER (WHERE working > 0), '{}') AS providers
+       FROM workers) fleet
+"""
+# The head of the queue by its index, and no further than MOST_COUNTED: the same cost however long the queue is.
+_HEAD = f"""
+    SELECT s.run_id, s.priority FROM stages s
+     WHERE {admission.due("s")} ORDER BY s.priority, s.run_id LIMIT {MOST_COUNTED + 1}
+"""
+
+
+@_made_of_rules
+def read_queue_facts() -> str:
+    """Return the query for what decides whether the due stages of runs will be claimed.
+
+    Parameter: ``run_ids``. Returns a row for each run that has a due stage, or one row where ``run_id`` is NULL. Of
+    the fleet: ``working`` and ``alive``, numbers of workers, and the ``providers`` that the working ones call. Of the
+    stage: ``held_by``, the kind of the rule that holds it back, or NULL, and ``ahead``, how many due stages come before
+    it, NULL for more than ``MOST_COUNTED``.
+    """
+    # The window function numbers all rows at once: to count for each run would read the head again for each of a page.
+    return f"""
+        WITH {admission.claimants()}, numbered AS (
+            SELECT run_id, (row_number() OVER (ORDER BY priority, run_id) - 1)::int AS place FROM ({_HEAD}) head
+        )
+        SELECT fleet.*, asked.*
+          FROM {_FLEET} LEFT JOIN (
+               SELECT stages.run_id, {admission.held_by()} AS held_by, numbered.place AS ahead
+                 FROM stages LEFT JOIN numbered ON numbered.run_id = stages.run_id
+                WHERE stages.run_id = ANY(%(run_ids)s::uuid[]) AND {admission.due()}) asked ON true
+    """
+
+
+@_made_of_rules
+def create_run() -> str:
+    """Return the statement that inserts a run, its stages, the first of them queued, and its first events.
+
+    Nobody else can see or lock any of it yet.
+
+    Parameters: the columns of ``runs``; ``stage_ids``, ``keys``, ``titles``, ``requires_approval`` and ``needs_model``
+    of the stages, in their order; ``actor``, and the ``data`` of the first event.
+
+    Returns ``created_at``, ``queued_at`` of the first stage, and what ``read_queue_facts`` returns of it.
+    """
+    # The last SELECT reads the first stage from RETURNING, for the tables are still without it, and counts what comes
+    # before it.
+    return f"""
+    WITH {admission.claimants()}, run AS (
         INSERT INTO runs (id, workflow, status, priority, request, auto_approve, brand_id, project_id, snapshot)
         VALUES (%(id)s, %(workflow)s, 'queued', %(priority)s, %(request)s, %(auto_approve)s, %(brand_id)s,
                 %(project_id)s, %(snapshot)s)
@@ -57,18 +107,17 @@ CREATE_RUN = Prepared("""
           FROM unnest(%(stage_ids)s::uuid[], %(keys)s::text[], %(titles)s::text[], %(requires_approval)s::boolean[],
                       %(needs_model)s::boolean[])
                WITH ORDINALITY AS given(id, key, title, requires_approval, needs_model, position)
+        RETURNING *
     ), told AS (
         INSERT INTO events (run_id, stage, type, actor, data)
         VALUES (%(id)s, NULL, 'run.created', %(actor)s, %(data)s),
-               (%(id)s, (%(keys)s)[1], 'stage.queued', %(actor)s, '{}')
+               (%(id)s, (%(keys)s)[1], 'stage.queued', %(actor)s, '{{}}')
     )
-    SELECT created_at, statement_timestamp() AS queued_at FROM run
-""")
-"""Insert a run, its stages, the first of them queued, and its first events. Nobody else can see or lock any of it yet.
-
-Parameters: the columns of ``runs``; ``stage_ids``, ``keys``, ``titles``, ``requires_approval`` and ``needs_model`` of
-the stages, in their order; ``actor``, and the ``data`` of the first event.
-"""
+    SELECT run.created_at, stages.queued_at, fleet.*, stages.run_id, {admission.held_by()} AS held_by,
+           (SELECT nullif(count(*), {MOST_COUNTED + 1})::int FROM ({_HEAD}) head
+             WHERE (head.priority, head.run_id) < (stages.priority, stages.run_id)) AS ahead
+      FROM {_FLEET}, run, made stages WHERE stages.position = 1
+    """
 
 
 @_made_of_rules

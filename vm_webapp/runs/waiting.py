@@ -2,45 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from peewee import SQL, Select, fn
-
-from vm_webapp.db.compiled import param
-from vm_webapp.db.models import Stage
-from vm_webapp.db.pool import database, rows
-from vm_webapp.db.prepared import prepared
-from vm_webapp.fleet.alive import count_alive, read_worker_groups
-from vm_webapp.runs.admission import due, explanation_of, read_holds
-from vm_webapp.runs.pauses import Pauses, read_pauses
+from vm_webapp.db.pool import Row, rows
+from vm_webapp.runs.admission import explanation_of, is_pause
+from vm_webapp.runs.pauses import NO_PAUSES, Pauses, read_pauses
 from vm_webapp.runs.records import WaitingOn
-
-MOST_COUNTED = 1000
-
-# Counted from the head of the queue by its index (stages_due), and no further than MOST_COUNTED: a listing
-# costs the same however long the queue is. A window function numbers all rows at once, where a count per run would read
-# the head again for each run of a page.
-_S = Stage.alias("s")
-_HEAD = (
-    _S.select(_S.run, _S.priority)
-    .where(SQL(due("s")))
-    .order_by(_S.priority, _S.run)
-    .limit(MOST_COUNTED + 1)
-    .alias("head")
-)
-_ORDER = [_HEAD.c.priority, _HEAD.c.run_id]
-_NUMBERED = Select([_HEAD], [_HEAD.c.run_id, (fn.row_number().over(order_by=_ORDER) - 1).alias("place")]).alias(
-    "numbered"
-)
-# A plain ``Select`` belongs to no model, so Peewee must be given the database whose SQL dialect it writes.
-_PLACES = prepared(
-    Select([_NUMBERED], [_NUMBERED.c.run_id, _NUMBERED.c.place])
-    .where(_NUMBERED.c.run_id == fn.ANY(param("run_ids").cast("uuid[]")))
-    .bind(database)
-)
+from vm_webapp.runs.statements import MOST_COUNTED, read_queue_facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +39,11 @@ class QueueFacts:
     Attributes:
         working: workers that are alive and take work.
         alive: workers that are alive in any state.
-        pauses: every pause in force.
+        pauses: every pause in force, where one of them holds a stage back.
         providers: the providers that the working workers call.
         held: runs whose due stage a rule holds back, with the rule's kind.
-        ahead: how many due stages come before that of a run, for the first thousand of the queue.
+        ahead: how many due stages come before that of a run; without those before which there are more than
+            ``MOST_COUNTED``.
     """
 
     working: int
@@ -101,7 +73,7 @@ def why_queued(stage: QueuedStage, facts: QueueFacts) -> WaitingOn:
 def _place(ahead: int | None) -> str:
     if ahead == 0:
         return "next in the queue: it begins as soon as a worker has a free slot"
-    # None also for a stage that was claimed between two of the statements that read the facts.
+    # None also for a stage that was claimed between the statements that read it and the facts.
     before = (
         f"more than {MOST_COUNTED} stages are" if ahead is None else f"{ahead} stage{'s are' if ahead > 1 else ' is'}"
     )
@@ -119,20 +91,23 @@ def _why_held(kind: str, stage: QueuedStage, facts: QueueFacts) -> WaitingOn:
     return WaitingOn(kind, explanation_of(kind), since)
 
 
-def read_queue_facts(run_ids: Iterable[UUID]) -> QueueFacts:
-    """Read the facts inside the current transaction, in the same few statements for one run or for a page of them."""
-    asked = list(run_ids)
-    groups = read_worker_groups()
+def read_facts(run_ids: Iterable[UUID]) -> QueueFacts:
+    """Read the facts about the due stages of runs inside the current transaction, in one statement.
+
+    Where a pause holds one of them back, a second statement reads the pauses.
+    """
+    return facts_of(rows(read_queue_facts(), run_ids=list(run_ids)))
+
+
+def facts_of(found: Sequence[Row]) -> QueueFacts:
+    """Return the facts in the rows of ``read_queue_facts`` or ``create_run`` of ``statements``; may read the pauses."""
+    fleet, due = found[0], [each for each in found if each["run_id"] is not None]
+    held = {each["run_id"]: each["held_by"] for each in due if each["held_by"] is not None}
     return QueueFacts(
-        working=sum(group.workers for group in groups),
-        alive=count_alive(),
-        pauses=read_pauses(),
-        providers=frozenset(group.provider for group in groups),
-        held=read_holds(asked, groups),
-        ahead=_places(asked),
+        working=fleet["working"],
+        alive=fleet["alive"],
+        pauses=read_pauses() if any(map(is_pause, held.values())) else NO_PAUSES,
+        providers=frozenset(fleet["providers"]),
+        held=held,
+        ahead={each["run_id"]: each["ahead"] for each in due if each["ahead"] is not None},
     )
-
-
-def _places(run_ids: list[UUID]) -> dict[UUID, int]:
-    found = rows(_PLACES, run_ids=run_ids)
-    return {each["run_id"]: each["place"] for each in found}

@@ -8,12 +8,12 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from vm_webapp.db.pool import jsonb, row, transaction
+from vm_webapp.db.pool import Row, autocommit, jsonb, row, transaction
 from vm_webapp.runs import statements
 from vm_webapp.runs.lifecycle.run_context import RunContext, lock_context
 from vm_webapp.runs.records import Priority, Progress, RunRecord, StageRecord, Usage
 from vm_webapp.runs.signals import run_changed, stage_due
-from vm_webapp.runs.waiting import QueuedStage, read_queue_facts, why_queued
+from vm_webapp.runs.waiting import QueuedStage, facts_of, why_queued
 from vm_webapp.workflows.model import StageSpec, Workflow
 
 PRIORITIES: dict[Priority, int] = {"normal": 0, "low": 1}
@@ -41,15 +41,16 @@ def create_run(new: NewRun, *, actor: str) -> RunRecord:
 
     Raises:
         InvalidInput: the brand or the project does not exist or is archived, or the project is of another brand.
-        DatabaseUnavailable: nothing was written.
+        DatabaseUnavailable: nothing was written, or, if the connection broke while it was, the outcome is unknown.
     """
     # UUIDv7 keys sort by age: the queue takes the oldest run first by ordering by ``run_id`` alone.
     run_id, stages = uuid7(), new.workflow.stages
     ids = [uuid7() for _ in stages]
-    with transaction():
+    # The one statement that writes is its own transaction, unless it must find what was locked before.
+    with transaction() if new.brand_id or new.project_id else autocommit():
         context = lock_context(new.brand_id, new.project_id)
         created = row(
-            statements.CREATE_RUN,
+            statements.create_run(),
             id=run_id,
             workflow=new.workflow.name,
             priority=PRIORITIES[new.priority],
@@ -69,12 +70,12 @@ def create_run(new: NewRun, *, actor: str) -> RunRecord:
         assert created is not None
         stage_due.raise_after_commit(ids[0])
         run_changed.raise_after_commit(run_id)
-        return _record(run_id, new, context, created["created_at"], created["queued_at"])
+        return _record(run_id, new, context, created)
 
 
-def _record(run_id: UUID, new: NewRun, context: RunContext, created_at: datetime, queued_at: datetime) -> RunRecord:
-    """Return the run as it was created, without reading it: it cannot have changed before the commit."""
-    first = new.workflow.stages[0]
+def _record(run_id: UUID, new: NewRun, context: RunContext, created: Row) -> RunRecord:
+    """Return the run as it was created, without reading it."""
+    first, queued_at = new.workflow.stages[0], created["queued_at"]
     due = QueuedStage(run_id, first.title, first.needs_model, queued_at, queued_at, error=None, due=True)
     return RunRecord(
         id=run_id,
@@ -85,13 +86,13 @@ def _record(run_id: UUID, new: NewRun, context: RunContext, created_at: datetime
         brand_id=context.brand_id,
         project_id=new.project_id,
         parent_run_id=None,
-        created_at=created_at,
+        created_at=created["created_at"],
         started_at=None,
         finished_at=None,
         error=None,
         progress=Progress(0, len(new.workflow.stages)),
         usage=NOTHING_SPENT,
-        waiting_on=why_queued(due, read_queue_facts([run_id])),
+        waiting_on=why_queued(due, facts_of([created])),
         stages=tuple(
             _stage(stage, position, queued_at if position == 1 else None)
             for position, stage in enumerate(new.workflow.stages, start=1)

@@ -30,7 +30,7 @@ from vm_webapp.runs.records import (
     Usage,
     WaitingOn,
 )
-from vm_webapp.runs.waiting import QueuedStage, read_queue_facts, why_queued
+from vm_webapp.runs.waiting import QueuedStage, read_facts, why_queued
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ def _waits(stages: Iterable[Row]) -> dict[UUID, WaitingOn]:
                 )
             )
     if queued:
-        facts = read_queue_facts(stage.run_id for stage in queued)
+        facts = read_facts(stage.run_id for stage in queued)
         waits |= {stage.run_id: why_queued(stage, facts) for stage in queued}
     return waits
 
