@@ -69,6 +69,11 @@ def test_a_snapshot_survives_json_and_renders_the_same(workflow: Workflow) -> No
     assert render_assignment(restored, restored.stages[0], context) == render_assignment(workflow, stage, context)
 
 
+def test_a_snapshot_is_made_once() -> None:
+    workflow = CATALOG.get("plan_90d")
+    assert workflow.snapshot() is workflow.snapshot()
+
+
 def test_a_snapshot_holds_the_texts_themselves(tmp_path: Path) -> None:
     folder = write_workflow(tmp_path)
     snapshot = json.dumps(load_workflow(folder).snapshot())
