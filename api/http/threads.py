@@ -55,19 +55,27 @@ class Threads:
         self._pending += 1
         loop = asyncio.get_running_loop()
         future: Future[Result] = self._executor.submit(function)
+        ended: asyncio.Future[None] = loop.create_future()
         # The count falls when the function ends, not when its caller gives up: otherwise hung statements would occupy
         # every thread while new calls kept piling up behind them. The callback runs on the pool's thread, and only the
-        # event loop's thread changes the count.
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release))
+        # event loop's thread changes the count. It wakes the loop once, where ``asyncio.wrap_future`` would once more.
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release, ended))
         try:
             async with asyncio.timeout(self._limit_seconds):
-                return await asyncio.wrap_future(future)
+                await ended
         except TimeoutError:
             raise CallTimedOut(f"no result within {self._limit_seconds:g} s") from None
+        finally:
+            future.cancel()  # so that it is not begun for a caller that has gone
+        if future.cancelled():  # by ``close``
+            raise asyncio.CancelledError
+        return future.result()
 
     def close(self) -> None:
         """Refuse further calls and wait for the running ones."""
         self._executor.shutdown(wait=True, cancel_futures=True)
 
-    def _release(self) -> None:
+    def _release(self, ended: asyncio.Future[None]) -> None:
         self._pending -= 1
+        if not ended.done():  # the caller may have gone
+            ended.set_result(None)
