@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+
 from vm_webapp.db.pool import database
 
 STATEMENTS = ("SELECT", "WITH", "INSERT", "UPDATE", "DELETE", "EXECUTE", "(")
@@ -54,9 +56,9 @@ def explaining() -> Iterator[list[Explained]]:
 
 
 def _explain(session: Any, sql: str, params: Any) -> Explained:
-    begins, ends = (
-        ("SAVEPOINT explained", "ROLLBACK TO explained") if database.in_transaction() else ("BEGIN", "ROLLBACK")
-    )
+    # Asked of the session: a transaction of the pool begins there with its first statement.
+    is_idle = session.info.transaction_status == TRANSACTION_STATUS_IDLE
+    begins, ends = ("BEGIN", "ROLLBACK") if is_idle else ("SAVEPOINT explained", "ROLLBACK TO explained")
     with session.cursor() as cursor:
 
         def once(form: str) -> Any:

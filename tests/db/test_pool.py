@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, suppress
+from typing import Any
 
 import psycopg2
 import pytest
@@ -15,6 +16,7 @@ from peewee import DatabaseError, ProgrammingError
 
 from tests.support.databases import url_of
 from tests.support.processes import frozen
+from tests.support.statements import counted
 from tests.support.waiting import eventually
 from vm_webapp.db import pool
 from vm_webapp.db.connections import CHECK_SECONDS, TRUSTED_SECONDS, limit_checkouts
@@ -354,3 +356,39 @@ def test_a_connection_that_is_held_for_a_short_time_is_not_broken(two: str) -> N
     with dedicated_connection(two, application_name="dedicated", statement_timeout_ms=1500), transaction():
         time.sleep(CHECK_SECONDS * 2)
         assert row("SELECT 1 AS one") == {"one": 1}
+
+
+@pytest.mark.parametrize("durable", [True, False])
+def test_a_transaction_begins_with_its_first_statement_in_one_message(database_url: str, durable: bool) -> None:
+    with counted(database_url) as (traffic, url):
+        open_pool(url, max_connections=1, application_name="tests")
+        with transaction(durable=durable):
+            rows("SELECT 1 AS opened_the_connection")
+        traffic.taken()
+        with transaction(durable=durable):
+            assert rows("SELECT %(part)s || '%%' AS share", part="7") == [{"share": "7%"}]
+            rows("SELECT 1")
+        first, second, last = (query.sql for query in traffic.taken())
+        assert first.startswith("BEGIN; SELECT " if durable else "BEGIN; SET LOCAL synchronous_commit = off; SELECT ")
+        assert (second, last) == ("SELECT 1", "COMMIT")
+        with transaction(durable=durable):
+            pass
+        with suppress(KeyError), transaction(durable=durable):
+            raise KeyError
+        assert traffic.taken() == []
+        with pytest.raises(ProgrammingError), transaction(durable=durable):
+            rows("SELECT nonsense")
+        assert [query.sql.split(" ")[0] for query in traffic.taken()] == ["BEGIN;", "ROLLBACK"]
+        with transaction(durable=durable):
+            with pytest.raises(ProgrammingError, match="adapt"):
+                rows("SELECT %(value)s", value=object())
+            rows("SELECT 1")
+        assert [query.sql.split(" ")[0] for query in traffic.taken()] == ["BEGIN;", "COMMIT"]
+        assert rows_outside("SELECT 1 AS one") == [{"one": 1}]
+        close_pool()
+
+
+def rows_outside(sql: str) -> list[dict[str, Any]]:
+    """Return the rows of a statement outside of a transaction."""
+    with autocommit():
+        return rows(sql)

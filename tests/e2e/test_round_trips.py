@@ -27,12 +27,12 @@ POLL_OR_NEW_CONNECTION = r"EXECUTE \w+ \(\d+, 'kimi'|PREPARE|SELECT pg_backend_p
 # itself. The claims of first stages are not counted: one poll makes many.
 ROUND_TRIPS_OF_A_RUN = 3
 COMMITS_OF_A_RUN = 3
-# Of a second: two polls; the step of the clock; the fingerprint and the heartbeat, with a BEGIN, SET LOCAL and COMMIT
-# around what belongs together.
-IDLE_WORKER = 11
+# Of a second: two polls; the step of the clock; the fingerprint and the heartbeat, with a COMMIT after what belongs
+# together.
+IDLE_WORKER = 7
 IDLE_WORKER_COMMITS = 4
 # Of a second: one transaction that reads what readiness says.
-IDLE_API = 15
+IDLE_API = 13
 IDLE_API_COMMITS = 1
 IDLE_SECONDS = 4.0
 

@@ -20,6 +20,7 @@ import peewee
 import psycopg2
 from peewee import DatabaseError, Psycopg2Adapter
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
 from vm_webapp.db.errors import sqlstate
 from vm_webapp.db.poolers import Connection, Connector, Mode, find_mode, says_full, shut_down
@@ -163,17 +164,47 @@ class Pool(PooledPostgresqlDatabase):
         if not connection.in_force:
             self._send(f"BEGIN; {_for_transaction(connection, durable=durable)}")
             return
-        super().begin()
-        if not durable:
-            self.execute_sql(NOT_DURABLE)
+        # Sent in one message with the first statement: a round trip less.
+        connection.to_begin = "BEGIN; " if durable else f"BEGIN; {NOT_DURABLE}; "
+
+    def commit(self) -> None:
+        """Commit the transaction; nothing is sent if it had no statement."""
+        if not self._forget_begin():
+            super().commit()
+
+    def rollback(self) -> None:
+        """Roll the transaction back; nothing is sent if it had no statement."""
+        if not self._forget_begin():
+            super().rollback()
+
+    def _forget_begin(self) -> bool:
+        """Return whether the transaction has not begun in PostgreSQL; it does not begin any more."""
+        connection: Connection | None = None if self.is_closed() else self.connection()
+        if connection is None or not connection.to_begin:
+            return False
+        connection.to_begin = ""
+        return True
 
     def execute_sql(self, sql: str, params: Any = None) -> Any:
-        """Execute a statement, outside of a transaction together with the settings that it needs."""
-        if not self.in_transaction() and not self.is_closed():
+        """Execute a statement, the first of a transaction with BEGIN, one outside with the settings that it needs."""
+        if self.in_transaction():
+            return self._execute_within(sql, params)
+        if not self.is_closed():
             settings = self._settings_for_statement()
             # psycopg2 replaces %% only where there are parameters.
             sql = f"{settings.replace('%', '%%') if params else settings}{sql}"
         return cast(Any, super()).execute_sql(sql, params)
+
+    def _execute_within(self, sql: str, params: Any) -> Any:
+        connection: Connection = self.connection()
+        if not connection.to_begin:
+            return cast(Any, super()).execute_sql(sql, params)
+        try:
+            return cast(Any, super()).execute_sql(f"{connection.to_begin}{sql}", params)
+        finally:
+            # Idle: nothing was sent, because psycopg2 refused a value.
+            if connection.info.transaction_status != TRANSACTION_STATUS_IDLE:
+                connection.to_begin = ""
 
     def execute_prepared(self, statement: Prepared, values: Mapping[str, Any]) -> Any:
         """Execute a statement that the connection's session prepares at its first use, and return the cursor.

@@ -53,6 +53,7 @@ class Connection(extensions.connection):
         proxied: whether something between this process and PostgreSQL answers for it.
         in_force: whether the session has the settings, so that no transaction needs to bring them.
         prepared: the statements that were prepared in the session: text → name.
+        to_begin: what has to be sent before the first statement of the transaction, empty once it is.
         returned_at: when it came back to its pool, in monotonic seconds.
     """
 
@@ -62,6 +63,7 @@ class Connection(extensions.connection):
     options_in_force = False
     proxied = False
     in_force = False
+    to_begin = ""
     returned_at = -math.inf
     _made = ""
 
