@@ -30,12 +30,12 @@ NOTIFYING = MINIMAL.replace("FROM run, (SELECT", ", pg_notify('made', id::text) 
 # The rows and bytes that the product writes for the same request.
 OWN = """
 PREPARE make (text, text, text) AS
-WITH run AS (INSERT INTO runs (id, workflow, status, request, auto_approve, snapshot)
-             VALUES (uuidv7(), $1, 'queued', $2, true, $3::jsonb) RETURNING id, created_at),
+WITH run AS (INSERT INTO runs (id, workflow, status, request, auto_approve, snapshot, created_by, start_tag)
+             VALUES (uuidv7(), $1, 'queued', $2, true, $3::jsonb, 'api', 1) RETURNING id, created_at),
      made AS (INSERT INTO stages (id, run_id, position, key, title, status, priority, requires_approval, needs_model,
-                                  queued_at, available_at)
+                                  start_tag, queued_at, available_at)
               SELECT uuidv7(), run.id, position, 'stage' || position, 'A stage',
-                     CASE position WHEN 1 THEN 'queued' ELSE 'pending' END, 0, false, true,
+                     CASE position WHEN 1 THEN 'queued' ELSE 'pending' END, 0, false, true, 1,
                      CASE position WHEN 1 THEN now() END, CASE position WHEN 1 THEN now() END
                 FROM run, generate_series(1, 3) AS position),
      said AS (INSERT INTO events (run_id, type, stage, actor, data)

@@ -77,9 +77,10 @@ def _copy(sql: cursor, model: UUID, first: int, last: int, total: int) -> None:
     values = {"model": str(model), "first": first, "last": last, "total": total, "apart": SECONDS_APART}
     sql.execute(NEXT_COPIES, values)
     run = {"run_id": "copies.run_id"}
+    tag = {"start_tag": "copies.n"}  # each had a turn of its own
     for table, rows, replaced in (
-        ("runs", OF_RUN.format(table="runs", key="id"), {"id": "copies.run_id"}),
-        ("stages", OF_STAGE.format(table="stages", key="id"), {**run, "id": "stage_copies.id"}),
+        ("runs", OF_RUN.format(table="runs", key="id"), {**tag, "id": "copies.run_id"}),
+        ("stages", OF_STAGE.format(table="stages", key="id"), {**run, **tag, "id": "stage_copies.id"}),
         (
             "artifacts",
             OF_STAGE.format(table="artifacts", key="stage_id"),

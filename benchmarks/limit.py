@@ -84,8 +84,8 @@ UPDATE minimal.runs SET status = 'completed', finished_at = clock_timestamp() WH
 # The same over the product's tables, with the columns, events and bytes that a worker writes.
 OWN = Loop("""
 PREPARE claim AS
-WITH next AS (SELECT id, run_id FROM stages WHERE status = 'queued' ORDER BY priority, run_id LIMIT 1
-              FOR UPDATE SKIP LOCKED),
+WITH next AS (SELECT id, run_id FROM stages WHERE status = 'queued' ORDER BY priority, start_tag, run_id
+              LIMIT 1 FOR UPDATE SKIP LOCKED),
      run AS (UPDATE runs r SET status = 'running', started_at = clock_timestamp() FROM next WHERE r.id = next.run_id
              RETURNING r.id),
      said AS (INSERT INTO events (run_id, type, stage, actor, data)

@@ -31,15 +31,15 @@ PICK_UPS = 40
 # Copies of one run, which are made at once and have the same rows as runs that a request created.
 COPY_RUNS = """
 WITH model AS (SELECT * FROM runs WHERE id = %(model)s), copies AS (
-    SELECT uuidv7() AS id FROM generate_series(1, %(count)s)
+    SELECT uuidv7() AS id, n AS start_tag FROM generate_series(1, %(count)s) n
 ), made AS (
-    INSERT INTO runs (id, workflow, status, request, auto_approve, snapshot)
-    SELECT copies.id, workflow, 'queued', request, true, snapshot FROM copies, model RETURNING id
+    INSERT INTO runs (id, workflow, status, request, auto_approve, snapshot, created_by, start_tag)
+    SELECT copies.id, workflow, 'queued', request, true, snapshot, created_by, copies.start_tag FROM copies, model
 )
-INSERT INTO stages (id, run_id, position, key, title, status, priority, requires_approval, needs_model, queued_at,
-                    available_at)
+INSERT INTO stages (id, run_id, position, key, title, status, priority, start_tag, requires_approval, needs_model,
+                    queued_at, available_at)
 SELECT uuidv7(), copies.id, position, key, title, CASE position WHEN 1 THEN 'queued' ELSE 'pending' END, priority,
-       requires_approval, needs_model, CASE position WHEN 1 THEN clock_timestamp() END,
+       copies.start_tag, requires_approval, needs_model, CASE position WHEN 1 THEN clock_timestamp() END,
        CASE position WHEN 1 THEN clock_timestamp() END
   FROM copies, stages WHERE run_id = %(model)s
 """

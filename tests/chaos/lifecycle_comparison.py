@@ -93,12 +93,12 @@ class LifecycleComparison(RuleBasedStateMachine):
         assert len(due) <= 1
         return due[0] if due else None
 
-    def make_run(self, auto: bool) -> None:
+    def make_run(self, auto: bool, owner: str = "ann") -> None:
         """Create a run in the database and in the model."""
-        run = lifecycle.create_run(NewRun(WORKFLOW, "a request", auto_approve=auto), actor="tests")
-        self.expect_run(run.id, auto).stages[0].move("queued")
+        run = lifecycle.create_run(NewRun(WORKFLOW, "a request", auto_approve=auto), actor=owner)
+        self.expect_run(run.id, auto, owner).stages[0].move("queued")
 
-    def expect_run(self, id: UUID, auto: bool) -> ModelRun:
+    def expect_run(self, id: UUID, auto: bool, owner: str) -> ModelRun:
         """Add a run of the database to the model, with all its stages pending."""
         with transaction():
             stages = rows("SELECT id, key FROM stages WHERE run_id = %(id)s ORDER BY position", id=id)
@@ -107,7 +107,7 @@ class LifecycleComparison(RuleBasedStateMachine):
             ModelStage(stage["id"], spec.key, spec.needs_model, spec.requires_approval)
             for stage, spec in zip(stages, specs, strict=True)
         ]
-        run = ModelRun(id, auto, made)
+        run = ModelRun(id, auto, made, owner, self.model.next_tag(owner))
         self.model.runs.append(run)
         self.replays[id] = Replay.of([spec.key for spec in specs])
         return run
@@ -124,7 +124,9 @@ class LifecycleComparison(RuleBasedStateMachine):
     def the_rows_are_as_the_model_says(self) -> None:
         for run in self.model.runs:
             with transaction():
-                status = row("SELECT status FROM runs WHERE id = %(id)s", id=run.id)
+                facts = row(
+                    "SELECT status, start_tag AS tag, created_by AS owner FROM runs WHERE id = %(id)s", id=run.id
+                )
                 stages = rows(
                     """
                     SELECT s.key, s.status, s.attempt, s.failures, s.rescues, s.releases, s.feedback,
@@ -139,7 +141,7 @@ class LifecycleComparison(RuleBasedStateMachine):
                     """,
                     id=run.id,
                 )
-            assert status == {"status": run.status}
+            assert facts == {"status": run.status, "tag": run.tag, "owner": run.owner}
             for stage, expected in zip(stages, run.stages, strict=True):
                 versions = stage.pop("versions")
                 assert versions == list(range(1, len(versions) + 1))

@@ -44,12 +44,21 @@ class ModelStage:
 
 @dataclass(eq=False)
 class ModelRun:
-    """A run."""
+    """A run.
+
+    Attributes:
+        owner: who created it.
+        tag: its start tag.
+        begun: whether a stage of it has ever been claimed.
+    """
 
     id: UUID
     auto: bool
     stages: list[ModelStage]
+    owner: str
+    tag: int
     status: str = "queued"
+    begun: bool = False
 
     def advance(self) -> ModelStage | None:
         """Queue the first pending stage, or complete the run."""
@@ -108,6 +117,12 @@ class Model:
         """Return the stages with one of these statuses; without an argument, all stages."""
         return [(r, s) for r in self.runs for s in r.stages if not statuses or s.status in statuses]
 
+    def next_tag(self, owner: str) -> int:
+        """Return the start tag of an owner's next run."""
+        begun = [run.tag for run in self.runs if run.begun]
+        of_owner = [run.tag + 1 for run in self.runs if run.owner == owner and (run.begun or run.status != "canceled")]
+        return max([1, *begun, *of_owner])
+
     def holder(self, token: UUID | None) -> tuple[ModelRun, ModelStage] | None:
         """Return the running stage with this lease token."""
         return next(((r, s) for r, s in self.stages("running") if s.token == token), None)
@@ -121,7 +136,7 @@ class Model:
             self.provider.probe = token
         stage.move("running")
         stage.token, stage.attempt = token, stage.attempt + 1
-        run.status = "running"
+        run.status, run.begun = "running", True
         return True
 
     def _admits(self, cap: int | None) -> bool:

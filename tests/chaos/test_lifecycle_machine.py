@@ -31,6 +31,7 @@ FAILURES = {
 WORKER = uuid4()
 PICK = st.integers(0, 999)
 RARELY = st.sampled_from([False, False, False, True])
+OWNERS = st.sampled_from(["ann", "ann", "bob"])
 CAPS = st.sampled_from([None, None, 1, 2])
 # A canceled run is final, so its stages never leave ``canceled``, although the table of transitions allows it.
 UNREACHABLE = {("stage", "canceled", "pending"), ("stage", "canceled", "queued")}
@@ -40,23 +41,23 @@ Thing = TypeVar("Thing")
 class LifecycleMachine(LifecycleComparison):
     """The operations, which hypothesis calls in any order."""
 
-    @rule(auto=st.booleans())
+    @rule(auto=st.booleans(), owner=OWNERS)
     @precondition(lambda self: len(self.model.runs) < 4)
-    def create(self, auto: bool) -> None:
-        self.make_run(auto)
+    def create(self, auto: bool, owner: str) -> None:
+        self.make_run(auto, owner)
 
-    @rule(pick=PICK, first=st.sampled_from(["draft", "sheet", "final"]))
+    @rule(pick=PICK, first=st.sampled_from(["draft", "sheet", "final"]), owner=OWNERS)
     @precondition(lambda self: len(self.model.runs) < 4)
-    def fork(self, pick: int, first: str) -> None:
+    def fork(self, pick: int, first: str, owner: str) -> None:
         parent = self.model.runs[pick % len(self.model.runs)]
         keys = [stage.key for stage in parent.stages]
         taken = parent.stages[: keys.index(first)]
         self.due.clear()
-        created = outcome_of(lambda: lifecycle.fork_run(parent.id, from_stage=first, request=None, actor="ann"))
+        created = outcome_of(lambda: lifecycle.fork_run(parent.id, from_stage=first, request=None, actor=owner))
         if any(stage.status != "completed" for stage in taken):
             assert created is Conflict
             return
-        stages = self.expect_run(created.id, parent.auto).stages
+        stages = self.expect_run(created.id, parent.auto, owner).stages
         for stage, source in zip(stages, taken, strict=False):
             stage.move("completed")
             stage.digests = source.digests[-1:]
@@ -80,7 +81,7 @@ class LifecycleMachine(LifecycleComparison):
 
     @rule(cap=CAPS, slots=st.integers(1, 4))
     def claim_due_stages(self, cap: int | None, slots: int) -> None:
-        queued = sorted(self.model.stages("queued"), key=lambda found: found[0].id)
+        queued = sorted(self.model.stages("queued"), key=lambda found: (found[0].tag, found[0].id))
         if cap is not None or self.model.provider.paused:
             queued.sort(key=lambda found: found[1].needs_model)  # calls are claimed last, under the provider's lock
         ours = {stage.id for _, stage in queued}

@@ -18,12 +18,12 @@ from vm_webapp.runs import lifecycle
 from vm_webapp.runs.due import DueStages, find_due
 from vm_webapp.runs.lifecycle import Claimant
 from vm_webapp.runs.signals import stage_due
-from vm_webapp.runs.statements import claim_due_stages, find_due_stages
+from vm_webapp.runs.statements import NEXT_START_TAG, claim_due_stages, find_due_stages
 
 pytestmark = pytest.mark.usefixtures("database")
 
 WORKER = Claimant(uuid4(), "kimi")
-INDEXES_OF_THE_QUEUE = {"stages_due", "stages_due_without_model", "stages_leased", "stages_lease_token_key"}
+INDEXES_OF_THE_QUEUE = {"stages_queue", "stages_queue_without_model", "stages_leased", "stages_lease_token_key"}
 
 
 def due(limit: int = 10, **options: Any) -> DueStages:
@@ -163,34 +163,37 @@ def test_a_provider_that_was_never_called_is_not_paused() -> None:
 
 @pytest.fixture
 def history(database: str) -> None:
-    """20,000 stages that are queued, 30 that run, and 100,000 that are finished."""
+    """20,000 stages that are queued, 30 that run, and 100,000 that are finished; and 2,000 brands."""
     snapshot = "jsonb_build_object('workflow', repeat('x', 200))"
     with transaction():
         execute("SET LOCAL session_replication_role = replica")  # foreign keys hold by construction
         execute(
             f"""
-            INSERT INTO runs (id, workflow, status, request, snapshot, started_at, finished_at)
-            SELECT uuidv7(), 'w', 'completed', 'x', {snapshot}, now(), now() FROM generate_series(1, 1000)
+            INSERT INTO runs (id, workflow, status, request, snapshot, started_at, finished_at, created_by, start_tag)
+            SELECT uuidv7(), 'w', 'completed', 'x', {snapshot}, now(), now(), 'tests', n FROM generate_series(1, 1000) n
             """
         )
+        execute("INSERT INTO brands (id, name) SELECT uuidv7(), 'Brand ' || n FROM generate_series(1, 2000) n")
         execute(
             """
             INSERT INTO stages (id, run_id, position, key, title, status, priority, requires_approval, needs_model,
-                                available_at, finished_at)
-            SELECT uuidv7(), r.id, n, 'k' || n, 'T', 'completed', 0, false, true, now(), now()
+                                start_tag, available_at, finished_at)
+            SELECT uuidv7(), r.id, n, 'k' || n, 'T', 'completed', 0, false, true, start_tag, now(), now()
               FROM runs r, generate_series(1, 100) n
             """
         )
         execute(
             f"""
             WITH made AS (
-                INSERT INTO runs (id, workflow, status, request, snapshot)
-                SELECT uuidv7(), 'w', 'queued', 'x', {snapshot} FROM generate_series(1, 2003) RETURNING id
-            ), numbered AS (SELECT id, p, row_number() OVER (ORDER BY id, p) AS n FROM made, generate_series(1, 10) p)
-            INSERT INTO stages (id, run_id, position, key, title, status, priority, requires_approval, needs_model,
-                                available_at, lease_token, lease_expires_at, deadline_at, provider)
-            SELECT uuidv7(), id, p, 'k' || p, 'T', CASE WHEN n <= 30 THEN 'running' ELSE 'queued' END, mod(n, 5) / 4,
-                   false, mod(n, 20) > 0, now(), CASE WHEN n <= 30 THEN gen_random_uuid() END,
+                INSERT INTO runs (id, workflow, status, request, snapshot, created_by, start_tag)
+                SELECT uuidv7(), 'w', 'queued', 'x', {snapshot}, 'tests', 1000 + n FROM generate_series(1, 2003) n
+                RETURNING id, start_tag
+            ), numbered AS (
+                SELECT id, start_tag, p, row_number() OVER (ORDER BY id, p) AS n FROM made, generate_series(1, 10) p)
+            INSERT INTO stages (id, run_id, position, key, title, start_tag, status, priority, requires_approval,
+                                needs_model, available_at, lease_token, lease_expires_at, deadline_at, provider)
+            SELECT uuidv7(), id, p, 'k' || p, 'T', start_tag, CASE WHEN n <= 30 THEN 'running' ELSE 'queued' END,
+                   mod(n, 5) / 4, false, mod(n, 20) > 0, now(), CASE WHEN n <= 30 THEN gen_random_uuid() END,
                    CASE WHEN n <= 30 THEN now() END, CASE WHEN n <= 30 THEN now() END, 'kimi'
               FROM numbered
             """
@@ -201,7 +204,7 @@ def history(database: str) -> None:
 def test_a_deep_backlog_and_a_long_history_do_not_raise_the_cost_of_a_poll() -> None:
     """A plan is judged by the rows and pages that it reads, not by the clock."""
     with transaction():
-        execute("ANALYZE runs, stages, providers, queues")
+        execute("ANALYZE runs, stages, brands, providers, queues")
     # Thirty calls run: no cap, one that leaves no capacity, and one that leaves more than a worker has slots.
     for cap in (None, 20, 300):
         _check_plan(cap)
@@ -212,14 +215,36 @@ def test_a_deep_backlog_and_a_long_history_do_not_raise_the_cost_of_a_poll() -> 
 @pytest.mark.usefixtures("history")
 def test_a_deep_backlog_and_a_long_history_do_not_raise_the_cost_of_a_claim() -> None:
     with transaction():
-        execute("ANALYZE runs, stages, providers, queues")
-    values = {"tokens": [uuid4() for _ in range(32)], "lease": 15, "worker": uuid4(), "actor": "worker"}
-    nodes = list(_plan(claim_due_stages(), limit=32, cap=None, provider_locked=False, **values))
+        execute("ANALYZE runs, stages, brands, providers, queues")
+    nodes = list(_plan_of_a_claim())
     scanned = [node for node in nodes if "Index Name" in node or node["Node Type"] == "Seq Scan"]
     assert {node["Relation Name"] for node in scanned if node["Node Type"] == "Seq Scan"} <= {"queues", "providers"}
     assert max(node["Actual Rows"] * node["Actual Loops"] for node in scanned) <= 2 * 33
     # Each claimed stage and its run are read and locked, changed, and entered into the indexes.
     assert nodes[0]["Shared Hit Blocks"] + nodes[0]["Shared Read Blocks"] < 32 * 100
+
+
+@pytest.mark.usefixtures("history")
+def test_a_deep_backlog_and_a_long_history_do_not_raise_the_cost_of_a_new_run() -> None:
+    """The tag is read from the ends of two indexes, whether its owner is new or has thousands of runs."""
+    with transaction():
+        execute("ANALYZE runs, stages")
+    for owner in ("tests", "somebody new"):
+        nodes = list(_plan(NEXT_START_TAG, brand_id=None, actor=owner, priority=0))
+        of_runs = [node for node in nodes if node.get("Relation Name") == "runs"]
+        assert {node["Index Name"] for node in of_runs} == {"runs_begun", "runs_of_owner"}
+        assert max(rows_of(node) for node in of_runs) <= 1
+        assert nodes[0]["Shared Hit Blocks"] + nodes[0]["Shared Read Blocks"] <= 12
+
+
+def rows_of(node: dict[str, Any]) -> int:
+    """Return how many rows a node of a plan has returned."""
+    return int(node["Actual Rows"] * node["Actual Loops"])
+
+
+def _plan_of_a_claim() -> Iterator[dict[str, Any]]:
+    values = {"tokens": [uuid4() for _ in range(32)], "lease": 15, "worker": uuid4(), "actor": "worker"}
+    return _plan(claim_due_stages(), limit=32, cap=None, provider_locked=False, **values)
 
 
 def _check_plan(cap: int | None) -> None:

@@ -52,6 +52,11 @@ WRITES = {
         UPDATE artifacts SET note = 'the prompt was cut'
     """,
     "0005_worker_workspace": "UPDATE worker_heartbeats SET workspace = '{}'",
+    "0006_fair_queue": """
+        UPDATE brands SET max_running = 3;
+        UPDATE runs SET created_by = 'ann', start_tag = 5;
+        UPDATE stages SET start_tag = 5, brand_id = (SELECT id FROM brands LIMIT 1)
+    """,
 }
 
 

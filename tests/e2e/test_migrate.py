@@ -270,7 +270,7 @@ def test_on_a_terminal_down_asks(database_url: str, answer: str, code: int) -> N
     terminal = pexpect.spawn(
         sys.executable, command, cwd=str(ROOT), env=environment(database_url), encoding="utf-8", timeout=20
     )
-    terminal.expect("DROP COLUMN")
+    terminal.expect_exact(own_bundle().migrations[NEWEST].down.splitlines()[0])
     terminal.expect(r"Roll back 1 migration\? \[y/N\]")
     terminal.send(answer)
     terminal.expect(pexpect.EOF)

@@ -32,6 +32,10 @@ class JSONBField(BinaryJSONField):
         super().__init__(index=False, null=null)  # type: ignore[no-untyped-call]
 
 
+class LimitField(IntegerField):
+    """An ``integer`` column of a brand that limits its work, NULL for no limit: no content, so prompts never see it."""
+
+
 class Table(Model):
     """A table of this program's database."""
 
@@ -52,8 +56,8 @@ class Installation(Table):
 class Resource(Table):
     """What people create, change and archive through the API.
 
-    The fields that a subclass adds, foreign keys apart, are its content: ``vm_webapp.context.fields`` takes them into
-    snapshots and prompts.
+    The fields that a subclass adds, foreign keys and limits apart, are its content: ``vm_webapp.context.fields`` takes
+    them into snapshots and prompts.
     """
 
     id = UUIDField(primary_key=True)
@@ -72,6 +76,7 @@ class Brand(Resource):
     products = JSONBField()
     facts = JSONBField()
     forbidden_words = JSONBField()
+    max_running = LimitField(null=True)  # how many of its stages may run at a time
 
     class Meta:
         table_name = "brands"
@@ -110,6 +115,8 @@ class Run(Table):
     created_at = DateTimeTZField()
     started_at = DateTimeTZField(null=True)
     finished_at = DateTimeTZField(null=True)
+    created_by = TextField(null=True)
+    start_tag = BigIntegerField()  # see vm_webapp.runs.fair_order
 
     class Meta:
         table_name = "runs"
@@ -124,7 +131,10 @@ class Stage(Table):
     key = TextField()
     title = TextField()
     status = TextField()
-    priority = SmallIntegerField()  # the run's, copied so that the index of the queue can be sorted by it
+    # The run's, copied for the indexes of the queue and the rules of admission.
+    priority = SmallIntegerField()
+    start_tag = BigIntegerField()
+    brand_id = UUIDField(null=True)  # not known where start_tag is 0
     requires_approval = BooleanField()
     needs_model = BooleanField()
     attempt = IntegerField()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from vm_webapp.db.pool import row
 from vm_webapp.fleet.alive import WORKERS_BY_CLAIMS, WorkerGroup
+from vm_webapp.runs.fair_order import order_of
 
 CALL_IN_FLIGHT = "status = 'running' AND needs_model"
 
@@ -275,7 +276,7 @@ def _demand_of(group: WorkerGroup) -> Demand:
                {" OR ".join(lasting)} AS stopped
           FROM (SELECT count(*) FILTER (WHERE needs_model AND fits) AS calls,
                        count(*) FILTER (WHERE NOT needs_model AND fits) AS others
-                  FROM (SELECT needs_model, {within_owners_capacity("priority, run_id")} AS fits
+                  FROM (SELECT needs_model, {within_owners_capacity(order_of())} AS fits
                           FROM stages WHERE {due()}) each_stage) due
         """,
         provider=group.provider,

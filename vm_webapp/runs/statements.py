@@ -12,6 +12,7 @@ from functools import lru_cache, wraps
 
 from vm_webapp.db.prepared import Prepared
 from vm_webapp.runs import admission
+from vm_webapp.runs.fair_order import next_start_tag, order_of
 
 PROVIDER_HAS_FAILED = """
     EXISTS (SELECT 1 FROM providers
@@ -42,6 +43,11 @@ def _made_of_rules(build: Callable[[], str]) -> Callable[[], Prepared]:
     return statement
 
 
+_TAG = next_start_tag("%(brand_id)s::uuid", "%(actor)s::text", "%(priority)s::smallint")
+
+NEXT_START_TAG = Prepared(f"SELECT {_TAG} AS start_tag")
+"""The ``start_tag`` of a new run with a ``brand_id``, an ``actor`` who creates it and a ``priority``."""
+
 MOST_COUNTED = 100
 """Up to how many stages are counted that come before a stage: a person needs no more."""
 
@@ -52,8 +58,8 @@ _FLEET = """
 """
 # The head of the queue by its index, and no further than MOST_COUNTED: the same cost however long the queue is.
 _HEAD = f"""
-    SELECT s.run_id, s.priority FROM stages s
-     WHERE {admission.due("s")} ORDER BY s.priority, s.run_id LIMIT {MOST_COUNTED + 1}
+    SELECT {order_of("s")} FROM stages s
+     WHERE {admission.due("s")} ORDER BY {order_of("s")} LIMIT {MOST_COUNTED + 1}
 """
 
 
@@ -69,7 +75,7 @@ def read_queue_facts() -> str:
     # The window function numbers all rows at once: to count for each run would read the head again for each of a page.
     return f"""
         WITH {admission.claimants()}, numbered AS (
-            SELECT run_id, (row_number() OVER (ORDER BY priority, run_id) - 1)::int AS place FROM ({_HEAD}) head
+            SELECT run_id, (row_number() OVER (ORDER BY {order_of()}) - 1)::int AS place FROM ({_HEAD}) head
         )
         SELECT fleet.*, asked.*
           FROM {_FLEET} LEFT JOIN (
@@ -93,20 +99,24 @@ def create_run() -> str:
     # The last SELECT reads the first stage from RETURNING, for the tables are still without it, and counts what comes
     # before it.
     return f"""
-    WITH {admission.claimants()}, run AS (
-        INSERT INTO runs (id, workflow, status, priority, request, auto_approve, brand_id, project_id, snapshot)
-        VALUES (%(id)s, %(workflow)s, 'queued', %(priority)s, %(request)s, %(auto_approve)s, %(brand_id)s,
-                %(project_id)s, %(snapshot)s)
+    WITH {admission.claimants()}, tag AS MATERIALIZED (
+        SELECT {_TAG} AS start_tag
+    ), run AS (
+        INSERT INTO runs (id, workflow, status, priority, request, auto_approve, brand_id, project_id, snapshot,
+                          created_by, start_tag)
+        SELECT %(id)s::uuid, %(workflow)s, 'queued', %(priority)s, %(request)s, %(auto_approve)s, %(brand_id)s,
+               %(project_id)s::uuid, %(snapshot)s::jsonb, %(actor)s, start_tag FROM tag
         RETURNING created_at
     ), made AS (
         INSERT INTO stages (id, run_id, position, key, title, status, priority, requires_approval, needs_model,
-                            queued_at, available_at)
+                            queued_at, available_at, brand_id, start_tag)
         SELECT given.id, %(id)s, position, key, title, CASE position WHEN 1 THEN 'queued' ELSE 'pending' END,
                %(priority)s, requires_approval, needs_model,
-               CASE position WHEN 1 THEN statement_timestamp() END, CASE position WHEN 1 THEN statement_timestamp() END
-          FROM unnest(%(stage_ids)s::uuid[], %(keys)s::text[], %(titles)s::text[], %(requires_approval)s::boolean[],
-                      %(needs_model)s::boolean[])
-               WITH ORDINALITY AS given(id, key, title, requires_approval, needs_model, position)
+               CASE position WHEN 1 THEN statement_timestamp() END, CASE position WHEN 1 THEN statement_timestamp() END,
+               %(brand_id)s, start_tag
+          FROM tag, unnest(%(stage_ids)s::uuid[], %(keys)s::text[], %(titles)s::text[],
+                           %(requires_approval)s::boolean[], %(needs_model)s::boolean[])
+                    WITH ORDINALITY AS given(id, key, title, requires_approval, needs_model, position)
         RETURNING *
     ), told AS (
         INSERT INTO events (run_id, stage, type, actor, data)
@@ -115,14 +125,14 @@ def create_run() -> str:
     )
     SELECT run.created_at, stages.queued_at, fleet.*, stages.run_id, {admission.held_by()} AS held_by,
            (SELECT nullif(count(*), {MOST_COUNTED + 1})::int FROM ({_HEAD}) head
-             WHERE (head.priority, head.run_id) < (stages.priority, stages.run_id)) AS ahead
+             WHERE ({order_of("head")}) < ({order_of("stages")})) AS ahead
       FROM {_FLEET}, run, made stages WHERE stages.position = 1
     """
 
 
 @_made_of_rules
 def find_due_stages() -> str:
-    """Return the query for the stages that a worker should claim next: oldest run of the best priority first.
+    """Return the query for the stages that a worker should claim next: in the order of ``fair_order``.
 
     Parameters: ``provider``, ``cap``, ``limit``, ``waited`` (seconds that a stage has been due at least), ``without``
     (ids to leave out).
@@ -138,7 +148,7 @@ def find_due_stages() -> str:
         {admission.admitted_by_its_owner()}
         AND available_at <= clock_timestamp() - %(waited)s * interval '1 second'
         AND id <> ALL(%(without)s::uuid[])
-        ORDER BY priority, run_id
+        ORDER BY {order_of()}
     """
     return f"""
         WITH capacity AS (
@@ -149,14 +159,13 @@ def find_due_stages() -> str:
             UNION ALL
             (SELECT * FROM stages WHERE NOT needs_model AND {candidates} LIMIT (SELECT others FROM capacity))
         ), fitting AS (
-            SELECT id, priority, run_id, {admission.within_owners_capacity("priority, run_id")} AS fits
+            SELECT stages.*, {admission.within_owners_capacity(order_of())} AS fits
               FROM candidates AS stages
         )
         SELECT capacity.calls, capacity.others, found.id
           FROM capacity LEFT JOIN (
-               SELECT id, priority, run_id FROM fitting WHERE fits
-                ORDER BY priority, run_id LIMIT %(limit)s + 1) found ON true
-         ORDER BY found.priority, found.run_id
+               SELECT * FROM fitting WHERE fits ORDER BY {order_of()} LIMIT %(limit)s + 1) found ON true
+         ORDER BY {order_of("found")}
     """
 
 
@@ -195,8 +204,8 @@ def _claim(which: str) -> str:
     a statement that claimed none.
     """
     due_stages = f"""
-        SELECT stages.id, stages.run_id, stages.key, stages.priority, stages.needs_model,
-               r.status AS run_status, r.request, r.snapshot,
+        SELECT stages.id, stages.run_id, stages.key, stages.priority, stages.start_tag, stages.brand_id,
+               stages.needs_model, r.status AS run_status, r.request, r.snapshot,
                {TIMEOUT_IN_SNAPSHOT} AS timeout
           FROM stages JOIN runs r ON r.id = stages.run_id
          WHERE {admission.admitted_by_its_owner()} AND stages.{which}
@@ -209,19 +218,19 @@ def _claim(which: str) -> str:
                    {admission.shared_capacity("%(limit)s + 1", calls=False)} AS others,
                    %(provider_locked)s OR NOT ({admission.CALLS_ARE_COUNTED}) AS calls_may_be_claimed
         ), calls AS MATERIALIZED (
-            {due_stages} AND stages.needs_model ORDER BY stages.priority, stages.run_id
+            {due_stages} AND stages.needs_model ORDER BY {order_of("stages")}
              LIMIT (SELECT CASE WHEN calls_may_be_claimed THEN least(calls, %(limit)s) ELSE 0 END FROM capacity)
                FOR NO KEY UPDATE OF r, stages SKIP LOCKED
         ), others AS MATERIALIZED (
-            {due_stages} AND NOT stages.needs_model ORDER BY stages.priority, stages.run_id
+            {due_stages} AND NOT stages.needs_model ORDER BY {order_of("stages")}
              LIMIT (SELECT least(others, %(limit)s) FROM capacity)
                FOR NO KEY UPDATE OF r, stages SKIP LOCKED
         ), locked AS (
-            SELECT stages.*, {admission.first_of_its_owner("priority, run_id")} AS fits
+            SELECT stages.*, {admission.first_of_its_owner(order_of())} AS fits
               FROM (SELECT * FROM calls UNION ALL SELECT * FROM others) AS stages
         ), taken AS MATERIALIZED (
-            SELECT locked.*, row_number() OVER (ORDER BY priority, run_id) AS number
-              FROM locked WHERE fits ORDER BY priority, run_id LIMIT %(limit)s
+            SELECT locked.*, row_number() OVER (ORDER BY {order_of()}) AS number
+              FROM locked WHERE fits ORDER BY {order_of()} LIMIT %(limit)s
         ), claimed AS (
             UPDATE stages
                SET status = 'running', attempt = stages.attempt + 1, lease_token = (%(tokens)s::uuid[])[number],
@@ -251,18 +260,18 @@ def _claim(which: str) -> str:
                NOT calls_may_be_claimed AND capacity.calls > 0
                    AND (SELECT true FROM stages
                          WHERE {admission.admitted_by_its_owner()} AND stages.{which} AND stages.needs_model
-                         ORDER BY priority, run_id LIMIT 1) IS NOT NULL AS calls_wait,
+                         ORDER BY {order_of()} LIMIT 1) IS NOT NULL AS calls_wait,
                claimed.*, taken.request, taken.snapshot::text
           FROM capacity LEFT JOIN (claimed JOIN taken USING (number)) ON true
     """
 
 
-CLAIMED_UNDER = """
+CLAIMED_UNDER = f"""
     SELECT r.id AS run_id, r.request, r.snapshot::text, s.id, s.key, s.attempt, s.feedback, s.provider, s.lease_token,
            clock_timestamp() AS claimed_at,
            extract(epoch FROM s.deadline_at - clock_timestamp())::float8 AS seconds_left
       FROM stages s JOIN runs r ON r.id = s.run_id
-     WHERE s.lease_token = ANY(%(tokens)s::uuid[]) ORDER BY s.priority, s.run_id
+     WHERE s.lease_token = ANY(%(tokens)s::uuid[]) ORDER BY {order_of("s")}
 """
 """The claims that still hold their stages under these ``tokens``: of a statement whose outcome never arrived."""
 

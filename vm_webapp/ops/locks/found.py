@@ -8,6 +8,7 @@ from vm_webapp.db.migrate.session import ADVISORY_LOCK
 from vm_webapp.db.pool import Row, rows
 from vm_webapp.ops.locks.session import Holder, Lock
 from vm_webapp.ops.locks.uses import BY_STRENGTH, USES
+from vm_webapp.runs.fair_order import order_of
 
 # A shorter transaction is one like any other: it ends before anybody has to act.
 OLD_SECONDS = 2
@@ -71,11 +72,11 @@ _WAITS = f"""
 """
 # A claim waits for no row: it skips what is locked. These are the sessions that have locked a stage at the head of the
 # queue or its run. ``xmax`` of a locked row is the transaction that has locked it.
-_SKIPPED = """
+_SKIPPED = f"""
     WITH due AS (
         SELECT s.xmax AS of_stage, r.xmax AS of_run, s.available_at FROM stages s JOIN runs r ON r.id = s.run_id
          WHERE s.status = 'queued' AND s.available_at <= clock_timestamp() - %(waited)s * interval '1 s'
-         ORDER BY s.priority, s.run_id LIMIT 100)
+         ORDER BY {order_of("s")} LIMIT 100)
     SELECT 'vm-webapp worker ' AS application, l.locktype, l.pid,
            CASE WHEN bool_or(l.transactionid = due.of_run) THEN 'runs' ELSE 'stages' END AS table_name,
            CASE WHEN a.xact_start IS NULL  -- this role may not see it

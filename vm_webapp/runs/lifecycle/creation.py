@@ -43,7 +43,7 @@ def create_run(new: NewRun, *, actor: str) -> RunRecord:
         InvalidInput: the brand or the project does not exist or is archived, or the project is of another brand.
         DatabaseUnavailable: nothing was written, or, if the connection broke while it was, the outcome is unknown.
     """
-    # UUIDv7 keys sort by age: the queue takes the oldest run first by ordering by ``run_id`` alone.
+    # UUIDv7 keys sort by age, by which the queue orders runs with the same start tag.
     run_id, stages = uuid7(), new.workflow.stages
     ids = [uuid7() for _ in stages]
     # The one statement that writes is its own transaction, unless it must find what was locked before.

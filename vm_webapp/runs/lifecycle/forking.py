@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 from peewee import Case, Value, fn
@@ -11,16 +13,18 @@ from vm_webapp.db.compiled import NO_KEY_UPDATE, STATEMENT_TIME, compiled, param
 from vm_webapp.db.models import Artifact, Run, Stage
 from vm_webapp.db.pool import Row, execute, jsonb, row, rows, transaction
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
-from vm_webapp.runs import queries
+from vm_webapp.runs import queries, statements
 from vm_webapp.runs.artifacts import newest_of
 from vm_webapp.runs.events import NewEvent, append_events
-from vm_webapp.runs.lifecycle.run_context import lock_present_context
+from vm_webapp.runs.lifecycle.run_context import RunContext, lock_present_context
 from vm_webapp.runs.records import RunRecord
 from vm_webapp.runs.signals import stage_due
 
 # Locked until the commit, so that no retry changes the stages between reading and copying them.
 _LOCK_PARENT = compiled(
-    Run.select(Run.workflow, Run.brand, Run.project).where(Run.id == param("id")).for_update(NO_KEY_UPDATE)
+    Run.select(Run.workflow, Run.priority, Run.brand, Run.project)
+    .where(Run.id == param("id"))
+    .for_update(NO_KEY_UPDATE)
 )
 _STAGES = compiled(
     Stage.select(Stage.id, Stage.position, Stage.key, Stage.status)
@@ -32,10 +36,11 @@ _STAGES = compiled(
 _SAME_RUN = (Run.workflow, Run.priority, Run.auto_approve, Run.brand, Run.project, Run.snapshot)
 _COPY_RUN = compiled(
     Run.insert_from(
-        Run.select(param("id"), Value("queued"), fn.coalesce(param("request"), Run.request), Run.id, *_SAME_RUN).where(
-            Run.id == param("parent_id")
-        ),
-        [Run.id, Run.status, Run.request, Run.parent_run, *_SAME_RUN],
+        Run.select(
+            *(param("id"), Value("queued"), fn.coalesce(param("request"), Run.request), Run.id, param("actor")),
+            *(param("start_tag"), *_SAME_RUN),
+        ).where(Run.id == param("parent_id")),
+        [Run.id, Run.status, Run.request, Run.parent_run, Run.created_by, Run.start_tag, *_SAME_RUN],
     ).returning()
 )
 _REPLACE_CONTEXT = compiled(
@@ -44,28 +49,30 @@ _REPLACE_CONTEXT = compiled(
     )
 )
 _SAME_STAGE = (Stage.position, Stage.key, Stage.title, Stage.priority, Stage.requires_approval, Stage.needs_model)
+_OF_RUN = (Stage.start_tag, Stage.brand_id)  # as the new run has them, in the values below and the columns
+_VALUES_OF_RUN = (param("start_tag"), param("brand_id"))
 _OF_SOURCE = Stage.id == param("source")
 # All four times are ``now()``, the start of the transaction: the fork spent no time on these stages.
 _COPY_COMPLETED = compiled(
     Stage.insert_from(
         Stage.select(
             *(param("id"), param("run_id"), Value("completed"), fn.now(), fn.now(), fn.now(), fn.now()),
-            Stage.provider,
-            *_SAME_STAGE,
+            *(Stage.provider, *_VALUES_OF_RUN, *_SAME_STAGE),
         ).where(_OF_SOURCE),
         [
             *(Stage.id, Stage.run, Stage.status, Stage.queued_at, Stage.available_at, Stage.started_at),
-            *(Stage.finished_at, Stage.provider, *_SAME_STAGE),
+            *(Stage.finished_at, Stage.provider, *_OF_RUN, *_SAME_STAGE),
         ],
     ).returning()
 )
 _WHEN_QUEUED = Case(None, [(param("status") == "queued", STATEMENT_TIME)])
 _COPY_OPEN = compiled(
     Stage.insert_from(
-        Stage.select(param("id"), param("run_id"), param("status"), _WHEN_QUEUED, _WHEN_QUEUED, *_SAME_STAGE).where(
-            _OF_SOURCE
-        ),
-        [Stage.id, Stage.run, Stage.status, Stage.queued_at, Stage.available_at, *_SAME_STAGE],
+        Stage.select(
+            *(param("id"), param("run_id"), param("status"), _WHEN_QUEUED, _WHEN_QUEUED),
+            *(*_VALUES_OF_RUN, *_SAME_STAGE),
+        ).where(_OF_SOURCE),
+        [Stage.id, Stage.run, Stage.status, Stage.queued_at, Stage.available_at, *_OF_RUN, *_SAME_STAGE],
     ).returning()
 )
 _SAME_ARTIFACT = (
@@ -112,28 +119,37 @@ def fork_run(
             known = ", ".join(stage["key"] for stage in stages)
             raise InvalidInput(f"the run has no stage {from_stage!r}; it has {known}", pointer="/from_stage")
         run_id = uuid7()
-        execute(_COPY_RUN, id=run_id, parent_id=parent_id, request=request)
-        if refresh_context:
-            _refresh_context(run_id, parent)
+        context = _present_context(parent) if refresh_context else None
+        of_run = _values_of_run(parent, context, actor)
+        execute(_COPY_RUN, id=run_id, parent_id=parent_id, request=request, actor=actor, start_tag=of_run["start_tag"])
+        if context:
+            execute(_REPLACE_CONTEXT, id=run_id, brand_id=context.brand_id, context=jsonb(context.snapshot))
         events = [NewEvent("run.created", data={"workflow": parent["workflow"], "forked_from": str(parent_id)})]
         said = queries.read_remarks(parent_id)
         for stage in stages:
             stage_id = uuid7()
             if stage["position"] < first["position"]:
                 remarks = [text for key, text in said if key == stage["key"]]
-                events.append(_copy_completed(run_id, stage_id, stage, remarks))
+                events.append(_copy_completed(run_id, stage_id, stage, remarks, of_run))
             else:
                 status = "queued" if stage is first else "pending"
-                execute(_COPY_OPEN, id=stage_id, run_id=run_id, source=stage["id"], status=status)
+                execute(_COPY_OPEN, id=stage_id, run_id=run_id, source=stage["id"], status=status, **of_run)
                 if stage is first:
                     stage_due.raise_after_commit(stage_id)
         append_events(run_id, actor, *events, NewEvent("stage.queued", from_stage))
         return queries.read_run(run_id)
 
 
-def _refresh_context(run_id: UUID, parent: Row) -> None:
-    context = lock_present_context(parent["brand_id"], parent["project_id"], pointer="/refresh_context")
-    execute(_REPLACE_CONTEXT, id=run_id, brand_id=context.brand_id, context=jsonb(context.snapshot))
+def _present_context(parent: Row) -> RunContext:
+    return lock_present_context(parent["brand_id"], parent["project_id"], pointer="/refresh_context")
+
+
+def _values_of_run(parent: Row, context: RunContext | None, actor: str) -> dict[str, Any]:
+    """Return the new run's brand and start tag, which its stages copy."""
+    brand_id = context.brand_id if context else parent["brand_id"]
+    tag = row(statements.NEXT_START_TAG, brand_id=brand_id, actor=actor, priority=parent["priority"])
+    assert tag is not None
+    return {"brand_id": brand_id, **tag}
 
 
 def _read_parent(id: UUID) -> Row:
@@ -143,10 +159,12 @@ def _read_parent(id: UUID) -> Row:
     return parent
 
 
-def _copy_completed(run_id: UUID, stage_id: UUID, source: Row, remarks: list[str]) -> NewEvent:
+def _copy_completed(
+    run_id: UUID, stage_id: UUID, source: Row, remarks: list[str], of_run: Mapping[str, Any]
+) -> NewEvent:
     if source["status"] != "completed":
         raise Conflict(f"the stage {source['key']} is {source['status']}; only finished artifacts can be taken over")
-    execute(_COPY_COMPLETED, id=stage_id, run_id=run_id, source=source["id"])
+    execute(_COPY_COMPLETED, id=stage_id, run_id=run_id, source=source["id"], **of_run)
     copied = row(_COPY_ARTIFACT, id=uuid7(), run_id=run_id, stage_id=stage_id, source=source["id"])
     assert copied is not None, "a completed stage has an artifact"
     # In this event and not as events of their own: nobody has reviewed anything in the new run.
