@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from api.operations.models import Input
 from api.schemas.resources import Lines, Name, Prose, declare
 from vm_webapp.context import brands
+
+Limit = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        le=10_000,
+        description="How many stages of this brand's runs may run at a time, in all workers; null for any number."
+        " Others wait, and runs of other brands overtake them.",
+    ),
+]
 
 
 class BrandIn(Input):
@@ -16,6 +30,7 @@ class BrandIn(Input):
     products: Lines
     facts: Lines
     forbidden_words: Lines
+    max_running: Limit = None
 
 
 BRANDS = declare("brand", brands, BrandIn, change="What to change; what is left out stays as it is.")

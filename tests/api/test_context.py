@@ -18,6 +18,7 @@ BRAND = {
     "products": ["sourdough", "rye"],
     "facts": ["delivers by bicycle"],
     "forbidden_words": ["artisanal"],
+    "max_running": 3,
 }
 PROJECT = {
     "name": "Winter",
@@ -118,6 +119,7 @@ async def test_a_run_keeps_the_brand_and_project_that_it_was_created_with(api: A
     await change(api, f"/brands/{brand['id']}", {"voice": "cold, long"}, '"1"')
     (row,) = read("SELECT snapshot FROM runs WHERE id = %(id)s", id=run["id"])
     assert row["snapshot"]["brand"]["voice"] == "warm, brief"
+    assert row["snapshot"]["brand"].keys() == BRAND.keys() - {"max_running"}  # a limit, and no content for prompts
     assert row["snapshot"]["project"]["starts_on"] == "2026-12-01"
 
 
@@ -130,6 +132,10 @@ async def test_a_run_keeps_the_brand_and_project_that_it_was_created_with(api: A
         ("/brands", {"name": "x", "products": ["", "rye"]}, {"/products/0"}),
         ("/brands", {"name": "x", "facts": ["a\x00"]}, {"/facts/0"}),
         ("/brands", {"name": "x", "colour": "blue"}, {"/colour"}),
+        *(
+            ("/brands", {"name": "x", "max_running": wrong}, {"/max_running"})
+            for wrong in (0, -1, 1.5, "2", True, 10_001)
+        ),
         ("/projects", {"name": "x", "starts_on": "soon"}, {"/starts_on"}),
         ("/projects", {"name": "x", "starts_on": "2026-12-02", "ends_on": "2026-12-01"}, {"/ends_on"}),
         ("/projects", {"name": "x", "brand_id": str(uuid4())}, {"/brand_id"}),
@@ -147,6 +153,15 @@ async def test_a_project_cannot_be_changed_to_end_before_it_starts(api: Api) -> 
     assert wrong == {"/ends_on"}
     emptied = (await change(api, path, {"starts_on": None, "ends_on": None}, '"1"')).json()
     assert (emptied["starts_on"], emptied["ends_on"]) == (None, None)
+
+
+async def test_a_brand_has_no_limit_until_it_gets_one_and_after_it_is_cleared(api: Api) -> None:
+    brand = (await api.post("/brands", {"name": "x"})).json()
+    path = f"/brands/{brand['id']}"
+    limits = [brand["max_running"]]
+    for version, limit in enumerate((2, None), start=1):
+        limits.append((await change(api, path, {"max_running": limit}, f'"{version}"')).json()["max_running"])
+    assert limits == [None, 2, None]
 
 
 @pytest.mark.parametrize("kind", ["brands", "projects"])

@@ -51,6 +51,18 @@ async def test_a_retry_and_a_running_stage(api: Api) -> None:
     assert waiting["until"] > waiting["since"]
 
 
+async def test_a_brand_at_its_limit(api: Api) -> None:
+    beat()
+    brand = (await api.post("/brands", {"name": "x", "max_running": 1})).json()
+    await api.create_run(brand_id=brand["id"])
+    (stage,) = read("SELECT id FROM stages WHERE status = 'queued'")
+    lifecycle.claim_stage(stage["id"], Claimant(uuid4(), "kimi"), token=uuid4())
+    run = await api.create_run(brand_id=brand["id"])
+    assert await kind(api, run) == "brand_limit"
+    assert "max_running" in run["waiting_on"]["detail"]
+    assert await kind(api, await api.create_run()) == "queue"
+
+
 async def test_a_full_provider(api: Api) -> None:
     beat(cap=1)
     await api.create_run()

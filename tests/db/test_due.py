@@ -11,6 +11,7 @@ import pytest
 from tests.db.attempts import claim
 from tests.db.stages import create_stages, end_pauses, make_due, pause_provider
 from tests.support.runs import read
+from vm_webapp.context import brands
 from vm_webapp.db.pool import execute, rows, transaction
 from vm_webapp.db.prepared import Prepared
 from vm_webapp.llm.base import Completion
@@ -237,9 +238,45 @@ def test_a_deep_backlog_and_a_long_history_do_not_raise_the_cost_of_a_new_run() 
         assert nodes[0]["Shared Hit Blocks"] + nodes[0]["Shared Read Blocks"] <= 12
 
 
+@pytest.mark.usefixtures("history")
+@pytest.mark.parametrize("caps", [0, 20])
+def test_caps_of_other_brands_cost_a_claim_one_pass_over_what_is_running(caps: int) -> None:
+    with transaction():
+        execute("UPDATE brands SET max_running = 5 WHERE id IN (SELECT id FROM brands LIMIT %(n)s)", n=caps)
+        execute("ANALYZE runs, stages, brands, providers, queues")
+    nodes = list(_plan_of_a_claim())
+    # Once for the calls, once for the stages that need no model, and once for the choice between them.
+    of_brands = [rows_of(node) for node in nodes if node.get("Index Name") == "brands_limited"]
+    of_running = [rows_of(node) for node in nodes if node.get("Index Name") == "stages_leased"]
+    assert max(of_brands) == caps
+    assert sum(of_brands) == 3 * caps
+    assert max(of_running) == (30 if caps else 0)
+    assert sum(of_running) == (3 * 30 if caps else 0)
+
+
 def rows_of(node: dict[str, Any]) -> int:
     """Return how many rows a node of a plan has returned."""
     return int(node["Actual Rows"] * node["Actual Loops"])
+
+
+@pytest.mark.usefixtures("history")
+def test_a_brand_at_its_cap_costs_a_claim_one_look_at_each_of_its_due_stages() -> None:
+    brand = brands.create({"name": "One", "max_running": 1}).id
+    with transaction():
+        execute("UPDATE stages SET brand_id = %(id)s WHERE status = 'queued' AND mod(start_tag, 2) = 0", id=brand)
+        execute(
+            "UPDATE stages SET brand_id = %(id)s WHERE id = (SELECT id FROM stages WHERE status = 'running' LIMIT 1)",
+            id=brand,
+        )
+        execute("UPDATE stages SET start_tag = 1 WHERE status = 'queued' AND brand_id IS NOT NULL")
+        execute("ANALYZE runs, stages, brands, providers, queues")
+    nodes = list(_plan_of_a_claim())
+    # Of both indexes of the queue, and of nothing else: neither the runs of the stages nor the cap are read for each.
+    removed = [node for node in nodes if node.get("Rows Removed by Filter", 0) > 1000]
+    assert {node["Relation Name"] for node in removed} == {"stages"}
+    assert sum(node["Rows Removed by Filter"] for node in removed) <= 10_500
+    assert [node for node in nodes if node["Actual Loops"] > 1000] == []
+    assert max(node["Actual Rows"] * node["Actual Loops"] for node in nodes) <= 2 * 33
 
 
 def _plan_of_a_claim() -> Iterator[dict[str, Any]]:

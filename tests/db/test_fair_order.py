@@ -252,6 +252,15 @@ def test_runs_of_the_build_before_are_tagged_when_they_are_created(priority: int
     assert [each.run_id for each in served_next.unreadable] == [old]  # this build cannot read its short snapshot
 
 
+def test_runs_of_the_build_before_take_turns_by_their_brand_and_count_toward_its_cap() -> None:
+    brand = brands.create({"name": "One", "max_running": 2}).id
+    old = [post_by_the_build_before(brand_id=brand) for _ in range(5)]
+    assert [tag_of(run_id) for run_id in old] == [1, 2, 3, 4, 5]
+    assert tag_of(*post("ann", brand_id=brand)) == 6
+    claimed_stages = lifecycle.claim_due_stages(WORKER, [uuid4() for _ in range(5)])
+    assert len(claimed_stages.unreadable) == 2
+
+
 def test_runs_from_before_the_tags_come_first_by_age() -> None:
     old = post("ann", 3) + post("bob", 2)
     with transaction():

@@ -58,15 +58,15 @@ def test_a_lock_that_conflicts_with_nothing_is_not_named(database_url: str) -> N
 def test_each_mode_that_conflicts_is_named_and_stops_work_where_every_step_needs_the_table(database_url: str) -> None:
     with ExitStack() as held:
         # On tables of their own, because these modes conflict with each other.
-        for table, mode in zip(("runs", "stages", "brands", "queues"), STRONG, strict=True):
+        for table, mode in zip(("runs", "stages", "projects", "queues"), STRONG, strict=True):
             held.enter_context(holding(database_url, lock_of(table, mode)))
         seen = {lock.table: lock for lock in found(4)}
     assert {table: lock.mode for table, lock in seen.items()} == dict(
-        zip(("runs", "stages", "brands", "queues"), STRONG, strict=True)
+        zip(("runs", "stages", "projects", "queues"), STRONG, strict=True)
     )
-    assert [seen[table].stops_work for table in ("runs", "stages", "brands", "queues")] == [True, True, False, True]
+    assert [seen[table].stops_work for table in ("runs", "stages", "projects", "queues")] == [True, True, False, True]
     assert seen["runs"].what == "a lock on the table runs"
-    assert seen["brands"].hindered == "requests about brands, and new runs with one"
+    assert seen["projects"].hindered == "requests about projects, and new runs with one"
 
 
 @pytest.mark.parametrize(
@@ -212,11 +212,11 @@ def test_a_lock_that_stops_work_is_the_one_reason_and_its_session_is_for_callers
 
 def test_a_lock_that_hinders_something_else_leaves_the_api_ready(database_url: str) -> None:
     beat()
-    with holding(database_url, lock_of("brands", "ACCESS EXCLUSIVE")):
-        health = health_once_locked(checker(Clock()), "a lock on the table brands")
+    with holding(database_url, lock_of("projects", "ACCESS EXCLUSIVE")):
+        health = health_once_locked(checker(Clock()), "a lock on the table projects")
     assert health.ready
     assert health.dependencies["database"]["status"] == "degraded"
-    note = "a lock on the table brands holds up requests about brands, and new runs with one: python"
+    note = "a lock on the table projects holds up requests about projects, and new runs with one: python"
     assert note in health.dependencies["database"]["note"]
 
 
@@ -259,8 +259,8 @@ def test_workers_that_a_lock_has_silenced_are_not_blamed_and_get_a_moment_afterw
 def test_a_dead_worker_is_not_excused_by_a_lock_that_workers_do_not_need(database_url: str) -> None:
     beat()
     change("UPDATE worker_heartbeats SET last_tick_at = now() - interval '30 s'")
-    with holding(database_url, lock_of("brands", "ACCESS EXCLUSIVE")):
-        health = health_once_locked(checker(Clock()), "a lock on the table brands")
+    with holding(database_url, lock_of("projects", "ACCESS EXCLUSIVE")):
+        health = health_once_locked(checker(Clock()), "a lock on the table projects")
     assert "no worker has sent a heartbeat" in reason(health)
 
 

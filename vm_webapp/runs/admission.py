@@ -39,9 +39,12 @@ class Rule:
         kind: the ``kind`` of ``waiting_on``.
         explanation: the ``detail`` of ``waiting_on``, where there is none that is more specific.
         capacity: SQL, how many more of the stages to which the rule applies may be claimed now; NULL for any number.
+            With an owner: a JSON object with the capacity of each owner that has a limit, NULL if none has. It must not
+            refer to the stage, so that PostgreSQL computes it once for a statement and not for each stage.
         calls_only: whether it applies only to stages that need a model.
-        owner: SQL, an expression such as the brand of the stage's run: each of its values has a capacity of its own.
-            NULL where the rule does not apply to the stage. None where all stages share one capacity.
+        owner: SQL, the stage's brand or the like, as text: each of its values has a capacity of its own. NULL where the
+            stage has none. None where all stages share one capacity.
+        limits: SQL, whether the rule limits this stage's owner, which costs less than ``capacity``; only with an owner.
         lasting: for a pause: SQL, whether a person must end it, rather than time. None for a rule that is no pause.
     """
 
@@ -50,20 +53,24 @@ class Rule:
     capacity: str
     calls_only: bool = False
     owner: str | None = None
+    limits: str = "false"
     lasting: str | None = None
 
     @property
     def applies(self) -> str:
         """SQL, whether the rule applies to this stage."""
-        # A list times a bool: the condition is there once or not at all.
-        conditions = ["stages.needs_model"] * self.calls_only + [f"{self.owner} IS NOT NULL"] * (self.owner is not None)
-        return " AND ".join(conditions) or "true"
+        return "stages.needs_model" if self.calls_only else "true"
+
+    @property
+    def capacity_for_stage(self) -> str:
+        """SQL, as ``capacity``, for this stage's owner."""
+        return self.capacity if self.owner is None else f"(({self.capacity}) ->> {self.owner})::integer"
 
     @property
     def is_exhausted(self) -> str:
         """SQL, whether no more of the stages to which the rule applies may be claimed."""
         # NULL is no limit; in a comparison it would make the whole condition NULL, which a WHERE takes for false.
-        return f"coalesce({self.capacity}, 1) <= 0"
+        return f"coalesce({self.capacity_for_stage}, 1) <= 0"
 
     @property
     def holds_back(self) -> str:
@@ -78,7 +85,7 @@ class Rule:
         """
         if self.owner is None:
             return self.holds_back
-        return f"({self.applies} AND coalesce({self.capacity}, 1) < 0)"
+        return f"({self.applies} AND coalesce({self.capacity_for_stage}, 1) < 0)"
 
     @property
     def capacity_for_more_workers(self) -> str:
@@ -94,6 +101,15 @@ CALLS_ARE_COUNTED = f"%(cap)s::integer IS NOT NULL OR {PROVIDER_IS_PAUSED}"
 
 Without a cap they need not, and a healthy provider delays no claim.
 """
+
+
+def _brand_of(table: str) -> str:
+    """SQL: the brand of a stage's run; ``table`` is the name or alias of the stage's row."""
+    return f"""
+        CASE WHEN {table}.start_tag > 0 THEN {table}.brand_id
+             ELSE (SELECT brand_id FROM runs WHERE id = {table}.run_id) END
+    """
+
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -128,6 +144,20 @@ RULES: tuple[Rule, ...] = (
         """,
         calls_only=True,
     ),
+    Rule(
+        "brand_limit",
+        "as many stages of this brand are running as it may have (its max_running)",
+        capacity=f"""
+        SELECT jsonb_object_agg(brands.id, max_running - coalesce(busy.stages, 0))
+          FROM brands LEFT JOIN (SELECT {_brand_of("held")} AS brand_id, count(*) AS stages
+                                   FROM stages held WHERE status = 'running' GROUP BY 1) busy ON brand_id = brands.id
+         WHERE max_running IS NOT NULL
+        """,
+        owner=f"({_brand_of('stages')})::text",
+        limits=f"""
+        EXISTS (SELECT 1 FROM brands WHERE brands.id = {_brand_of("stages")} AND max_running IS NOT NULL)
+        """,
+    ),
 )
 
 
@@ -143,7 +173,7 @@ def may_follow() -> str:
 
 def admitted_by_its_owner() -> str:
     """SQL: this stage is due, and the rules with owners admit it; ``shared_capacity`` applies the others."""
-    return " AND ".join([due(), *(f"NOT {rule.holds_back}" for rule in RULES if rule.owner is not None)])
+    return " AND ".join([due(), *(f"NOT {rule.holds_back}" for rule in _with_owners())])
 
 
 def shared_capacity(at_most: str, *, calls: bool) -> str:
@@ -178,16 +208,24 @@ def first_of_its_owner(order: str) -> str:
     return _of_each_owner(order, lambda place, capacity: f"{capacity} IS NULL OR {place} = 1")
 
 
+def owner_is_limited() -> str:
+    """SQL: whether a rule limits this stage's owner."""
+    return " OR ".join(rule.limits for rule in _with_owners()) or "false"
+
+
 def _of_each_owner(order: str, fits: Callable[[str, str], str]) -> str:
     # A window function may stand in the select list only, so a WHERE on this column needs a query around it.
     columns = [
         f"(NOT ({rule.applies}) OR "
-        + fits(f"row_number() OVER (PARTITION BY {rule.owner} ORDER BY {order})", rule.capacity)
+        + fits(f"row_number() OVER (PARTITION BY {rule.owner} ORDER BY {order})", rule.capacity_for_stage)
         + ")"
-        for rule in RULES
-        if rule.owner is not None
+        for rule in _with_owners()
     ]
     return " AND ".join(columns) or "true"
+
+
+def _with_owners() -> list[Rule]:
+    return [rule for rule in RULES if rule.owner is not None]
 
 
 def _shared(*, calls: bool) -> list[Rule]:
@@ -270,14 +308,19 @@ def _demand_of(group: WorkerGroup) -> Demand:
     capacities = {calls: [rule.capacity_for_more_workers for rule in _shared(calls=calls)] for calls in (True, False)}
     lasting = [f"({rule.lasting})" for rule in RULES if rule.lasting is not None]
     # Unlike the query for due stages, this one counts the whole queue: its length is what more workers are wanted for.
+    # Only stages of owners with a limit are numbered, and none are read twice where no owner has one.
+    limits = [f"({rule.capacity}) IS NOT NULL AND {rule.capacity_for_stage} IS NOT NULL" for rule in _with_owners()]
+    limited = f"({' OR '.join(limits) or 'false'})"
     found = row(
         f"""
         SELECT ({_least("calls", capacities[True])} + {_least("others", capacities[False])})::int AS claimable,
                {" OR ".join(lasting)} AS stopped
           FROM (SELECT count(*) FILTER (WHERE needs_model AND fits) AS calls,
                        count(*) FILTER (WHERE NOT needs_model AND fits) AS others
-                  FROM (SELECT needs_model, {within_owners_capacity(order_of())} AS fits
-                          FROM stages WHERE {due()}) each_stage) due
+                  FROM (SELECT needs_model, true AS fits FROM stages WHERE {due()} AND NOT {limited}
+                        UNION ALL
+                        SELECT needs_model, {within_owners_capacity(order_of())}
+                          FROM stages WHERE {due()} AND {limited}) each_stage) due
         """,
         provider=group.provider,
         cap=group.cap,

@@ -65,7 +65,10 @@ class Signal:
 
 
 stage_due = Signal("stage_due")
-"""A stage may be claimed from now on, and its transaction has not claimed it itself. The id is the stage's."""
+"""A stage may be claimed from now on, and its transaction has not claimed it itself. The id is the stage's.
+
+Where an owner with a limit has room again, it is the id of a stage that has ended: others of that owner may be claimed.
+"""
 
 run_changed = Signal("run_changed")
 """A run has new events. The id is the run's."""

@@ -131,6 +131,12 @@ def create_run() -> str:
 
 
 @_made_of_rules
+def find_limited_stage() -> str:
+    """Return the query for any stage of the run ``run_id``, if a rule limits the run's owner."""
+    return f"SELECT id FROM stages WHERE run_id = %(run_id)s AND ({admission.owner_is_limited()}) LIMIT 1"
+
+
+@_made_of_rules
 def find_due_stages() -> str:
     """Return the query for the stages that a worker should claim next: in the order of ``fair_order``.
 
@@ -324,7 +330,8 @@ def finish_stage() -> str:
     attempt called, or NULL.
 
     Returns ``version``, whether it ``waits`` for a person, and of the next stage, NULL where there is none, ``id``,
-    ``key``, ``status``, ``attempt``, ``provider``, ``feedback``, ``claimed_at`` and ``seconds_left``.
+    ``key``, ``status``, ``attempt``, ``provider``, ``feedback``, ``claimed_at`` and ``seconds_left``;
+    ``provider_has_failed`` before this success, and whether the stage's ``owner_is_limited``.
     """
     return f"""
         WITH held AS MATERIALIZED (
@@ -392,6 +399,7 @@ def finish_stage() -> str:
             INSERT INTO events (run_id, stage, type, actor, data)
             SELECT held.run_id, happened.stage, type, %(actor)s, data FROM held, happened ORDER BY number
         )
-        SELECT held.waits, stored.version, following.*, {PROVIDER_HAS_FAILED} AS provider_has_failed
+        SELECT held.waits, stored.version, following.*, {PROVIDER_HAS_FAILED} AS provider_has_failed,
+               (SELECT {admission.owner_is_limited()} FROM stages WHERE id = held.id) AS owner_is_limited
           FROM held CROSS JOIN stored LEFT JOIN following ON true
     """

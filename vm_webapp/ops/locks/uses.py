@@ -49,7 +49,8 @@ USES: Mapping[str, TableUse] = MappingProxyType(
         "queues": TableUse(HOLD_UP_READS, HOLD_UP_WRITES, "pausing and resuming the queue"),
         # Read with every heartbeat, and never written.
         "installation": TableUse(HOLD_UP_READS),
-        "brands": TableUse(NONE, HOLD_UP_WRITES, "requests about brands, and new runs with one"),
+        # Read by every claim, too, for the limits.
+        "brands": TableUse(HOLD_UP_READS, HOLD_UP_WRITES, "requests about brands, and new runs with one"),
         "projects": TableUse(NONE, HOLD_UP_WRITES, "requests about projects, and new runs with one"),
         "idempotency_keys": TableUse(NONE, HOLD_UP_WRITES, "requests with an Idempotency-Key"),
         "api_keys": TableUse(NONE, HOLD_UP_WRITES, "requests with an API key"),

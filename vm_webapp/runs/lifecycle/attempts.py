@@ -32,6 +32,7 @@ from vm_webapp.runs.lifecycle.steps import (
     fail_run,
     failed_attempt_json,
     lock_run,
+    signal_room,
 )
 from vm_webapp.runs.signals import run_changed, stage_due
 from vm_webapp.runs.states import LEASE_SECONDS, Failure, RetryAt, decide_failure
@@ -130,6 +131,8 @@ def finish_stage_if_held(
         done = row(statements.finish_stage(), **_values(claim, completion, claimant, next_token))
         if done:
             run_changed.raise_after_commit(claim.run_id)
+            if done["id"] is None and done["owner_is_limited"]:
+                stage_due.raise_after_commit(claim.stage_id)
     if done is None:
         return _own_earlier_finish(claim, next_token)
     if done["provider_has_failed"] and claim.provider:
@@ -300,6 +303,7 @@ def _requeue(claim: Claim, failure: Failure, delay_seconds: float, *, counted: b
         "counted": counted,
     }
     append_events(claim.run_id, ACTOR, NewEvent("stage.retry_scheduled", claim.spec.key, data))
+    signal_room(claim.run_id)
 
 
 def _give_up(claim: Claim, failure: Failure) -> None:

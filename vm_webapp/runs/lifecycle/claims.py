@@ -7,6 +7,7 @@ and when it polls. ``attempts`` claims a run's next stage for the worker that ha
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,11 +34,13 @@ class Claimant:
         worker_id: the worker process.
         provider: name of the provider that it calls for stages that need a model.
         cap: the largest number of concurrent calls of that provider over all workers, None for no limit.
+        claiming: held by the thread of that process that claims.
     """
 
     worker_id: UUID
     provider: str
     cap: int | None = None
+    claiming: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,9 +179,24 @@ class _Found:
     stages: list[Row]
     more: bool
     calls_wait: bool = False
+    held_back: bool = False
 
 
 def _claim(statement: Prepared, claimant: Claimant, tokens: Sequence[UUID], **which: Any) -> _Found:
+    stages: list[Row] = []
+    # One thread of a worker after the other: each counts what the others have claimed, so that a lone worker never
+    # passes the limit of an owner. No connection is held during the wait.
+    with claimant.claiming:
+        while True:
+            found = _claim_once(statement, claimant, tokens[len(stages) :], **which)
+            stages.extend(found.stages)
+            # A claim takes one stage of an owner with a limit. The others that it locked may fit as well, or they hid
+            # those of other owners.
+            if not (found.stages and found.held_back and len(stages) < len(tokens)):
+                return _Found(stages, more=found.more or len(stages) == len(tokens))
+
+
+def _claim_once(statement: Prepared, claimant: Claimant, tokens: Sequence[UUID], **which: Any) -> _Found:
     # Durable, although a claim that a crash of PostgreSQL undoes would only be made again: the crash would take back
     # events that readers have seen, and use their ids again.
     with autocommit():
@@ -193,7 +211,11 @@ def _claim(statement: Prepared, claimant: Claimant, tokens: Sequence[UUID], **wh
         called = [stage["lease_token"] for stage in second.stages if stage["provider"]]
         if provider["paused_at"] is not None and called:
             providers.begin_probe(claimant.provider, called[0])
-    return _Found([*first.stages, *second.stages], more=first.more or second.more)
+    return _Found(
+        [*first.stages, *second.stages],
+        more=first.more or second.more,
+        held_back=first.held_back or second.held_back,
+    )
 
 
 def _run(statement: Prepared, claimant: Claimant, tokens: Sequence[UUID], **values: Any) -> _Found:
@@ -216,8 +238,9 @@ def _run(statement: Prepared, claimant: Claimant, tokens: Sequence[UUID], **valu
     # Capacity for one more than the limit was asked for. Capacity for that many other stages and for fewer calls means
     # that a rule about calls holds some back; the end of a call may change that.
     calls_are_held_back = facts["calls"] <= limit < facts["others"]
-    more = len(stages) == limit or facts["held_back"] > 0 or calls_are_held_back
-    return _Found(stages, more, facts["calls_wait"])
+    held_back = facts["held_back"] > 0
+    more = len(stages) == limit or held_back or calls_are_held_back
+    return _Found(stages, more, facts["calls_wait"], held_back)
 
 
 def _read(stages: Sequence[Row]) -> tuple[tuple[Claim, ...], tuple[UnreadableClaim, ...]]:

@@ -11,7 +11,7 @@ from vm_webapp.db.models import Run, Stage
 from vm_webapp.db.pool import Row, execute, row, transaction
 from vm_webapp.errors import Conflict, NotFound
 from vm_webapp.runs.events import NewEvent, append_events
-from vm_webapp.runs.lifecycle.steps import LEASE_CLEARED, lock_run
+from vm_webapp.runs.lifecycle.steps import LEASE_CLEARED, lock_run, signal_room
 from vm_webapp.runs.signals import stage_due
 
 _OF_RUN = Stage.run == param("run_id")
@@ -74,6 +74,7 @@ def cancel_run_if_open(run_id: UUID, *, actor: str) -> bool:
             return False
         execute(_CANCEL_STAGES, run_id=run_id)
         execute(_CANCEL_RUN, id=run_id)
+        signal_room(run_id)
         append_events(run_id, actor, NewEvent("run.canceled"))
         return True
 

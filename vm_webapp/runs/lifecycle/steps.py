@@ -11,7 +11,9 @@ from vm_webapp.db.compiled import NO_KEY_UPDATE, NOW, STATEMENT_TIME, compiled, 
 from vm_webapp.db.models import Run, Stage
 from vm_webapp.db.pool import Row, execute, jsonb, row
 from vm_webapp.errors import NotFound
+from vm_webapp.runs import statements
 from vm_webapp.runs.events import NewEvent
+from vm_webapp.runs.signals import stage_due
 from vm_webapp.runs.states import Failure
 
 Changes = dict[Field, Any]
@@ -94,10 +96,22 @@ def advance_run(run_id: UUID) -> tuple[Row | None, list[NewEvent]]:
     return None, [NewEvent("run.completed")]
 
 
+def signal_room(run_id: UUID) -> None:
+    """Signal, where a rule limits the run's owner, that other runs of that owner may continue.
+
+    To be called when a stage of the run is no longer running and none follows. Without the signal they would wait until
+    a worker polls.
+    """
+    stage = row(statements.find_limited_stage(), run_id=run_id)
+    if stage is not None:
+        stage_due.raise_after_commit(stage["id"])
+
+
 def fail_run(run_id: UUID, stage_key: str, failure: Failure) -> list[NewEvent]:
-    """Fail the run because one of its stages failed; return the events to append."""
+    """Fail the run because one of its stages failed, which no longer runs; return the events to append."""
     error = error_json(failure)
     execute(_FAIL_RUN, id=run_id, error=jsonb(error))
+    signal_room(run_id)
     return [
         NewEvent("stage.failed", stage_key, failed_attempt_json(failure)),
         NewEvent("run.failed", None, error | {"stage": stage_key}),
