@@ -18,9 +18,9 @@ from dramatiq.message import Message
 from dramatiq.middleware import Middleware
 
 from actors.consumer import ClaimingConsumer, WorkSource
-from actors.hints import HintQueue
-from actors.redis_clock import RedisClock
-from actors.sender import Notice, Sender
+from actors.hints import HintQueue, HintSender
+from actors.notices import Notice, Notices
+from actors.sender import Lane, Sender
 from actors.wake_list import WakeList
 from vm_webapp.execution.progress import StageProgress
 from vm_webapp.redis_client import quick_client
@@ -28,6 +28,7 @@ from vm_webapp.runs.channels import channel_of
 
 NAMESPACE = "vm"
 HINT_TIMEOUT_SECONDS = 0.1
+HINT_REST_SECONDS = 0.002  # of many runs that are created at once, each would cost two round trips
 CONSUMER_TIMEOUT_SECONDS = 1.0
 
 
@@ -39,7 +40,8 @@ class HintBroker(Broker):
         middleware: Dramatiq's hooks.
 
     Attributes:
-        sender: sends to Redis on a thread of its own.
+        notices: to those who follow a run.
+        sender: sends hints and notices to Redis on a thread of its own.
         url: the URL of Redis, None without Redis.
     """
 
@@ -47,12 +49,11 @@ class HintBroker(Broker):
         super().__init__(middleware=list(middleware))
         self.queues: set[str] = set()
         self._work = work
-        self.sender = Sender()
         self.url: str | None = None
-        self._hint_broker: RedisBroker | None = None
-        self._wake_list: WakeList | None = None
-        self._redis_clock: RedisClock | None = None
-        self._notices: redis.Redis | None = None
+        self._hint_sender: HintSender | None = None
+        self._hints: Lane[Message[Any]] = Lane(self._send, rest_seconds=HINT_REST_SECONDS)
+        self.notices = Notices()
+        self.sender = Sender(self._hints, self.notices.lane)
 
     @property
     def hints_failed(self) -> int:
@@ -62,13 +63,9 @@ class HintBroker(Broker):
     def bind(self, redis_url: str | None) -> None:
         """Set the URL of Redis, None to work without Redis. No connection is opened yet."""
         self.url = redis_url
-        self._hint_broker = self._wake_list = self._redis_clock = self._notices = None
-        if redis_url is not None:
-            client = quick_client(redis_url, HINT_TIMEOUT_SECONDS)
-            self._hint_broker = RedisBroker(client=client, namespace=NAMESPACE, middleware=[])
-            self._wake_list = WakeList(client, NAMESPACE)
-            self._redis_clock = RedisClock(client)
-            self._notices = client
+        client = None if redis_url is None else quick_client(redis_url, HINT_TIMEOUT_SECONDS)
+        self._hint_sender = None if client is None else HintSender(client, NAMESPACE)
+        self.notices.client = client
 
     def wake_followers(self, run_id: UUID) -> None:
         """Publish to the run's followers that it has new events."""
@@ -77,7 +74,7 @@ class HintBroker(Broker):
     def report(self, run_id: UUID, progress: StageProgress) -> bool:
         """Publish to the run's followers what the model is writing; return False if lately nobody followed the run."""
         self._publish(run_id, json.dumps(asdict(progress)))
-        return self.sender.is_heard(channel_of(run_id))
+        return self.notices.is_heard(channel_of(run_id))
 
     def declare_queue(self, queue_name: str) -> None:
         """Declare a queue, without a delay queue: delays are in PostgreSQL (``available_at``)."""
@@ -93,7 +90,7 @@ class HintBroker(Broker):
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
         """Send a hint and wake a worker, on another thread. Never raises and never waits for Redis."""
         if self.url is not None:
-            self.sender.put(lambda: self._send(message))
+            self.sender.put(self._hints, message, key=message.message_id)
         return message
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
@@ -106,16 +103,10 @@ class HintBroker(Broker):
             wake_list = WakeList(client, NAMESPACE, probe=quick_client(self.url, HINT_TIMEOUT_SECONDS))
         return ClaimingConsumer(queue_name, slots=prefetch, hints=hints, wake_list=wake_list, work=self._work)
 
-    def _publish(self, run_id: UUID, notice: str) -> None:
-        # Bound now: by the time the sender calls it, ``bind`` may have replaced the client.
-        client = self._notices
-        if client is not None:
-            self.sender.publish(Notice(client, channel_of(run_id), notice))
+    def _publish(self, run_id: UUID, text: str) -> None:
+        if self.url is not None:
+            self.notices.put(self.sender, Notice(channel_of(run_id), text))
 
-    def _send(self, message: Message[Any]) -> None:
-        broker, wake_list, clock = self._hint_broker, self._wake_list, self._redis_clock
-        if broker is not None and wake_list is not None and clock is not None:
-            # Stamped by the clock that workers tell its age by. The message has this machine's time so far.
-            broker.enqueue(message.copy(message_timestamp=int(clock.now() * 1000)))
-            # In this order: a worker that is woken before the hint is in its queue finds nothing, and waits again.
-            wake_list.push()
+    def _send(self, hints: list[Message[Any]]) -> list[redis.ResponseError]:
+        sender = self._hint_sender
+        return [] if sender is None else sender.send(hints)

@@ -1,4 +1,4 @@
-"""The hints of one queue in Redis, fetched through Dramatiq's own consumer and validated.
+"""Hints in Redis: sent together, and fetched through Dramatiq's own consumer and validated.
 
 A hint is a Dramatiq message that says that a stage may be due. ``tests/worker/test_dramatiq_contract.py`` checks what
 this module relies on in Dramatiq.
@@ -17,8 +17,10 @@ from dramatiq.broker import MessageProxy
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed
 from dramatiq.message import Message
+from redis.exceptions import NoScriptError
 
 from actors.redis_clock import RedisClock
+from actors.wake_list import WakeList
 from vm_webapp.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,60 @@ class RedisUnavailable(Unavailable):
     """Redis does not respond, or responds with an error."""
 
     code = "redis_unavailable"
+
+
+class HintSender:
+    """Sends hints to Redis in one round trip, and wakes as many workers.
+
+    Args:
+        client: sends them.
+        namespace: the prefix of the keys in Redis.
+    """
+
+    def __init__(self, client: redis.Redis, namespace: str) -> None:
+        self._pipeline = client.pipeline(transaction=False)
+        self._broker = RedisBroker(client=client, namespace=namespace, middleware=[])
+        # The commands of this one wait in the pipeline, until it is executed.
+        self._collecting_broker = RedisBroker(client=self._pipeline, namespace=namespace, middleware=[])
+        self._wake_list = WakeList(client, namespace)
+        self._clock = RedisClock(client)
+        self._is_prepared = False
+
+    def send(self, hints: list[Message[Any]]) -> list[redis.ResponseError]:
+        """Send hints, and return the errors with which Redis refused some of them.
+
+        Raises:
+            redis.RedisError: Redis does not respond.
+        """
+        # Stamped by the clock that workers tell a hint's age by. The messages have this machine's time so far.
+        now = int(self._clock.now() * 1000)
+        stamped = [hint.copy(message_timestamp=now) for hint in hints]
+        replies = self._send_together(stamped) if self._is_prepared else [NoScriptError()]
+        if any(isinstance(reply, NoScriptError) for reply in replies):
+            # The first ones since this process, or Redis, was started: Dramatiq loads its scripts and asks for a limit.
+            replies = self._send_singly(stamped)
+            self._is_prepared = True
+        return [reply for reply in replies if isinstance(reply, redis.ResponseError)]
+
+    def _send_together(self, hints: list[Message[Any]]) -> list[Any]:
+        with self._pipeline as pipeline:
+            for hint in hints:
+                self._collecting_broker.enqueue(hint)
+            pipeline.scripts.clear()  # it would ask whether they are loaded, in a round trip of its own
+            # In this order: a worker that is woken before the hint is in its queue finds nothing, and waits again.
+            self._wake_list.push_to(pipeline, len(hints))
+            return pipeline.execute(raise_on_error=False)
+
+    def _send_singly(self, hints: list[Message[Any]]) -> list[Any]:
+        replies: list[Any] = []
+        for hint in hints:
+            try:
+                self._broker.enqueue(hint)
+            except redis.ResponseError as refusal:
+                replies.append(refusal)
+        with self._pipeline as pipeline:
+            self._wake_list.push_to(pipeline, len(hints))
+            return replies + pipeline.execute(raise_on_error=False)
 
 
 class HintQueue:

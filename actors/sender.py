@@ -6,11 +6,8 @@ import logging
 import os
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
-from itertools import groupby
-from operator import attrgetter
-from typing import NamedTuple
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, Generic, TypeVar
 
 import redis
 
@@ -19,113 +16,95 @@ from vm_webapp.text import shortened
 
 log = logging.getLogger(__name__)
 
+Item = TypeVar("Item")
 SKIP_AFTER_FAILURE_SECONDS = 2.0
 LOG_REFUSAL_EVERY_SECONDS = 60.0
 MAX_QUEUED = 1000
-# Between two rounds of notices. Those who follow a run read at most every 20 ms.
-REST_SECONDS = 0.01
-
-Send = Callable[[], object]
 
 
-class Notice(NamedTuple):
-    """A message to publish on a channel, and the client to do it with."""
+class Lane(Generic[Item]):
+    """Things of one kind that are sent in rounds: all that wait go together, the first one after a rest at once.
 
-    client: redis.Redis
-    channel: str
-    text: str
+    ``Sender.put`` queues them.
+
+    Args:
+        send: sends the things of a round, on the sender's thread. Returns the errors with which Redis refused some of
+            them; raises ``redis.RedisError`` if Redis failed.
+        rest_seconds: the time from one round to the next.
+    """
+
+    def __init__(self, send: Callable[[list[Item]], Iterable[redis.ResponseError]], *, rest_seconds: float) -> None:
+        self.send = send
+        self.rest_seconds = rest_seconds
+        self._waiting: dict[Hashable, Item] = {}
+        self._next_round = 0.0  # monotonic time
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, key: Hashable, item: Item) -> None:
+        """Add a thing at the end; one with the same key that still waits gives way to it."""
+        self._waiting.pop(key, None)
+        self._waiting[key] = item
+
+    def seconds_left(self, now: float) -> float:
+        """Return how long the lane still rests at the monotonic time ``now``; 0 or less if a round may begin."""
+        return self._next_round - now
+
+    def take(self) -> list[Item]:
+        """Begin a round, and return what it sends."""
+        self._next_round = time.monotonic() + self.rest_seconds
+        return self.clear()
+
+    def clear(self) -> list[Item]:
+        """Remove what waits, and return it."""
+        items = list(self._waiting.values())
+        self._waiting.clear()
+        return items
 
 
 class Sender:
-    """A bounded queue of things to send, and the thread that sends them. What cannot be sent is dropped and counted.
+    """Bounded queues of things to send, and the thread that sends them. What cannot be sent is dropped and counted.
 
-    Notices that wait are published together, in one round trip, and equal ones among them once. A notice waits for at
-    most 10 ms, and the first one after a pause not at all.
+    Args:
+        lanes: the queues; where two are ready, the first goes first.
 
     Attributes:
         failed: how many things failed or were dropped since the process started.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *lanes: Lane[Any]) -> None:
         self.failed = 0
-        self._queue: deque[Send] = deque()
-        self._notices: dict[Notice, None] = {}  # an ordered set
-        self._publish_at = 0.0  # the monotonic time from which notices may be published again
-        self._unheard: dict[str, None] = {}  # channels, the newest last
+        self._lanes = lanes
         self._filled = threading.Condition()
-        self._busy = False
-        self._sending = 0  # how many things the send that is in progress sends
+        self._sending = 0  # how many things the round that is in progress sends
         self._process: int | None = None
         self._redis = CircuitBreaker(SKIP_AFTER_FAILURE_SECONDS)
         self._refusals_logged: dict[str, float] = {}
 
-    def put(self, send: Send) -> None:
-        """Queue something to send, or drop it if Redis failed within two seconds or the queue is full.
+    def put(self, lane: Lane[Item], item: Item, *, key: Hashable) -> None:
+        """Queue a thing, or drop it if Redis failed within two seconds or the queues are full.
 
         Args:
-            send: sends it, on the sender's thread; raises ``redis.RedisError`` on failure.
+            lane: one of this sender's.
+            item: what to send.
+            key: of things with the same key that wait, only the last is sent.
         """
         with self._filled:
-            if self._accepts():
-                self._queue.append(send)
-                self._filled.notify_all()  # one alone might reach a thread that waits in ``flush``
-
-    def publish(self, notice: Notice) -> None:
-        """Queue a notice, or drop it as ``put`` does. One that equals it and still waits gives way to it."""
-        with self._filled:
-            if not self._accepts():
+            if self._redis.is_open or self._waiting() >= MAX_QUEUED or not self._has_thread():
+                self.failed += 1
                 return
-            if not self._notices:  # otherwise the thread knows that there are some
-                self._filled.notify_all()
-            # At the end: followers that read then find all that was committed before it was queued.
-            self._notices.pop(notice, None)
-            self._notices[notice] = None
-
-    def is_heard(self, channel: str) -> bool:
-        """Return False if nobody had subscribed to a channel when a notice was last published on it."""
-        with self._filled:
-            return channel not in self._unheard
+            lane.add(key, item)
+            if len(lane) == 1:  # otherwise the thread knows that there is something
+                self._filled.notify_all()  # one alone might reach a thread that waits in ``flush``
 
     def flush(self, seconds: float) -> bool:
         """Wait at most this long until everything is sent or dropped; return whether it was."""
         with self._filled:
-            return self._filled.wait_for(lambda: not self._waiting() and not self._busy, seconds)
-
-    def _accepts(self) -> bool:
-        """Whether there is a point in queueing one thing more; if not, it is counted as failed."""
-        accepts = not self._redis.is_open and self._waiting() < MAX_QUEUED and self._has_thread()
-        self.failed += not accepts
-        return accepts
+            return self._filled.wait_for(lambda: not self._waiting() and not self._sending, seconds)
 
     def _waiting(self) -> int:
-        return len(self._queue) + len(self._notices)
-
-    def _publish(self) -> None:
-        with self._filled:
-            notices, self._notices = list(self._notices), {}
-            self._sending = len(notices)
-            self._publish_at = time.monotonic() + REST_SECONDS
-        for client, group in groupby(notices, attrgetter("client")):
-            self._publish_by(client, list(group))
-
-    def _publish_by(self, client: redis.Redis, notices: list[Notice]) -> None:
-        with client.pipeline(transaction=False) as pipeline:
-            for notice in notices:
-                pipeline.publish(notice.channel, notice.text)
-            replies = pipeline.execute(raise_on_error=False)
-        for notice, reply in zip(notices, replies, strict=True):
-            if isinstance(reply, redis.ResponseError):
-                self._note_refusal(reply)
-            else:
-                self._note_listeners(notice.channel, reply)
-
-    def _note_listeners(self, channel: str, count: int) -> None:
-        with self._filled:
-            self._unheard.pop(channel, None)
-            if not count:
-                self._unheard[channel] = None
-            if len(self._unheard) > MAX_QUEUED:
-                del self._unheard[next(iter(self._unheard))]
+        return sum(len(lane) for lane in self._lanes)
 
     def _has_thread(self) -> bool:
         # A forked process inherits this object, but not its thread.
@@ -141,28 +120,28 @@ class Sender:
     def _run(self) -> None:
         while True:
             with self._filled:
-                self._busy = False
+                self._sending = 0
                 self._filled.notify_all()
-                send = self._next()
-                self._busy, self._sending = True, 1
+                lane = self._next()
+                items = lane.take()
+                self._sending = len(items)
             try:
-                send()
-            except redis.ResponseError as error:
-                self._note_refusal(error)
+                for refusal in lane.send(items):
+                    self._note_refusal(refusal)
             except redis.RedisError as error:
                 self._pause_after(error)
             except Exception:
                 log.exception("redis.send_crashed")
 
-    def _next(self) -> Send:
-        """Wait for something to send, and return what sends it. The caller holds the lock."""
+    def _next(self) -> Lane[Any]:
+        """Wait for a lane that may send what it has, and return it. The caller holds the lock."""
         while True:
-            rest = self._publish_at - time.monotonic()
-            if self._notices and rest <= 0:
-                return self._publish
-            if self._queue:
-                return self._queue.popleft()
-            self._filled.wait(rest if self._notices else None)
+            now = time.monotonic()
+            rests = {lane: lane.seconds_left(now) for lane in self._lanes if len(lane)}
+            for lane, seconds in rests.items():
+                if seconds <= 0:
+                    return lane
+            self._filled.wait(min(rests.values(), default=None))
 
     def _note_refusal(self, error: redis.ResponseError) -> None:
         """Drop only what Redis refused: it responded at once, and may allow what is queued behind."""
@@ -178,8 +157,6 @@ class Sender:
         with self._filled:
             self._redis.record_failure()
             # Each queued item would run into a time-out of its own, and polling finds a stage before a late hint.
-            dropped = self._sending + self._waiting()
+            dropped = self._sending + sum(len(lane.clear()) for lane in self._lanes)
             self.failed += dropped
-            self._queue.clear()
-            self._notices.clear()
         log.warning("redis.send_failed", extra={"error": type(error).__name__, "dropped": dropped})

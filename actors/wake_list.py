@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import redis
+from redis.client import Pipeline
 
 MAX_ENTRIES = 64
 EXPIRE_SECONDS = 60
@@ -25,17 +26,24 @@ class WakeList:
         self._key = f"{namespace}:bell"
 
     def push(self) -> None:
-        """Wake one worker. Entries that no worker takes are trimmed to the newest 64 and expire after a minute.
+        """Wake one worker.
 
         Raises:
             redis.RedisError: Redis does not respond, or refuses.
         """
         with self._client.pipeline(transaction=False) as pipeline:
-            pipeline.lpush(self._key, 1)
-            # Busy workers pop nothing. A long list would later make idle workers fetch from an empty queue, in vain.
-            pipeline.ltrim(self._key, 0, MAX_ENTRIES - 1)
-            pipeline.expire(self._key, EXPIRE_SECONDS)
+            self.push_to(pipeline, 1)
             pipeline.execute()
+
+    def push_to(self, pipeline: Pipeline, count: int) -> None:
+        """Add the commands that wake so many workers to a pipeline.
+
+        Entries that no worker takes are trimmed to the newest 64 and expire after a minute.
+        """
+        pipeline.lpush(self._key, *[1] * min(count, MAX_ENTRIES))
+        # Busy workers pop nothing. A long list would later make idle workers fetch from an empty queue, in vain.
+        pipeline.ltrim(self._key, 0, MAX_ENTRIES - 1)
+        pipeline.expire(self._key, EXPIRE_SECONDS)
 
     def wait(self, seconds: float) -> bool:
         """Wait for a push, at most this long; return whether there was one.

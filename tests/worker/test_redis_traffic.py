@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import redis
 
+from actors.app import broker
 from tests.fakes.behaviours import Behaviour
 from tests.fakes.model_server import ModelServer
 from tests.fakes.wire import PIECE_CHARACTERS
@@ -54,7 +55,7 @@ def test_a_run_sends_one_hint_and_few_notices(
 def test_runs_that_go_on_at_the_same_time_share_round_trips(
     start_worker: StartWorker, client: redis.Redis, model: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.sender.REST_SECONDS", 0.5)  # longer than this machine may need for a stage
+    monkeypatch.setattr(broker.notices.lane, "rest_seconds", 0.5)  # longer than this machine may need for a stage
     rounds: list[int] = []
     execute = redis.client.Pipeline.execute
 

@@ -1,20 +1,69 @@
-"""The sender to Redis never blocks its callers and never raises; notices go together, and equal ones once."""
+"""The sender to Redis never blocks its callers and never raises; what waits goes together."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 
 import pytest
 import redis
 
+from actors import notices as notices_module
 from actors import sender as module
-from actors.sender import Notice, Sender
+from actors.hints import HintSender
+from actors.notices import Notice, Notices
+from actors.sender import Lane, Sender
+from actors.stages import QUEUE
 from tests.support.redis_users import set_user
 from tests.support.waiting import eventually
+from tests.worker.test_dramatiq_contract import hint
 from vm_webapp.redis_client import quick_client
+
+NAMESPACE = "sender"  # not that of the workers of other tests
+
+
+class Recorder:
+    """A sender with one lane, whose rounds are recorded; ``fail_with`` is raised instead, once."""
+
+    def __init__(self, *, rest_seconds: float = 0.0) -> None:
+        self.rounds: list[list[str]] = []
+        self.fail_with: Exception | None = None
+        self.refused: set[str] = set()
+        self.began, self.go_on = threading.Event(), threading.Event()
+        self.go_on.set()
+        self.lane: Lane[str] = Lane(self._send, rest_seconds=rest_seconds)
+        self.sender = Sender(self.lane)
+
+    def put(self, *items: str) -> None:
+        for item in items:
+            self.sender.put(self.lane, item, key=item)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the thread busy for the block with a round of its own, so that what is put within it waits."""
+        self.began.clear()
+        self.go_on.clear()
+        self.put("held")
+        assert self.began.wait(5)
+        try:
+            yield
+        finally:
+            self.go_on.set()
+
+    def _send(self, items: list[str]) -> list[redis.ResponseError]:
+        self.began.set()
+        assert self.go_on.wait(5)
+        error, self.fail_with = self.fail_with, None
+        if error is not None:
+            raise error
+        self.rounds.append(items)
+        return [redis.exceptions.NoPermissionError("refused") for item in items if item in self.refused]
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
 
 
 @pytest.fixture
@@ -29,56 +78,84 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
         yield refusing
 
 
-def test_without_a_thread_a_hint_is_dropped_and_the_next_one_tries_again(no_threads: pytest.MonkeyPatch) -> None:
-    sender, sent = Sender(), Future[None]()
-    sender.put(lambda: pytest.fail("no thread to send it"))
-    assert sender.failed == 1
+def test_without_a_thread_a_hint_is_dropped_and_the_next_one_tries_again(
+    recorder: Recorder, no_threads: pytest.MonkeyPatch
+) -> None:
+    recorder.put("no thread to send it")
+    assert recorder.sender.failed == 1
     no_threads.undo()
-    sender.put(lambda: sent.set_result(None))
-    sent.result(5)
-    assert (sender.failed, sender.flush(5)) == (1, True)
+    recorder.put("a hint")
+    assert recorder.sender.flush(5)
+    assert (recorder.sender.failed, recorder.rounds) == (1, [["a hint"]])
 
 
-def test_what_waits_behind_a_failure_is_dropped_and_counted_with_it() -> None:
-    sender, began, go_on = Sender(), threading.Event(), threading.Event()
-
-    def fail() -> None:
-        began.set()
-        go_on.wait(5)
-        raise redis.ConnectionError
-
-    sender.put(fail)
-    assert began.wait(5)
-    for _ in range(3):
-        sender.put(lambda: pytest.fail("Redis has just failed"))
-    go_on.set()
-    assert sender.flush(5)
-    assert sender.failed == 4
+def test_what_waits_behind_a_failure_is_dropped_and_counted_with_it(recorder: Recorder) -> None:
+    recorder.fail_with = redis.ConnectionError()
+    with recorder.held():
+        recorder.put("1", "2", "3")
+    assert recorder.sender.flush(5)
+    assert (recorder.sender.failed, recorder.rounds) == (4, [])
+    recorder.put("Redis has just failed")
+    assert (recorder.sender.failed, recorder.rounds) == (5, [])
 
 
-def test_a_crash_costs_one_hint_and_not_the_thread() -> None:
-    sender, sent = Sender(), Future[None]()
-    sender.put(lambda: [][0])
-    sender.put(lambda: sent.set_result(None))
-    sent.result(5)
-    assert sender.failed == 0
+def test_a_crash_costs_one_round_and_not_the_thread(recorder: Recorder) -> None:
+    recorder.fail_with = IndexError()
+    recorder.put("crashes")
+    assert recorder.sender.flush(5)
+    recorder.put("a hint")
+    assert recorder.sender.flush(5)
+    assert (recorder.sender.failed, recorder.rounds) == (0, [["a hint"]])
 
 
-def test_what_redis_refuses_drops_nothing_else_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    sender, sent = Sender(), Future[None]()
-
-    def refuse() -> None:
-        raise redis.exceptions.NoPermissionError("no permissions to access a channel")
-
-    for _ in range(3):
-        sender.put(refuse)
-    sender.put(lambda: sent.set_result(None))
-    sent.result(5)
-    assert sender.flush(5)
-    sender.put(lambda: None)
-    assert sender.flush(5)
-    assert sender.failed == 3
+def test_what_redis_refuses_drops_nothing_else_and_is_logged_once(
+    recorder: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    recorder.refused = {"1", "3"}
+    recorder.put("1", "2", "3")
+    assert recorder.sender.flush(5)
+    recorder.put("4")
+    assert recorder.sender.flush(5)
+    assert recorder.sender.failed == 2
+    assert [item for sent in recorder.rounds for item in sent] == ["1", "2", "3", "4"]
     assert caplog.messages.count("redis.send_refused") == 1
+
+
+def test_what_waits_goes_together_and_of_two_with_one_key_the_later(recorder: Recorder) -> None:
+    with recorder.held():
+        recorder.put("1", "2", "1")
+    assert recorder.sender.flush(5)
+    assert recorder.rounds == [["held"], ["2", "1"]]
+
+
+def test_a_round_begins_after_the_rest_and_another_lane_does_not_wait_for_it() -> None:
+    recorder = Recorder(rest_seconds=3600.0)
+    other = Recorder()
+    sender = recorder.sender = Sender(recorder.lane, other.lane)
+    recorder.put("the first does not wait")
+    assert sender.flush(5)
+    recorder.put("waits")
+    assert not sender.flush(0.05), "sent before its time"
+    sender.put(other.lane, "a hint", key="a hint")
+    eventually(lambda: other.rounds == [["a hint"]], "the other lane's round")
+
+
+def test_what_waits_is_sent_when_its_time_has_come() -> None:
+    recorder = Recorder(rest_seconds=0.05)
+    recorder.put("1")
+    assert recorder.sender.flush(5)
+    recorder.put("2", "3")
+    assert recorder.sender.flush(5)
+    assert recorder.rounds == [["1"], ["2", "3"]]
+
+
+def test_more_than_fit_are_dropped_and_counted(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_QUEUED", 3)
+    with recorder.held():
+        recorder.put(*"12345")
+        assert recorder.sender.failed == 2
+    assert recorder.sender.flush(5)
+    assert recorder.rounds == [["held"], ["1", "2", "3"]]
 
 
 @pytest.fixture
@@ -89,105 +166,73 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
         yield connected
 
 
-@contextmanager
-def held(sender: Sender) -> Iterator[None]:
-    """Keep the sender's thread busy for the block, so that what is sent within it waits."""
-    began, go_on = threading.Event(), threading.Event()
+def calls(client: redis.Redis, command: str) -> int:
+    """Return how often Redis has run a command since the test began."""
+    found: int = client.info("commandstats")[f"cmdstat_{command}"]["calls"]
+    return found
 
-    def hold() -> None:
-        began.set()
-        go_on.wait(5)
 
-    sender.put(hold)
-    assert began.wait(5)
-    yield
-    go_on.set()
+def round_trips(client: redis.Redis) -> int:
+    """Return how many messages Redis has read, this question left out."""
+    reads: int = client.info("stats")["total_reads_processed"]
+    return reads - 1
 
 
 class TestNotices:
-    def test_those_that_wait_are_published_in_one_round_trip_and_equal_ones_once(self, client: redis.Redis) -> None:
-        sender = Sender()
+    @pytest.fixture
+    def notices(self, client: redis.Redis) -> Notices:
+        made = Notices()
+        made.client = client
+        return made
+
+    @pytest.fixture
+    def sender(self, notices: Notices) -> Sender:
+        return Sender(notices.lane)
+
+    def test_they_are_published_in_one_round_trip(self, client: redis.Redis, notices: Notices) -> None:
         with client.pubsub(ignore_subscribe_messages=True) as listener:
             listener.psubscribe("vm:run:*")
-            with held(sender):
-                for text in ("", "a piece", ""):
-                    for run in ("1", "2"):
-                        sender.publish(Notice(client, f"vm:run:{run}", text))
-                before = client.info("stats")["total_reads_processed"]
-            assert sender.flush(5)
-            assert client.info("stats")["total_reads_processed"] - before == 1 + 1, "the notices, and this question"
-            heard = [listener.get_message(timeout=5) for _ in range(1 + 4)]  # the first confirms the subscription
-        assert published(client) == 4
-        # A change comes after the text that was published before it.
+            listener.get_message(timeout=5)  # confirms the subscription
+            before = round_trips(client)
+            assert notices.lane.send([Notice("vm:run:1", "a piece"), Notice("vm:run:2", "")]) == []
+            assert round_trips(client) - before == 1 + 1, "the notices, and the question before"
+            heard = [listener.get_message(timeout=5) for _ in range(2)]
         assert [(message["channel"][-1], message["data"]) for message in heard if message] == [
             ("1", "a piece"),
-            ("2", "a piece"),
-            ("1", ""),
             ("2", ""),
         ]
 
-    def test_the_first_after_a_pause_and_a_hint_do_not_wait(
-        self, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    def test_equal_ones_that_wait_are_published_once(
+        self, client: redis.Redis, notices: Notices, sender: Sender
     ) -> None:
-        monkeypatch.setattr(module, "REST_SECONDS", 3600.0)
-        sender, hint = Sender(), Future[None]()
-        sender.publish(Notice(client, "vm:run:1", ""))
+        for text in ("", "a piece", ""):
+            for run in ("1", "2"):
+                notices.put(sender, Notice(f"vm:run:{run}", text))
         assert sender.flush(5)
-        sender.publish(Notice(client, "vm:run:1", ""))
-        assert not sender.flush(0.05), "published before its time"
-        sender.put(lambda: hint.set_result(None))
-        hint.result(5)
+        assert calls(client, "publish") <= 2 + 4  # the first two may have been under way before the others came
 
-    def test_what_waits_is_published_when_its_time_has_come(self, client: redis.Redis) -> None:
-        sender = Sender()
-        for number in range(3):
-            sender.publish(Notice(client, f"vm:run:{number}", ""))
-        assert sender.flush(5)
-        assert published(client) == 3
-
-    def test_what_redis_refuses_drops_no_other(self, client: redis.Redis, redis_url: str) -> None:
+    def test_what_redis_refuses_drops_no_other(self, notices: Notices, sender: Sender, redis_url: str) -> None:
         limited = set_user(redis_url, "limited", ["resetchannels", "&vm:run:1", "+@all"])
         with redis.Redis.from_url(limited) as refused:
-            sender = Sender()
-            with held(sender):
-                for run in ("0", "1", "2"):
-                    sender.publish(Notice(refused, f"vm:run:{run}", ""))
+            notices.client = refused
+            for run in ("0", "1", "2"):
+                notices.put(sender, Notice(f"vm:run:{run}", ""))
             assert sender.flush(5)
         assert sender.failed == 2
-        assert sender.is_heard("vm:run:0"), "a refusal says nothing of listeners"
-        assert not sender.is_heard("vm:run:1")
-
-    def test_those_that_meet_a_failure_are_counted_one_by_one(self) -> None:
-        sender, gone = Sender(), quick_client("unix:///nonexistent/redis.sock", 1.0)
-        with held(sender):
-            for run in range(4):
-                sender.publish(Notice(gone, f"vm:run:{run}", ""))
-        assert sender.flush(5)
-        sender.publish(Notice(gone, "vm:run:1", ""))
-        assert sender.failed == 5
-
-    def test_more_than_fit_are_dropped_and_counted(self, client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(module, "MAX_QUEUED", 3)
-        sender = Sender()
-        with held(sender):
-            for run in range(5):
-                sender.publish(Notice(client, f"vm:run:{run}", ""))
-            assert sender.failed == 2
-        assert sender.flush(5)
-        assert published(client) == 3
+        assert notices.is_heard("vm:run:0"), "a refusal says nothing of listeners"
+        assert not notices.is_heard("vm:run:1")
 
     def test_it_is_known_whether_the_last_one_was_heard(
-        self, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+        self, client: redis.Redis, notices: Notices, sender: Sender, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(module, "MAX_QUEUED", 2)
-        sender = Sender()
+        monkeypatch.setattr(notices_module, "MOST_UNHEARD", 2)
 
         def heard_after_a_notice(channel: str = "vm:run:1") -> bool:
-            sender.publish(Notice(client, channel, ""))
+            notices.put(sender, Notice(channel, ""))
             assert sender.flush(5)
-            return sender.is_heard(channel)
+            return notices.is_heard(channel)
 
-        assert sender.is_heard("vm:run:1"), "nothing has been published"
+        assert notices.is_heard("vm:run:1"), "nothing has been published"
         assert not heard_after_a_notice()
         with client.pubsub() as listener:
             listener.subscribe("vm:run:1")
@@ -197,10 +242,35 @@ class TestNotices:
         # Channels are forgotten, the oldest first: runs come and go for as long as the process lives.
         for run in ("2", "3"):
             assert not heard_after_a_notice(f"vm:run:{run}")
-        assert sender.is_heard("vm:run:1")
+        assert notices.is_heard("vm:run:1")
 
 
-def published(client: redis.Redis) -> int:
-    """Return how many notices Redis has got since the test began."""
-    calls: int = client.info("commandstats")["cmdstat_publish"]["calls"]
-    return calls
+class TestHints:
+    @pytest.fixture
+    def hints(self, client: redis.Redis) -> HintSender:
+        client.delete(*client.keys(f"{NAMESPACE}:*"), NAMESPACE)
+        return HintSender(client, NAMESPACE)
+
+    def test_they_go_in_one_round_trip_and_wake_as_many_workers(self, client: redis.Redis, hints: HintSender) -> None:
+        assert hints.send([hint()]) == []  # reads the clock and loads the scripts
+        before = round_trips(client)
+        assert hints.send([hint() for _ in range(5)]) == []
+        assert round_trips(client) - before == 1 + 1, "the hints, and the question before"
+        assert client.hlen(f"{NAMESPACE}:{QUEUE}.msgs") == 6
+        assert client.llen(f"{NAMESPACE}:bell") == 6
+
+    def test_a_redis_that_has_restarted_gets_them_all_the_same(self, client: redis.Redis, hints: HintSender) -> None:
+        assert hints.send([hint()]) == []
+        client.script_flush()
+        assert hints.send([hint(), hint()]) == []
+        assert client.hlen(f"{NAMESPACE}:{QUEUE}.msgs") == 3
+
+    def test_what_redis_refuses_is_returned(self, redis_url: str) -> None:
+        limited = set_user(redis_url, "limited", ["~*", "+@all", "-lpush"])
+        with redis.Redis.from_url(limited) as refused:
+            refusals = HintSender(refused, NAMESPACE).send([hint()])
+        assert [type(refusal) for refusal in refusals] == [redis.exceptions.NoPermissionError]
+
+    def test_a_redis_that_is_gone_raises(self) -> None:
+        with pytest.raises(redis.RedisError):
+            HintSender(quick_client("unix:///nonexistent/redis.sock", 1.0), NAMESPACE).send([hint()])
