@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import ssl
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
@@ -25,22 +22,7 @@ from vm_webapp.llm.errors import LLMConnectionError, LLMOverloaded
 from vm_webapp.llm.kimi import KimiProvider
 
 THREADS, CALLS = 20, 100
-
-
-@pytest.fixture
-def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
-    """A server's certificate for 127.0.0.1, which the clients of this test trust."""
-    if shutil.which("openssl") is None:
-        pytest.skip("there is no openssl to make a certificate with")
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    names = ["-subj", "/CN=tests", "-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-keyout", str(key), "-out", str(certificate)]
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names, *files]
-    subprocess.run(made, check=True, capture_output=True)
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return context
+MOST_STEPS = 1_800  # function calls; through httpx' client and pool there were more than twice as many
 
 
 class TestCallsOfAWorkersThreads:
@@ -188,6 +170,31 @@ async def test_idle_connections_cost_a_call_nothing(server: ModelServer) -> None
     with_one = await steps_of(provider)
     await calls_at_once(provider, server, 64)
     assert await steps_of(provider) < 1.5 * with_one
+    await provider.aclose()
+
+
+async def test_a_call_on_an_open_connection_takes_few_steps(server: ModelServer) -> None:
+    """A worker makes its calls on one thread: what a call takes there is what bounds calls at the same time."""
+    provider = a_provider(server.base_url)
+    await provider.complete(an_assignment())
+    assert await steps_of(provider) < MOST_STEPS
+    await provider.aclose()
+
+
+async def test_a_call_looks_for_no_module(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """httpcore's pool tries to import a package that is not installed, and Python searches the disk each time."""
+    sought: list[str] = []
+
+    class Finder:
+        @staticmethod
+        def find_spec(name: str, *arguments: object) -> None:
+            sought.append(name)
+
+    provider = a_provider(server.base_url)
+    await provider.complete(an_assignment())
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+    await provider.complete(an_assignment())
+    assert sought == []
     await provider.aclose()
 
 

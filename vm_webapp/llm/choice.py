@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from vm_webapp.llm.base import Assignment, Completion, Provider
 from vm_webapp.llm.errors import LLMNotConfigured
-from vm_webapp.llm.kimi import KimiProvider
 from vm_webapp.llm.offline import OfflineProvider
 from vm_webapp.settings import Settings
 
@@ -32,6 +31,9 @@ class MissingProvider:
 def choose_provider(settings: Settings) -> Provider:
     """Return Kimi if there is a key, else the offline provider, which managed mode never uses."""
     if settings.kimi_api_key:
+        # Here, because a process that calls no model needs no HTTP client, nor its memory.
+        from vm_webapp.llm.kimi import KimiProvider
+
         return KimiProvider(
             api_key=settings.kimi_api_key,
             base_url=settings.kimi_base_url,
