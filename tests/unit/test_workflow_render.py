@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from threading import Barrier
 
 import pytest
+from jinja2 import Template
 
 from tests.unit.workflow_files import write_workflow
 from vm_webapp.errors import RenderError
 from vm_webapp.llm.base import Section
-from vm_webapp.workflows.environment import compiled
+from vm_webapp.workflows.environment import PromptEnvironment, compiled, environment
 from vm_webapp.workflows.loader import load_catalog, load_workflow
 from vm_webapp.workflows.model import Workflow
 from vm_webapp.workflows.render import EarlierArtifact, Remark, StageContext, render_assignment, template_variables
@@ -39,6 +42,24 @@ HOSTILE = "{{ 7*7 }} {% for x in y %} {# gone #} {{ brand.name }} {% include 'x'
 @pytest.fixture
 def press(tmp_path: Path) -> Workflow:
     return load_workflow(write_workflow(tmp_path))
+
+
+def test_threads_that_begin_together_compile_a_template_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    count, together = 32, Barrier(32)
+    made: list[Template] = []
+
+    def from_string(source: str) -> Template:
+        made.append(PromptEnvironment().from_string(source))
+        return made[-1]
+
+    def compile_it(number: int) -> Template:
+        together.wait()
+        return compiled("A template that is new: {{ request }}" + "{% if brand %}{{ brand.name }}{% endif %}" * 50)
+
+    monkeypatch.setattr(environment, "from_string", from_string)
+    with ThreadPoolExecutor(count) as threads:
+        assert len(set(threads.map(compile_it, range(count)))) == 1
+    assert len(made) == 1
 
 
 def _user(workflow: Workflow, context: StageContext, *, stage: int = 1) -> str:

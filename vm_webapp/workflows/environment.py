@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
 from functools import lru_cache
+from threading import Lock
 from typing import Any
 
 from jinja2 import StrictUndefined, Template
@@ -61,9 +62,17 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
 
 
 environment = PromptEnvironment()
+_compiling = Lock()
+
+
+def compiled(source: str) -> Template:
+    """Return a template's compiled form, cached because each worker renders the same few templates again and again."""
+    # One thread compiles and the others wait: 256 threads that begin together would each compile what the cache does
+    # not have yet, for seconds of CPU.
+    with _compiling:
+        return _compiled(source)
 
 
 @lru_cache(maxsize=512)
-def compiled(source: str) -> Template:
-    """Return a template's compiled form, cached because each worker renders the same few templates again and again."""
+def _compiled(source: str) -> Template:
     return environment.from_string(source)
