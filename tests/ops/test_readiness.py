@@ -17,6 +17,7 @@ from tests.ops.readiness import Clock, check, checker, reason
 from tests.support.fleet import beat, change
 from vm_webapp.db import pool
 from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
+from vm_webapp.db.connections import TRUSTED_SECONDS
 from vm_webapp.db.pool import open_pool, transaction
 from vm_webapp.ops.health import MOST_SKEW_SECONDS, WORKSPACE_EVERY_SECONDS, HealthChecker
 from vm_webapp.ops.workspace import check_workspace
@@ -126,6 +127,7 @@ def test_connections_that_the_server_ended_are_replaced(database: str) -> None:
         cursor = own_session.cursor()
         cursor.execute(f"SELECT pg_terminate_backend(pid, 5000) {ours}")
         assert cursor.fetchall() == [(True,)]
+    time.sleep(TRUSTED_SECONDS)
     assert own.check().ready
 
 
