@@ -10,10 +10,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-
-import psycopg2
 
 from benchmarks import bare_api, calls, drain, explain, post_client, refresh
 from benchmarks.conditions import read_conditions
@@ -21,7 +19,7 @@ from benchmarks.drain import Servers
 from benchmarks.figures import Measure, Values, table
 from benchmarks.measures import MEASURES
 from benchmarks.results import Measured, Results
-from tests.chaos.harness import OwnServer, own_redis
+from tests.chaos.harness import OwnServer, configure, own_redis
 from tests.support.folders import open_folder
 from vm_webapp.db import migrate
 from vm_webapp.db.pool import close_pool, open_pool
@@ -55,15 +53,6 @@ def servers(settings: Mapping[str, str]) -> Iterator[Servers]:
         finally:
             close_pool()
             postgres.stop()
-
-
-def configure(url: str, settings: Mapping[str, str]) -> None:
-    """Change settings of a PostgreSQL; most need a restart."""
-    with closing(psycopg2.connect(url)) as session:
-        session.autocommit = True
-        with session.cursor() as cursor:
-            for name, value in settings.items():
-                cursor.execute(f"ALTER SYSTEM SET {name} = '{value}'")
 
 
 def measure(what: Measure, rounds: int, count: int) -> Measured:

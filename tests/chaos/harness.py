@@ -217,7 +217,7 @@ def own_postgres(*, durable: bool = False, **settings: str) -> Iterator[OwnServe
         server.start()
         try:
             migrate.apply_pending(server.url)
-            _configure(server.url, settings)
+            configure(server.url, settings)
             open_pool(server.url, max_connections=8, application_name="tests")
             yield server
         finally:
@@ -225,7 +225,8 @@ def own_postgres(*, durable: bool = False, **settings: str) -> Iterator[OwnServe
             server.stop()
 
 
-def _configure(url: str, settings: Mapping[str, str]) -> None:
+def configure(url: str, settings: Mapping[str, str]) -> None:
+    """Change settings of a PostgreSQL, and make it read them; some need a restart as well."""
     with closing(psycopg2.connect(url)) as session:
         session.autocommit = True
         with session.cursor() as cursor:

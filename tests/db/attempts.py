@@ -59,3 +59,12 @@ def wait_for_approval() -> tuple[CreatedRun, str]:
     assert lifecycle.finish_stage_if_held(claimed(created.stage_id), TEXT, WORKER, next_token=uuid4())
     (draft,) = read("SELECT sha256 FROM artifacts WHERE run_id = %(id)s", id=created.run.id)
     return created, draft["sha256"]
+
+
+def complete(held: Claim, worker: Claimant = WORKER) -> None:
+    """Finish an attempt and every later stage of its run."""
+    following: Claim | None = held
+    while following is not None:
+        finished = lifecycle.finish_stage_if_held(following, TEXT, worker, next_token=uuid4())
+        assert finished is not None
+        following = finished.next

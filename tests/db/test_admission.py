@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.db.attempts import TEXT, WORKER, be_refused, cancel, claim, claimed, fail, release
+from tests.db.attempts import TEXT, WORKER, be_refused, cancel, claim, claimed, complete, fail, release
 from tests.db.stages import create_stages, pause_provider
 from tests.support.runs import CreatedRun, create, read
 from vm_webapp.context import brands
@@ -316,13 +316,6 @@ def test_a_worker_that_claims_while_its_threads_end_stages_does_not_pass_the_cap
         create(workflow, brand_id=brand)
     ended = threading.Event()
 
-    def carry(held: Claim) -> None:
-        following: Claim | None = held
-        while following is not None:
-            finished = lifecycle.finish_stage_if_held(following, TEXT, worker, next_token=uuid4())
-            assert finished is not None
-            following = finished.next
-
     def watch() -> int:
         most = 0
         while not ended.is_set():
@@ -336,7 +329,7 @@ def test_a_worker_that_claims_while_its_threads_end_stages_does_not_pass_the_cap
             while read("SELECT FROM stages WHERE status <> 'completed' LIMIT 1"):
                 assert time.monotonic() < deadline
                 claims = lifecycle.claim_due_stages(worker, [uuid4() for _ in range(SLOTS)]).claims
-                carried += [threads.submit(carry, held) for held in claims]
+                carried += [threads.submit(complete, held, worker) for held in claims]
         finally:
             ended.set()
         assert 1 <= watching.result() <= 3
@@ -376,16 +369,7 @@ def test_the_next_stage_of_a_run_takes_the_place_of_the_one_before(capped: Cappe
     assert finished.next is not None
 
 
-def succeed_with_the_run(held: Claim) -> None:
-    """Finish an attempt and every later stage of its run."""
-    following: Claim | None = held
-    while following is not None:
-        finished = lifecycle.finish_stage_if_held(following, TEXT, WORKER, next_token=uuid4())
-        assert finished is not None
-        following = finished.next
-
-
-WAYS_TO_END = (succeed_with_the_run, cancel, be_refused, fail, release)
+WAYS_TO_END = (complete, cancel, be_refused, fail, release)
 
 
 @pytest.mark.parametrize("end", WAYS_TO_END)

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.db.attempts import REFUSED, TEXT, WORKER, claimed, fail
+from tests.db.attempts import REFUSED, TEXT, WORKER, claimed, complete, fail
 from tests.db.schemas import run_sql
 from tests.support.runs import CATALOG, read
 from vm_webapp.context import brands, projects
@@ -60,15 +60,6 @@ def post_by_the_build_before(*, brand_id: UUID | None = None, priority: int = 0)
 def begin(count: int = 1) -> list[Claim]:
     """Claim as a worker with so many free slots would."""
     return list(lifecycle.claim_due_stages(WORKER, [uuid4() for _ in range(count)]).claims)
-
-
-def complete(held: Claim) -> None:
-    """Finish an attempt and every later stage of its run."""
-    following: Claim | None = held
-    while following is not None:
-        finished = lifecycle.finish_stage_if_held(following, TEXT, WORKER, next_token=uuid4())
-        assert finished is not None
-        following = finished.next
 
 
 def serve(runs: int) -> list[str]:
