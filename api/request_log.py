@@ -85,7 +85,7 @@ def _log(request: web.BaseRequest, status: int, seconds: float) -> None:
             "status": status,
             "ms": round(seconds * 1000, 1),
             "bytes": request.writer.output_size,
-            "actor": request.get(ACTOR),
+            "actor": actor.name if (actor := request.get(ACTOR)) else None,
             "request_id": request_id(request) if isinstance(request, web.Request) else None,
         },
     )

@@ -22,6 +22,7 @@ from tests.support.deployment import managed_environment
 from tests.support.processes import Program
 from tests.support.runs import CATALOG, lost_hints
 from tests.support.waiting import eventually
+from vm_webapp.access.actor import Actor
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.lifecycle import NewRun
 
@@ -65,7 +66,7 @@ def fill_one_call(servers: Servers, runs: int) -> None:
     workflow = CATALOG.get("content_calendar")
     workflow = replace(workflow, stages=workflow.stages[:1])
     with lost_hints():
-        model = lifecycle.create_run(NewRun(workflow, "A calendar for a bakery"), actor="benchmark").id
+        model = lifecycle.create_run(NewRun(workflow, "A calendar for a bakery"), actor=Actor("benchmark")).id
     read(servers, COPY_RUNS.replace("%(model)s", f"'{model}'").replace("%(count)s", str(runs - 1)))
     read(servers, "ANALYZE runs, stages")
 

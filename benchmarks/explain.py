@@ -26,6 +26,7 @@ from tests.chaos.harness import OwnServer, own_redis
 from tests.support.folders import open_folder
 from tests.support.processes import ROOT
 from tests.support.runs import lost_hints, read
+from vm_webapp.access.actor import Actor
 from vm_webapp.db import migrate
 from vm_webapp.db.pool import close_pool, execute, open_pool, transaction
 from vm_webapp.execution.leases import renew_leases
@@ -109,7 +110,7 @@ def _explain_with(url: str, runs: int) -> dict[str, Explained]:
         execute("TRUNCATE runs CASCADE")
     add_finished_runs(url, runs)
     with lost_hints(), transaction():
-        model = lifecycle.create_run(new_run(), actor="benchmark").id
+        model = lifecycle.create_run(new_run(), actor=Actor("benchmark")).id
         execute(COPY_RUNS, model=model, count=QUEUED - 1)
         execute("ANALYZE runs, stages")
     print(f"{runs:,} runs after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
@@ -147,7 +148,7 @@ def _carry_runs(count: int) -> None:
     with lost_hints():
         for _ in range(count // 8):
             for _ in range(8):
-                lifecycle.create_run(new_run(), actor="benchmark")
+                lifecycle.create_run(new_run(), actor=Actor("benchmark"))
             for claim in lifecycle.claim_due_stages(worker, [uuid4() for _ in range(8)]).claims:
                 carry(claim, worker)
 

@@ -11,6 +11,7 @@ from benchmarks.explained import Explained, explaining
 from benchmarks.history import PROVIDER
 from benchmarks.instant_model import TEXT
 from tests.support.runs import CATALOG, lost_hints, read
+from vm_webapp.access.actor import Actor
 from vm_webapp.execution.leases import renew_leases
 from vm_webapp.llm.base import Completion
 from vm_webapp.ops.queue_control import read_queue
@@ -47,7 +48,7 @@ def explain_hot_statements() -> dict[str, Explained]:
             FINISH: lambda: lifecycle.finish_stage_if_held(held[0], completion, worker, next_token=uuid4()),
             CLAIM: lambda: lifecycle.claim_due_stages(worker, [uuid4() for _ in range(CLAIMED)]),
             "poll for due stages": lambda: find_due(PROVIDER, HELD, cap=None),
-            CREATE: lambda: lifecycle.create_run(new_run(), actor="benchmark"),
+            CREATE: lambda: lifecycle.create_run(new_run(), actor=Actor("benchmark")),
             f"GET /runs, the newest {PAGE}": lambda: queries.list_runs(RunFilter(), limit=PAGE, after=None),
             f"GET /runs, {PAGE} from the middle": lambda: queries.list_runs(RunFilter(), limit=PAGE, after=position),
             f"GET /runs?status=completed, {PAGE} from the middle": lambda: queries.list_runs(

@@ -1,13 +1,38 @@
-"""The identity of the caller, which a sub-application's middleware puts on the request."""
+"""The caller, whom a sub-application's middleware puts on the request."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from aiohttp import web
 
-ACTOR = web.RequestKey("actor", str)
-ADMIN, LOCAL = "admin", "local"
+from api.http.problems import RequestError
+from api.http.request_ids import request_id
+from vm_webapp.access.actor import TOKEN_ID, Actor
+from vm_webapp.access.roles import Role, includes
+
+ACTOR = web.RequestKey("actor", Actor)
+ADMIN = Actor("admin", "admin", TOKEN_ID)  # whoever holds VM_API_TOKEN
+LOCAL = Actor("local")  # any caller of an open local API
 
 
 def is_authenticated(request: web.Request) -> bool:
     """Return whether the caller presented a valid token or key; a caller of an open local API did not."""
-    return request.get(ACTOR) not in (None, LOCAL)
+    actor = request.get(ACTOR)
+    return actor is not None and actor.id is not None
+
+
+def admit(request: web.Request, actor: Actor) -> None:
+    """Note who sends the request, with its address and its id."""
+    request[ACTOR] = replace(actor, address=request.remote, request_id=request_id(request))
+
+
+def require(request: web.Request, role: Role) -> None:
+    """Check that the caller has a role, or one that includes it.
+
+    Raises:
+        RequestError: 403; the caller's role does not include it.
+    """
+    actor = request[ACTOR]
+    if not includes(actor.role, role):
+        raise RequestError(403, "forbidden", f"this needs the role {role}; the key has the role {actor.role}")

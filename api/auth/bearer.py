@@ -8,7 +8,7 @@ from collections.abc import Collection
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from api.auth.actors import ACTOR, ADMIN, LOCAL
+from api.auth.actors import ADMIN, LOCAL, admit
 from api.auth.hosts import refuse_foreign_pages
 from api.auth.key_cache import KeyCache
 from api.http.problems import Handler, RequestError
@@ -19,14 +19,14 @@ NO_TOKEN_YET = f"send Authorization: Bearer with a key ({MAKE_KEY} makes one), o
 
 
 def guard(*, require_token: bool, token: str | None, keys: KeyCache, public_paths: Collection[str]) -> Middleware:
-    """Return the middleware that admits or refuses a request and stores the caller's name under ``ACTOR``.
+    """Return the middleware that admits or refuses a request and stores the caller under ``ACTOR``.
 
     A request without credentials to a public path has no ``ACTOR``.
 
     Args:
         require_token: whether requests must carry credentials.
         token: the admin token, None if none is configured.
-        keys: the API keys that operators have created; each has an admin's rights.
+        keys: the API keys that operators have created.
         public_paths: paths that need no credentials.
     """
 
@@ -34,16 +34,16 @@ def guard(*, require_token: bool, token: str | None, keys: KeyCache, public_path
     async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
         given = _bearer(request)
         if token is not None and given and _is_same(given, token):
-            request[ACTOR] = ADMIN
-        elif given and request.path not in public_paths and (name := await keys.name_of(given)):
+            admit(request, ADMIN)
+        elif given and request.path not in public_paths and (holder := await keys.actor_with(given)):
             # No key lookup on a probe's path: liveness must not wait for the database.
-            request[ACTOR] = f"key:{name}"
+            admit(request, holder)
         elif require_token and request.path not in public_paths:
             detail = HOW_TO_GET_IN if token else NO_TOKEN_YET
             raise RequestError(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
         elif not require_token:
             refuse_foreign_pages(request)
-            request[ACTOR] = LOCAL
+            admit(request, LOCAL)
         return await handler(request)
 
     return check

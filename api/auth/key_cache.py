@@ -7,14 +7,16 @@ import time
 from collections import OrderedDict
 
 from api.http.threads import Threads
-from vm_webapp.access.keys import could_be_key, find_name_of_key
+from vm_webapp.access.actor import Actor
+from vm_webapp.access.keys import could_be_key, find_key
 
-CACHE_SECONDS = 5.0  # a revoked key may work for this much longer
+# A revoked key works for this much longer, and for the time that a lookup takes: together less than five seconds.
+CACHE_SECONDS = 4.0
 MAX_CACHED = 1024
 
 
 class KeyCache:
-    """Finds the name of a key by its secret.
+    """Finds the holder of a key by its secret.
 
     Args:
         threads: the pool on which database queries run.
@@ -22,10 +24,10 @@ class KeyCache:
 
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
-        self._known: OrderedDict[bytes, tuple[str | None, float]] = OrderedDict()
+        self._known: OrderedDict[bytes, tuple[Actor | None, float]] = OrderedDict()
 
-    async def name_of(self, secret: str) -> str | None:
-        """Return the name of the key with this secret, None if no valid key has it.
+    async def actor_with(self, secret: str) -> Actor | None:
+        """Return who holds the key with this secret, None if no valid key has it.
 
         Raises:
             Unavailable: the database could not be queried.
@@ -38,12 +40,15 @@ class KeyCache:
         now = time.monotonic()
         if known is not None and known[1] > now:
             return known[0]
-        name = await self._threads.run(lambda: find_name_of_key(secret))
-        self._remember(digest, name, now)
-        return name
+        holder = await self._threads.run(lambda: find_key(secret))
+        left = holder.seconds_left if holder is not None else None
+        until = now + (CACHE_SECONDS if left is None else min(CACHE_SECONDS, left))
+        actor = holder.actor if holder is not None else None
+        self._remember(digest, actor, until)
+        return actor
 
-    def _remember(self, digest: bytes, name: str | None, now: float) -> None:
-        self._known[digest] = (name, now + CACHE_SECONDS)
+    def _remember(self, digest: bytes, actor: Actor | None, until: float) -> None:
+        self._known[digest] = (actor, until)
         self._known.move_to_end(digest)
         while len(self._known) > MAX_CACHED:
             self._known.popitem(last=False)

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from api.auth.actors import ACTOR
 from api.services import Services, services
+from vm_webapp.access.actor import Actor
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,12 +17,12 @@ class Call:
 
     Attributes:
         services: the services of this process.
-        actor: the name of the caller.
+        actor: the caller.
         if_match: the ``If-Match`` header, None if the request has none.
     """
 
     services: Services
-    actor: str
+    actor: Actor
     if_match: str | None
 
     @classmethod

@@ -1,6 +1,6 @@
 """Operations that change something: one transaction each, executed at most once per ``Idempotency-Key``.
 
-    @command("POST", "/runs", summary="Create a run", status=201)
+    @command("POST", "/runs", role="editor", summary="Create a run", status=201)
     def create_run(call: Call, body: NewRunIn) -> JsonResponse[RunOut]: ...
 
 The function runs on a database thread. Its changes and the response that is stored under the key commit together.
@@ -21,6 +21,7 @@ from api.http.problems import FieldProblem, RequestError
 from api.operations.call import Call
 from api.operations.operation import JsonResponse, Models, Operation, operation
 from api.services import services
+from vm_webapp.access.roles import Role
 from vm_webapp.db.pool import transaction
 from vm_webapp.idempotency import KeyScope, StoredResponse, run_once_per_key
 
@@ -36,6 +37,7 @@ def command(
     method: str,
     path: str,
     *,
+    role: Role,
     summary: str,
     name: str | None = None,
     models: Models | None = None,
@@ -49,6 +51,7 @@ def command(
     Args:
         method: as for ``operation``, and so are the other arguments.
         path: as for ``operation``.
+        role: as for ``operation``.
         summary: as for ``operation``.
         name: as for ``operation``.
         models: as for ``operation``.
@@ -77,6 +80,7 @@ def command(
         return operation(
             method,
             path,
+            role=role,
             summary=summary,
             name=name,
             models=models,
@@ -99,7 +103,7 @@ async def _respond_once(
         stored, replayed = await threads.run(committed), False
     else:
         sent = await request.read()  # aiohttp keeps the bytes that read_body() has read
-        scope = KeyScope(request[ACTOR], request.method, request.path_qs, key)
+        scope = KeyScope(request[ACTOR].name, request.method, request.path_qs, key)
         stored, replayed = await threads.run(lambda: run_once_per_key(scope, sent, effect))
     headers = stored.headers | ({REPLAYED_HEADER: "true"} if replayed else {})
     return web.Response(body=stored.body, status=stored.status, content_type="application/json", headers=headers)

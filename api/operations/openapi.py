@@ -67,8 +67,8 @@ def _operation(each: Operation, refs: dict[Any, Any]) -> dict[str, Any]:
     if each.models.body is not None:
         body = {"application/json": {"schema": refs[each.models.body]}}
         entry["requestBody"] = {"required": True, "content": body}
-    if each.public:
-        entry["security"] = []
+    # For schemes other than OAuth the list names roles (OpenAPI 3.1, "Security Requirement Object").
+    entry["security"] = [{"bearer": [each.role]}] if each.role else []
     return entry
 
 

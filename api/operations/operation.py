@@ -1,6 +1,6 @@
 """One declaration of an operation defines its route, its validation and its entry in the OpenAPI document.
 
-    @operation("POST", "/runs", summary="Create a run", status=201)
+    @operation("POST", "/runs", role="editor", summary="Create a run", status=201)
     async def create_run(request: web.Request, body: NewRunIn) -> JsonResponse[RunOut]: ...
 
 The parameters named ``path``, ``query`` and ``body`` receive pydantic models; the response's model is the type argument
@@ -16,7 +16,9 @@ from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 from aiohttp import web
 from pydantic import BaseModel
 
+from api.auth.actors import require
 from api.operations.inputs import read_body, read_path, read_query
+from vm_webapp.access.roles import Role
 
 PREFIX = "/api/v2"
 
@@ -52,7 +54,7 @@ class Operation:
         name: its ``operationId`` in the OpenAPI document.
         also: additional statuses with the declared response body; 304 has none.
         errors: statuses of its problems, in addition to those that follow from its path, its body, or apply to all.
-        public: whether it needs no credentials.
+        role: the role that a caller needs; None if it needs no credentials.
         keyed: whether it is executed once per ``Idempotency-Key``.
         response_model: the model of the response body, None if the handler builds its own response.
     """
@@ -64,15 +66,22 @@ class Operation:
     status: int
     also: tuple[int, ...]
     errors: tuple[int, ...]
-    public: bool
+    role: Role | None
     keyed: bool
     media_type: str
     function: Function
     models: Models
     response_model: type[BaseModel] | None
 
+    @property
+    def public(self) -> bool:
+        """Whether it needs no credentials."""
+        return self.role is None
+
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        """Validate the request, call the function and return its response."""
+        """Check the caller's role, validate the request, call the function and return its response."""
+        if self.role is not None:
+            require(request, self.role)
         arguments: dict[str, BaseModel] = {}
         if self.models.path is not None:
             arguments["path"] = read_path(self.models.path, request)
@@ -97,6 +106,7 @@ def operation(
     method: str,
     path: str,
     *,
+    role: Role | None,
     summary: str,
     name: str | None = None,
     models: Models | None = None,
@@ -104,7 +114,6 @@ def operation(
     status: int = 200,
     also: tuple[int, ...] = (),
     errors: tuple[int, ...] = (),
-    public: bool = False,
     keyed: bool = False,
     media_type: str = "application/json",
 ) -> Callable[[Function], Operation]:
@@ -113,6 +122,7 @@ def operation(
     Args:
         method: the HTTP method.
         path: the path below ``/api/v2``, with the ``{fields}`` of the path model.
+        role: the role that a caller needs; None if it needs no credentials.
         summary: one line for the documentation.
         name: the ``operationId``; by default the function's name.
         models: the models of the request; by default those of the function's annotations.
@@ -120,7 +130,6 @@ def operation(
         status: the status of success.
         also: additional statuses with the same response body.
         errors: statuses of problems that only this operation has.
-        public: whether it needs no credentials.
         keyed: whether it is executed once per ``Idempotency-Key``.
         media_type: the media type of the response, if it is not JSON.
     """
@@ -137,7 +146,7 @@ def operation(
             status=status,
             also=also,
             errors=errors,
-            public=public,
+            role=role,
             keyed=keyed,
             media_type=media_type,
             function=function,

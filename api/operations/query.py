@@ -1,6 +1,6 @@
 """Operations that read.
 
-    @query("/runs", PageOut[RunOut], summary="Runs, newest first")
+    @query("/runs", PageOut[RunOut], role="viewer", summary="Runs, newest first")
     def list_runs(call: Call, query: RunsQuery) -> Page[RunRecord]: ...
 
 The function runs on a database thread and returns plain records of the core, which the declared model turns into the
@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from api.operations.call import Call
 from api.operations.models import Output
 from api.operations.operation import Models, Operation, operation
+from vm_webapp.access.roles import Role
 
 Query = Callable[..., Any]
 Headers = Callable[[Any], dict[str, str]]
@@ -40,6 +41,7 @@ def query(
     path: str,
     response_model: type[Output] | None,
     *,
+    role: Role,
     summary: str,
     name: str | None = None,
     models: Models | None = None,
@@ -54,6 +56,7 @@ def query(
     Args:
         path: as for ``operation``.
         response_model: the model of the response body; None if ``respond`` builds the response.
+        role: as for ``operation``.
         summary: as for ``operation``.
         name: as for ``operation``.
         models: as for ``operation``.
@@ -85,6 +88,7 @@ def query(
         return operation(
             "GET",
             path,
+            role=role,
             summary=summary,
             name=name,
             models=models,

@@ -14,7 +14,9 @@ from vm_webapp.runs import queries
 from vm_webapp.runs.records import ArtifactContent, ArtifactRecord
 
 
-@query("/runs/{run_id}/artifacts", PageOut[ArtifactOut], summary="Every version of every artifact of a run")
+@query(
+    "/runs/{run_id}/artifacts", PageOut[ArtifactOut], role="viewer", summary="Every version of every artifact of a run"
+)
 def list_artifacts(call: Call, path: RunPath) -> list[ArtifactRecord]:
     """List the versions without their content."""
     return queries.list_artifacts(path.run_id)
@@ -39,6 +41,7 @@ def _content(request: web.Request, found: ArtifactContent) -> web.Response:
 @query(
     "/runs/{run_id}/artifacts/{stage}",
     None,
+    role="viewer",
     summary="An artifact's content; the newest version by default",
     also=(304,),
     media_type="text/markdown",

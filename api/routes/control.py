@@ -17,7 +17,7 @@ from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.archive import write_archive
 
 
-@command("POST", "/runs/{run_id}/cancel", summary="Cancel a run; 200 means that it is canceled")
+@command("POST", "/runs/{run_id}/cancel", role="editor", summary="Cancel a run; 200 means that it is canceled")
 def cancel_run(call: Call, path: RunPath) -> JsonResponse[RunOut]:
     """Cancel the run; a canceled one stays unchanged."""
     # False would mean that the run was canceled already, which is a success; a completed run is a conflict.
@@ -25,14 +25,20 @@ def cancel_run(call: Call, path: RunPath) -> JsonResponse[RunOut]:
     return JsonResponse(RunOut.model_validate(queries.read_run(path.run_id)))
 
 
-@command("POST", "/runs/{run_id}/retry", summary="Put a failed run back to work")
+@command("POST", "/runs/{run_id}/retry", role="editor", summary="Put a failed run back to work")
 def retry_run(call: Call, path: RunPath, body: RetryIn) -> JsonResponse[RunOut]:
     """Queue the run again, from the stage that failed or from an earlier one."""
     lifecycle.retry_run_if_failed(path.run_id, from_stage=body.from_stage, actor=call.actor)
     return JsonResponse(RunOut.model_validate(queries.read_run(path.run_id)))
 
 
-@command("POST", "/runs/{run_id}/fork", summary="A new run that takes over the artifacts before a stage", status=201)
+@command(
+    "POST",
+    "/runs/{run_id}/fork",
+    role="editor",
+    summary="A new run that takes over the artifacts before a stage",
+    status=201,
+)
 def fork_run(call: Call, path: RunPath, body: ForkIn) -> JsonResponse[RunOut]:
     """Create the run; its ``parent_run_id`` names the original."""
     run = lifecycle.fork_run(
@@ -48,6 +54,7 @@ def fork_run(call: Call, path: RunPath, body: ForkIn) -> JsonResponse[RunOut]:
 @operation(
     "GET",
     "/runs/{run_id}/archive",
+    role="viewer",
     summary="A zip of every version of every artifact, and the timeline",
     media_type="application/zip",
 )

@@ -37,6 +37,7 @@ def _as_json(event: EventRecord) -> str:
 @query(
     "/runs/{run_id}/events",
     PageOut[EventOut],
+    role="viewer",
     summary="The run's timeline, oldest first",
     around=_stream_if_wanted,
 )

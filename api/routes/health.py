@@ -12,7 +12,7 @@ from vm_webapp.errors import Unavailable
 from vm_webapp.ops.health import check_timed_out
 
 
-@operation("GET", "/health/live", summary="Whether the process responds; depends on nothing else", public=True)
+@operation("GET", "/health/live", role=None, summary="Whether the process responds; depends on nothing else")
 async def live(request: web.Request) -> JsonResponse[LiveOut]:
     """Respond."""
     # No dependency is checked: a platform restarts what is not live, and no restart brings a database back.
@@ -22,9 +22,9 @@ async def live(request: web.Request) -> JsonResponse[LiveOut]:
 @operation(
     "GET",
     "/health/ready",
+    role=None,
     summary="Whether work can progress, and if not, why and what to do",
     also=(503,),
-    public=True,
 )
 async def ready(request: web.Request) -> JsonResponse[ReadyOut]:
     """Return the latest verdict; check the dependencies if there is none. Only authenticated callers see hosts."""

@@ -14,33 +14,40 @@ from vm_webapp.ops.bulk import BulkFilter, BulkResult
 from vm_webapp.ops.queue_control import QueueStatus
 
 
-@query("/queue", QueueOut, summary="How full the queue is, and who works on it")
+@query("/queue", QueueOut, role="viewer", summary="How full the queue is, and who works on it")
 def read_queue(call: Call) -> QueueStatus:
     """Read the figures."""
     return queue_control.read_queue()
 
 
-@command("POST", "/queue/pause", summary="Stop claiming; stages in flight go on")
+@command("POST", "/queue/pause", role="operator", summary="Stop claiming; stages in flight go on")
 def pause_queue(call: Call, body: PauseIn) -> JsonResponse[QueueOut]:
     """Pause claiming; a paused queue stays paused."""
     queue_control.pause_queue(reason=body.reason, actor=call.actor)
     return JsonResponse(QueueOut.model_validate(queue_control.read_queue()))
 
 
-@command("POST", "/queue/resume", summary="Claim again")
+@command("POST", "/queue/resume", role="operator", summary="Claim again")
 def resume_queue(call: Call) -> JsonResponse[QueueOut]:
     """Resume claiming; a queue that is not paused stays unchanged."""
-    queue_control.resume_queue()
+    queue_control.resume_queue(actor=call.actor)
     return JsonResponse(QueueOut.model_validate(queue_control.read_queue()))
 
 
-@command("POST", "/queue/cancel", summary="Cancel the runs that match, a hundred at a time, oldest first")
+@command(
+    "POST", "/queue/cancel", role="operator", summary="Cancel the runs that match, a hundred at a time, oldest first"
+)
 def cancel_runs(call: Call, body: BulkCancelIn) -> JsonResponse[BulkOut]:
     """Cancel the matching runs, or only list them."""
     return JsonResponse(BulkOut.model_validate(_change(bulk.cancel_matching, call, body)))
 
 
-@command("POST", "/queue/retry", summary="Retry the failed runs that match, a hundred at a time, oldest first")
+@command(
+    "POST",
+    "/queue/retry",
+    role="operator",
+    summary="Retry the failed runs that match, a hundred at a time, oldest first",
+)
 def retry_runs(call: Call, body: BulkRetryIn) -> JsonResponse[BulkOut]:
     """Retry the matching runs, or only list them."""
     return JsonResponse(BulkOut.model_validate(_change(bulk.retry_matching, call, body)))

@@ -37,6 +37,7 @@ def routes_of(kind: ResourceType) -> ResourceRoutes:
     @command(
         "POST",
         all_of_them,
+        role="editor",
         summary=f"Create a {noun}",
         name=f"create_{noun}",
         models=Models(body=kind.new),
@@ -45,12 +46,13 @@ def routes_of(kind: ResourceType) -> ResourceRoutes:
     )
     def create(call: Call, body: Input) -> JsonResponse[Output]:
         """Create it."""
-        record = repository.create(body.model_dump())
+        record = repository.create(body.model_dump(), actor=call.actor)
         return respond(record, Location=f"{PREFIX}{all_of_them}/{record.id}")
 
     @query(
         all_of_them,
         kind.page,
+        role="viewer",
         summary=f"{noun.capitalize()}s, newest first",
         name=f"list_{noun}s",
         models=Models(query=ResourceQuery),
@@ -62,6 +64,7 @@ def routes_of(kind: ResourceType) -> ResourceRoutes:
     @query(
         one,
         kind.out,
+        role="viewer",
         summary=f"One {noun}",
         name=f"read_{noun}",
         models=Models(path=kind.path),
@@ -74,6 +77,7 @@ def routes_of(kind: ResourceType) -> ResourceRoutes:
     @command(
         "PATCH",
         one,
+        role="editor",
         summary=f"Change a {noun}",
         name=f"change_{noun}",
         models=Models(path=kind.path, body=kind.change),
@@ -85,11 +89,14 @@ def routes_of(kind: ResourceType) -> ResourceRoutes:
         # A change must name the version that it is based on: two editors must not overwrite each other's changes.
         version = required_version(call.if_match)
         # exclude_unset distinguishes a field that is left out from one that is null, which clears it.
-        return respond(repository.change(path.id, body.model_dump(exclude_unset=True), version=version))
+        return respond(
+            repository.change(path.id, body.model_dump(exclude_unset=True), version=version, actor=call.actor)
+        )
 
     @command(
         "POST",
         f"{one}/archive",
+        role="editor",
         summary=f"Archive a {noun}: it takes no new runs",
         name=f"archive_{noun}",
         models=Models(path=kind.path),
@@ -97,6 +104,6 @@ def routes_of(kind: ResourceType) -> ResourceRoutes:
     )
     def archive(call: Call, path: ResourcePath) -> JsonResponse[Output]:
         """Archive it; runs in flight go on."""
-        return respond(repository.archive(path.id))
+        return respond(repository.archive(path.id, actor=call.actor))
 
     return ResourceRoutes(create, list_page, read, change, archive)

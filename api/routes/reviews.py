@@ -15,7 +15,7 @@ from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.queries import Approval
 
 
-@command("POST", "/runs/{run_id}/stages/{key}/approve", summary="Accept a draft, as it is or as edited")
+@command("POST", "/runs/{run_id}/stages/{key}/approve", role="editor", summary="Accept a draft, as it is or as edited")
 def approve_stage(call: Call, path: StagePath, body: ApproveIn) -> JsonResponse[RunOut]:
     """Accept the draft; it is a conflict if the draft has changed since the caller read it."""
     lifecycle.approve_stage_if_waiting(
@@ -30,7 +30,9 @@ def approve_stage(call: Call, path: StagePath, body: ApproveIn) -> JsonResponse[
     return JsonResponse(RunOut.model_validate(queries.read_run(path.run_id)))
 
 
-@command("POST", "/runs/{run_id}/stages/{key}/request-changes", summary="Send a draft back with feedback")
+@command(
+    "POST", "/runs/{run_id}/stages/{key}/request-changes", role="editor", summary="Send a draft back with feedback"
+)
 def request_changes(call: Call, path: StagePath, body: RequestChangesIn) -> JsonResponse[RunOut]:
     """Send the draft back; it is a conflict if the draft has changed since the caller read it."""
     lifecycle.request_changes_if_waiting(
@@ -39,7 +41,7 @@ def request_changes(call: Call, path: StagePath, body: RequestChangesIn) -> Json
     return JsonResponse(RunOut.model_validate(queries.read_run(path.run_id)))
 
 
-@query("/approvals", PageOut[ApprovalOut], summary="Every draft that waits for a person, oldest first")
+@query("/approvals", PageOut[ApprovalOut], role="viewer", summary="Every draft that waits for a person, oldest first")
 def list_approvals(call: Call, query: PageQuery) -> Page[Approval]:
     """List a page."""
     return queries.list_approvals(limit=query.limit, after=Cursor.position(query.cursor))

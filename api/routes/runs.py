@@ -20,7 +20,14 @@ from vm_webapp.runs.records import RunRecord
 from vm_webapp.runs.states import FINAL_RUN_STATUSES
 
 
-@command("POST", "/runs", summary="Create a run; a worker begins with it at once", status=201, commits_itself=True)
+@command(
+    "POST",
+    "/runs",
+    role="editor",
+    summary="Create a run; a worker begins with it at once",
+    status=201,
+    commits_itself=True,
+)
 def create_run(call: Call, body: NewRunIn) -> JsonResponse[RunOut]:
     """Store the run; its first stage is due at once."""
     new = lifecycle.NewRun(
@@ -29,13 +36,14 @@ def create_run(call: Call, body: NewRunIn) -> JsonResponse[RunOut]:
         brand_id=body.brand_id,
         project_id=body.project_id,
         auto_approve=body.auto_approve,
+        four_eyes=body.four_eyes,
         priority=body.priority,
     )
     run = lifecycle.create_run(new, actor=call.actor)
     return JsonResponse(RunOut.model_validate(run), headers={"Location": f"{PREFIX}/runs/{run.id}"})
 
 
-@query("/runs", PageOut[RunOut], summary="Runs, newest first")
+@query("/runs", PageOut[RunOut], role="viewer", summary="Runs, newest first")
 def list_runs(call: Call, query: RunsQuery) -> Page[RunRecord]:
     """List a page."""
     where = queries.RunFilter(
@@ -65,7 +73,13 @@ async def _wait_for_change(
     return await read()
 
 
-@query("/runs/{run_id}", RunOut, summary="One run; with wait, as soon as its status changes", around=_wait_for_change)
+@query(
+    "/runs/{run_id}",
+    RunOut,
+    role="viewer",
+    summary="One run; with wait, as soon as its status changes",
+    around=_wait_for_change,
+)
 def read_run(call: Call, path: RunPath, query: WaitQuery) -> RunRecord:
     """Read one run."""
     return queries.get_run(path.run_id)

@@ -10,7 +10,12 @@ from vm_webapp.ops import queue_control
 from vm_webapp.ops.queue_control import WorkerRecord
 
 
-@query("/workers", PageOut[WorkerOut], summary="Every worker of the last 24 hours, those that are alive first")
+@query(
+    "/workers",
+    PageOut[WorkerOut],
+    role="viewer",
+    summary="Every worker of the last 24 hours, those that are alive first",
+)
 def list_workers(call: Call) -> tuple[WorkerRecord, ...]:
     """List the workers."""
     return queue_control.list_workers()

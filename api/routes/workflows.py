@@ -10,7 +10,7 @@ from api.services import services
 from vm_webapp.errors import NotFound
 
 
-@operation("GET", "/workflows", summary="Every workflow that can be run")
+@operation("GET", "/workflows", role="viewer", summary="Every workflow that can be run")
 async def list_workflows(request: web.Request) -> JsonResponse[WorkflowsOut]:
     """List the workflows."""
     # From memory, so it needs no thread; and complete, so there is no next page.
@@ -19,7 +19,7 @@ async def list_workflows(request: web.Request) -> JsonResponse[WorkflowsOut]:
     return JsonResponse(WorkflowsOut(items=items, next_cursor=None, problems=list(catalog.problems)))
 
 
-@operation("GET", "/workflows/{name}", summary="One workflow")
+@operation("GET", "/workflows/{name}", role="viewer", summary="One workflow")
 async def read_workflow(request: web.Request, path: WorkflowPath) -> JsonResponse[WorkflowOut]:
     """Read one workflow."""
     workflow = services(request).catalog.workflows.get(path.name)

@@ -37,6 +37,11 @@ class NewRunIn(Input):
         description="The run keeps a copy of the project as it is now. Its brand must be the run's brand.",
     )
     auto_approve: bool = False
+    four_eyes: bool = Field(
+        default=False,
+        description="Whether somebody else than its creator, with another key, decides its reviews. Not together with"
+        " auto_approve, and not on an API that asks for no credentials.",
+    )
     priority: Priority = "normal"
 
     @field_validator("workflow")
@@ -145,6 +150,7 @@ class RunOut(Output):
     status: RunStatus
     priority: Priority
     request: str
+    four_eyes: bool
     brand_id: UUID | None
     project_id: UUID | None
     parent_run_id: UUID | None

@@ -10,6 +10,7 @@ import pytest
 
 from tests.api.client import Api
 from tests.support.runs import create
+from vm_webapp.access.actor import Actor
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.lifecycle import Claimant
@@ -32,7 +33,7 @@ def run_id(database: str) -> UUID:
     draft = Completion(DRAFT, "kimi", "k2", 10, 20, note="the prompt was cut")
     lifecycle.finish_stage_if_held(claim, draft, CLAIMANT, next_token=None)
     lifecycle.approve_stage_if_waiting(
-        created.run.id, "message", artifact_sha256=sha256(DRAFT), content=EDITED, note=None, actor="tests"
+        created.run.id, "message", artifact_sha256=sha256(DRAFT), content=EDITED, note=None, actor=Actor("tests")
     )
     return created.run.id
 

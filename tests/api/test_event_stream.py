@@ -15,6 +15,7 @@ from tests.api.client import Api, Response, until
 from tests.api.conftest import Serving
 from tests.api.streams import Message, open_stream
 from tests.support.work import claim_next, finish_next
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.pool import transaction
 from vm_webapp.execution.progress import StageProgress
 from vm_webapp.runs import lifecycle, queries
@@ -62,7 +63,7 @@ async def test_redis_wakes_a_stream_before_the_poll_does(api: Api, monkeypatch: 
         assert await stream.next()
         assert await stream.next()
         await until(lambda: api.services.followers.listening)
-        await in_thread(lambda: lifecycle.cancel_run_if_open(UUID(run_id), actor="ann"))
+        await in_thread(lambda: lifecycle.cancel_run_if_open(UUID(run_id), actor=Actor("ann")))
         assert sent(await stream.rest(seconds=3)) == stored(run_id)[2:]
 
 
@@ -173,8 +174,8 @@ async def test_an_open_transaction_delays_later_events_of_the_same_run(api: Api)
         assert [await stream.next(), await stream.next()]
         group.create_task(in_thread(hold_open))
         await asyncio.to_thread(opened.wait, 10)
-        canceling = group.create_task(in_thread(lambda: lifecycle.cancel_run_if_open(UUID(run_id), actor="ann")))
-        await in_thread(lambda: lifecycle.cancel_run_if_open(UUID(other), actor="ann"))  # commits meanwhile
+        canceling = group.create_task(in_thread(lambda: lifecycle.cancel_run_if_open(UUID(run_id), actor=Actor("ann"))))
+        await in_thread(lambda: lifecycle.cancel_run_if_open(UUID(other), actor=Actor("ann")))  # commits meanwhile
         with pytest.raises(TimeoutError):
             await stream.next(seconds=1.5)
         assert not canceling.done()

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.api.client import Api
+from vm_webapp.access.actor import Actor
 from vm_webapp.runs import lifecycle
 
 
@@ -32,7 +33,7 @@ async def test_the_tokens_holder_acts_as_admin(managed: Api) -> None:
 async def test_pages_hold_every_event_exactly_once(api: Api) -> None:
     run = await api.create_run()
     await api.create_run()
-    lifecycle.cancel_run_if_open(UUID(run["id"]), actor="tests")
+    lifecycle.cancel_run_if_open(UUID(run["id"]), actor=Actor("tests"))
     path = f"/runs/{run['id']}/events"
     whole = (await api.get(path)).json()["items"]
     assert [event["type"] for event in whole] == ["run.created", "stage.queued", "run.canceled"]

@@ -21,6 +21,7 @@ from api.operations.pages import PageOut, PageQuery
 from api.operations.query import Found, query
 from tests.api.client import Response
 from tests.api.conftest import Serving
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.paging import Page
 
 POSITION = (datetime(2026, 11, 25, tzinfo=UTC), UUID(int=7))
@@ -56,31 +57,31 @@ async def twice_or_not_at_all(
     return await read()
 
 
-@query("/thread", ThingOut, summary="x", headers=lambda thing: {"X-Length": str(len(thing.name))})
+@query("/thread", ThingOut, role="viewer", summary="x", headers=lambda thing: {"X-Length": str(len(thing.name))})
 def name_thread(call: Call) -> Thing:
     """Return the name of this thread."""
     return Thing(threading.current_thread().name)
 
 
-@query("/page", PageOut[ThingOut], summary="x")
+@query("/page", PageOut[ThingOut], role="viewer", summary="x")
 def list_page(call: Call, query: PageQuery) -> Page[Thing]:
     """List a page that has a next one."""
     return Page((Thing("a"), Thing("b")), POSITION)
 
 
-@query("/numbered", PageOut[ThingOut], summary="x")
+@query("/numbered", PageOut[ThingOut], role="viewer", summary="x")
 def list_numbered(call: Call) -> Page[Thing]:
     """List a page whose position is a number."""
     return Page((Thing("a"),), 12)
 
 
-@query("/all", PageOut[ThingOut], summary="x")
+@query("/all", PageOut[ThingOut], role="viewer", summary="x")
 def list_all(call: Call) -> list[Thing]:
     """List everything."""
     return [Thing("a")]
 
 
-@query("/other", OtherOut, summary="x")
+@query("/other", OtherOut, role="viewer", summary="x")
 def read_other(call: Call) -> Thing:
     """Return a record that the model refuses."""
     return Thing("a")
@@ -89,17 +90,17 @@ def read_other(call: Call) -> Thing:
 read: list[str] = []
 
 
-@query("/around", PageOut[ThingOut], summary="x", around=twice_or_not_at_all)
+@query("/around", PageOut[ThingOut], role="viewer", summary="x", around=twice_or_not_at_all)
 def list_around(call: Call, query: PageQuery) -> list[Thing]:
     """List everything, and note it."""
-    read.append(call.actor)
+    read.append(call.actor.name)
     return []
 
 
 @web.middleware
 async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Admit every request."""
-    request[ACTOR] = "ann"
+    request[ACTOR] = Actor("ann")
     return await handler(request)
 
 

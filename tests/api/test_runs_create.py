@@ -36,6 +36,7 @@ async def test_the_response_is_the_whole_run(api: Api) -> None:
         "status": "queued",
         "priority": "normal",
         "request": REQUEST,
+        "four_eyes": False,
         "brand_id": None,
         "project_id": None,
         "parent_run_id": None,

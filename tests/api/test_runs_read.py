@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.api.client import Api
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.runs import lifecycle
 
@@ -25,7 +26,7 @@ def ids(page: Any) -> list[str]:
 
 
 def cancel(run: dict[str, Any]) -> None:
-    assert lifecycle.cancel_run_if_open(UUID(run["id"]), actor="tests")
+    assert lifecycle.cancel_run_if_open(UUID(run["id"]), actor=Actor("tests"))
 
 
 async def test_no_runs_are_an_empty_page(refusing: Api) -> None:

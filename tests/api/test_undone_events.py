@@ -18,6 +18,7 @@ from tests.api.streams import EventSource, Message, open_stream
 from tests.chaos.harness import OwnServer, own_postgres
 from tests.support.runs import create, read
 from tests.support.work import claim_next, finish_next
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.runs import lifecycle, queries
 
@@ -65,7 +66,7 @@ async def test_what_a_reader_has_seen_of_a_claim_survives_a_crash(serving: Servi
         seen = [await _next(stream) for _ in range(4)]
         await asyncio.to_thread(crash, durable)
         assert stored(run_id) == sent(seen)
-        await asyncio.to_thread(lifecycle.cancel_run_if_open, run_id, actor="ann")
+        await asyncio.to_thread(lifecycle.cancel_run_if_open, run_id, actor=Actor("ann"))
         assert sent(await stream.rest(seconds=30)) == stored(run_id)[4:]
 
 
@@ -85,7 +86,7 @@ async def followed_through_a_crash(api: Api, server: OwnServer) -> AsyncIterator
 
 async def test_an_open_stream_begins_again_and_ends(serving: Serving, forgetful: OwnServer) -> None:
     async with serving() as api, followed_through_a_crash(api, forgetful) as (run_id, stream, _):
-        await asyncio.to_thread(lifecycle.cancel_run_if_open, run_id, actor="ann")
+        await asyncio.to_thread(lifecycle.cancel_run_if_open, run_id, actor=Actor("ann"))
         messages = await stream.rest(seconds=30)
     assert sent(messages)[-3:] == stored(run_id)
 
@@ -96,7 +97,7 @@ async def test_an_open_stream_sees_that_an_id_was_used_again(serving: Serving, f
         with transaction():
             execute("LOCK TABLE runs IN ACCESS EXCLUSIVE MODE")  # no poll sees what is between
             execute("ALTER TABLE events ALTER COLUMN id RESTART WITH %(id)s", id=last)
-            lifecycle.cancel_run_if_open(run_id, actor="ann")
+            lifecycle.cancel_run_if_open(run_id, actor=Actor("ann"))
         messages = await stream.rest(seconds=30)
     assert stored(run_id)[-1] == (last, "run.canceled")
     assert sent(messages)[-3:] == stored(run_id)

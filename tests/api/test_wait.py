@@ -20,6 +20,7 @@ from api.streams.followers import Followers
 from tests.api.client import Api, until
 from tests.api.conftest import Serving
 from tests.api.streams import open_stream
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.pool import transaction
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.channels import channel_of
@@ -32,7 +33,7 @@ SOON = 5.0  # far below LONG, far above what a response takes
 
 
 def cancel(run_id: str) -> None:
-    assert lifecycle.cancel_run_if_open(UUID(run_id), actor="tests")
+    assert lifecycle.cancel_run_if_open(UUID(run_id), actor=Actor("tests"))
 
 
 def polls(caplog: pytest.LogCaptureFixture) -> int:

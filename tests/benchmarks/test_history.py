@@ -12,6 +12,7 @@ from benchmarks.history import add_finished_runs
 from benchmarks.hot_statements import CLAIM, CREATE, FINISH, RENEW, explain_hot_statements, new_run
 from tests.chaos.harness import own_postgres
 from tests.support.runs import lost_hints, read
+from vm_webapp.access.actor import Actor
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.queries import RunFilter
 
@@ -31,7 +32,7 @@ def filled() -> Iterator[None]:
         add_finished_runs(postgres.url, RUNS)
         with lost_hints():
             for _ in range(50):
-                lifecycle.create_run(new_run(), actor="tests")
+                lifecycle.create_run(new_run(), actor=Actor("tests"))
         yield
 
 
@@ -80,7 +81,7 @@ def test_a_copy_reads_like_any_other_run() -> None:
 def test_what_is_explained_happens_once() -> None:
     before = read("SELECT count(*) AS n FROM runs")[0]["n"]
     with lost_hints(), explaining() as found:
-        run = lifecycle.create_run(new_run(), actor="tests")
+        run = lifecycle.create_run(new_run(), actor=Actor("tests"))
     assert read("SELECT count(*) AS n FROM runs")[0]["n"] == before + 1
     assert [event.type for event in queries.list_events(run.id, after=0, limit=10)] == ["run.created", "stage.queued"]
     assert found[0].tables.startswith("writes ")

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 
 from tests.chaos.lifecycle_model import ACTIVE, Model, ModelProvider, ModelRun, ModelStage
 from tests.db.timeline import Replay
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.pool import execute, row, rows, transaction
 from vm_webapp.errors import Conflict, NotFound
 from vm_webapp.runs import lifecycle, providers
@@ -95,7 +96,7 @@ class LifecycleComparison(RuleBasedStateMachine):
 
     def make_run(self, auto: bool, owner: str = "ann") -> None:
         """Create a run in the database and in the model."""
-        run = lifecycle.create_run(NewRun(WORKFLOW, "a request", auto_approve=auto), actor=owner)
+        run = lifecycle.create_run(NewRun(WORKFLOW, "a request", auto_approve=auto), actor=Actor(owner))
         self.expect_run(run.id, auto, owner).stages[0].move("queued")
 
     def expect_run(self, id: UUID, auto: bool, owner: str) -> ModelRun:

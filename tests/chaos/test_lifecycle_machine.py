@@ -14,6 +14,7 @@ from tests.chaos.lifecycle_comparison import LifecycleComparison, digest_of, out
 from tests.chaos.lifecycle_model import ModelRun, ModelStage
 from tests.db.timeline import TABLES
 from tests.support.runs import read
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.errors import Conflict, NotFound
 from vm_webapp.execution.leases import renew_leases
@@ -53,7 +54,7 @@ class LifecycleMachine(LifecycleComparison):
         keys = [stage.key for stage in parent.stages]
         taken = parent.stages[: keys.index(first)]
         self.due.clear()
-        created = outcome_of(lambda: lifecycle.fork_run(parent.id, from_stage=first, request=None, actor=owner))
+        created = outcome_of(lambda: lifecycle.fork_run(parent.id, from_stage=first, request=None, actor=Actor(owner)))
         if any(stage.status != "completed" for stage in taken):
             assert created is Conflict
             return
@@ -194,7 +195,7 @@ class LifecycleMachine(LifecycleComparison):
             return
         run = self.model.runs[pick % len(self.model.runs)]
         status = run.status
-        outcome = outcome_of(lambda: lifecycle.cancel_run_if_open(run.id, actor="ann"))
+        outcome = outcome_of(lambda: lifecycle.cancel_run_if_open(run.id, actor=Actor("ann")))
         assert outcome == (Conflict if status == "completed" else status != "canceled")
         if outcome is True:
             self.model.cancel(run)
@@ -265,7 +266,7 @@ class LifecycleMachine(LifecycleComparison):
         failed = lifecycle.fail_attempt_if_held(claim, FAILURES["permanent"], jitter=0.5)
         assert failed == self.model.fail(token, FAILURES["permanent"]) == "failed"
         if first is None:
-            assert lifecycle.cancel_run_if_open(run.id, actor="ann")
+            assert lifecycle.cancel_run_if_open(run.id, actor=Actor("ann"))
             self.model.cancel(run)
             return
         wanted = next(each for each in run.stages if each.key == first)
@@ -308,19 +309,19 @@ class LifecycleMachine(LifecycleComparison):
         return candidates[pick % len(candidates)]
 
     def _retry(self, run: ModelRun, first: str | None) -> UUID | None:
-        return self.due_after(lambda: lifecycle.retry_run_if_failed(run.id, from_stage=first, actor="ann"))
+        return self.due_after(lambda: lifecycle.retry_run_if_failed(run.id, from_stage=first, actor=Actor("ann")))
 
     def _approve(self, run: ModelRun, stage: ModelStage, digest: str, content: str | None) -> UUID | None:
         return self.due_after(
             lambda: lifecycle.approve_stage_if_waiting(
-                run.id, stage.key, artifact_sha256=digest, content=content, note=None, actor="ann"
+                run.id, stage.key, artifact_sha256=digest, content=content, note=None, actor=Actor("ann")
             )
         )
 
     def _request_changes(self, run: ModelRun, stage: ModelStage, digest: str) -> UUID | None:
         return self.due_after(
             lambda: lifecycle.request_changes_if_waiting(
-                run.id, stage.key, artifact_sha256=digest, feedback="shorter", actor="ann"
+                run.id, stage.key, artifact_sha256=digest, feedback="shorter", actor=Actor("ann")
             )
         )
 

@@ -14,6 +14,7 @@ from tests.fakes.model_server import ModelServer
 from tests.support.forms import only_in_full
 from tests.support.runs import CATALOG, read
 from tests.support.waiting import eventually
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.pool import transaction
 from vm_webapp.runs import lifecycle, providers
 from vm_webapp.runs.lifecycle import NewRun
@@ -92,7 +93,7 @@ def create_with_short_time_out(count: int) -> None:
     plan = CATALOG.get("plan_90d")
     hurried = replace(plan, stages=tuple(replace(s, timeout_seconds=SILENT_CALL_SECONDS) for s in plan.stages))
     for number in range(count):
-        lifecycle.create_run(NewRun(hurried, f"request {number}", auto_approve=True), actor="tests")
+        lifecycle.create_run(NewRun(hurried, f"request {number}", auto_approve=True), actor=Actor("tests"))
 
 
 def test_a_revoked_key_fails_one_run_and_stops_the_rest(fleet: Fleet, model: ModelServer, api: Api) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID, uuid4
 
 from tests.support.runs import CreatedRun, create, read
+from vm_webapp.access.actor import Actor
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.lifecycle import Claim, Claimant
@@ -40,7 +41,7 @@ def succeed(held: Claim) -> None:
 
 def cancel(held: Claim) -> None:
     """Cancel the run of an attempt."""
-    lifecycle.cancel_run_if_open(held.run_id, actor="ann")
+    lifecycle.cancel_run_if_open(held.run_id, actor=Actor("ann"))
 
 
 def release(held: Claim) -> None:

@@ -14,7 +14,9 @@ import pytest
 
 from tests.db.attempts import TEXT, WORKER, be_refused, cancel, claim, claimed, complete, fail, release
 from tests.db.stages import create_stages, pause_provider
+from tests.support.actors import OPERATOR
 from tests.support.runs import CreatedRun, create, read
+from vm_webapp.access.actor import Actor
 from vm_webapp.context import brands
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
@@ -35,7 +37,7 @@ def let_work(*, provider: str = "kimi", cap: int | None = None, in_flight: int =
 
 
 def pause_queue() -> None:
-    queue_control.pause_queue(reason="a bad prompt", actor="ops")
+    queue_control.pause_queue(reason="a bad prompt", actor=Actor("ops"))
 
 
 def pause_until_resumed() -> None:
@@ -217,7 +219,7 @@ class Capped:
 
 def make_brand(max_running: int | None = None) -> UUID:
     """Create a brand."""
-    return brands.create({"name": "One", "max_running": max_running}).id
+    return brands.create({"name": "One", "max_running": max_running}, actor=OPERATOR).id
 
 
 @pytest.fixture
@@ -245,7 +247,7 @@ def stages_of(created: Iterable[CreatedRun]) -> list[UUID]:
 
 def change_cap(brand: UUID, max_running: int | None) -> None:
     """Change the cap of a brand."""
-    brands.change(brand, {"max_running": max_running}, version=brands.read(brand).version)
+    brands.change(brand, {"max_running": max_running}, version=brands.read(brand).version, actor=OPERATOR)
 
 
 def test_the_cap_of_a_brand_applies_everywhere(capped: Capped) -> None:

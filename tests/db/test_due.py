@@ -10,6 +10,7 @@ import pytest
 
 from tests.db.attempts import claim
 from tests.db.stages import create_stages, end_pauses, make_due, pause_provider
+from tests.support.actors import OPERATOR
 from tests.support.runs import read
 from vm_webapp.context import brands
 from vm_webapp.db.pool import execute, rows, transaction
@@ -261,7 +262,7 @@ def rows_of(node: dict[str, Any]) -> int:
 
 @pytest.mark.usefixtures("history")
 def test_a_brand_at_its_cap_costs_a_claim_one_look_at_each_of_its_due_stages() -> None:
-    brand = brands.create({"name": "One", "max_running": 1}).id
+    brand = brands.create({"name": "One", "max_running": 1}, actor=OPERATOR).id
     with transaction():
         execute("UPDATE stages SET brand_id = %(id)s WHERE status = 'queued' AND mod(start_tag, 2) = 0", id=brand)
         execute(

@@ -9,6 +9,7 @@ import pytest
 from tests.db.attempts import OVERLOADED, WORKER, claimed
 from tests.db.stages import expire_leases, make_due
 from tests.support.runs import create
+from vm_webapp.access.actor import Actor
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.states import Failure
@@ -76,7 +77,7 @@ def test_a_fork_takes_the_note_over_and_not_the_cost() -> None:
     assert lifecycle.fail_attempt_if_held(claimed(created.stage_id), torso, jitter=0) == "retrying"
     make_due()
     lifecycle.finish_stage_if_held(claimed(created.stage_id), replace(TEXT, note="cut"), WORKER, next_token=None)
-    fork = lifecycle.fork_run(created.run.id, from_stage="calendar", request=None, actor="ann")
+    fork = lifecycle.fork_run(created.run.id, from_stage="calendar", request=None, actor=Actor("ann"))
     (artifact,) = queries.list_artifacts(fork.id)
     assert artifact.note == "cut"
     assert (fork.usage.prompt_tokens, fork.usage.completion_tokens) == (0, 0)

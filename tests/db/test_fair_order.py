@@ -10,7 +10,9 @@ import pytest
 
 from tests.db.attempts import REFUSED, TEXT, WORKER, claimed, complete, fail
 from tests.db.schemas import run_sql
+from tests.support.actors import OPERATOR
 from tests.support.runs import CATALOG, read
+from vm_webapp.access.actor import Actor
 from vm_webapp.context import brands, projects
 from vm_webapp.db.pool import execute, row, transaction
 from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
@@ -45,7 +47,7 @@ CREATE_RUN_OF_THE_BUILD_BEFORE = """
 def post(owner: str, count: int = 1, *, priority: Priority = "normal", brand_id: UUID | None = None) -> list[UUID]:
     """Create runs."""
     new = NewRun(CATALOG.get("content_calendar"), "a request", brand_id=brand_id, priority=priority)
-    return [lifecycle.create_run(new, actor=owner).id for _ in range(count)]
+    return [lifecycle.create_run(new, actor=Actor(owner)).id for _ in range(count)]
 
 
 def post_by_the_build_before(*, brand_id: UUID | None = None, priority: int = 0) -> UUID:
@@ -153,11 +155,11 @@ def test_each_priority_has_tags_of_its_own() -> None:
 
 
 def test_the_owner_is_the_brand_whoever_creates_the_run() -> None:
-    one, other = (brands.create({"name": name}).id for name in ("One", "Other"))
-    project = projects.create({"name": "A project", "brand_id": one}).id
+    one, other = (brands.create({"name": name}, actor=OPERATOR).id for name in ("One", "Other"))
+    project = projects.create({"name": "A project", "brand_id": one}, actor=OPERATOR).id
     post("ann", 5, brand_id=one)
     new = NewRun(CATALOG.get("content_calendar"), "a request", project_id=project)
-    of_project = lifecycle.create_run(new, actor="bob").id
+    of_project = lifecycle.create_run(new, actor=Actor("bob")).id
     (of_other,) = post("ann", brand_id=other)
     without = post("ann", 1)
     assert tag_of(of_project) == 6
@@ -174,7 +176,7 @@ def test_a_run_that_has_begun_comes_before_all_that_have_not() -> None:
     assert again.run_id == first
     assert fail(again, REFUSED) == "failed"
     tag = tag_of(first)
-    lifecycle.retry_run_if_failed(first, from_stage=None, actor="ann")
+    lifecycle.retry_run_if_failed(first, from_stage=None, actor=Actor("ann"))
     assert tag_of(first) == tag
     assert begin()[0].run_id == first
 
@@ -186,21 +188,21 @@ def test_a_fork_is_a_new_run_of_who_forks_it() -> None:
     post("bob", 5)
     key = CATALOG.get("content_calendar").stages[0].key
     of_ann, of_cid = (
-        lifecycle.fork_run(parent, from_stage=key, request=None, actor=actor).id for actor in ("ann", "cid")
+        lifecycle.fork_run(parent, from_stage=key, request=None, actor=Actor(actor)).id for actor in ("ann", "cid")
     )
     assert (tag_of(of_ann), tag_of(of_cid)) == (12, 1)
     assert (owner_of(of_ann), owner_of(of_cid)) == ("ann", "cid")
 
 
 def test_a_fork_that_takes_its_project_to_another_brand_is_of_that_brand() -> None:
-    one, other = (brands.create({"name": name}).id for name in ("One", "Other"))
-    project = projects.create({"name": "A project", "brand_id": one})
+    one, other = (brands.create({"name": name}, actor=OPERATOR).id for name in ("One", "Other"))
+    project = projects.create({"name": "A project", "brand_id": one}, actor=OPERATOR)
     new = NewRun(CATALOG.get("content_calendar"), "a request", project_id=project.id)
-    parent = lifecycle.create_run(new, actor="ann").id
+    parent = lifecycle.create_run(new, actor=Actor("ann")).id
     post("ann", 6, brand_id=other)
-    projects.change(project.id, {"brand_id": other}, version=1)
+    projects.change(project.id, {"brand_id": other}, version=1, actor=OPERATOR)
     key = CATALOG.get("content_calendar").stages[0].key
-    fork = lifecycle.fork_run(parent, from_stage=key, request=None, actor="ann", refresh_context=True).id
+    fork = lifecycle.fork_run(parent, from_stage=key, request=None, actor=Actor("ann"), refresh_context=True).id
     assert tag_of(fork) == 7
     stages = read("SELECT DISTINCT brand_id FROM stages WHERE run_id = %(id)s", id=fork)
     assert stages == [{"brand_id": other}]
@@ -208,7 +210,7 @@ def test_a_fork_that_takes_its_project_to_another_brand_is_of_that_brand() -> No
 
 def test_runs_that_were_canceled_before_they_began_have_taken_no_turn() -> None:
     for run_id in post("ann", 50):
-        lifecycle.cancel_run_if_open(run_id, actor="ann")
+        lifecycle.cancel_run_if_open(run_id, actor=Actor("ann"))
     post("bob", 10)
     post("ann")
     assert "ann" in serve(2)
@@ -225,7 +227,7 @@ def test_runs_of_one_owner_that_are_created_at_the_same_moment_wait_for_no_lock(
 
 
 def test_a_brand_s_runs_wait_for_no_lock_either() -> None:
-    brand = brands.create({"name": "One"}).id
+    brand = brands.create({"name": "One"}, actor=OPERATOR).id
     with ThreadPoolExecutor(1) as pool, transaction():
         (uncommitted,) = post("ann", brand_id=brand)
         (meanwhile,) = pool.submit(lambda: post("bob", brand_id=brand)).result(timeout=20)
@@ -244,7 +246,7 @@ def test_runs_of_the_build_before_are_tagged_when_they_are_created(priority: int
 
 
 def test_runs_of_the_build_before_take_turns_by_their_brand_and_count_toward_its_cap() -> None:
-    brand = brands.create({"name": "One", "max_running": 2}).id
+    brand = brands.create({"name": "One", "max_running": 2}, actor=OPERATOR).id
     old = [post_by_the_build_before(brand_id=brand) for _ in range(5)]
     assert [tag_of(run_id) for run_id in old] == [1, 2, 3, 4, 5]
     assert tag_of(*post("ann", brand_id=brand)) == 6

@@ -12,6 +12,7 @@ import pytest
 
 from tests.db.stages import create_stages, expire_leases
 from tests.support.runs import read
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.execution.leases import HeldLeases, renew_leases
 from vm_webapp.runs import lifecycle
@@ -31,7 +32,7 @@ def claimed() -> Claim:
 
 def test_renewal_returns_exactly_the_tokens_that_still_hold() -> None:
     held, lost = claimed(), claimed()
-    lifecycle.cancel_run_if_open(lost.run_id, actor="tests")
+    lifecycle.cancel_run_if_open(lost.run_id, actor=Actor("tests"))
     assert renew_leases(dict.fromkeys([held.token, lost.token, uuid4()], 60.0)) == {held.token}
 
 
@@ -55,7 +56,7 @@ def test_a_lost_lease_is_abandoned_and_its_call_canceled() -> None:
     leases, canceled = HeldLeases(), threading.Event()
     with leases.hold(held.token, timeout_seconds=60) as kept, leases.hold(lost.token, timeout_seconds=60) as gone:
         gone.on_abandon(canceled.set)
-        lifecycle.cancel_run_if_open(lost.run_id, actor="tests")
+        lifecycle.cancel_run_if_open(lost.run_id, actor=Actor("tests"))
         assert leases.renew_once() == (lost.token,)
         assert (kept.why_abandoned, gone.why_abandoned, canceled.is_set()) == (None, "lost", True)
 

@@ -10,6 +10,7 @@ import pytest
 from tests.db.attempts import wait_for_approval
 from tests.db.stages import end_pauses, expire_leases, make_due
 from tests.support.runs import CreatedRun, create, types
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.pool import execute, row, rows, transaction
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
 from vm_webapp.llm.base import Completion
@@ -177,8 +178,8 @@ def test_a_release_costs_nothing_and_is_due_at_once() -> None:
 def test_a_canceled_run_accepts_no_result() -> None:
     created = create()
     held = claim(created)
-    assert lifecycle.cancel_run_if_open(created.run.id, actor="ann")
-    assert not lifecycle.cancel_run_if_open(created.run.id, actor="ann")
+    assert lifecycle.cancel_run_if_open(created.run.id, actor=Actor("ann"))
+    assert not lifecycle.cancel_run_if_open(created.run.id, actor=Actor("ann"))
     assert lifecycle.finish_stage_if_held(held, TEXT, WORKER, next_token=uuid4()) is None
     assert run_of(created).status == "canceled"
     assert types(created.run.id).count("run.canceled") == 1
@@ -188,14 +189,16 @@ def test_a_completed_run_cannot_be_canceled() -> None:
     created = create("smoke")
     lifecycle.finish_stage_if_held(claim(created), TEXT, WORKER, next_token=None)
     with pytest.raises(Conflict):
-        lifecycle.cancel_run_if_open(created.run.id, actor="ann")
+        lifecycle.cancel_run_if_open(created.run.id, actor=Actor("ann"))
 
 
 def approve(run_id: UUID, stage: str, digest: str) -> UUID | None:
     """Approve a draft; return the stage that is due because of it, if any."""
     due: list[UUID] = []
     with stage_due.connected(due.append):
-        lifecycle.approve_stage_if_waiting(run_id, stage, artifact_sha256=digest, content=None, note=None, actor="ann")
+        lifecycle.approve_stage_if_waiting(
+            run_id, stage, artifact_sha256=digest, content=None, note=None, actor=Actor("ann")
+        )
     return next(iter(due), None)
 
 
@@ -230,7 +233,7 @@ def test_an_approval_is_bound_to_the_draft() -> None:
 def test_an_edit_becomes_a_version_of_its_own() -> None:
     created, digest = wait_for_approval()
     lifecycle.approve_stage_if_waiting(
-        created.run.id, "message", artifact_sha256=digest, content="# Edited", note=None, actor="ann"
+        created.run.id, "message", artifact_sha256=digest, content="# Edited", note=None, actor=Actor("ann")
     )
     assert queries.newest_artifacts(created.run.id)["message"].content == "# Edited"
     assert [artifact.provider for artifact in queries.list_artifacts(created.run.id)] == ["kimi", "human"]
@@ -239,7 +242,7 @@ def test_an_edit_becomes_a_version_of_its_own() -> None:
 def test_a_request_for_changes_queues_the_stage_with_the_feedback() -> None:
     created, digest = wait_for_approval()
     lifecycle.request_changes_if_waiting(
-        created.run.id, "message", artifact_sha256=digest, feedback="shorter", actor="ann"
+        created.run.id, "message", artifact_sha256=digest, feedback="shorter", actor=Actor("ann")
     )
     again = claim(created)
     assert (again.attempt, again.feedback) == (2, "shorter")
@@ -251,7 +254,7 @@ def test_of_many_decisions_at_once_one_has_effect() -> None:
     def decide(number: int) -> bool:
         try:
             lifecycle.approve_stage_if_waiting(
-                created.run.id, "message", artifact_sha256=digest, content=None, note=None, actor=str(number)
+                created.run.id, "message", artifact_sha256=digest, content=None, note=None, actor=Actor(str(number))
             )
         except Conflict:
             return False
@@ -268,12 +271,12 @@ def test_a_retry_queues_a_failed_run_from_its_failed_stage() -> None:
     assert run_of(created).status == "failed"
     due: list[UUID] = []
     with stage_due.connected(due.append):
-        lifecycle.retry_run_if_failed(created.run.id, from_stage=None, actor="ann")
+        lifecycle.retry_run_if_failed(created.run.id, from_stage=None, actor=Actor("ann"))
     assert due == [created.stage_id]
     assert run_of(created).status == "queued"
     claim(created)
     with pytest.raises(Conflict):
-        lifecycle.retry_run_if_failed(created.run.id, from_stage=None, actor="ann")
+        lifecycle.retry_run_if_failed(created.run.id, from_stage=None, actor=Actor("ann"))
 
 
 def test_a_revoked_key_fails_one_stage_and_keeps_the_others_queued() -> None:
@@ -326,7 +329,7 @@ def test_a_stage_of_a_paused_queue_cannot_be_claimed() -> None:
 
 def test_a_brand_that_does_not_exist_is_named_and_nothing_is_written() -> None:
     with pytest.raises(InvalidInput) as refused:
-        lifecycle.create_run(NewRun(CATALOG.get("smoke"), "x", brand_id=uuid4()), actor="tests")
+        lifecycle.create_run(NewRun(CATALOG.get("smoke"), "x", brand_id=uuid4()), actor=Actor("tests"))
     assert refused.value.pointer == "/brand_id"
     with transaction():
         assert rows("SELECT id FROM runs") == []
@@ -342,7 +345,7 @@ def test_a_retry_resets_every_counter_but_the_number_of_claims() -> None:
     held = claim(created)
     _use_up_budgets()
     lifecycle.fail_attempt_if_held(held, Failure("x", "y", permanent=True), jitter=0)
-    lifecycle.retry_run_if_failed(created.run.id, from_stage=None, actor="ann")
+    lifecycle.retry_run_if_failed(created.run.id, from_stage=None, actor=Actor("ann"))
     assert counters(created.stage_id) == (1, 0, 0, 0)
 
 
@@ -350,6 +353,6 @@ def test_a_request_for_changes_resets_every_counter_but_the_number_of_claims() -
     created, digest = wait_for_approval()
     _use_up_budgets()
     lifecycle.request_changes_if_waiting(
-        created.run.id, "message", artifact_sha256=digest, feedback="shorter", actor="ann"
+        created.run.id, "message", artifact_sha256=digest, feedback="shorter", actor=Actor("ann")
     )
     assert counters(created.stage_id) == (1, 0, 0, 0)

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from tests.db.timeline import KEEP_SNAPSHOTS, OUT_OF_ORDER, replay_run
 from tests.support.runs import read
 from tests.support.waiting import eventually
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.pool import close_pool, execute, jsonb, transaction
 from vm_webapp.errors import Conflict
 from vm_webapp.execution.leases import renew_leases
@@ -68,7 +69,7 @@ def outside(url: str) -> Iterator[Any]:
 
 
 def create_runs(count: int, **options: Any) -> Shared:
-    created = [lifecycle.create_run(NewRun(WORKFLOW, "x", **options), actor="tests") for _ in range(count)]
+    created = [lifecycle.create_run(NewRun(WORKFLOW, "x", **options), actor=Actor("tests")) for _ in range(count)]
     ids = [run.id for run in created]
     stages = read("SELECT id FROM stages WHERE run_id = ANY(%(ids)s::uuid[])", ids=ids)
     return Shared(ids, [stage["id"] for stage in stages], [])
@@ -121,16 +122,21 @@ def decide(run: UUID, operation: str) -> None:
     )
     try:
         if operation == "cancel":
-            lifecycle.cancel_run_if_open(run, actor="ann")
+            lifecycle.cancel_run_if_open(run, actor=Actor("ann"))
         elif operation == "retry":
-            lifecycle.retry_run_if_failed(run, from_stage=None, actor="ann")
+            lifecycle.retry_run_if_failed(run, from_stage=None, actor=Actor("ann"))
         elif waiting and operation == "approve":
             lifecycle.approve_stage_if_waiting(
-                run, waiting[0]["key"], artifact_sha256=waiting[0]["sha256"], content="# Mine", note=None, actor="ann"
+                run,
+                waiting[0]["key"],
+                artifact_sha256=waiting[0]["sha256"],
+                content="# Mine",
+                note=None,
+                actor=Actor("ann"),
             )
         elif waiting:
             lifecycle.request_changes_if_waiting(
-                run, waiting[0]["key"], artifact_sha256=waiting[0]["sha256"], feedback="shorter", actor="ann"
+                run, waiting[0]["key"], artifact_sha256=waiting[0]["sha256"], feedback="shorter", actor=Actor("ann")
             )
     except Conflict:
         pass
@@ -215,7 +221,7 @@ def test_a_transition_waits_for_the_one_before_it_and_its_events_come_later(snap
         with ThreadPoolExecutor(2) as pool:
             waiting: list[Future[Any]] = [
                 pool.submit(lifecycle.finish_stage_if_held, held, TEXT, WORKER, next_token=None),
-                pool.submit(lifecycle.cancel_run_if_open, run_id, actor="ann"),
+                pool.submit(lifecycle.cancel_run_if_open, run_id, actor=Actor("ann")),
             ]
             # Which of the two gets the lock first is open; the cancel is the last in either order.
             eventually(lambda: _waiting_for_locks() == 2, "both transitions wait for the run's lock")

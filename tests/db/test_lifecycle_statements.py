@@ -11,6 +11,7 @@ import pytest
 
 from tests.db.stages import create_stages, expire_leases
 from tests.support.runs import CATALOG, create
+from vm_webapp.access.actor import Actor
 from vm_webapp.db import pool
 from vm_webapp.execution.leases import HeldLeases
 from vm_webapp.execution.mirror import ArtifactMirror
@@ -83,7 +84,7 @@ def test_a_run_is_created_by_one_statement_and_not_read_back(statements: list[st
     write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Heartbeat("working", 0))
     create("content_calendar")  # prepares the statements
     statements.clear()
-    lifecycle.create_run(NewRun(CATALOG.get("content_calendar"), "a request"), actor="tests")
+    lifecycle.create_run(NewRun(CATALOG.get("content_calendar"), "a request"), actor=Actor("tests"))
     assert len(statements) == 1
 
 

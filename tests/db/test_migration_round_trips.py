@@ -57,6 +57,11 @@ WRITES = {
         UPDATE runs SET created_by = 'ann', start_tag = 5;
         UPDATE stages SET start_tag = 5, brand_id = (SELECT id FROM brands LIMIT 1)
     """,
+    "0012_roles_and_sessions": """
+        UPDATE runs SET creator_id = 'token', four_eyes = true, request_id = 'x';
+        INSERT INTO sessions (id, secret_sha256, key_id)
+        SELECT gen_random_uuid(), uuid_send(gen_random_uuid()), id FROM api_keys LIMIT 1
+    """,
 }
 
 

@@ -7,7 +7,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from tests.support.actors import OPERATOR
 from tests.support.runs import create, read
+from vm_webapp.access.actor import Actor
 from vm_webapp.context import brands, projects
 from vm_webapp.errors import InvalidInput
 from vm_webapp.runs import lifecycle
@@ -22,11 +24,11 @@ def snapshot(run_id: UUID) -> dict[str, Any]:
 
 
 def a_brand(name: str = "Korn", **fields: Any) -> UUID:
-    return brands.create({"name": name, **fields}).id
+    return brands.create({"name": name, **fields}, actor=OPERATOR).id
 
 
 def a_project(brand_id: UUID | None, **fields: Any) -> UUID:
-    return projects.create({"name": "Winter", "brand_id": brand_id, **fields}).id
+    return projects.create({"name": "Winter", "brand_id": brand_id, **fields}, actor=OPERATOR).id
 
 
 def test_a_project_brings_its_brand() -> None:
@@ -62,7 +64,7 @@ def test_a_project_of_another_brand_is_refused() -> None:
 def test_an_archived_brand_of_a_project_is_refused(name_it: bool) -> None:
     brand = a_brand()
     project = a_project(brand)
-    brands.archive(brand)
+    brands.archive(brand, actor=OPERATOR)
     with pytest.raises(InvalidInput, match=f"the brand {brand} is archived") as raised:
         create(project_id=project, brand_id=brand if name_it else None)
     assert raised.value.pointer == ("/brand_id" if name_it else "/project_id")
@@ -73,10 +75,10 @@ def test_a_fork_has_the_parents_brand_or_takes_it_as_it_is_now(refresh: bool) ->
     brand = a_brand(voice="warm")
     project = a_project(brand, objective="200 subscriptions")
     parent = create(project_id=project).run
-    brands.change(brand, {"voice": "pompous"}, version=1)
-    projects.change(project, {"objective": "300 subscriptions"}, version=1)
+    brands.change(brand, {"voice": "pompous"}, version=1, actor=OPERATOR)
+    projects.change(project, {"objective": "300 subscriptions"}, version=1, actor=OPERATOR)
     fork = lifecycle.fork_run(
-        parent.id, from_stage=parent.stages[0].key, request=None, actor="tests", refresh_context=refresh
+        parent.id, from_stage=parent.stages[0].key, request=None, actor=Actor("tests"), refresh_context=refresh
     )
     kept = snapshot(fork.id)
     assert kept["brand"]["voice"] == ("pompous" if refresh else "warm")
@@ -89,9 +91,9 @@ def test_a_fork_of_a_project_that_has_moved_takes_its_new_brand() -> None:
     brand, other = a_brand("One"), a_brand("Other")
     project = a_project(brand)
     parent = create(project_id=project).run
-    projects.change(project, {"brand_id": other}, version=1)
+    projects.change(project, {"brand_id": other}, version=1, actor=OPERATOR)
     fork = lifecycle.fork_run(
-        parent.id, from_stage=parent.stages[0].key, request=None, actor="tests", refresh_context=True
+        parent.id, from_stage=parent.stages[0].key, request=None, actor=Actor("tests"), refresh_context=True
     )
     assert (fork.brand_id, snapshot(fork.id)["brand"]["name"]) == (other, "Other")
 
@@ -99,10 +101,10 @@ def test_a_fork_of_a_project_that_has_moved_takes_its_new_brand() -> None:
 def test_a_fork_cannot_take_an_archived_brand() -> None:
     brand = a_brand()
     parent = create(brand_id=brand).run
-    brands.archive(brand)
+    brands.archive(brand, actor=OPERATOR)
     with pytest.raises(InvalidInput, match="is archived and takes no new runs") as raised:
         lifecycle.fork_run(
-            parent.id, from_stage=parent.stages[0].key, request=None, actor="tests", refresh_context=True
+            parent.id, from_stage=parent.stages[0].key, request=None, actor=Actor("tests"), refresh_context=True
         )
     assert raised.value.pointer == "/refresh_context"
     assert len(read("SELECT id FROM runs")) == 1
@@ -111,7 +113,7 @@ def test_a_fork_cannot_take_an_archived_brand() -> None:
 def test_a_fork_without_brand_and_project_has_none_to_refresh() -> None:
     parent = create().run
     fork = lifecycle.fork_run(
-        parent.id, from_stage=parent.stages[0].key, request=None, actor="tests", refresh_context=True
+        parent.id, from_stage=parent.stages[0].key, request=None, actor=Actor("tests"), refresh_context=True
     )
     assert (fork.brand_id, snapshot(fork.id)["brand"]) == (None, None)
 

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.support.runs import create
+from vm_webapp.access.actor import Actor
 from vm_webapp.errors import NotFound
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.records import RunHead
@@ -21,7 +22,7 @@ def newest(run_id: UUID) -> tuple[int, datetime]:
 
 def test_heads_contain_each_run_that_exists(database: str) -> None:
     queued, canceled = create().run.id, create().run.id
-    lifecycle.cancel_run_if_open(canceled, actor="ann")
+    lifecycle.cancel_run_if_open(canceled, actor=Actor("ann"))
     assert queries.run_heads([queued, canceled, uuid4()]) == {
         queued: RunHead(*newest(queued), "queued"),
         canceled: RunHead(*newest(canceled), "canceled"),
@@ -31,7 +32,7 @@ def test_heads_contain_each_run_that_exists(database: str) -> None:
 
 def test_pages_of_a_timeline_end_where_the_timeline_ends(database: str) -> None:
     run_id = create().run.id
-    lifecycle.cancel_run_if_open(run_id, actor="ann")
+    lifecycle.cancel_run_if_open(run_id, actor=Actor("ann"))
     everything = tuple(queries.list_events(run_id, after=0, limit=200))
     first = queries.page_of_events(run_id, after=0, limit=2)
     assert (first.items, first.next_position) == (everything[:2], everything[1].id)

@@ -14,6 +14,7 @@ from peewee import DatabaseError, InternalError, OperationalError
 from tests.db.attempts import OVERLOADED, REFUSED, TEXT, claimed, wait_for_approval
 from tests.db.stages import create_stages, expire_leases
 from tests.support.runs import create, read, types
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.pool import database, dedicated_connection, execute, row, rows, transaction
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.idempotency import KeyScope, StoredResponse, run_once_per_key
@@ -135,7 +136,7 @@ def test_a_handler_that_raises_is_logged_and_changes_nothing(fired: Fired, caplo
         # The one that raises is called first: the others must be called all the same.
         for handler in (break_down, (later := list[UUID]()).append):
             stack.enter_context(stage_due.connected(handler))
-        run = lifecycle.create_run(NewRun(load_catalog().get("smoke"), "x"), actor="tests")
+        run = lifecycle.create_run(NewRun(load_catalog().get("smoke"), "x"), actor=Actor("tests"))
     assert run.status == "queued"
     assert later == fired.due == [queued_stage(run.id)]
     (record,) = [each for each in caplog.records if each.message == "signal.failed"]
@@ -153,7 +154,7 @@ def test_a_handler_is_not_called_after_its_block() -> None:
 
 def test_an_idempotent_replay_fires_nothing(fired: Fired) -> None:
     def effect() -> StoredResponse:
-        lifecycle.create_run(NewRun(load_catalog().get("smoke"), "x"), actor="tests")
+        lifecycle.create_run(NewRun(load_catalog().get("smoke"), "x"), actor=Actor("tests"))
         return StoredResponse(201, {}, b"{}")
 
     scope = KeyScope("tests", "POST", "/runs", "key")
@@ -165,7 +166,7 @@ def test_an_idempotent_replay_fires_nothing(fired: Fired) -> None:
 
 
 def create_it() -> UUID:
-    return lifecycle.create_run(NewRun(load_catalog().get("smoke"), "x"), actor="tests").id
+    return lifecycle.create_run(NewRun(load_catalog().get("smoke"), "x"), actor=Actor("tests")).id
 
 
 def finish() -> UUID:
@@ -190,14 +191,18 @@ def rescue() -> UUID:
 def approve() -> UUID:
     created, digest = wait_for_approval()
     run_id = created.run.id
-    lifecycle.approve_stage_if_waiting(run_id, "message", artifact_sha256=digest, content=None, note=None, actor="ann")
+    lifecycle.approve_stage_if_waiting(
+        run_id, "message", artifact_sha256=digest, content=None, note=None, actor=Actor("ann")
+    )
     return run_id
 
 
 def request_changes() -> UUID:
     created, digest = wait_for_approval()
     run_id = created.run.id
-    lifecycle.request_changes_if_waiting(run_id, "message", artifact_sha256=digest, feedback="shorter", actor="ann")
+    lifecycle.request_changes_if_waiting(
+        run_id, "message", artifact_sha256=digest, feedback="shorter", actor=Actor("ann")
+    )
     return run_id
 
 
@@ -209,19 +214,19 @@ def fail_for_good() -> UUID:
 
 def retry() -> UUID:
     run_id = fail_for_good()
-    lifecycle.retry_run_if_failed(run_id, from_stage=None, actor="ann")
+    lifecycle.retry_run_if_failed(run_id, from_stage=None, actor=Actor("ann"))
     return run_id
 
 
 def retry_many() -> UUID:
     run_id = fail_for_good()
-    assert bulk.retry_matching(BulkFilter(status="failed"), actor="ops").changed == 1
+    assert bulk.retry_matching(BulkFilter(status="failed"), actor=Actor("ops")).changed == 1
     return run_id
 
 
 def fork() -> UUID:
     parent = finish()
-    return lifecycle.fork_run(parent, from_stage="calendar", request=None, actor="ann").id
+    return lifecycle.fork_run(parent, from_stage="calendar", request=None, actor=Actor("ann")).id
 
 
 @pytest.mark.parametrize("act", [create_it, finish, release, rescue, approve, request_changes, retry, retry_many, fork])

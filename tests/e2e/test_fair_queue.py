@@ -13,6 +13,7 @@ import pytest
 from actors import connected
 from tests.fakes.behaviours import delayed
 from tests.fakes.model_server import ModelServer
+from tests.support.actors import OPERATOR
 from tests.support.deployment import managed_environment
 from tests.support.processes import program
 from tests.support.runs import create, read, wait_until_still
@@ -43,7 +44,7 @@ def env(database: str, redis_url: str, model: ModelServer, tmp_path: Path) -> It
 
 def make_brand() -> UUID:
     """Create a brand."""
-    return brands.create({"name": "A brand"}).id
+    return brands.create({"name": "A brand"}, actor=OPERATOR).id
 
 
 def create_run(brand_id: UUID) -> UUID:

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from tests.fakes.stranger import hanging, responding
 from tests.ops.faults import apply_future_migration
+from tests.support.actors import OPERATOR
 from tests.support.commands import CommandResult, command
 from tests.support.deployment import address_of
 from tests.support.fleet import beat, change
@@ -23,6 +24,7 @@ from tests.support.forms import only_in_full
 from tests.support.locks import holding, lock_of
 from tests.support.processes import program
 from tests.support.runs import create, read, types
+from vm_webapp.access.actor import Actor
 from vm_webapp.access.keys import create_key
 from vm_webapp.cli import queue
 from vm_webapp.db.bundle import bundled_ids
@@ -78,7 +80,7 @@ def test_the_queue_is_paused_and_resumed_over_an_api_as_well(cli: Cli, env: dict
     code, said, _ = cli("queue", "pause", "--reason", "a bad prompt")
     assert code == 0
     assert ": a bad prompt; python -m vm_webapp queue resume" in said
-    key = create_key("ops").secret
+    key = create_key("ops", actor=OPERATOR).secret
     with program("serve", "--port", "0", env=env, folder=tmp_path / "api") as api:
         url = address_of(api)
 
@@ -117,7 +119,7 @@ def behind() -> None:
 
 def pause_queue() -> None:
     """Pause the queue as an operator does."""
-    queue_control.pause_queue(reason="a bad prompt", actor="ops")
+    queue_control.pause_queue(reason="a bad prompt", actor=Actor("ops"))
 
 
 def fill_every_slot() -> None:
@@ -191,7 +193,7 @@ def test_queue_status_of_a_queue_that_moves_names_nothing(cli: Cli) -> None:
 def test_queue_status_over_an_api_names_the_cause_that_its_readiness_knows(
     cli: Cli, env: dict[str, str], tmp_path: Path
 ) -> None:
-    key = create_key("ops").secret
+    key = create_key("ops", actor=OPERATOR).secret
     with program("serve", "--no-worker", "--port", "0", env=env, folder=tmp_path / "api") as api:
         url = address_of(api)
         code, said, _ = cli("queue", "--base-url", url, "status", VM_API_TOKEN=key)
@@ -324,7 +326,7 @@ def test_purge_says_how_many_and_then_deletes_them(cli: Cli) -> None:
 
 def test_a_database_without_the_schema_is_one_line(cli: Cli) -> None:
     with transaction():
-        execute("DROP TABLE api_keys")
+        execute("DROP TABLE sessions, api_keys")
     code, _, error = cli("keys", "list")
     assert code == 1
     assert error.startswith('vm_webapp: the schema is not what its migrations say (relation "api_keys" does not exist)')

@@ -13,9 +13,12 @@ import pytest
 
 from tests.db.schemas import applied, empty
 from tests.fakes.model_server import ModelServer, random_script
+from tests.support.actors import OPERATOR
 from tests.support.deployment import address_of, managed_environment
 from tests.support.processes import ROOT, Program, program
 from tests.support.waiting import eventually
+from vm_webapp.access.keys import create_key
+from vm_webapp.access.roles import ROLES
 from vm_webapp.db import migrate
 from vm_webapp.db.bundle import own_bundle, read_bundle
 from vm_webapp.fleet.alive import ALIVE
@@ -24,23 +27,26 @@ TOKEN = "a-token-of-the-tests"
 RUN = {"workflow": "content_calendar", "request": "a calendar"}
 
 
-@pytest.fixture(scope="module")
-def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The code as it was before the newest migrations came: a release may bring several."""
+def code_before(migration: str, folder: Path) -> Path:
+    """Return a folder with the code as it was before a migration came."""
 
     def git(*arguments: str) -> bytes:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=True).stdout
 
-    newest = f"migrations/{own_bundle().ids[-1]}.sql"
     try:
-        added = git("log", "-1", "--diff-filter=A", "--format=%H", "--", newest).decode().strip()
+        added = git("log", "-1", "--diff-filter=A", "--format=%H", "--", f"migrations/{migration}.sql").decode().strip()
         archive = git("archive", f"{added}^" if added else "HEAD", "vm_webapp", "api", "actors", "migrations")
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("the history is not here: an archive, or a shallow clone")
-    folder = tmp_path_factory.mktemp("previous")
     with tarfile.open(fileobj=io.BytesIO(archive)) as files:
         files.extractall(folder, filter="data")
     return folder
+
+
+@pytest.fixture(scope="module")
+def previous(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The code as it was before the newest migrations came: a release may bring several."""
+    return code_before(own_bundle().ids[-1], tmp_path_factory.mktemp("previous"))
 
 
 @pytest.fixture
@@ -105,3 +111,19 @@ def test_the_previous_release_keeps_working_when_the_newest_migrations_are_appli
             eventually(lambda: completed(client, 14), "the old API and the new worker share the work", seconds=60)
         assert old_api.stop() == 0
     assert applied(database_url) == list(own_bundle().ids)
+
+
+def test_a_build_that_knows_no_roles_refuses_every_key_with_a_role(
+    env: dict[str, str], database: str, tmp_path: Path
+) -> None:
+    before_roles = code_before("0012_roles_and_sessions", tmp_path / "build")
+    keys = {role: create_key(role or "none", role=role, actor=OPERATOR).secret for role in (None, *ROLES)}
+    with (
+        program("serve", "--port", "0", env=env, folder=tmp_path / "api", build=before_roles) as old_api,
+        client_of(old_api) as client,
+    ):
+
+        def status(secret: str) -> int:
+            return client.get("/runs", headers={"Authorization": f"Bearer {secret}"}).status_code
+
+        assert {role: status(secret) for role, secret in keys.items()} == {None: 200} | dict.fromkeys(ROLES, 401)

@@ -45,6 +45,7 @@ USAGE: tuple[tuple[str, ...], ...] = (
     ("keys",),
     ("keys", "create"),
     ("keys", "create", "x", "--lasts", "0d"),
+    ("keys", "create", "x", "--role", "boss"),
     ("purge",),
     ("purge", "--older-than", "90"),
 )

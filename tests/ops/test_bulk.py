@@ -10,6 +10,7 @@ import psycopg2
 import pytest
 
 from tests.support.runs import create, read, types
+from vm_webapp.access.actor import Actor
 from vm_webapp.cli.queue import QueueOptions, run_queue
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.errors import InvalidInput
@@ -40,24 +41,24 @@ def status(run_id: UUID) -> str:
 
 def test_canceling_changes_the_runs_that_match_and_no_others() -> None:
     queued, other, failed = create().run.id, create("plan_90d").run.id, failed_run()
-    done = bulk.cancel_matching(BulkFilter(workflow="content_calendar"), actor="ops")
+    done = bulk.cancel_matching(BulkFilter(workflow="content_calendar"), actor=Actor("ops"))
     assert (done.matched, done.changed, done.busy, done.run_ids) == (1, 1, 0, (queued,))
     assert (status(queued), status(other), status(failed)) == ("canceled", "queued", "failed")
     assert types(queued)[-1] == "run.canceled"
-    assert bulk.cancel_matching(BulkFilter(status="failed"), actor="ops").run_ids == (failed,)
+    assert bulk.cancel_matching(BulkFilter(status="failed"), actor=Actor("ops")).run_ids == (failed,)
 
 
 def test_the_age_counts_from_the_creation() -> None:
     old, new = create().run.id, create().run.id
     with transaction():
         execute("UPDATE runs SET created_at = now() - interval '2 hours' WHERE id = %(id)s", id=old)
-    assert bulk.cancel_matching(BulkFilter(older_than_seconds=3600), actor="ops").run_ids == (old,)
+    assert bulk.cancel_matching(BulkFilter(older_than_seconds=3600), actor=Actor("ops")).run_ids == (old,)
     assert status(new) == "queued"
 
 
 def test_a_dry_run_returns_the_runs_and_changes_nothing() -> None:
     run_id = create().run.id
-    done = bulk.cancel_matching(BulkFilter(status="queued"), actor="ops", dry_run=True)
+    done = bulk.cancel_matching(BulkFilter(status="queued"), actor=Actor("ops"), dry_run=True)
     assert (done.matched, done.changed, done.run_ids) == (1, 0, (run_id,))
     assert types(run_id) == ["run.created", "stage.queued"]
 
@@ -66,7 +67,7 @@ def test_retrying_makes_the_failed_stage_due() -> None:
     failed, queued = failed_run(), create().run.id
     due: list[UUID] = []
     with stage_due.connected(due.append):
-        done = bulk.retry_matching(BulkFilter(workflow="content_calendar"), actor="ops")
+        done = bulk.retry_matching(BulkFilter(workflow="content_calendar"), actor=Actor("ops"))
     assert (done.changed, done.run_ids, len(due)) == (1, (failed,), 1)
     assert types(failed)[-2:] == ["run.retried", "stage.queued"]
     assert "run.retried" not in types(queued)
@@ -75,7 +76,7 @@ def test_retrying_makes_the_failed_stage_due() -> None:
 def test_a_batch_is_bounded_and_counts_all_that_match(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "BATCH", 2)
     oldest = [create().run.id for _ in range(3)][:2]
-    done = bulk.cancel_matching(BulkFilter(status="queued"), actor="ops")
+    done = bulk.cancel_matching(BulkFilter(status="queued"), actor=Actor("ops"))
     assert (done.matched, done.changed, list(done.run_ids)) == (3, 2, oldest)
     assert done.next_after == oldest[-1]
 
@@ -86,8 +87,8 @@ def test_the_next_batch_starts_after_the_last_run_and_the_last_one_has_no_next(
     monkeypatch.setattr(bulk, "BATCH", 2)
     runs = [create().run.id for _ in range(4)]
     where = BulkFilter(status="queued")
-    first = bulk.cancel_matching(where, actor="ops", dry_run=True)
-    second = bulk.cancel_matching(where, actor="ops", after=first.next_after, dry_run=True)
+    first = bulk.cancel_matching(where, actor=Actor("ops"), dry_run=True)
+    second = bulk.cancel_matching(where, actor=Actor("ops"), after=first.next_after, dry_run=True)
     assert [*first.run_ids, *second.run_ids] == runs
     assert (second.matched, second.next_after) == (2, None)
 
@@ -97,7 +98,7 @@ def test_a_run_that_another_transaction_has_locked_is_skipped_without_waiting(da
     held, free = create().run.id, create().run.id
     with closing(psycopg2.connect(database)) as session, session.cursor() as cursor:
         cursor.execute(f"SELECT 1 FROM {table} = %s FOR UPDATE", (str(held),))
-        done = bulk.cancel_matching(BulkFilter(status="queued"), actor="ops")
+        done = bulk.cancel_matching(BulkFilter(status="queued"), actor=Actor("ops"))
     assert (done.matched, done.changed, done.busy) == (2, 1, 1)
     assert (status(held), status(free)) == ("queued", "canceled")
 
@@ -116,16 +117,18 @@ def test_a_filter_that_matches_everything_or_can_match_nothing_is_refused(
 ) -> None:
     create()
     with pytest.raises(InvalidInput, match=text):
-        change(where, actor="ops")
+        change(where, actor=Actor("ops"))
     assert read("SELECT DISTINCT status FROM runs") == [{"status": "queued"}]
 
 
 def test_an_unknown_workflow_is_refused_but_not_a_known_one_without_runs() -> None:
     create()
     with pytest.raises(InvalidInput, match="no workflow 'nonesuch', nor a run of one; known: plan_90d"):
-        bulk.cancel_matching(BulkFilter(workflow="nonesuch"), actor="ops", workflows=["plan_90d"])
-    assert bulk.cancel_matching(BulkFilter(workflow="plan_90d"), actor="ops", workflows=["plan_90d"]).matched == 0
-    assert bulk.cancel_matching(BulkFilter(workflow="content_calendar"), actor="ops", dry_run=True).matched == 1
+        bulk.cancel_matching(BulkFilter(workflow="nonesuch"), actor=Actor("ops"), workflows=["plan_90d"])
+    assert (
+        bulk.cancel_matching(BulkFilter(workflow="plan_90d"), actor=Actor("ops"), workflows=["plan_90d"]).matched == 0
+    )
+    assert bulk.cancel_matching(BulkFilter(workflow="content_calendar"), actor=Actor("ops"), dry_run=True).matched == 1
 
 
 def options(action: str) -> QueueOptions:

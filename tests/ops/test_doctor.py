@@ -19,6 +19,7 @@ from tests.support.clock import step_clock
 from tests.support.fleet import beat, change
 from tests.support.runs import create, read
 from vm_webapp import __version__
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.bundle import bundled_ids
 from vm_webapp.db.pool import jsonb
 from vm_webapp.db.sessions import name_session
@@ -103,7 +104,7 @@ def refuse_calls() -> None:
         (lambda: create_overdue_stage(60), "oldest due", "warn", "the oldest for 60 s", "queue status"),
         (lambda: create_overdue_stage(600), "oldest due", "fail", "the oldest for 600 s", "queue status"),
         (
-            lambda: queue_control.pause_queue(reason="a bad prompt", actor="ops"),
+            lambda: queue_control.pause_queue(reason="a bad prompt", actor=Actor("ops")),
             "queue",
             "warn",
             "paused by ops: a bad prompt",
@@ -284,6 +285,6 @@ def test_a_clock_that_is_wrong_is_reported_as_behind_or_ahead(difference: float,
 def test_a_clock_of_the_database_that_stepped_back_is_reported(database: str) -> None:
     run_id = create().run.id
     step_clock(database, -600)
-    lifecycle.cancel_run_if_open(run_id, actor="ann")  # an event with a later id and an earlier time
+    lifecycle.cancel_run_if_open(run_id, actor=Actor("ann"))  # an event with a later id and an earlier time
     check = checks()["clock"]
     assert (check.verdict, "it has stepped back" in check.detail) == ("warn", True), check

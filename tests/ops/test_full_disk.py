@@ -12,10 +12,12 @@ import pytest
 from tests.chaos.harness import Api, Fleet, own_postgres
 from tests.ops.doctor_checks import checks
 from tests.ops.readiness import Clock, checker, reason
+from tests.support.actors import OPERATOR
 from tests.support.disks import SmallDisk, small_disk
 from tests.support.fleet import beat, change
 from tests.support.runs import create, read, wait_until_still
 from tests.support.waiting import eventually
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.pool import close_pool, open_pool
 from vm_webapp.errors import DatabaseDiskFull
 from vm_webapp.local.postgres import DATABASE
@@ -56,10 +58,10 @@ def test_a_full_disk_is_named_everywhere_and_work_goes_on_when_there_is_space(tm
         (worker,) = fleet.start_and_wait(1, threads=2, poll_ms=100)
         api = fleet.start_api()
         eventually(lambda: api.readiness()["status"] == "ready", "ready", seconds=40)
-        queue_control.pause_queue(reason=None, actor="tests")
+        queue_control.pause_queue(reason=None, actor=Actor("tests"))
         runs = [create("smoke").run.id for _ in range(200)]  # more than the free pages of the tables can take
         with disk.full():
-            queue_control.resume_queue()
+            queue_control.resume_queue(actor=OPERATOR)
             problem = post_until_refused(api)
             assert (problem["type"], problem["status"]) == ("/problems/database_disk_full", 503)
             assert "the database's disk is full" in str(problem["detail"])

@@ -6,8 +6,10 @@ from uuid import uuid4
 
 import pytest
 
+from tests.support.actors import OPERATOR
 from tests.support.fleet import beat
 from tests.support.runs import create, read
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.pool import execute, jsonb, transaction
 from vm_webapp.errors import NotFound
 from vm_webapp.ops import queue_control
@@ -54,27 +56,27 @@ def test_no_more_workers_are_wanted_than_the_cap_lets_work(work: int, cap: int |
 
 def test_a_paused_queue_has_no_due_stages_until_it_is_resumed() -> None:
     create()
-    queue_control.pause_queue(reason="a bad prompt", actor="ops")
+    queue_control.pause_queue(reason="a bad prompt", actor=Actor("ops"))
     status = queue_control.read_queue()
     assert (status.paused, status.paused_by, status.reason) == (True, "ops", "a bad prompt")
     assert find_due("kimi", 1, cap=None).ids == ()
-    assert queue_control.resume_queue()
+    assert queue_control.resume_queue(actor=OPERATOR)
     assert len(find_due("kimi", 1, cap=None).ids) == 1
-    assert not queue_control.resume_queue()
+    assert not queue_control.resume_queue(actor=OPERATOR)
 
 
 def test_pausing_again_keeps_the_time_of_the_first_pause() -> None:
-    queue_control.pause_queue(reason="first", actor="one")
+    queue_control.pause_queue(reason="first", actor=Actor("one"))
     since = queue_control.read_queue().paused_at
-    queue_control.pause_queue(reason=None, actor="two")
+    queue_control.pause_queue(reason=None, actor=Actor("two"))
     status = queue_control.read_queue()
     assert (status.paused_at, status.paused_by, status.reason) == (since, "one", "first")
 
 
 def test_a_new_reason_replaces_the_old_one_with_its_author() -> None:
-    queue_control.pause_queue(reason="first", actor="one")
+    queue_control.pause_queue(reason="first", actor=Actor("one"))
     since = queue_control.read_queue().paused_at
-    queue_control.pause_queue(reason="second", actor="two")
+    queue_control.pause_queue(reason="second", actor=Actor("two"))
     status = queue_control.read_queue()
     assert (status.paused_at, status.paused_by, status.reason) == (since, "two", "second")
 
@@ -85,11 +87,11 @@ def test_a_provider_is_resumed_once_and_an_unknown_name_is_refused_with_the_know
             "INSERT INTO providers (name, paused_at, reason) VALUES ('kimi', now(), %(reason)s)",
             reason=jsonb({"code": "llm_unauthorized", "message": "revoked"}),
         )
-    assert queue_control.resume_provider("kimi")
-    assert not queue_control.resume_provider("kimi")
+    assert queue_control.resume_provider("kimi", actor=OPERATOR)
+    assert not queue_control.resume_provider("kimi", actor=OPERATOR)
     assert read("SELECT paused_at, reason FROM providers") == [{"paused_at": None, "reason": None}]
     with pytest.raises(NotFound, match="there are: kimi"):
-        queue_control.resume_provider("kimmi")
+        queue_control.resume_provider("kimmi", actor=OPERATOR)
 
 
 def test_workers_that_are_alive_come_first() -> None:

@@ -13,10 +13,12 @@ import pytest
 from actors.duties import purge
 from actors.duties.purge import PurgeLeftovers, PurgeRuns
 from actors.pulse import DAY, RETRY_PURGE_SECONDS, Purges
+from tests.support.actors import OPERATOR
 from tests.support.fleet import change
 from tests.support.runs import create, read
 from tests.support.waiting import eventually
 from vm_webapp import idempotency
+from vm_webapp.access.actor import Actor
 from vm_webapp.access.keys import create_key, revoke_key
 from vm_webapp.errors import ConfigurationError, DatabaseUnavailable
 from vm_webapp.execution.mirror import ArtifactMirror
@@ -34,7 +36,7 @@ AGE = timedelta(days=90)
 def finished(*, days: float) -> UUID:
     """Return a run that was canceled, and so finished, this many days ago."""
     run_id = create().run.id
-    lifecycle.cancel_run_if_open(run_id, actor="tests")
+    lifecycle.cancel_run_if_open(run_id, actor=Actor("tests"))
     change("UPDATE runs SET finished_at = now() - %(days)s * interval '1 day' WHERE id = %(id)s", days=days, id=run_id)
     return run_id
 
@@ -67,7 +69,7 @@ def test_the_parent_of_a_run_in_flight_stays_until_that_is_finished() -> None:
     parent, fork = finished(days=100), create().run.id
     change("UPDATE runs SET parent_run_id = %(parent)s WHERE id = %(fork)s", parent=parent, fork=fork)
     assert (retention.count_purgeable(AGE), retention.purge_all(AGE)) == (0, 0)
-    lifecycle.cancel_run_if_open(fork, actor="tests")
+    lifecycle.cancel_run_if_open(fork, actor=Actor("tests"))
     assert retention.purge_all(AGE) == 1
     assert read("SELECT id, parent_run_id FROM runs") == [{"id": fork, "parent_run_id": None}]
 
@@ -202,10 +204,10 @@ def test_expired_idempotency_keys_old_api_keys_and_stopped_workers_are_always_de
         " SELECT convert_to(hours::text, 'UTF8'), 'x', 200, '{}', 'x', now() - hours * interval '1 hour'"
         " FROM unnest(ARRAY[23, 25]) hours"
     )
-    create_key("in-force", lasts=timedelta(days=1))
-    create_key("revoked-now")
-    revoke_key("revoked-now")
-    create_key("long-dead")
+    create_key("in-force", actor=OPERATOR, lasts=timedelta(days=1))
+    create_key("revoked-now", actor=OPERATOR)
+    revoke_key("revoked-now", actor=OPERATOR)
+    create_key("long-dead", actor=OPERATOR)
     change("UPDATE api_keys SET revoked_at = now() - interval '31 days' WHERE name = 'long-dead'")
     for age in (23, 25):
         worker = WorkerIdentity(uuid4(), "kimi", 4)

@@ -19,6 +19,7 @@ import sys
 from pathlib import Path
 
 from api.schemas.brands import BRANDS
+from vm_webapp.access.actor import Actor
 from vm_webapp.context import brands
 from vm_webapp.db import migrate, pool
 from vm_webapp.execution.stage_runner import StageContext
@@ -32,14 +33,14 @@ migrate.apply_pending(url)
 pool.open_pool(url, max_connections=2, application_name="test")
 given = {"name": "Crumb & Co", "tagline": "Bread before seven", "markets": ["Porto", "Braga"]}
 body = BRANDS.new.model_validate(given).model_dump()
-brand = brands.create(body)
+brand = brands.create(body, actor=Actor("test"))
 change = BRANDS.change.model_validate({"voice": "warm"}).model_dump(exclude_unset=True)
-brand = brands.change(brand.id, change, version=1)
+brand = brands.change(brand.id, change, version=1, actor=Actor("test"))
 shown = BRANDS.out.model_validate(brand).model_dump()
 assert given.items() <= shown.items(), shown
 
 workflow = load_catalog().workflows["content_calendar"]
-run = create_run(NewRun(workflow, "a request", brand_id=brand.id), actor="test")
+run = create_run(NewRun(workflow, "a request", brand_id=brand.id), actor=Actor("test"))
 with pool.transaction():
     snapshot = pool.rows("SELECT snapshot FROM runs WHERE id = %(id)s", id=run.id)[0]["snapshot"]
 assert given.items() <= snapshot["brand"].items(), snapshot

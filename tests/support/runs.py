@@ -10,6 +10,7 @@ from uuid import UUID
 
 from actors import broker
 from tests.support.waiting import eventually
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.pool import rows, transaction
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.lifecycle import NewRun
@@ -30,7 +31,7 @@ class CreatedRun:
 
 def create(workflow: str = "content_calendar", request: str = "a request", **options: Any) -> CreatedRun:
     """Create a run. Workers get a hint if this process is connected to their Redis."""
-    run = lifecycle.create_run(NewRun(CATALOG.get(workflow), request, **options), actor="tests")
+    run = lifecycle.create_run(NewRun(CATALOG.get(workflow), request, **options), actor=Actor("tests"))
     (first,) = read("SELECT id FROM stages WHERE run_id = %(id)s AND position = 1", id=run.id)
     return CreatedRun(run, first["id"])
 

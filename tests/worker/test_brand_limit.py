@@ -9,6 +9,7 @@ import pytest
 
 from tests.fakes.behaviours import delayed
 from tests.fakes.model_server import ModelServer
+from tests.support.actors import OPERATOR
 from tests.support.runs import create, lost_hints, read, wait_until_still
 from tests.worker.conftest import StartWorker, kimi
 from vm_webapp.context import brands
@@ -40,7 +41,7 @@ def most_running(brand_id: UUID) -> int:
 def test_a_worker_keeps_to_the_cap_of_a_brand_and_uses_it(
     start_worker: StartWorker, limit: int, cap: int | None
 ) -> None:
-    brand = brands.create({"name": "One", "max_running": limit}).id
+    brand = brands.create({"name": "One", "max_running": limit}, actor=OPERATOR).id
     with ModelServer(lambda body: delayed(CALL_SECONDS)) as model:
         runs = [create_run(brand) for _ in range(8)] + [create_run() for _ in range(4)]
         with start_worker(**kimi(model, worker_threads=6, llm_max_concurrency=cap), poll_seconds=30):
@@ -49,7 +50,7 @@ def test_a_worker_keeps_to_the_cap_of_a_brand_and_uses_it(
 
 
 def test_a_stage_that_the_cap_held_back_begins_without_a_hint_too(start_worker: StartWorker) -> None:
-    brand = brands.create({"name": "One", "max_running": 1}).id
+    brand = brands.create({"name": "One", "max_running": 1}, actor=OPERATOR).id
     with ModelServer(lambda body: delayed(CALL_SECONDS)) as model, lost_hints():
         runs = [create_run(brand) for _ in range(4)]
         with start_worker(**kimi(model), redis=None, poll_seconds=0.1):
@@ -58,7 +59,7 @@ def test_a_stage_that_the_cap_held_back_begins_without_a_hint_too(start_worker: 
 
 
 def test_others_begin_at_once_while_a_brand_is_at_its_cap(start_worker: StartWorker) -> None:
-    brand = brands.create({"name": "One", "max_running": 1}).id
+    brand = brands.create({"name": "One", "max_running": 1}, actor=OPERATOR).id
     with ModelServer(lambda body: delayed(CALL_SECONDS)) as model:
         held_back = [create_run(brand) for _ in range(30)]
         with start_worker(**kimi(model), poll_seconds=30):

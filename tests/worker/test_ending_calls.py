@@ -16,6 +16,7 @@ from tests.support.runs import create, lost_hints, read, types, wait_until_still
 from tests.support.waiting import eventually
 from tests.support.work import finish_next
 from tests.worker.conftest import StartWorker, kimi, let_one_thread_die, runtime
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.execution.mirror import ArtifactMirror
@@ -41,7 +42,7 @@ def test_a_cancel_reaches_a_silent_call_within_two_seconds_and_frees_its_thread(
     with start_worker(**kimi(model, worker_threads=1)):
         run_id = create("content_calendar").run.id
         model.wait_until(lambda server: server.in_flight == 1)
-        lifecycle.cancel_run_if_open(run_id, actor="ann")
+        lifecycle.cancel_run_if_open(run_id, actor=Actor("ann"))
         began = time.monotonic()
         model.wait_until(lambda server: server.disconnects == 1)
         assert time.monotonic() - began < 2.0

@@ -8,9 +8,11 @@ from uuid import UUID
 
 from tests.fakes.behaviours import Behaviour, completion, delayed, dropped, refusal, truncated
 from tests.fakes.model_server import ModelServer
+from tests.support.actors import OPERATOR
 from tests.support.runs import create, read, types, wait_until_still
 from tests.support.waiting import eventually
 from tests.worker.conftest import StartWorker, kimi
+from vm_webapp.access.actor import Actor
 from vm_webapp.context import brands, projects
 from vm_webapp.runs import lifecycle, queries
 
@@ -40,10 +42,14 @@ def test_three_stages_go_through_the_model_to_completed(start_worker: StartWorke
 
 
 def test_prompts_have_brand_and_project_as_they_were_at_creation(start_worker: StartWorker, model: ModelServer) -> None:
-    brand = brands.create({"name": "Crumb & Co", "voice": "warm, brief", "forbidden_words": ["artisanal"]})
-    project = projects.create({"name": "Winter", "objective": "200 subscriptions", "channels": ["newsletter"]})
+    brand = brands.create(
+        {"name": "Crumb & Co", "voice": "warm, brief", "forbidden_words": ["artisanal"]}, actor=OPERATOR
+    )
+    project = projects.create(
+        {"name": "Winter", "objective": "200 subscriptions", "channels": ["newsletter"]}, actor=OPERATOR
+    )
     created = create("content_calendar", brand_id=brand.id, project_id=project.id)
-    brands.change(brand.id, {"voice": "pompous"}, version=1)
+    brands.change(brand.id, {"voice": "pompous"}, version=1, actor=OPERATOR)
     with start_worker(**kimi(model), poll_seconds=0.1):
         wait_until_still(created.run.id)
     for number in range(2):
@@ -114,7 +120,7 @@ def test_a_revision_is_told_that_its_draft_breaks_off(start_worker: StartWorker,
         (stage,) = [stage for stage in wait_until_still(run_id).stages if stage.artifact]
         assert stage.artifact is not None
         lifecycle.request_changes_if_waiting(
-            run_id, stage.key, artifact_sha256=stage.artifact.sha256, feedback="shorter", actor="tests"
+            run_id, stage.key, artifact_sha256=stage.artifact.sha256, feedback="shorter", actor=Actor("tests")
         )
         wait_until_still(run_id)
     assert "</draft>\nThe draft above breaks off " in user_message(model, 1)
@@ -204,13 +210,13 @@ def waiting_draft(run_id: UUID) -> tuple[str, str]:
 def ask_for(run_id: UUID, feedback: str) -> None:
     """Request changes of the run's next draft."""
     key, sha256 = waiting_draft(run_id)
-    lifecycle.request_changes_if_waiting(run_id, key, artifact_sha256=sha256, feedback=feedback, actor="rae")
+    lifecycle.request_changes_if_waiting(run_id, key, artifact_sha256=sha256, feedback=feedback, actor=Actor("rae"))
 
 
 def approve(run_id: UUID, note: str | None) -> None:
     """Approve the run's next draft."""
     key, sha256 = waiting_draft(run_id)
-    lifecycle.approve_stage_if_waiting(run_id, key, artifact_sha256=sha256, content=None, note=note, actor="rae")
+    lifecycle.approve_stage_if_waiting(run_id, key, artifact_sha256=sha256, content=None, note=note, actor=Actor("rae"))
 
 
 def remarks(prompt: str) -> list[str]:
@@ -268,7 +274,7 @@ def test_a_retry_does_not_lose_the_feedback_of_the_stage_that_failed(
         model.enqueue(refusal(400, "invalid_request_error", "max_tokens is too large"))
         ask_for(run_id, "Name the price")
         eventually(lambda: queries.get_run(run_id).status == "failed", "the revision fails")
-        lifecycle.retry_run_if_failed(run_id, from_stage=None, actor="rae")
+        lifecycle.retry_run_if_failed(run_id, from_stage=None, actor=Actor("rae"))
         waiting_draft(run_id)
     (title, *_) = (stage.title for stage in queries.get_run(run_id).stages)
     assert remarks(user_message(model, 2)) == [f"- {title}: Name the price"]
@@ -285,7 +291,7 @@ def test_a_fork_keeps_what_reviewers_said_of_the_stages_it_takes_over(
         waiting_draft(run_id)
         prompts = len(model.requests)
         for _ in range(2):  # a fork of the fork as well
-            fork = lifecycle.fork_run(run_id, from_stage="positioning", request=None, actor="rae")
+            fork = lifecycle.fork_run(run_id, from_stage="positioning", request=None, actor=Actor("rae"))
             run_id = fork.id
             waiting_draft(run_id)
     voice = next(stage.title for stage in fork.stages if stage.key == "brand_voice")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from vm_webapp.access.roles import ROLES
 from vm_webapp.cli.arguments import base_url, duration, wait_seconds, words
 from vm_webapp.cli.environment import read_environment
 from vm_webapp.errors import ConfigurationError
@@ -74,6 +75,12 @@ def _add_keys(keys: argparse.ArgumentParser) -> None:
     actions = keys.add_subparsers(metavar="action", dest="action", required=True)
     create = actions.add_parser("create", help="create a key; its secret is shown once")
     create.add_argument("name", type=words, help="who will use it")
+    create.add_argument(
+        "--role",
+        choices=ROLES,
+        help="what its user may do: viewer reads; editor also creates and decides; operator also pauses the queue and"
+        " acts on many runs; admin everything (default: admin)",
+    )
     create.add_argument("--lasts", type=duration, metavar="TIME", help="such as 90d (default: until it is revoked)")
     actions.add_parser("list", help="show every key without its secret")
     revoke = actions.add_parser("revoke", help="revoke a key")
@@ -131,7 +138,7 @@ def _keys(arguments: argparse.Namespace) -> int:
     from vm_webapp.cli import keys
 
     if arguments.action == "create":
-        return keys.run_create(settings, arguments.name, arguments.lasts)
+        return keys.run_create(settings, arguments.name, arguments.role, arguments.lasts)
     if arguments.action == "revoke":
         return keys.run_revoke(settings, arguments.name)
     return keys.run_list(settings)

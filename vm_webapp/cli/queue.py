@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from uuid import UUID
 from peewee import DatabaseError
 from pydantic import TypeAdapter, ValidationError
 
+from vm_webapp.access.actor import operator_at_terminal
 from vm_webapp.cli.database import open_database
 from vm_webapp.cli.output import as_called
 from vm_webapp.client import ApiClient, open_api
@@ -183,7 +183,7 @@ class _Direct:
     def __init__(self, settings: Settings, redis_url: str | None) -> None:
         self._settings = settings
         self._redis_url = redis_url
-        self._actor = _who()
+        self._actor = operator_at_terminal()
 
     def status(self) -> QueueStatus:
         return queue_control.read_queue()
@@ -196,7 +196,7 @@ class _Direct:
         queue_control.pause_queue(reason=reason, actor=self._actor)
 
     def resume(self) -> None:
-        queue_control.resume_queue()
+        queue_control.resume_queue(actor=self._actor)
 
     def change(self, action: str, where: BulkFilter, *, after: UUID | None, dry_run: bool) -> BulkResult:
         change: dict[str, Callable[..., BulkResult]] = {"cancel": bulk.cancel_matching, "retry": bulk.retry_matching}
@@ -204,7 +204,7 @@ class _Direct:
         return change[action](where, actor=self._actor, after=after, dry_run=dry_run, workflows=workflows)
 
     def resume_provider(self, name: str) -> bool:
-        return queue_control.resume_provider(name)
+        return queue_control.resume_provider(name, actor=self._actor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,11 +268,3 @@ class _Remote:
             raise ConfigurationError(
                 f"{self._base_url} is not this API, or another version of it: {field}: {wrong['msg'].lower()}"
             ) from error
-
-
-def _who() -> str:
-    """Return the user who runs this command, for timelines."""
-    try:
-        return f"cli:{getpass.getuser()}"
-    except (KeyError, OSError):  # the uid has no name, as in many containers
-        return "cli"

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import timedelta
 
+from vm_webapp.access.actor import operator_at_terminal
 from vm_webapp.access.keys import create_key, revoke_key
 from vm_webapp.cli.database import open_database
 from vm_webapp.cli.output import as_called
@@ -65,7 +66,7 @@ def _token(settings: Settings, undo: ExitStack) -> str | None:
     try:
         undo.enter_context(open_database(settings))
         # A random name, because two valid keys cannot share one and two pipelines may run at the same time.
-        key = create_key(f"smoke-{secrets.token_hex(6)}", lasts=KEY_LASTS)
+        key = create_key(f"smoke-{secrets.token_hex(6)}", actor=operator_at_terminal(), lasts=KEY_LASTS)
     except VMError as error:
         raise StepFailed(f"no VM_API_TOKEN, and no key can be made in VM_DB_URL: {error}") from error
     undo.callback(_revoke, key.name)
@@ -75,7 +76,7 @@ def _token(settings: Settings, undo: ExitStack) -> str | None:
 def _revoke(name: str) -> None:
     # The key expires in ten minutes anyway: an unavailable database must not fail a smoke test that has passed.
     with contextlib.suppress(VMError):
-        revoke_key(name)
+        revoke_key(name, actor=operator_at_terminal())
 
 
 def _show(step: Step) -> None:

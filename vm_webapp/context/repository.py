@@ -10,6 +10,7 @@ from uuid import UUID
 from peewee import ModelSelect, Tuple, fn
 from uuid_utils.compat import uuid7
 
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.compiled import NO_KEY_UPDATE
 from vm_webapp.db.models import Brand, Project, Resource
 from vm_webapp.db.paging import Page, page_of
@@ -49,11 +50,12 @@ class Repository(Generic[Record]):
         self._model = model
         self._noun = noun
 
-    def create(self, values: Mapping[str, Any]) -> Record:
+    def create(self, values: Mapping[str, Any], *, actor: Actor) -> Record:
         """Store a new record.
 
         Args:
             values: the fields that people set; a column that is left out gets its default.
+            actor: who creates it.
 
         Raises:
             InvalidInput: its brand does not exist or is archived, or it ends before it starts.
@@ -93,7 +95,7 @@ class Repository(Generic[Record]):
         with transaction():
             return page_of(list(query), limit, lambda record: (record.created_at, record.id))
 
-    def change(self, id: UUID, changes: Mapping[str, Any], *, version: int) -> Record:
+    def change(self, id: UUID, changes: Mapping[str, Any], *, version: int, actor: Actor) -> Record:
         """Change some fields, if the record still has this version.
 
         Raises:
@@ -115,7 +117,7 @@ class Repository(Generic[Record]):
                 self._update(id, version=self._model.version + 1, **changes)
             return self.read(id)
 
-    def archive(self, id: UUID) -> Record:
+    def archive(self, id: UUID, *, actor: Actor) -> Record:
         """Archive a record, which then takes no new runs. One that is archived already stays unchanged.
 
         Raises:

@@ -117,6 +117,9 @@ class Run(Table):
     finished_at = DateTimeTZField(null=True)
     created_by = TextField(null=True)
     start_tag = BigIntegerField()  # see vm_webapp.runs.fair_order
+    four_eyes = BooleanField()
+    creator_id = TextField(null=True)  # see vm_webapp.access.actor
+    request_id = TextField(null=True)
 
     class Meta:
         table_name = "runs"
@@ -275,6 +278,7 @@ class ApiKey(Table):
 
     id = UUIDField(primary_key=True)
     name = TextField()
+    role = TextField(null=True)  # NULL: an admin's
     secret_sha256 = BlobField(unique=True)
     created_at = DateTimeTZField()
     expires_at = DateTimeTZField(null=True)
@@ -283,3 +287,20 @@ class ApiKey(Table):
 
     class Meta:
         table_name = "api_keys"
+
+
+class Session(Table):
+    """A browser in which somebody has signed in with a key or with VM_API_TOKEN; only its secret's digest is stored."""
+
+    id = UUIDField(primary_key=True)
+    secret_sha256 = BlobField(unique=True)
+    key = ForeignKeyField(ApiKey, null=True, lazy_load=False, on_delete="CASCADE")
+    token_sha256 = BlobField(null=True)
+    created_at = DateTimeTZField()
+    last_seen_at = DateTimeTZField()
+    ended_at = DateTimeTZField(null=True)
+    address = TextField(null=True)
+    user_agent = TextField(null=True)
+
+    class Meta:
+        table_name = "sessions"

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from peewee import Expression, ModelSelect, Select, fn
 
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.compiled import COUNT, NO_KEY_UPDATE, SECOND, compiled, param
 from vm_webapp.db.models import Run, Stage
 from vm_webapp.db.pool import database, row, rows, transaction
@@ -65,7 +66,7 @@ class BulkResult:
 def cancel_matching(
     where: BulkFilter,
     *,
-    actor: str,
+    actor: Actor,
     after: UUID | None = None,
     dry_run: bool = False,
     workflows: Collection[str] = (),
@@ -95,7 +96,7 @@ def cancel_matching(
 def retry_matching(
     where: BulkFilter,
     *,
-    actor: str,
+    actor: Actor,
     after: UUID | None = None,
     dry_run: bool = False,
     workflows: Collection[str] = (),

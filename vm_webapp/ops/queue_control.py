@@ -10,6 +10,7 @@ from uuid import UUID
 
 from peewee import SQL, Case, Select, fn
 
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.compiled import COUNT, NOW, compiled, param
 from vm_webapp.db.models import Provider, Queue, Stage, WorkerHeartbeat
 from vm_webapp.db.pool import database, execute, row, rows, transaction
@@ -156,19 +157,19 @@ def desired_workers(work: int, *, slots_each: int) -> int:
     return max(1, math.ceil(work / slots_each))
 
 
-def pause_queue(*, reason: str | None, actor: str) -> None:
+def pause_queue(*, reason: str | None, actor: Actor) -> None:
     """Pause the queue: no stage is claimed; those in flight continue. If it is paused already, only set the reason."""
     with transaction():
-        execute(_PAUSE, actor=actor, reason=reason)
+        execute(_PAUSE, actor=actor.name, reason=reason)
 
 
-def resume_queue() -> bool:
+def resume_queue(*, actor: Actor) -> bool:
     """Resume the queue; return whether it was paused. Idle workers find the work when they next poll."""
     with transaction():
         return bool(execute(_RESUME))
 
 
-def resume_provider(name: str) -> bool:
+def resume_provider(name: str, *, actor: Actor) -> bool:
     """Resume a paused provider; return whether it was paused.
 
     Raises:

@@ -96,6 +96,7 @@ class RunRecord:
     status: RunStatus
     priority: Priority
     request: str
+    four_eyes: bool
     brand_id: UUID | None
     project_id: UUID | None
     parent_run_id: UUID | None

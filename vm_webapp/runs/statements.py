@@ -103,9 +103,9 @@ def create_run() -> str:
         SELECT {_TAG} AS start_tag
     ), run AS (
         INSERT INTO runs (id, workflow, status, priority, request, auto_approve, brand_id, project_id, snapshot,
-                          created_by, start_tag)
+                          created_by, start_tag, four_eyes, creator_id)
         SELECT %(id)s::uuid, %(workflow)s, 'queued', %(priority)s, %(request)s, %(auto_approve)s, %(brand_id)s,
-               %(project_id)s::uuid, %(snapshot)s::jsonb, %(actor)s, start_tag FROM tag
+               %(project_id)s::uuid, %(snapshot)s::jsonb, %(actor)s, start_tag, %(four_eyes)s, %(creator_id)s FROM tag
         RETURNING created_at
     ), made AS (
         INSERT INTO stages (id, run_id, position, key, title, status, priority, requires_approval, needs_model,

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from peewee import Case
 
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.compiled import NOW, STATEMENT_TIME, compiled, param
 from vm_webapp.db.models import Run, Stage
 from vm_webapp.db.pool import Row, execute, row, transaction
@@ -56,7 +57,7 @@ _FAILED_STAGE = compiled(_STAGE.where(Stage.status == "failed").order_by(Stage.p
 _STAGE_BY_KEY = compiled(_STAGE.where(Stage.key == param("key")))
 
 
-def cancel_run_if_open(run_id: UUID, *, actor: str) -> bool:
+def cancel_run_if_open(run_id: UUID, *, actor: Actor) -> bool:
     """Cancel a run and every stage that is not complete. A call in flight loses its lease and is abandoned.
 
     Returns:
@@ -75,11 +76,11 @@ def cancel_run_if_open(run_id: UUID, *, actor: str) -> bool:
         execute(_CANCEL_STAGES, run_id=run_id)
         execute(_CANCEL_RUN, id=run_id)
         signal_room(run_id)
-        append_events(run_id, actor, NewEvent("run.canceled"))
+        append_events(run_id, actor.name, NewEvent("run.canceled"))
         return True
 
 
-def retry_run_if_failed(run_id: UUID, *, from_stage: str | None, actor: str) -> None:
+def retry_run_if_failed(run_id: UUID, *, from_stage: str | None, actor: Actor) -> None:
     """Queue a failed run again from its failed stage or from an earlier one; the artifacts that it has stay.
 
     Args:
@@ -100,7 +101,7 @@ def retry_run_if_failed(run_id: UUID, *, from_stage: str | None, actor: str) -> 
         execute(_RESTART_RUN, id=run_id)
         append_events(
             run_id,
-            actor,
+            actor.name,
             NewEvent("run.retried", None, {"from_stage": first["key"]}),
             NewEvent("stage.queued", first["key"]),
         )

@@ -8,8 +8,11 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.pool import Row, autocommit, jsonb, row, transaction
+from vm_webapp.errors import InvalidInput
 from vm_webapp.runs import statements
+from vm_webapp.runs.lifecycle.four_eyes import check_creator_is_known
 from vm_webapp.runs.lifecycle.run_context import RunContext, lock_context
 from vm_webapp.runs.records import Priority, Progress, RunRecord, StageRecord, Usage
 from vm_webapp.runs.signals import run_changed, stage_due
@@ -22,17 +25,23 @@ NOTHING_SPENT = Usage(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """The run to be created."""
+    """The run to be created.
+
+    Attributes:
+        auto_approve: whether drafts are accepted as they are.
+        four_eyes: whether somebody else than its creator decides its reviews.
+    """
 
     workflow: Workflow
     request: str
     brand_id: UUID | None = None
     project_id: UUID | None = None
     auto_approve: bool = False
+    four_eyes: bool = False
     priority: Priority = "normal"
 
 
-def create_run(new: NewRun, *, actor: str) -> RunRecord:
+def create_run(new: NewRun, *, actor: Actor) -> RunRecord:
     """Persist a run whose first stage is due.
 
     Args:
@@ -40,9 +49,14 @@ def create_run(new: NewRun, *, actor: str) -> RunRecord:
         actor: who creates it.
 
     Raises:
-        InvalidInput: the brand or the project does not exist or is archived, or the project is of another brand.
+        InvalidInput: reviews are to be decided by somebody else although there will be none, or although the creator
+            is not known; the brand or the project does not exist or is archived, or the project is of another brand.
         DatabaseUnavailable: nothing was written, or, if the connection broke while it was, the outcome is unknown.
     """
+    if new.four_eyes:
+        if new.auto_approve:
+            raise InvalidInput("four eyes need reviews, and auto_approve leaves none", pointer="/four_eyes")
+        check_creator_is_known(actor, pointer="/four_eyes")
     # UUIDv7 keys sort by age, by which the queue orders runs with the same start tag.
     run_id, stages = uuid7(), new.workflow.stages
     ids = [uuid7() for _ in stages]
@@ -56,6 +70,8 @@ def create_run(new: NewRun, *, actor: str) -> RunRecord:
             priority=PRIORITIES[new.priority],
             request=new.request,
             auto_approve=new.auto_approve,
+            four_eyes=new.four_eyes,
+            creator_id=actor.id,
             brand_id=context.brand_id,
             project_id=new.project_id,
             snapshot=jsonb({"workflow": new.workflow.snapshot(), **context.snapshot}),
@@ -64,7 +80,7 @@ def create_run(new: NewRun, *, actor: str) -> RunRecord:
             titles=[stage.title for stage in stages],
             requires_approval=[stage.requires_approval for stage in stages],
             needs_model=[stage.needs_model for stage in stages],
-            actor=actor,
+            actor=actor.name,
             data=jsonb({"workflow": new.workflow.name}),
         )
         assert created is not None
@@ -83,6 +99,7 @@ def _record(run_id: UUID, new: NewRun, context: RunContext, created: Row) -> Run
         status="queued",
         priority=new.priority,
         request=new.request,
+        four_eyes=new.four_eyes,
         brand_id=context.brand_id,
         project_id=new.project_id,
         parent_run_id=None,

@@ -9,6 +9,7 @@ from uuid import UUID
 from peewee import Case, Value, fn
 from uuid_utils.compat import uuid7
 
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.compiled import NO_KEY_UPDATE, STATEMENT_TIME, compiled, param
 from vm_webapp.db.models import Artifact, Run, Stage
 from vm_webapp.db.pool import Row, execute, jsonb, row, rows, transaction
@@ -16,13 +17,14 @@ from vm_webapp.errors import Conflict, InvalidInput, NotFound
 from vm_webapp.runs import queries, statements
 from vm_webapp.runs.artifacts import newest_of
 from vm_webapp.runs.events import NewEvent, append_events
+from vm_webapp.runs.lifecycle.four_eyes import check_creator_is_known
 from vm_webapp.runs.lifecycle.run_context import RunContext, lock_present_context
 from vm_webapp.runs.records import RunRecord
 from vm_webapp.runs.signals import stage_due
 
 # Locked until the commit, so that no retry changes the stages between reading and copying them.
 _LOCK_PARENT = compiled(
-    Run.select(Run.workflow, Run.priority, Run.brand, Run.project)
+    Run.select(Run.workflow, Run.priority, Run.brand, Run.project, Run.four_eyes)
     .where(Run.id == param("id"))
     .for_update(NO_KEY_UPDATE)
 )
@@ -33,14 +35,17 @@ _STAGES = compiled(
 )
 # INSERT … SELECT copies inside PostgreSQL: snapshots and artifacts of many kilobytes do not pass through this process.
 # ``insert_from`` pairs columns by position, so each list of fields below has the order of its SELECT.
-_SAME_RUN = (Run.workflow, Run.priority, Run.auto_approve, Run.brand, Run.project, Run.snapshot)
+_SAME_RUN = (*(Run.workflow, Run.priority, Run.auto_approve, Run.four_eyes), *(Run.brand, Run.project, Run.snapshot))
 _COPY_RUN = compiled(
     Run.insert_from(
         Run.select(
             *(param("id"), Value("queued"), fn.coalesce(param("request"), Run.request), Run.id, param("actor")),
-            *(param("start_tag"), *_SAME_RUN),
+            *(param("creator_id"), param("start_tag"), *_SAME_RUN),
         ).where(Run.id == param("parent_id")),
-        [Run.id, Run.status, Run.request, Run.parent_run, Run.created_by, Run.start_tag, *_SAME_RUN],
+        [
+            *(Run.id, Run.status, Run.request, Run.parent_run, Run.created_by),
+            *(Run.creator_id, Run.start_tag, *_SAME_RUN),
+        ],
     ).returning()
 )
 _REPLACE_CONTEXT = compiled(
@@ -90,9 +95,11 @@ _COPY_ARTIFACT = compiled(
 
 
 def fork_run(
-    parent_id: UUID, *, from_stage: str, request: str | None, actor: str, refresh_context: bool = False
+    parent_id: UUID, *, from_stage: str, request: str | None, actor: Actor, refresh_context: bool = False
 ) -> RunRecord:
     """Create a run with the parent's snapshot of workflow, brand and project, which starts at one of its stages.
+
+    Where somebody else than the parent's creator decides its reviews, that holds for the new run and its creator.
 
     1. Copy the run: same snapshot, its own request where one is given.
     2. Copy the stages: those before ``from_stage`` are completed, with the newest version of their artifact and what
@@ -108,7 +115,8 @@ def fork_run(
 
     Raises:
         NotFound: there is no such run.
-        InvalidInput: the run has no such stage; or brand or project are to be taken as they are now and are archived.
+        InvalidInput: the run has no such stage; or brand or project are to be taken as they are now and are archived;
+            or the parent asks for four eyes, and the actor is not known.
         Conflict: a stage before it is not completed.
     """
     with transaction():
@@ -118,10 +126,20 @@ def fork_run(
         if first is None:
             known = ", ".join(stage["key"] for stage in stages)
             raise InvalidInput(f"the run has no stage {from_stage!r}; it has {known}", pointer="/from_stage")
+        if parent["four_eyes"]:
+            check_creator_is_known(actor, pointer="")
         run_id = uuid7()
         context = _present_context(parent) if refresh_context else None
         of_run = _values_of_run(parent, context, actor)
-        execute(_COPY_RUN, id=run_id, parent_id=parent_id, request=request, actor=actor, start_tag=of_run["start_tag"])
+        execute(
+            _COPY_RUN,
+            id=run_id,
+            parent_id=parent_id,
+            request=request,
+            actor=actor.name,
+            creator_id=actor.id,
+            start_tag=of_run["start_tag"],
+        )
         if context:
             execute(_REPLACE_CONTEXT, id=run_id, brand_id=context.brand_id, context=jsonb(context.snapshot))
         events = [NewEvent("run.created", data={"workflow": parent["workflow"], "forked_from": str(parent_id)})]
@@ -136,7 +154,7 @@ def fork_run(
                 execute(_COPY_OPEN, id=stage_id, run_id=run_id, source=stage["id"], status=status, **of_run)
                 if stage is first:
                     stage_due.raise_after_commit(stage_id)
-        append_events(run_id, actor, *events, NewEvent("stage.queued", from_stage))
+        append_events(run_id, actor.name, *events, NewEvent("stage.queued", from_stage))
         return queries.read_run(run_id)
 
 
@@ -144,10 +162,10 @@ def _present_context(parent: Row) -> RunContext:
     return lock_present_context(parent["brand_id"], parent["project_id"], pointer="/refresh_context")
 
 
-def _values_of_run(parent: Row, context: RunContext | None, actor: str) -> dict[str, Any]:
+def _values_of_run(parent: Row, context: RunContext | None, actor: Actor) -> dict[str, Any]:
     """Return the new run's brand and start tag, which its stages copy."""
     brand_id = context.brand_id if context else parent["brand_id"]
-    tag = row(statements.NEXT_START_TAG, brand_id=brand_id, actor=actor, priority=parent["priority"])
+    tag = row(statements.NEXT_START_TAG, brand_id=brand_id, actor=actor.name, priority=parent["priority"])
     assert tag is not None
     return {"brand_id": brand_id, **tag}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.compiled import NOW, STATEMENT_TIME, compiled, param
 from vm_webapp.db.models import Run, Stage
 from vm_webapp.db.pool import Row, execute, row, transaction
@@ -11,6 +12,7 @@ from vm_webapp.errors import Conflict, NotFound
 from vm_webapp.runs import artifacts
 from vm_webapp.runs.artifacts import NewArtifact, StoredArtifact
 from vm_webapp.runs.events import NewEvent, append_events
+from vm_webapp.runs.lifecycle.four_eyes import check_decided_by_another
 from vm_webapp.runs.lifecycle.steps import advance_run, lock_run
 from vm_webapp.runs.signals import stage_due
 
@@ -60,7 +62,7 @@ def approve_stage_if_waiting(
     artifact_sha256: str,
     content: str | None,
     note: str | None,
-    actor: str,
+    actor: Actor,
 ) -> None:
     """Accept a draft, as it is or as edited, and move the run on.
 
@@ -74,13 +76,14 @@ def approve_stage_if_waiting(
 
     Raises:
         NotFound: no such run or stage.
+        OwnRun: the run asks for four eyes, and the actor created it.
         Conflict: the stage does not wait for approval.
         DraftChanged: the draft has another digest by now.
     """
     with transaction():
-        stage, draft = _waiting_draft(run_id, stage_key, artifact_sha256)
+        stage, draft = _waiting_draft(run_id, stage_key, artifact_sha256, actor)
         if content is not None:
-            new = NewArtifact(name=draft.name, content=content, provider=HUMAN, author=actor)
+            new = NewArtifact(name=draft.name, content=content, provider=HUMAN, author=actor.name)
             draft = artifacts.add_version(run_id, stage["id"], new)
         execute(_COMPLETE, id=stage["id"])
         data = {"version": draft.version, "sha256": draft.sha256, "edited": content is not None}
@@ -91,7 +94,7 @@ def approve_stage_if_waiting(
             stage_due.raise_after_commit(due["id"])
         append_events(
             run_id,
-            actor,
+            actor.name,
             NewEvent("approval.granted", stage_key, data | ({"note": note} if note else {})),
             NewEvent("stage.completed", stage_key, data),
             *events,
@@ -99,32 +102,33 @@ def approve_stage_if_waiting(
 
 
 def request_changes_if_waiting(
-    run_id: UUID, stage_key: str, *, artifact_sha256: str, feedback: str, actor: str
+    run_id: UUID, stage_key: str, *, artifact_sha256: str, feedback: str, actor: Actor
 ) -> None:
     """Queue the stage again: the next attempt's prompt contains the draft and the feedback. Its counters are reset.
 
     Raises:
         NotFound: no such run or stage.
+        OwnRun: the run asks for four eyes, and the actor created it.
         Conflict: the stage does not wait for approval.
         DraftChanged: the draft has another digest by now.
     """
     with transaction():
-        stage, draft = _waiting_draft(run_id, stage_key, artifact_sha256)
+        stage, draft = _waiting_draft(run_id, stage_key, artifact_sha256, actor)
         execute(_REQUEUE, id=stage["id"], feedback=feedback)
         execute(_RESUME_RUN, id=run_id)
         append_events(
             run_id,
-            actor,
+            actor.name,
             NewEvent("changes.requested", stage_key, {"version": draft.version, "feedback": feedback}),
             NewEvent("stage.queued", stage_key),
         )
         stage_due.raise_after_commit(stage["id"])
 
 
-def _waiting_draft(run_id: UUID, stage_key: str, artifact_sha256: str) -> tuple[Row, StoredArtifact]:
+def _waiting_draft(run_id: UUID, stage_key: str, artifact_sha256: str, reviewer: Actor) -> tuple[Row, StoredArtifact]:
     # The lock has a statement of its own: the next one has a new snapshot, and sees what the transition committed that
     # held the lock before. Of two decisions at once, the second finds a stage that does not wait any more.
-    lock_run(run_id)
+    check_decided_by_another(lock_run(run_id), reviewer)
     stage = row(_STAGE, run_id=run_id, key=stage_key)
     if stage is None:
         raise NotFound(f"run {run_id} has no stage {stage_key}")

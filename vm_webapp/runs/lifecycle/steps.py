@@ -32,7 +32,9 @@ MOST_PARTIAL_CHARACTERS = 20_000
 # PostgreSQL returns the run's newest version, not that of the statement's snapshot; only what the caller reads next
 # sees the rest.
 _LOCK_RUN = compiled(
-    Run.select(Run.id, Run.status, Run.auto_approve).where(Run.id == param("id")).for_update(NO_KEY_UPDATE)
+    Run.select(Run.id, Run.status, Run.auto_approve, Run.four_eyes, Run.creator_id)
+    .where(Run.id == param("id"))
+    .for_update(NO_KEY_UPDATE)
 )
 _FIRST_PENDING = (
     Stage.select(Stage.id)
