@@ -15,6 +15,7 @@ from environs import Env, EnvError, validate
 from vm_webapp import __version__
 from vm_webapp.durations import parse_duration
 from vm_webapp.errors import ConfigurationError
+from vm_webapp.trusted_proxies import PLATFORM_PROXIES, Network, parse_networks
 
 AppEnv = Literal["local", "staging", "production"]
 Mode = Literal["managed", "attached", "local"]
@@ -48,6 +49,7 @@ class Settings:
         llm_max_seconds: how long a model call may go on that keeps sending.
         llm_max_concurrency: model calls in flight across all workers, None for no cap.
         purge_older_than: age from which workers delete finished runs, None to keep them all.
+        trusted_proxies: the proxies whose forwarded headers are believed.
         web_concurrency: number of API processes.
         build: the version, and the deployed commit if the platform names it.
     """
@@ -72,6 +74,7 @@ class Settings:
     purge_older_than: timedelta | None = None
     workflows_path: Path | None = None
     api_token: str | None = field(default=None, repr=False)
+    trusted_proxies: tuple[Network, ...] = ()
     port: int = 8766
     web_concurrency: int = 1
     log_level: str = "INFO"
@@ -121,6 +124,7 @@ def read_settings(*, complete: bool = True) -> Settings:
         purge_older_than=env.duration("VM_PURGE_OLDER_THAN"),
         workflows_path=Path(path) if (path := env.text("VM_WORKFLOWS_PATH", "")) else None,
         api_token=env.token("VM_API_TOKEN"),
+        trusted_proxies=env.networks("VM_TRUSTED_PROXIES") or _proxies_of_platform(env),
         port=env.integer("PORT", 1, 65_535) or 8766,
         web_concurrency=env.integer("WEB_CONCURRENCY", 1, 64) or 1,
         log_level=env.one_of("LOG_LEVEL", LOG_LEVELS, "INFO", fold=str.upper),
@@ -147,6 +151,11 @@ def _url_problem(rest: str) -> str:
 
 def _name_build(commit: str | None) -> str:
     return f"{__version__}+{commit[:COMMIT_CHARACTERS]}" if commit else __version__
+
+
+def _proxies_of_platform(env: _StrictEnv) -> tuple[Network, ...]:
+    # Render sets RENDER=true in every service. Nothing reaches a service there but through its proxies.
+    return PLATFORM_PROXIES if env.text("RENDER", "").lower() == "true" else ()
 
 
 def _require_what_the_mode_needs(settings: Settings) -> None:
@@ -193,6 +202,13 @@ class _StrictEnv:
         value = self.text(name, "")
         try:
             return parse_duration(value) if value else None
+        except ValueError as error:
+            raise ConfigurationError(f"{name} {error}") from None
+
+    def networks(self, name: str) -> tuple[Network, ...]:
+        value = self.text(name, "")
+        try:
+            return parse_networks(value) if value else ()
         except ValueError as error:
             raise ConfigurationError(f"{name} {error}") from None
 

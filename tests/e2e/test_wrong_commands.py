@@ -83,6 +83,7 @@ ENVIRONMENTS: tuple[dict[str, str], ...] = (
     {"KIMI_MAX_TOKENS": "0"},
     {"KIMI_CONTEXT_TOKENS": "262k"},
     {"VM_API_TOKEN": "two words"},
+    {"VM_TRUSTED_PROXIES": "10.0.0.0/8, the proxy"},
     {"VM_PURGE_OLDER_THAN": "90"},
     {"LOG_LEVEL": "LOUD"},
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from vm_webapp import __version__
 from vm_webapp.errors import ConfigurationError
 from vm_webapp.settings import Settings, read_settings
+from vm_webapp.trusted_proxies import PLATFORM_PROXIES, WANTED, Network
 
-OURS = ("VM_", "KIMI_", "APP_ENV", "PORT", "WEB_CONCURRENCY", "LOG_LEVEL", "RENDER_")
+OURS = ("VM_", "KIMI_", "APP_ENV", "PORT", "WEB_CONCURRENCY", "LOG_LEVEL", "RENDER")
 DB_URL = "postgresql://vm:s3cret@db.internal:5432/vm"
 REDIS_URL = "rediss://:s3cret@cache.internal:6380/0"
 PERCENT_ENCODE = "percent-encode each @, : / and % of its user name and password"
@@ -66,7 +68,7 @@ def test_empty_means_unset_for_every_variable(read: Read, empty: str) -> None:
         VM_DRAIN_SECONDS VM_API_CONNECTIONS VM_WORKER_CONNECTIONS \
         VM_LLM_MAX_CONCURRENCY VM_WORKFLOWS_PATH VM_API_TOKEN KIMI_API_KEY KIMI_MODEL KIMI_BASE_URL KIMI_MAX_TOKENS \
         KIMI_CONTEXT_TOKENS APP_ENV PORT \
-        WEB_CONCURRENCY LOG_LEVEL RENDER_GIT_COMMIT"
+        WEB_CONCURRENCY LOG_LEVEL RENDER RENDER_GIT_COMMIT VM_TRUSTED_PROXIES"
     assert read(**dict.fromkeys(names.split(), empty)) == Settings()
 
 
@@ -85,6 +87,7 @@ def test_everything_set_is_read(read: Read) -> None:
         VM_LLM_MAX_CONCURRENCY="30",
         VM_WORKFLOWS_PATH="/srv/workflows",
         VM_API_TOKEN="t0ken-s3cret",
+        VM_TRUSTED_PROXIES="10.0.0.0/8, 192.0.2.1",
         PORT="10000",
         WEB_CONCURRENCY="2",
         LOG_LEVEL="debug",
@@ -106,6 +109,7 @@ def test_everything_set_is_read(read: Read) -> None:
         llm_max_concurrency=30,
         workflows_path=Path("/srv/workflows"),
         api_token="t0ken-s3cret",
+        trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("192.0.2.1")),
         port=10_000,
         web_concurrency=2,
         log_level="DEBUG",
@@ -113,6 +117,21 @@ def test_everything_set_is_read(read: Read) -> None:
     )
     assert settings.mode == "managed"
     assert "s3cret" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("environment", "trusted"),
+    [
+        ({}, ()),
+        ({"RENDER": "true"}, PLATFORM_PROXIES),
+        ({"RENDER": "false"}, ()),
+        ({"RENDER": "true", "VM_TRUSTED_PROXIES": "10.1.0.0/16"}, (ip_network("10.1.0.0/16"),)),
+    ],
+)
+def test_on_the_platform_its_own_proxies_are_trusted(
+    read: Read, environment: dict[str, str], trusted: tuple[Network, ...]
+) -> None:
+    assert read(**environment).trusted_proxies == trusted
 
 
 @pytest.mark.parametrize("name", ["VM_DB_URL", "VM_REDIS_URL"])
@@ -203,6 +222,8 @@ def test_values_at_the_edge_are_taken_without_the_space_around_them(
         ("KIMI_API_KEY", "s3 cret", "must be printable ASCII without spaces"),
         ("KIMI_API_KEY", "s3crét", "must be printable ASCII without spaces"),
         ("VM_API_TOKEN", "s3cret\x1b", "must be printable ASCII without spaces"),
+        ("VM_TRUSTED_PROXIES", "s3cret", WANTED),
+        ("VM_TRUSTED_PROXIES", "10.0.0.0/8, s3cret", WANTED),
         ("KIMI_MAX_TOKENS", "s3cret", "must be a whole number from 1 to 100000000"),
         ("KIMI_MAX_TOKENS", "0", "must be a whole number from 1 to 100000000"),
         ("KIMI_CONTEXT_TOKENS", "1023", "must be a whole number from 1024 to 100000000"),
