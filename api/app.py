@@ -14,8 +14,10 @@ from aiohttp.typedefs import Middleware
 
 from api.auth.bearer import guard
 from api.auth.key_cache import KeyCache
+from api.http.addresses import TRUSTED_PROXIES, TrustedProxies
 from api.http.problems import HELD_UP, Handler, problem_middleware, refuse_expectation
 from api.http.request_ids import stamp
+from api.http.security_headers import secure
 from api.operations.openapi import describe
 from api.operations.operation import PREFIX
 from api.request_log import log_departures, note_sent
@@ -39,8 +41,10 @@ def create_app(services: Services) -> web.Application:
     root = web.Application(middlewares=[log_departures, _outside(check)], client_max_size=MAX_BODY_BYTES)
     root[SERVICES] = services
     root[HELD_UP] = services.health.what_holds_up
+    root[TRUSTED_PROXIES] = TrustedProxies(services.settings.trusted_proxies)
     root.add_subapp(PREFIX, _api(check))
     root.on_response_prepare.append(stamp)
+    root.on_response_prepare.append(secure)
     root.on_response_prepare.append(note_sent)
     # Streams and waits end at shutdown, before aiohttp waits for requests in flight; the threads close only after those
     # requests have used them.
