@@ -1,6 +1,7 @@
 """A line in the log for each request, when its response or its stream has ended.
 
-A line has neither the query, which may hold what a person typed, nor a header.
+A line has neither the query, which may hold what a person typed, nor a header. A request that reaches no route, such as
+one that is malformed, has a ``kind`` instead of its method and path.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import logging
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
-from aiohttp.http import HttpProcessingError
 
 from api.auth.actors import ACTOR
+from api.http.addresses import client_address
+from api.http.connections import KIND
 from api.http.problems import Handler
 from api.http.request_ids import request_id
 from api.operations.operation import PREFIX
@@ -21,6 +23,7 @@ log = logging.getLogger("api.requests")
 
 PROBES = f"{PREFIX}/health/"
 LONGEST_PATH = 200
+UNPARSED = "UNKNOWN"  # the method that aiohttp gives a request that it could not parse
 CLIENT_LEFT = 499  # as nginx logs it
 ROUTE = web.RequestKey("route", str)
 SENT = web.RequestKey("sent", web.StreamResponse)
@@ -37,11 +40,6 @@ class RequestLog(AbstractAccessLogger):
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         """Log a request; ``time`` is in seconds."""
         _log(request, response.status, time)
-
-
-def is_our_concern(record: logging.LogRecord) -> bool:
-    """Return whether a record of aiohttp's is more than a request that is not HTTP, whose first line it quotes."""
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 @web.middleware
@@ -76,16 +74,19 @@ def _log(request: web.BaseRequest, status: int, seconds: float) -> None:
     # A platform probes every few seconds.
     if route is not None and route.startswith(PROBES) and status < 400:
         return
+    parsed = request.method != UNPARSED
     log.info(
         "request.done",
         extra={
-            "method": request.method,
+            "method": request.method if parsed else None,
             "route": route,
-            "path": request.rel_url.raw_path[:LONGEST_PATH],
+            "path": request.rel_url.raw_path[:LONGEST_PATH] if parsed else None,
             "status": status,
             "ms": round(seconds * 1000, 1),
             "bytes": request.writer.output_size,
             "actor": actor.name if (actor := request.get(ACTOR)) else None,
+            "address": client_address(request),
             "request_id": request_id(request) if isinstance(request, web.Request) else None,
-        },
+        }
+        | ({"kind": request[KIND]} if KIND in request else {}),
     )

@@ -7,10 +7,16 @@ import socket
 from collections.abc import Callable, Sequence
 
 from aiohttp import web
-from aiohttp.log import server_logger
 
-from api.request_log import RequestLog, is_our_concern, log
+from api.http.connections import Runner, most_connections
+from api.operations.operation import PREFIX
+from api.request_log import RequestLog, log
+from api.routes.table import ROUTES
+from api.services import SERVICES
 from vm_webapp.listening import BACKLOG, FINISH_SECONDS, listen
+from vm_webapp.loop_errors import LoopErrors
+
+PROBES = frozenset(PREFIX + route.path for route in ROUTES if route.path.startswith("/health/"))
 
 
 async def serve(
@@ -36,14 +42,18 @@ async def serve(
         ConfigurationError: the server cannot listen on the address.
     """
     # Without handler_cancellation a handler continues after its client has disconnected, such as a wait of 30 s.
-    server_logger.addFilter(is_our_concern)
-    runner = web.AppRunner(
+    runner = Runner(
         app,
+        most=most_connections(other_files=app[SERVICES].settings.api_connections),
+        always_served=PROBES,
         access_log_class=RequestLog,
         access_log=log,
         shutdown_timeout=FINISH_SECONDS,
         handler_cancellation=True,
     )
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(LoopErrors())
     await runner.setup()
     try:
         for each in sockets or listen(host, port):
@@ -53,3 +63,4 @@ async def serve(
         await stop.wait()
     finally:
         await runner.cleanup()
+        loop.set_exception_handler(before)

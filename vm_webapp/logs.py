@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import traceback
 from types import TracebackType
 from typing import Any
 
 import structlog
 
 log = logging.getLogger(__name__)
+
+SHOWN_CALLS = 4
 
 
 def configure_logging(level: str, *, json: bool) -> None:
@@ -57,6 +60,12 @@ def configure_logging(level: str, *, json: bool) -> None:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
+
+
+def place_of(error: BaseException | None) -> str:
+    """Return where an error was raised: the innermost calls, without its text, which may quote a secret."""
+    frames = traceback.extract_tb(error.__traceback__)[-SHOWN_CALLS:] if error else ()
+    return " < ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(frames))
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

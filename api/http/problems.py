@@ -132,7 +132,7 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
     except VMError as error:
         return _from_core_error(request, error)
     except web.HTTPException as error:
-        return _from_aiohttp_error(request, error)
+        return from_aiohttp_error(request, error)
     except Exception:  # not BaseException: a client that disconnects cancels its handler
         log.exception("request.failed", extra=_facts(request))
         return problem(request, 500, "internal_error", INTERNAL)
@@ -182,7 +182,8 @@ def _retry_after(error: VMError) -> dict[str, str]:
     return {"Retry-After": str(error.retry_after_seconds)} if error.retry_after_seconds else {}
 
 
-def _from_aiohttp_error(request: web.Request, error: web.HTTPException) -> web.Response:
+def from_aiohttp_error(request: web.Request, error: web.HTTPException) -> web.Response:
+    """Return the problem for an error response that aiohttp, or a handler of its kind, raises."""
     if isinstance(error, web.HTTPMethodNotAllowed):
         allow = {"Allow": ", ".join(sorted({*error.allowed_methods, "OPTIONS"}))}
         if request.method == "OPTIONS":

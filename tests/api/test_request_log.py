@@ -11,6 +11,9 @@ import pytest
 from tests.api.client import Api, until
 from tests.api.conftest import MANAGED, TOKEN, Serving
 from tests.api.streams import open_stream
+from tests.support.raw_http import answer_to
+from vm_webapp.settings import Settings
+from vm_webapp.trusted_proxies import parse_networks
 
 FIELDS = ("method", "route", "path", "status", "actor")
 RUN = "/api/v2/runs/{run_id}"
@@ -103,12 +106,24 @@ async def test_a_client_that_leaves_is_logged(api: Api, caplog: pytest.LogCaptur
 
 
 async def test_what_is_not_http_is_one_line(api: Api, caplog: pytest.LogCaptureFixture) -> None:
-    host, port = api.base_url.removeprefix("http://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(b"GET /api/v2/runs?token=s3cret HTTP/9\r\n\r\n")
-    assert b" 400 " in await reader.readline()
-    writer.close()
+    response = await answer_to(api.base_url, b"GET /api/v2/runs?token=s3cret HTTP/9\r\n\r\n")
     (line,) = await lines(caplog, 1)
-    assert (line["status"], line["route"], line["actor"]) == (400, None, None)
+    assert facts(line) == (None, None, None, 400, None)
+    assert (line["kind"], line["request_id"]) == ("request_line", response.headers["X-Request-ID"])
     assert "s3cret" not in caplog.text
     assert "s3cret" not in repr(line)
+
+
+@pytest.mark.parametrize(
+    ("trusted", "address"), [("127.0.0.1", "198.51.100.7"), ("10.0.0.0/8", "127.0.0.1"), (None, "127.0.0.1")]
+)
+async def test_the_address_is_that_of_the_client_behind_a_trusted_proxy(
+    serving: Serving, untouched: None, caplog: pytest.LogCaptureFixture, trusted: str | None, address: str
+) -> None:
+    settings = Settings(trusted_proxies=parse_networks(trusted) if trusted else ())
+    async with serving(settings) as api:
+        await api.get("/runs", headers={"X-Forwarded-For": "6.6.6.6, 198.51.100.7"})
+        await api.get("/nothing", headers={"X-Forwarded-For": "6.6.6.6, 198.51.100.7:51234, 127.0.0.1"})
+        await api.get("/runs", headers={"X-Forwarded-For": "x" * 8000})
+        first, second, garbage = await lines(caplog, 3)
+    assert [line["address"] for line in (first, second, garbage)] == [address, address, "127.0.0.1"]
