@@ -9,6 +9,7 @@ import dramatiq
 from dramatiq.broker import Broker
 
 from actors.middleware import Runtime, WorkerMiddleware
+from vm_webapp.execution.claiming import facts_of
 from vm_webapp.runs.lifecycle import Claim
 
 QUEUE = "stages"
@@ -43,4 +44,4 @@ def _run_stage(runtime: Runtime, claim: Claim) -> None:
         runtime.run_stage(claim)
     except Exception:
         runtime.count("stages_crashed")
-        log.exception("stage.crashed", extra={"stage_id": str(claim.stage_id)})
+        log.exception("stage.crashed", extra=facts_of(claim))

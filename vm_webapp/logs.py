@@ -6,6 +6,7 @@ import logging
 import sys
 import threading
 import traceback
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
@@ -60,6 +61,11 @@ def configure_logging(level: str, *, json: bool) -> None:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
+
+
+def logged_with(**facts: object) -> AbstractContextManager[None]:
+    """Add these facts to every record that this thread logs during the block, and the tasks that it starts."""
+    return structlog.contextvars.bound_contextvars(**facts)
 
 
 def place_of(error: BaseException | None) -> str:

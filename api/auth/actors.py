@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
+from api.http.addresses import client_address
 from api.http.problems import RequestError
 from api.http.request_ids import request_id
 from vm_webapp.access.actor import TOKEN_ID, Actor
@@ -24,7 +25,7 @@ def is_authenticated(request: web.Request) -> bool:
 
 def admit(request: web.Request, actor: Actor) -> None:
     """Note who sends the request, with its address and its id."""
-    request[ACTOR] = replace(actor, address=request.remote, request_id=request_id(request))
+    request[ACTOR] = replace(actor, address=client_address(request), request_id=request_id(request))
 
 
 def require(request: web.Request, role: Role) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID, uuid4
 
 from vm_webapp.execution.activity import Activity
@@ -63,8 +64,14 @@ class Claimer:
         # Only a worker of a newer build can read it. Without a pause this one would claim and release it all the time.
         self._unreadable[claim.stage_id] = time.monotonic()
         self._activity.count("claims_crashed")
-        log.error("claim.crashed", exc_info=claim.error, extra={"run_id": str(claim.run_id), "stage": claim.key})
+        log.error("claim.crashed", exc_info=claim.error, extra=facts_of(claim))
         release_unbegun(claim)
+
+
+def facts_of(claim: Claim | UnreadableClaim) -> dict[str, Any]:
+    """Return what the log says about a claim: its run, stage and attempt, and the request that created the run."""
+    facts = {"run_id": str(claim.run_id), "stage": claim.key, "attempt": claim.attempt}
+    return facts | ({"request_id": claim.request_id} if claim.request_id else {})
 
 
 def release_unbegun(claim: Claim | UnreadableClaim) -> bool:
@@ -72,5 +79,5 @@ def release_unbegun(claim: Claim | UnreadableClaim) -> bool:
     try:
         return lifecycle.release_stage_if_held(claim)
     except Exception as error:  # the consumer's thread must not die of it
-        log.warning("claim.kept", extra={"run_id": str(claim.run_id), "error": shortened(error)})
+        log.warning("claim.kept", extra=facts_of(claim) | {"error": shortened(error)})
         return False

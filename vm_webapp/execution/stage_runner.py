@@ -18,13 +18,14 @@ from uuid import UUID, uuid4
 
 from vm_webapp.errors import DatabaseUnavailable, VMError
 from vm_webapp.execution.activity import Activity
-from vm_webapp.execution.claiming import release_unbegun
+from vm_webapp.execution.claiming import facts_of, release_unbegun
 from vm_webapp.execution.leases import HeldLease, HeldLeases
 from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.execution.progress import ProgressReporter, StageProgress
 from vm_webapp.llm.base import Completion, PartialCompletion, Provider
 from vm_webapp.llm.calls import CallLoop
 from vm_webapp.llm.errors import LLMError, LLMTimeout
+from vm_webapp.logs import logged_with
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.lifecycle import Claim, Claimant, Finished
 from vm_webapp.runs.records import NewestArtifact
@@ -102,7 +103,8 @@ class StageRunner:
             read = ReadRun(claim.run_id)
             while following is not None:
                 count += 1
-                following = self._run_claimed(following, read)
+                with logged_with(**facts_of(following)):
+                    following = self._run_claimed(following, read)
         return count
 
     def release(self, claims: Iterable[Claim]) -> None:

@@ -103,9 +103,11 @@ def create_run() -> str:
         SELECT {_TAG} AS start_tag
     ), run AS (
         INSERT INTO runs (id, workflow, status, priority, request, auto_approve, brand_id, project_id, snapshot,
-                          created_by, start_tag, four_eyes, creator_id)
+                          created_by, start_tag, four_eyes, creator_id, request_id)
         SELECT %(id)s::uuid, %(workflow)s, 'queued', %(priority)s, %(request)s, %(auto_approve)s, %(brand_id)s,
-               %(project_id)s::uuid, %(snapshot)s::jsonb, %(actor)s, start_tag, %(four_eyes)s, %(creator_id)s FROM tag
+               %(project_id)s::uuid, %(snapshot)s::jsonb, %(actor)s, start_tag, %(four_eyes)s, %(creator_id)s,
+               %(request_id)s
+          FROM tag
         RETURNING created_at
     ), made AS (
         INSERT INTO stages (id, run_id, position, key, title, status, priority, requires_approval, needs_model,
@@ -211,7 +213,7 @@ def _claim(which: str) -> str:
     """
     due_stages = f"""
         SELECT stages.id, stages.run_id, stages.key, stages.priority, stages.start_tag, stages.brand_id,
-               stages.needs_model, r.status AS run_status, r.request, r.snapshot,
+               stages.needs_model, r.status AS run_status, r.request, r.request_id, r.snapshot,
                {TIMEOUT_IN_SNAPSHOT} AS timeout
           FROM stages JOIN runs r ON r.id = stages.run_id
          WHERE {admission.admitted_by_its_owner()} AND stages.{which}
@@ -267,14 +269,14 @@ def _claim(which: str) -> str:
                    AND (SELECT true FROM stages
                          WHERE {admission.admitted_by_its_owner()} AND stages.{which} AND stages.needs_model
                          ORDER BY {order_of()} LIMIT 1) IS NOT NULL AS calls_wait,
-               claimed.*, taken.request, taken.snapshot::text
+               claimed.*, taken.request, taken.request_id, taken.snapshot::text
           FROM capacity LEFT JOIN (claimed JOIN taken USING (number)) ON true
     """
 
 
 CLAIMED_UNDER = f"""
-    SELECT r.id AS run_id, r.request, r.snapshot::text, s.id, s.key, s.attempt, s.feedback, s.provider, s.lease_token,
-           clock_timestamp() AS claimed_at,
+    SELECT r.id AS run_id, r.request, r.request_id, r.snapshot::text, s.id, s.key, s.attempt, s.feedback, s.provider,
+           s.lease_token, clock_timestamp() AS claimed_at,
            extract(epoch FROM s.deadline_at - clock_timestamp())::float8 AS seconds_left
       FROM stages s JOIN runs r ON r.id = s.run_id
      WHERE s.lease_token = ANY(%(tokens)s::uuid[]) ORDER BY {order_of("s")}

@@ -277,7 +277,7 @@ def _signal_current_state(claim: Claim | UnreadableClaim) -> None:
 
 
 def _run_of(claim: Claim) -> RunOfStage:
-    return RunOfStage(claim.run_id, claim.workflow, claim.request, claim.snapshot)
+    return RunOfStage(claim.run_id, claim.workflow, claim.request, claim.request_id, claim.snapshot)
 
 
 def _held(claim: Claim) -> Row | None:

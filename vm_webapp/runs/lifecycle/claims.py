@@ -51,6 +51,7 @@ class Claim:
         attempt: the number of the claim, from 1; it only grows.
         spec: the stage as its workflow describes it.
         request: the text that the run was created with.
+        request_id: ``X-Request-ID`` of the request that created the run, None if it was a command.
         snapshot: workflow, brand and project as they were when the run was created.
         feedback: what a reviewer asked to change, or None.
         provider: the provider that this attempt calls; None for a stage that needs no model.
@@ -66,6 +67,7 @@ class Claim:
     spec: StageSpec
     workflow: Workflow
     request: str = field(repr=False)
+    request_id: str | None
     snapshot: Mapping[str, Any] = field(repr=False)
     feedback: str | None = field(repr=False)
     provider: str | None
@@ -85,6 +87,7 @@ class UnreadableClaim:
 
     Attributes:
         key: the stage's key in its workflow.
+        request_id: as for ``Claim``.
         error: why it cannot be read.
     """
 
@@ -93,6 +96,7 @@ class UnreadableClaim:
     token: UUID
     attempt: int
     key: str
+    request_id: str | None
     error: Exception
 
 
@@ -119,6 +123,7 @@ class RunOfStage:
     id: UUID
     workflow: Workflow
     request: str
+    request_id: str | None
     snapshot: Mapping[str, Any]
 
 
@@ -250,11 +255,13 @@ def _read(stages: Sequence[Row]) -> tuple[tuple[Claim, ...], tuple[UnreadableCla
         token = stage["lease_token"]
         try:
             snapshot, workflow = _restored(stage["snapshot"])
-            run = RunOfStage(stage["run_id"], workflow, stage["request"], snapshot)
+            run = RunOfStage(stage["run_id"], workflow, stage["request"], stage["request_id"], snapshot)
             claims.append(make_claim(run, stage, token))
         except Exception as error:  # whatever the snapshot of another build makes it raise
             unreadable.append(
-                UnreadableClaim(stage["id"], stage["run_id"], token, stage["attempt"], stage["key"], error)
+                UnreadableClaim(
+                    stage["id"], stage["run_id"], token, stage["attempt"], stage["key"], stage["request_id"], error
+                )
             )
     return tuple(claims), tuple(unreadable)
 
@@ -276,6 +283,7 @@ def make_claim(run: RunOfStage, stage: Row, token: UUID) -> Claim:
         spec=run.workflow.stage(stage["key"]),
         workflow=run.workflow,
         request=run.request,
+        request_id=run.request_id,
         snapshot=run.snapshot,
         feedback=stage["feedback"],
         provider=stage["provider"],

@@ -72,6 +72,7 @@ def create_run(new: NewRun, *, actor: Actor) -> RunRecord:
             auto_approve=new.auto_approve,
             four_eyes=new.four_eyes,
             creator_id=actor.id,
+            request_id=actor.request_id,
             brand_id=context.brand_id,
             project_id=new.project_id,
             snapshot=jsonb({"workflow": new.workflow.snapshot(), **context.snapshot}),

@@ -40,11 +40,11 @@ _COPY_RUN = compiled(
     Run.insert_from(
         Run.select(
             *(param("id"), Value("queued"), fn.coalesce(param("request"), Run.request), Run.id, param("actor")),
-            *(param("creator_id"), param("start_tag"), *_SAME_RUN),
+            *(param("creator_id"), param("request_id"), param("start_tag"), *_SAME_RUN),
         ).where(Run.id == param("parent_id")),
         [
             *(Run.id, Run.status, Run.request, Run.parent_run, Run.created_by),
-            *(Run.creator_id, Run.start_tag, *_SAME_RUN),
+            *(Run.creator_id, Run.request_id, Run.start_tag, *_SAME_RUN),
         ],
     ).returning()
 )
@@ -138,6 +138,7 @@ def fork_run(
             request=request,
             actor=actor.name,
             creator_id=actor.id,
+            request_id=actor.request_id,
             start_tag=of_run["start_tag"],
         )
         if context:
