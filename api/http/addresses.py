@@ -80,8 +80,8 @@ def address_behind(peer: str, forwarded: Sequence[str], trusted: TrustedProxies)
         An address of at most 45 characters; empty if the connection has none, as a Unix socket's.
     """
     known = _parse(peer)
-    if known is None:
-        return peer[:LONGEST_PEER]
+    if known is None or not forwarded:
+        return _written(peer)
     if trusted.include(known):
         for entry in _last_entries(forwarded):
             address = _parse(_without_port(entry))
@@ -109,6 +109,11 @@ def _without_port(entry: str) -> str:
     if entry.startswith("["):
         return entry[1:].partition("]")[0]
     return entry.partition(":")[0] if entry.count(":") == 1 else entry
+
+
+@lru_cache(maxsize=MOST_REMEMBERED)
+def _written(peer: str) -> str:
+    return str(_parse(peer) or peer[:LONGEST_PEER])
 
 
 @lru_cache(maxsize=MOST_REMEMBERED)

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from aiohttp import web
 
 from api.http.addresses import is_https
 
 CACHE_CONTROL = "Cache-Control"
-SECURITY_HEADERS: Mapping[str, str] = MappingProxyType(
-    {
-        "Content-Security-Policy": (
-            "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'"
-        ),
-        "X-Content-Type-Options": "nosniff",
-        # Not no-referrer: a browser would then send Origin: null with a form, which a check of the origin refuses.
-        "Referrer-Policy": "same-origin",
-        "Cross-Origin-Opener-Policy": "same-origin",
-        "Cross-Origin-Resource-Policy": "same-origin",
-        "Server": "vm-webapp",  # aiohttp's own names its version and Python's
-    }
-)
+# A dict: updating headers from a read-only view of one takes three times as long.
+SECURITY_HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": (
+        "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    # Not no-referrer: a browser would then send Origin: null with a form, which a check of the origin refuses.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Server": "vm-webapp",  # aiohttp's own names its version and Python's
+}
 # What an answer is about may be personal, so it is stored nowhere unless its handler says otherwise.
 NOT_STORED = "no-store"
 STRICT_TRANSPORT_SECURITY = "max-age=31536000; includeSubDomains"

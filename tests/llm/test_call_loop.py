@@ -259,3 +259,22 @@ def test_a_call_that_stalls_ends_after_the_time_without_a_piece(
     assert late.value.partial is not None
     assert late.value.partial.text
     server.wait_until(lambda s: s.in_flight == 0)
+
+
+def test_an_exception_that_no_call_awaits_is_logged_without_its_text(
+    calls: CallLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail() -> None:
+        asyncio.get_running_loop().call_soon(int, "sk-s3cret")
+
+    class Careless(Stubborn):
+        async def complete(self, assignment: Assignment, *, on_text: Callable[[str], None] | None = None) -> Completion:
+            await fail()
+            return Completion("done", provider=self.name)
+
+    assert calls.submit(Careless(), an_assignment(), timeout_seconds=5).result(5).text == "done"
+    eventually(lambda: "loop.error" in caplog.messages, "it is logged")
+    (record,) = [record for record in caplog.records if record.msg == "loop.error"]
+    assert record.__dict__["error"] == "ValueError"
+    assert "s3cret" not in repr(vars(record))
+    assert "s3cret" not in caplog.text
