@@ -62,6 +62,15 @@ WRITES = {
         INSERT INTO sessions (id, secret_sha256, key_id)
         SELECT gen_random_uuid(), uuid_send(gen_random_uuid()), id FROM api_keys LIMIT 1
     """,
+    "0013_audit": """
+        WITH entry AS (
+            INSERT INTO audit_entries (at, actor, action) VALUES (now() - interval '99 days', 'ann', 'run.cancel')
+            RETURNING id)
+        INSERT INTO audit_seals (position, entry_id, hash)
+        SELECT (SELECT coalesce(max(position), 0) + 1 FROM audit_seals), id, sha256('') FROM entry;
+        INSERT INTO audit_pruned (position, hash) SELECT position, hash FROM audit_seals ORDER BY position DESC LIMIT 1;
+        INSERT INTO audit_head DEFAULT VALUES ON CONFLICT DO NOTHING
+    """,
 }
 
 

@@ -13,6 +13,7 @@ from peewee import (
     BlobField,
     BooleanField,
     DateField,
+    Field,
     ForeignKeyField,
     IntegerField,
     Model,
@@ -304,3 +305,66 @@ class Session(Table):
 
     class Meta:
         table_name = "sessions"
+
+
+class Xid8Field(Field):
+    """A transaction's id with its epoch, which PostgreSQL's driver returns as text."""
+
+    field_type = "XID8"
+
+
+class AuditEntry(Table):
+    """Who did what to what, from where, with which result; see ``vm_webapp.audit``."""
+
+    xid = Xid8Field()
+    id = BigIntegerField(primary_key=True)
+    at = DateTimeTZField()
+    actor = TextField()
+    actor_id = TextField(null=True)
+    role = TextField(null=True)
+    address = TextField(null=True)
+    request_id = TextField(null=True)
+    action = TextField()
+    target = TextField(null=True)
+    result = TextField()
+    data = JSONBField()
+
+    class Meta:
+        table_name = "audit_entries"
+
+
+class AuditSeal(Table):
+    """The place of an entry in the chain, and the hash over it and the one before."""
+
+    position = BigIntegerField(primary_key=True)
+    entry_id = BigIntegerField()
+    hash = BlobField()
+    sealed_at = DateTimeTZField()
+
+    class Meta:
+        table_name = "audit_seals"
+
+
+class AuditPruned(Table):
+    """Where retention has cut the chain, and the hash that the rest follows."""
+
+    position = BigIntegerField(primary_key=True)
+    hash = BlobField()
+    pruned_at = DateTimeTZField()
+
+    class Meta:
+        table_name = "audit_pruned"
+
+
+class AuditHead(Table):
+    """The one row with the end of the chain; see ``vm_webapp.audit.sealing``."""
+
+    one = BooleanField(primary_key=True)
+    position = BigIntegerField()
+    hash = BlobField()
+    low_id = BigIntegerField()
+    mark_id = BigIntegerField()
+    mark_xid = Xid8Field()
+
+    class Meta:
+        table_name = "audit_head"

@@ -1,0 +1,90 @@
+"""Reads the audit trail page by page, newest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from peewee import JOIN, Expression
+
+from vm_webapp.db.compiled import compiled
+from vm_webapp.db.models import AuditEntry, AuditSeal
+from vm_webapp.db.paging import Page, page_of
+from vm_webapp.db.pool import rows, transaction
+
+
+@dataclass(frozen=True, slots=True)
+class EntryRecord:
+    """An entry.
+
+    Attributes:
+        result: ``done`` or ``refused``.
+        position: its place in the chain, None while it is not sealed.
+    """
+
+    id: int
+    at: datetime
+    actor: str
+    actor_id: str | None
+    role: str | None
+    address: str | None
+    request_id: str | None
+    action: str
+    target: str | None
+    result: str
+    data: dict[str, Any]
+    position: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class EntryFilter:
+    """Which entries; None leaves a field out.
+
+    Attributes:
+        since: the earliest time.
+        until: the time before which they were made.
+    """
+
+    actor: str | None = None
+    action: str | None = None
+    target: str | None = None
+    address: str | None = None
+    result: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+_COLUMNS = [getattr(AuditEntry, field.name) for field in fields(EntryRecord) if field.name != "position"]
+
+
+def page_of_entries(where: EntryFilter, *, before: int | None, limit: int) -> Page[EntryRecord]:
+    """Return a page of the entries that match.
+
+    Args:
+        where: which entries.
+        before: the id of the last entry of the page before, None for the first page.
+        limit: most entries of the page.
+    """
+    query = (
+        AuditEntry.select(*_COLUMNS, AuditSeal.position)
+        .join(AuditSeal, JOIN.LEFT_OUTER, on=(AuditSeal.entry_id == AuditEntry.id))
+        .where(*_conditions(where, before))
+        .order_by(AuditEntry.id.desc())
+        .limit(limit + 1)
+    )
+    with transaction(durable=False):
+        found = rows(compiled(query))
+    return page_of([EntryRecord(**each) for each in found], limit, lambda entry: entry.id)
+
+
+def _conditions(where: EntryFilter, before: int | None) -> Iterator[Expression | bool]:
+    yield AuditEntry.id < before if before is not None else AuditEntry.id > 0
+    for name in ("actor", "action", "target", "address", "result"):
+        if (value := getattr(where, name)) is not None:
+            yield getattr(AuditEntry, name) == value
+    if where.since is not None:
+        yield AuditEntry.at >= where.since
+    if where.until is not None:
+        yield AuditEntry.at < where.until

@@ -1,0 +1,28 @@
+"""Removes the oldest part of the chain, and leaves the hash that the rest follows."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from vm_webapp.db.pool import row, transaction
+
+BATCH = 1000
+SHORTEST_KEEP = timedelta(days=30)  # as the trigger of migration 0013 demands
+
+_PRUNE = "SELECT prune_audit(%(keep)s, %(batch)s) AS deleted"
+
+
+def prune_batch(keep: timedelta) -> int:
+    """Remove up to ``BATCH`` of the oldest entries, if they are sealed and older than this; return how many.
+
+    It stops at the first that is newer, and removes nothing while another process seals or prunes.
+
+    Args:
+        keep: the age up to which entries stay, at least ``SHORTEST_KEEP``.
+
+    Raises:
+        DatabaseUnavailable: nothing was removed.
+    """
+    with transaction(durable=False):
+        found = row(_PRUNE, keep=keep, batch=BATCH)
+    return int(found["deleted"]) if found else 0
