@@ -1,8 +1,8 @@
 """The pulse, a worker's maintenance loop: the order and the periods of its duties.
 
 Each second it renews the leases of the worker's attempts and writes the heartbeat; now and then it requeues the stages
-of dead workers (the rescue) and deletes expired rows (the purges). The loop has a database connection of its own, so
-that an exhausted pool cannot stop the renewals, which come first.
+of dead workers (the rescue), deletes expired rows (the purges) and seals the audit trail. The loop has a database
+connection of its own, so that an exhausted pool cannot stop the renewals, which come first.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 from actors.duties.beat import Beat
 from actors.duties.follow_clock import FollowClock
-from actors.duties.purge import PurgeLeftovers, PurgeRuns
+from actors.duties.purge import PurgeAudit, PurgeLeftovers, PurgeRuns
 from actors.duties.renew import Renew
 from actors.duties.rescue import Rescue
+from actors.duties.seal import SealAudit
 from actors.schedule import Periodic
 from actors.status import WorkerStatus
 from actors.watchdog import Watchdog
@@ -33,8 +34,10 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 RESCUE_EVERY_SECONDS = 2.0
+SEAL_EVERY_SECONDS = 10.0  # an idle worker then sends one statement more in ten seconds
 HOUR, DAY = 3600.0, 86_400.0
 RETRY_PURGE_SECONDS = 60.0
+RETRY_SEAL_SECONDS = 60.0
 STATEMENT_TIMEOUT_MS = 3000
 STOP_SECONDS = 5.0
 
@@ -49,6 +52,8 @@ class Duties:
     rescue: Rescue
     purge_leftovers: PurgeLeftovers
     purge_runs: PurgeRuns
+    purge_audit: PurgeAudit
+    seal_audit: SealAudit
 
 
 class Purges:
@@ -57,18 +62,20 @@ class Purges:
     Args:
         leftovers: hourly, deletes rows that serve no longer (heartbeats, idempotency keys, API keys).
         runs: daily, deletes finished runs that are old enough.
+        audit: daily, removes the oldest part of the audit trail.
     """
 
-    def __init__(self, leftovers: PurgeLeftovers, runs: PurgeRuns) -> None:
+    def __init__(self, leftovers: PurgeLeftovers, runs: PurgeRuns, audit: PurgeAudit) -> None:
         self._periodic = (
             Periodic(leftovers.run_once, every_seconds=HOUR, after_error_seconds=RETRY_PURGE_SECONDS),
             Periodic(runs.run_once, every_seconds=DAY, after_error_seconds=RETRY_PURGE_SECONDS),
+            Periodic(audit.run_once, every_seconds=DAY, after_error_seconds=RETRY_PURGE_SECONDS),
         )
 
-    def run_once(self, now: float) -> None:
-        """Delete a batch for the first purge that is due at the monotonic time ``now``."""
+    def run_once(self, now: float) -> bool:
+        """Delete a batch for the first purge that is due at the monotonic time ``now``; return whether one was."""
         # ``any`` stops at the first that ran, so that a tick stays short and the leases are renewed in time.
-        any(each.run_if_due(now) for each in self._periodic)
+        return any(each.run_if_due(now) for each in self._periodic)
 
 
 class Pulse:
@@ -100,7 +107,10 @@ class Pulse:
         self._follow_clock = duties.follow_clock
         self._beat = duties.beat
         self._rescue = Periodic(duties.rescue.run_once, every_seconds=RESCUE_EVERY_SECONDS)
-        self._purges = Purges(duties.purge_leftovers, duties.purge_runs)
+        self._purges = Purges(duties.purge_leftovers, duties.purge_runs, duties.purge_audit)
+        self._seal = Periodic(
+            duties.seal_audit.run_once, every_seconds=SEAL_EVERY_SECONDS, after_error_seconds=RETRY_SEAL_SECONDS
+        )
         self._status = status
         self._activity = activity
         self._prepare = prepare
@@ -136,7 +146,7 @@ class Pulse:
         self.watchdog.note_tick()
 
     def tick_once(self, now: float) -> None:
-        """Renew the leases, follow the clock, write the heartbeat, and rescue and purge when they are due.
+        """Renew the leases, follow the clock, write the heartbeat, and rescue, purge and seal when that is due.
 
         Before the worker can start it does nothing. An unhealthy worker writes no heartbeat and rescues nothing: others
         see it as dead. It still renews, because its other threads finish their stages while it drains.
@@ -159,7 +169,8 @@ class Pulse:
             # A rescue may take half a second: the purge waits for the next tick, after the next renewal.
             if may_rescue and self._rescue.run_if_due(now):
                 return
-        self._purges.run_once(now)
+        if not self._purges.run_once(now):
+            self._seal.run_if_due(now)
 
     def _begin_if_possible(self) -> bool:
         reason = self._prepare()

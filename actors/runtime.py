@@ -12,9 +12,10 @@ from uuid_utils.compat import uuid7
 from actors.broker import HintBroker
 from actors.duties.beat import Beat
 from actors.duties.follow_clock import FollowClock
-from actors.duties.purge import PurgeLeftovers, PurgeRuns
+from actors.duties.purge import PurgeAudit, PurgeLeftovers, PurgeRuns
 from actors.duties.renew import Renew
 from actors.duties.rescue import Rescue
+from actors.duties.seal import SealAudit
 from actors.pulse import Duties, Pulse, pulse_connection
 from actors.startup import prepare_schema
 from actors.status import WorkerStatus
@@ -176,6 +177,8 @@ def open_runtime(
                 Rescue(runner.activity),
                 PurgeLeftovers(),
                 PurgeRuns(settings.purge_older_than, mirror),
+                PurgeAudit(settings.audit_keep),
+                SealAudit(),
             ),
             status,
             runner.activity,

@@ -26,6 +26,7 @@ REDIS_SCHEMES = ("redis", "rediss", "unix")
 COMMIT_CHARACTERS = 12
 MOST_TOKENS = 100_000_000
 MOST_CONNECTIONS = 200
+SHORTEST_AUDIT_KEEP = timedelta(days=30)  # the database removes nothing newer (migration 0013)
 PERCENT_ENCODE = "percent-encode each @, : / and % of its user name and password"
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 HOST = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(:\d*)?")
@@ -50,6 +51,7 @@ class Settings:
         llm_max_concurrency: model calls in flight across all workers, None for no cap.
         purge_older_than: age from which workers delete finished runs, None to keep them all.
         trusted_proxies: the proxies whose forwarded headers are believed.
+        audit_keep: age from which workers remove sealed entries of the audit trail, None to keep them all.
         web_concurrency: number of API processes.
         build: the version, and the deployed commit if the platform names it.
     """
@@ -72,6 +74,7 @@ class Settings:
     llm_max_seconds: int = 3600
     llm_max_concurrency: int | None = None
     purge_older_than: timedelta | None = None
+    audit_keep: timedelta | None = None
     workflows_path: Path | None = None
     api_token: str | None = field(default=None, repr=False)
     trusted_proxies: tuple[Network, ...] = ()
@@ -122,6 +125,7 @@ def read_settings(*, complete: bool = True) -> Settings:
         llm_max_seconds=env.integer("VM_LLM_MAX_SECONDS", 1, 86_400) or 3600,
         llm_max_concurrency=env.integer("VM_LLM_MAX_CONCURRENCY", 1, 10_000),
         purge_older_than=env.duration("VM_PURGE_OLDER_THAN"),
+        audit_keep=env.duration("VM_AUDIT_KEEP", least=SHORTEST_AUDIT_KEEP),
         workflows_path=Path(path) if (path := env.text("VM_WORKFLOWS_PATH", "")) else None,
         api_token=env.token("VM_API_TOKEN"),
         trusted_proxies=env.networks("VM_TRUSTED_PROXIES") or _proxies_of_platform(env),
@@ -198,12 +202,17 @@ class _StrictEnv:
         rule = "a number of seconds from 0 to 3600"
         return self._parse(name, default, rule, lambda: self._env.float(name, validate=check))
 
-    def duration(self, name: str) -> timedelta | None:
+    def duration(self, name: str, *, least: timedelta = timedelta(0)) -> timedelta | None:
         value = self.text(name, "")
+        if not value:
+            return None
         try:
-            return parse_duration(value) if value else None
+            length = parse_duration(value)
         except ValueError as error:
             raise ConfigurationError(f"{name} {error}") from None
+        if length < least:
+            raise ConfigurationError(f"{name} must be at least {least.days}d")
+        return length
 
     def networks(self, name: str) -> tuple[Network, ...]:
         value = self.text(name, "")

@@ -6,6 +6,7 @@ import threading
 from datetime import timedelta
 
 from vm_webapp.access.keys import purge_old_keys
+from vm_webapp.audit import retention
 from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.fleet.heartbeats import purge_stopped_workers
 from vm_webapp.idempotency import PURGE_BATCH, purge_expired_keys
@@ -62,3 +63,25 @@ class PurgeRuns:
             # On another thread: a disk that hangs would block the pulse, and the worker would lose its leases.
             threading.Thread(target=self._mirror.remove, args=(deleted,), name="mirror", daemon=True).start()
         return len(deleted) == size
+
+
+class PurgeAudit:
+    """Removes the oldest entries of the audit trail, if they are sealed and older than a limit.
+
+    Args:
+        keep: the limit; None keeps all entries.
+    """
+
+    def __init__(self, keep: timedelta | None) -> None:
+        self._keep = keep
+
+    def run_once(self) -> bool:
+        """Remove a batch.
+
+        Returns:
+            Whether more may be left.
+
+        Raises:
+            DatabaseUnavailable: nothing was removed.
+        """
+        return self._keep is not None and retention.prune_batch(self._keep) == retention.BATCH

@@ -85,6 +85,8 @@ ENVIRONMENTS: tuple[dict[str, str], ...] = (
     {"VM_API_TOKEN": "two words"},
     {"VM_TRUSTED_PROXIES": "10.0.0.0/8, the proxy"},
     {"VM_PURGE_OLDER_THAN": "90"},
+    {"VM_AUDIT_KEEP": "forever"},
+    {"VM_AUDIT_KEEP": "29d"},
     {"LOG_LEVEL": "LOUD"},
 )
 

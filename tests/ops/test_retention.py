@@ -11,7 +11,7 @@ import psycopg2
 import pytest
 
 from actors.duties import purge
-from actors.duties.purge import PurgeLeftovers, PurgeRuns
+from actors.duties.purge import PurgeAudit, PurgeLeftovers, PurgeRuns
 from actors.pulse import DAY, RETRY_PURGE_SECONDS, Purges
 from tests.support.actors import OPERATOR
 from tests.support.fleet import change
@@ -85,7 +85,7 @@ def test_a_run_that_another_transaction_has_locked_is_left_for_the_next_purge(da
 
 def purges(older_than: timedelta | None = None, mirror: ArtifactMirror | None = None) -> Purges:
     """Return a worker's purging duties."""
-    return Purges(PurgeLeftovers(), PurgeRuns(older_than, mirror))
+    return Purges(PurgeLeftovers(), PurgeRuns(older_than, mirror), PurgeAudit(None))
 
 
 def test_a_worker_purges_runs_once_a_day_if_an_age_is_set() -> None:

@@ -14,9 +14,10 @@ from dramatiq import Worker
 from actors import broker, middleware
 from actors.duties.beat import Beat
 from actors.duties.follow_clock import FollowClock
-from actors.duties.purge import PurgeLeftovers, PurgeRuns
+from actors.duties.purge import PurgeAudit, PurgeLeftovers, PurgeRuns
 from actors.duties.renew import Renew
 from actors.duties.rescue import Rescue
+from actors.duties.seal import SealAudit
 from actors.pulse import Duties, Pulse, pulse_connection
 from actors.runtime import WorkerRuntime
 from actors.status import WorkerStatus
@@ -83,7 +84,16 @@ def make_pulse(database: str) -> MakePulse:
         status, activity = WorkerStatus(identity, on_unhealthy), Activity()
         beat = Beat(status, activity, leases, presence=presence, hints_failed=lambda: 3)
         return TestedPulse(
-            Duties(Renew(leases), FollowClock(), beat, Rescue(activity), PurgeLeftovers(), PurgeRuns(None)),
+            Duties(
+                Renew(leases),
+                FollowClock(),
+                beat,
+                Rescue(activity),
+                PurgeLeftovers(),
+                PurgeRuns(None),
+                PurgeAudit(None),
+                SealAudit(),
+            ),
             status,
             activity,
             prepare=prepare,

@@ -7,7 +7,6 @@ from datetime import timedelta
 from vm_webapp.db.pool import row, transaction
 
 BATCH = 1000
-SHORTEST_KEEP = timedelta(days=30)  # as the trigger of migration 0013 demands
 
 _PRUNE = "SELECT prune_audit(%(keep)s, %(batch)s) AS deleted"
 
@@ -18,7 +17,7 @@ def prune_batch(keep: timedelta) -> int:
     It stops at the first that is newer, and removes nothing while another process seals or prunes.
 
     Args:
-        keep: the age up to which entries stay, at least ``SHORTEST_KEEP``.
+        keep: the age up to which entries stay; the database refuses less than 30 days.
 
     Raises:
         DatabaseUnavailable: nothing was removed.
