@@ -22,6 +22,7 @@ NAMES = [
     "last model call",
     "clock",
     "indexes",
+    "audit",
     "worker workspace",
     "connections",
     "time outs",

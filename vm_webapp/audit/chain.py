@@ -4,7 +4,7 @@
 
 The first entry follows 32 zero bytes. An entry is encoded as the JSON object of ``fields_of`` in the canonical form of
 RFC 8785: UTF-8, names sorted, no spaces. Its values are texts, whole numbers, booleans, null, and in ``data`` lists of
-those, so any JSON library writes the same bytes. ``audit export`` writes entries in this form.
+those, so any JSON library writes the same bytes.
 """
 
 from __future__ import annotations
@@ -30,12 +30,7 @@ def fields_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def canonical(fields: Mapping[str, Any]) -> bytes:
     """Return the canonical JSON of an entry's fields."""
-    return canonical_text(fields).encode()
-
-
-def canonical_text(value: Any) -> str:
-    """Return the canonical JSON of a value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def next_hash(before: bytes, row: Mapping[str, Any]) -> bytes:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
-from vm_webapp.audit.chain import canonical_text, fields_of
+from vm_webapp.audit.chain import fields_of
 from vm_webapp.audit.verification import End, walk
 
 
 def lines_after(start: End) -> Iterator[str]:
     """Yield a line of JSON for each sealed entry after a place in the chain.
 
-    A line has ``entry`` in its canonical form, its ``position``, its ``hash``, and ``previous``, the hash before it:
-    ``hash`` is the SHA-256 of the bytes of ``previous`` followed by those of ``entry``.
+    A line has the ``entry``, its ``position``, its ``hash``, and ``previous``, the hash before it: ``hash`` is the
+    SHA-256 of the bytes of ``previous`` followed by those of ``entry`` in its canonical form (see ``chain``). The line
+    itself is ASCII, which every stream can take.
 
     Raises:
         AuditBroken: the next entry is not as it was sealed.
@@ -23,5 +25,6 @@ def lines_after(start: End) -> Iterator[str]:
         if sealed["position"] != position + 1:
             return  # retention has overtaken this export: what follows would not be complete
         position, hash = sealed["position"], bytes(sealed["hash"]).hex()
-        yield canonical_text({"entry": fields_of(sealed), "hash": hash, "position": position, "previous": previous})
+        line = {"entry": fields_of(sealed), "hash": hash, "position": position, "previous": previous}
+        yield json.dumps(line, sort_keys=True, separators=(",", ":"))
         previous = hash

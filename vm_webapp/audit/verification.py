@@ -78,7 +78,7 @@ def verify(known: tuple[int, bytes] | None = None) -> Verified:
         DatabaseUnavailable: it could not be checked.
     """
     head = _read(_HEAD)
-    start = end = _start()
+    start = end = start_of_chain()
     met = known is None or known == (start.position, start.hash)
     for sealed in walk(start):
         end = End(sealed["position"], bytes(sealed["hash"]), sealed["entry_id"], sealed["at"])
@@ -92,7 +92,7 @@ def verify(known: tuple[int, bytes] | None = None) -> Verified:
     low_id = head["low_id"] if head else 0
     _find_foreign(low_id)
     counted = _read(_COUNT_UNSEALED, after=low_id)
-    return Verified(_start(), end, counted["n"] if counted else 0)
+    return Verified(start_of_chain(), end, counted["n"] if counted else 0)
 
 
 def walk(start: End) -> Iterator[Row]:
@@ -106,7 +106,7 @@ def walk(start: End) -> Iterator[Row]:
         for sealed in found:
             wrong = _fault(position, hash, sealed)
             if wrong:
-                pruned = _start()
+                pruned = start_of_chain()
                 if pruned.position <= position:
                     raise AuditBroken(wrong)
                 # Retention has removed entries since the walk began: it goes on behind them.
@@ -121,8 +121,14 @@ def position_before(moment: datetime) -> End:
     first = _read("SELECT min(position) AS position FROM audit_seals WHERE sealed_at >= %(moment)s", moment=moment)
     if first is None or first["position"] is None:
         last = _read("SELECT position, hash FROM audit_seals ORDER BY position DESC LIMIT 1")
-        return End(last["position"], bytes(last["hash"])) if last else _start()
+        return End(last["position"], bytes(last["hash"])) if last else start_of_chain()
     return place_at(first["position"] - 1)
+
+
+def start_of_chain() -> End:
+    """Return the place before the first entry that is still there."""
+    pruned = _read(_PRUNED)
+    return End(pruned["position"], bytes(pruned["hash"])) if pruned else End(0, FIRST)
 
 
 def place_at(position: int) -> End:
@@ -131,7 +137,7 @@ def place_at(position: int) -> End:
     Raises:
         AuditBroken: the chain does not have it.
     """
-    start = _start()
+    start = start_of_chain()
     if position == start.position:
         return start
     found = _read("SELECT hash FROM audit_seals WHERE position = %(position)s", position=position)
@@ -176,11 +182,6 @@ def _find_foreign(low_id: int) -> None:
         if found := _read(_UNSEALED_IDS, after=after, last=last):
             raise AuditBroken(f"entry {found['id']} has no seal, although all entries up to {low_id} had one")
         after = last
-
-
-def _start() -> End:
-    pruned = _read(_PRUNED)
-    return End(pruned["position"], bytes(pruned["hash"])) if pruned else End(0, FIRST)
 
 
 def _rows_after(position: int) -> list[Row]:

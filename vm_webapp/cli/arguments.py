@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from datetime import timedelta
+import re
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 from vm_webapp.durations import parse_duration
@@ -37,6 +38,32 @@ def duration(text: str) -> timedelta:
         return parse_duration(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def moment(text: str) -> datetime:
+    """Return a time: a date, a date and time (UTC unless it names another zone), or a length of time before now."""
+    try:
+        return datetime.now(UTC) - parse_duration(text)
+    except ValueError:
+        pass
+    try:
+        found = datetime.fromisoformat(text)
+        return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError("must be a time such as 2026-11-01 or 2026-11-01T08:00Z, or 7d") from None
+
+
+def position(text: str) -> int:
+    """Return a position in the audit trail."""
+    return whole_number(text, 0, 2**63 - 1)
+
+
+def place(text: str) -> tuple[int, bytes]:
+    """Return a position in the audit trail and its hash, written as ``audit verify`` prints them."""
+    number, _, digest = text.partition(":")
+    if not re.fullmatch("[0-9a-fA-F]{64}", digest):
+        raise argparse.ArgumentTypeError("must be a position and its hash: 12:<64 hexadecimal digits>")
+    return position(number), bytes.fromhex(digest)
 
 
 def whole_number(text: str, low: int, high: int) -> int:

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from vm_webapp.access.roles import ROLES
-from vm_webapp.cli.arguments import base_url, duration, wait_seconds, words
+from vm_webapp.cli.arguments import base_url, duration, moment, place, position, wait_seconds, words
 from vm_webapp.cli.environment import read_environment
 from vm_webapp.errors import ConfigurationError
 
@@ -22,6 +22,7 @@ def add_operations(commands: Commands) -> None:
     _add_doctor(commands.add_parser("doctor", help="report what is wrong, and the next command to type"))
     _add_queue(commands.add_parser("queue", help="show, pause or resume the queue; cancel or retry many runs"))
     _add_keys(commands.add_parser("keys", help="create, list and revoke API keys"))
+    _add_audit(commands.add_parser("audit", help="check or export the record of who did what"))
     _add_purge(commands.add_parser("purge", help="delete finished runs that are old enough"))
 
 
@@ -88,6 +89,17 @@ def _add_keys(keys: argparse.ArgumentParser) -> None:
     keys.set_defaults(command=_keys)
 
 
+def _add_audit(audit: argparse.ArgumentParser) -> None:
+    actions = audit.add_subparsers(metavar="action", dest="action", required=True)
+    verify = actions.add_parser("verify", help="check that no entry was changed or removed, and say up to which one")
+    verify.add_argument("--known", type=place, metavar="POSITION:HASH", help="a place of the chain as it was exported")
+    export = actions.add_parser("export", help="print what is sealed, a line of JSON for each entry")
+    start = export.add_mutually_exclusive_group()
+    start.add_argument("--since", type=moment, metavar="TIME", help="sealed since then: 2026-11-01, or 7d ago")
+    start.add_argument("--after", type=position, metavar="POSITION", help="after this position, to continue an export")
+    audit.set_defaults(command=_audit)
+
+
 def _add_purge(purge: argparse.ArgumentParser) -> None:
     purge.add_argument("--older-than", type=duration, required=True, metavar="AGE", help="finished longer ago: 90d")
     purge.add_argument("--dry-run", action="store_true", help="show how many, and delete nothing")
@@ -142,6 +154,15 @@ def _keys(arguments: argparse.Namespace) -> int:
     if arguments.action == "revoke":
         return keys.run_revoke(settings, arguments.name)
     return keys.run_list(settings)
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    settings = read_environment(quiet=True)
+    from vm_webapp.cli import audit
+
+    if arguments.action == "verify":
+        return audit.run_verify(settings, arguments.known)
+    return audit.run_export(settings, since=arguments.since, after=arguments.after)
 
 
 def _purge(arguments: argparse.Namespace) -> int:

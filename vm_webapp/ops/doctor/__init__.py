@@ -15,7 +15,7 @@ from peewee import DatabaseError
 from vm_webapp.db.pool import examine_session, execute, refusal, transaction
 from vm_webapp.errors import DatabaseBusy, DatabaseUnavailable
 from vm_webapp.ops.disk_probe import find_full_disk
-from vm_webapp.ops.doctor import fleet, indexes, locks, pooler, queue, redis_server, server, workspace
+from vm_webapp.ops.doctor import audit, fleet, indexes, locks, pooler, queue, redis_server, server, workspace
 from vm_webapp.ops.doctor.check import Check, Verdict, fail, ok, warn
 from vm_webapp.ops.health import Health, HealthChecker
 from vm_webapp.settings import Settings
@@ -33,6 +33,7 @@ DATABASE_CHECKS: tuple[Callable[[], Check], ...] = (
     fleet.check_last_model_call,
     server.check_clock,
     indexes.check_indexes,
+    audit.check_audit,
     workspace.check_worker_workspace,
 )
 
