@@ -51,7 +51,7 @@ def test_old_finished_runs_are_deleted_with_their_stages_and_events_and_no_other
     young, flying = finished(days=89), create().run.id
     change("UPDATE runs SET created_at = now() - interval '200 days'")
     assert retention.count_purgeable(AGE) == 1
-    assert retention.purge_all(AGE) == 1
+    assert retention.purge_all(AGE, actor=OPERATOR) == 1
     assert left() == {young, flying}
     for table in ("stages", "events"):
         assert {each["run_id"] for each in read(f"SELECT run_id FROM {table}")} == {young, flying}
@@ -68,9 +68,9 @@ def test_a_batch_deletes_the_oldest_and_no_more_than_its_limit() -> None:
 def test_the_parent_of_a_run_in_flight_stays_until_that_is_finished() -> None:
     parent, fork = finished(days=100), create().run.id
     change("UPDATE runs SET parent_run_id = %(parent)s WHERE id = %(fork)s", parent=parent, fork=fork)
-    assert (retention.count_purgeable(AGE), retention.purge_all(AGE)) == (0, 0)
+    assert (retention.count_purgeable(AGE), retention.purge_all(AGE, actor=OPERATOR)) == (0, 0)
     lifecycle.cancel_run_if_open(fork, actor=Actor("tests"))
-    assert retention.purge_all(AGE) == 1
+    assert retention.purge_all(AGE, actor=OPERATOR) == 1
     assert read("SELECT id, parent_run_id FROM runs") == [{"id": fork, "parent_run_id": None}]
 
 
@@ -131,7 +131,7 @@ def test_the_space_of_purged_runs_is_reused(database: str) -> None:
     for _ in range(6):
         fill(300)
         sizes.append(size())
-        assert retention.purge_all(AGE) == 300
+        assert retention.purge_all(AGE, actor=OPERATOR) == 300
         vacuum(database)
     assert sizes[-1] <= 1.25 * sizes[0], f"six times as much without it: {sizes}"
 
@@ -188,7 +188,7 @@ def test_the_copies_in_the_mirror_are_deleted_too(tmp_path: Path) -> None:
         return tmp_path / "runs" / str(run_id)
 
     old, young = written(100), written(1)
-    assert retention.purge_all(AGE, mirror) == 1
+    assert retention.purge_all(AGE, mirror, actor=OPERATOR) == 1
     assert (old.exists(), young.exists()) == (False, True)
     old = written(100)
     duties = purges(AGE, mirror)

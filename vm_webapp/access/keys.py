@@ -22,6 +22,7 @@ from uuid_utils.compat import uuid7
 
 from vm_webapp.access.actor import Actor
 from vm_webapp.access.roles import ROLES, Role
+from vm_webapp.audit import record
 from vm_webapp.db import models
 from vm_webapp.db.compiled import DAY, MINUTE, NOW, compiled, delete_from, param
 from vm_webapp.db.pool import execute, row, rows, transaction
@@ -67,9 +68,9 @@ _LIST = compiled(
     ).order_by(_KEY.id.desc())  # UUIDv7: ids sort by age
 )
 _REVOKE = compiled(
-    _KEY.update({_KEY.revoked_at: NOW}).where(
-        _NOT_REVOKED, (_KEY.name == param("name")) | (_KEY.id.cast("text") == param("name"))
-    )
+    _KEY.update({_KEY.revoked_at: NOW})
+    .where(_NOT_REVOKED, (_KEY.name == param("name")) | (_KEY.id.cast("text") == param("name")))
+    .returning(_KEY.id, _KEY.name)
 )
 _FIND = compiled(
     _KEY.select(
@@ -162,9 +163,12 @@ def create_key(name: str, *, actor: Actor, role: Role | None = None, lasts: time
             # an expired key, or its name could not be used again.
             execute(_REVOKE_EXPIRED, name=name)
             made = row(_ADD, id=uuid7(), name=name, digest=_digest(secret), role=role, lasts=lasts)
+            assert made is not None
+            until = made["expires_at"]
+            data = {"id": str(made["id"]), "role": role or "admin", "expires_at": until.isoformat() if until else None}
+            record(actor, "key.create", f"key:{name}", data=data)
     except IntegrityError as error:
         raise Conflict(f"there is a key named {name} already: revoke it, or choose another name") from error
-    assert made is not None
     return NewKey(made["id"], made["name"], role or "admin", secret, made["expires_at"])
 
 
@@ -186,9 +190,10 @@ def revoke_key(name: str, *, actor: Actor) -> None:
         NotFound: there is no key with that name or id, or it is revoked already.
     """
     with transaction():
-        revoked = execute(_REVOKE, name=name)
-    if not revoked:
-        raise NotFound(f"there is no key {name} that could be revoked; keys list shows those there are")
+        revoked = row(_REVOKE, name=name)
+        if revoked is None:
+            raise NotFound(f"there is no key {name} that could be revoked; keys list shows those there are")
+        record(actor, "key.revoke", f"key:{revoked['name']}", data={"id": str(revoked["id"])})
 
 
 def find_key(secret: str) -> KeyHolder | None:

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from vm_webapp.db.pool import execute, jsonb
 
-Scalar = str | int | bool | None
-Data = Mapping[str, Scalar | Sequence[Scalar]]
+Data = Mapping[str, Any]
+"""Texts, whole numbers, booleans, None, and lists of those, by name."""
 
 
 class Who(Protocol):

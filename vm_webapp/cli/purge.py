@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from vm_webapp.access.actor import operator_at_terminal
 from vm_webapp.cli.database import open_database
 from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.ops import retention
@@ -16,5 +17,6 @@ def run_purge(settings: Settings, older_than: timedelta, *, dry_run: bool) -> in
         if dry_run:
             print(f"would delete {retention.count_purgeable(older_than)} runs")
         else:
-            print(f"deleted {retention.purge_all(older_than, ArtifactMirror(settings.workspace_root))} runs")
+            mirror = ArtifactMirror(settings.workspace_root)
+            print(f"deleted {retention.purge_all(older_than, mirror, actor=operator_at_terminal())} runs")
     return 0

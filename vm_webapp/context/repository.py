@@ -11,6 +11,7 @@ from peewee import ModelSelect, Tuple, fn
 from uuid_utils.compat import uuid7
 
 from vm_webapp.access.actor import Actor
+from vm_webapp.audit import record
 from vm_webapp.db.compiled import NO_KEY_UPDATE
 from vm_webapp.db.models import Brand, Project, Resource
 from vm_webapp.db.paging import Page, page_of
@@ -66,6 +67,7 @@ class Repository(Generic[Record]):
             now = fn.now()
             id = uuid7()
             self._model.insert(**values, id=id, version=1, created_at=now, updated_at=now).execute()
+            self._note(actor, "create", id, version=1)
             return self.read(id)
 
     def read(self, id: UUID) -> Record:
@@ -115,6 +117,7 @@ class Repository(Generic[Record]):
             self._check(days | dict(changes))
             if changes:
                 self._update(id, version=self._model.version + 1, **changes)
+                self._note(actor, "change", id, version=version + 1, fields=sorted(changes))
             return self.read(id)
 
     def archive(self, id: UUID, *, actor: Actor) -> Record:
@@ -124,8 +127,10 @@ class Repository(Generic[Record]):
             NotFound: there is none with this id.
         """
         with transaction():
-            if self.lock(id).archived_at is None:
+            current = self.lock(id)
+            if current.archived_at is None:
                 self._update(id, version=self._model.version + 1, archived_at=fn.now())
+                self._note(actor, "archive", id, version=current.version + 1)
             return self.read(id)
 
     def lock(self, id: UUID, strength: Any = NO_KEY_UPDATE) -> Record:
@@ -149,6 +154,9 @@ class Repository(Generic[Record]):
 
     def _update(self, id: UUID, **values: Any) -> None:
         self._model.update(updated_at=fn.now(), **values).where(self._model.id == id).execute()
+
+    def _note(self, actor: Actor, verb: str, id: UUID, **data: Any) -> None:
+        record(actor, f"{self._noun}.{verb}", f"{self._noun}:{id}", data=data)
 
     def _check(self, values: Mapping[str, Any]) -> None:
         if (brand_id := values.get("brand_id")) is not None:

@@ -11,6 +11,7 @@ from uuid import UUID
 from peewee import SQL, Case, Select, fn
 
 from vm_webapp.access.actor import Actor
+from vm_webapp.audit import record
 from vm_webapp.db.compiled import COUNT, NOW, compiled, param
 from vm_webapp.db.models import Provider, Queue, Stage, WorkerHeartbeat
 from vm_webapp.db.pool import database, execute, row, rows, transaction
@@ -161,12 +162,16 @@ def pause_queue(*, reason: str | None, actor: Actor) -> None:
     """Pause the queue: no stage is claimed; those in flight continue. If it is paused already, only set the reason."""
     with transaction():
         execute(_PAUSE, actor=actor.name, reason=reason)
+        record(actor, "queue.pause", "queue:stages")
 
 
 def resume_queue(*, actor: Actor) -> bool:
     """Resume the queue; return whether it was paused. Idle workers find the work when they next poll."""
     with transaction():
-        return bool(execute(_RESUME))
+        was_paused = bool(execute(_RESUME))
+        if was_paused:
+            record(actor, "queue.resume", "queue:stages")
+        return was_paused
 
 
 def resume_provider(name: str, *, actor: Actor) -> bool:
@@ -179,7 +184,10 @@ def resume_provider(name: str, *, actor: Actor) -> bool:
         known = [each["name"] for each in rows(_PROVIDER_NAMES)]
         if name not in known:
             raise NotFound(f"there is no provider {name}; there are: {', '.join(known) or 'none yet'}")
-        return providers.resume(name)
+        was_paused = providers.resume(name)
+        if was_paused:
+            record(actor, "provider.resume", f"provider:{name}")
+        return was_paused
 
 
 def list_workers() -> tuple[WorkerRecord, ...]:

@@ -7,6 +7,8 @@ from uuid import UUID
 
 from peewee import fn
 
+from vm_webapp.access.actor import Actor
+from vm_webapp.audit import record
 from vm_webapp.db.compiled import COUNT, compiled, delete_from, param
 from vm_webapp.db.models import Run
 from vm_webapp.db.pool import row, rows, transaction
@@ -27,18 +29,26 @@ _DELETE = compiled(delete_from(Run).where(Run.id.in_(_BATCH.select(_BATCH.c.id))
 _COUNT = compiled(_OLD.select(COUNT.alias("n")))
 
 
-def purge_batch(older_than: timedelta, *, limit: int = BATCH) -> list[UUID]:
+def purge_batch(older_than: timedelta, *, limit: int = BATCH, actor: Actor | None = None) -> list[UUID]:
     """Delete up to ``limit`` runs that finished longer ago than this, with their artifacts and timelines.
 
     A run that has an unfinished fork, or that another transaction has locked, stays.
+
+    Args:
+        older_than: the age.
+        limit: most runs to delete.
+        actor: the person who asks for it; None for a worker, which does what its settings say.
 
     Returns:
         The ids of the deleted runs; fewer than ``limit`` when no more are left.
     """
     # Not durable: a deletion that a crash undoes is repeated by the next purge.
     with transaction(durable=False):
-        deleted = rows(_DELETE, age=older_than, limit=limit)
-    return [each["id"] for each in deleted]
+        deleted = [each["id"] for each in rows(_DELETE, age=older_than, limit=limit)]
+        if actor is not None and deleted:
+            data = {"older_than_seconds": int(older_than.total_seconds()), "runs": [str(id) for id in deleted]}
+            record(actor, "runs.purge", None, data=data)
+    return deleted
 
 
 def count_purgeable(older_than: timedelta) -> int:
@@ -49,10 +59,10 @@ def count_purgeable(older_than: timedelta) -> int:
     return int(counted["n"])
 
 
-def purge_all(older_than: timedelta, mirror: ArtifactMirror | None = None) -> int:
+def purge_all(older_than: timedelta, mirror: ArtifactMirror | None = None, *, actor: Actor) -> int:
     """Delete every such run, batch by batch, and its copy in the mirror; return how many runs were deleted."""
     deleted = 0
-    while batch := purge_batch(older_than):
+    while batch := purge_batch(older_than, actor=actor):
         deleted += len(batch)
         if mirror:
             mirror.remove(batch)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache, wraps
 
+from vm_webapp.audit import COLUMNS_OF_WHO
 from vm_webapp.db.prepared import Prepared
 from vm_webapp.runs import admission
 from vm_webapp.runs.fair_order import next_start_tag, order_of
@@ -87,12 +88,13 @@ def read_queue_facts() -> str:
 
 @_made_of_rules
 def create_run() -> str:
-    """Return the statement that inserts a run, its stages, the first of them queued, and its first events.
+    """Return the statement that inserts a run, its stages, the first queued, its first events and its audit entry.
 
     Nobody else can see or lock any of it yet.
 
     Parameters: the columns of ``runs``; ``stage_ids``, ``keys``, ``titles``, ``requires_approval`` and ``needs_model``
-    of the stages, in their order; ``actor``, and the ``data`` of the first event.
+    of the stages, in their order; who creates it, as ``vm_webapp.audit.values_of_who`` has it; and the ``data`` of the
+    first event and of the entry.
 
     Returns ``created_at``, ``queued_at`` of the first stage, and what ``read_queue_facts`` returns of it.
     """
@@ -105,7 +107,7 @@ def create_run() -> str:
         INSERT INTO runs (id, workflow, status, priority, request, auto_approve, brand_id, project_id, snapshot,
                           created_by, start_tag, four_eyes, creator_id, request_id)
         SELECT %(id)s::uuid, %(workflow)s, 'queued', %(priority)s, %(request)s, %(auto_approve)s, %(brand_id)s,
-               %(project_id)s::uuid, %(snapshot)s::jsonb, %(actor)s, start_tag, %(four_eyes)s, %(creator_id)s,
+               %(project_id)s::uuid, %(snapshot)s::jsonb, %(actor)s, start_tag, %(four_eyes)s, %(actor_id)s,
                %(request_id)s
           FROM tag
         RETURNING created_at
@@ -124,6 +126,10 @@ def create_run() -> str:
         INSERT INTO events (run_id, stage, type, actor, data)
         VALUES (%(id)s, NULL, 'run.created', %(actor)s, %(data)s),
                (%(id)s, (%(keys)s)[1], 'stage.queued', %(actor)s, '{{}}')
+    ), audited AS (
+        INSERT INTO audit_entries ({COLUMNS_OF_WHO}, action, target, data)
+        VALUES (%(actor)s, %(actor_id)s, %(role)s, %(address)s, %(request_id)s,
+                'run.create', 'run:' || (%(id)s)::text, %(data)s)
     )
     SELECT run.created_at, stages.queued_at, fleet.*, stages.run_id, {admission.held_by()} AS held_by,
            (SELECT nullif(count(*), {MOST_COUNTED + 1})::int FROM ({_HEAD}) head

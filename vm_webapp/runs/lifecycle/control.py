@@ -7,6 +7,7 @@ from uuid import UUID
 from peewee import Case
 
 from vm_webapp.access.actor import Actor
+from vm_webapp.audit import record
 from vm_webapp.db.compiled import NOW, STATEMENT_TIME, compiled, param
 from vm_webapp.db.models import Run, Stage
 from vm_webapp.db.pool import Row, execute, row, transaction
@@ -77,6 +78,7 @@ def cancel_run_if_open(run_id: UUID, *, actor: Actor) -> bool:
         execute(_CANCEL_RUN, id=run_id)
         signal_room(run_id)
         append_events(run_id, actor.name, NewEvent("run.canceled"))
+        record(actor, "run.cancel", f"run:{run_id}")
         return True
 
 
@@ -105,6 +107,7 @@ def retry_run_if_failed(run_id: UUID, *, from_stage: str | None, actor: Actor) -
             NewEvent("run.retried", None, {"from_stage": first["key"]}),
             NewEvent("stage.queued", first["key"]),
         )
+        record(actor, "run.retry", f"run:{run_id}", data={"from_stage": first["key"]})
         stage_due.raise_after_commit(first["id"])
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from vm_webapp.access.actor import Actor
+from vm_webapp.audit import values_of_who
 from vm_webapp.db.pool import Row, autocommit, jsonb, row, transaction
 from vm_webapp.errors import InvalidInput
 from vm_webapp.runs import statements
@@ -71,8 +72,6 @@ def create_run(new: NewRun, *, actor: Actor) -> RunRecord:
             request=new.request,
             auto_approve=new.auto_approve,
             four_eyes=new.four_eyes,
-            creator_id=actor.id,
-            request_id=actor.request_id,
             brand_id=context.brand_id,
             project_id=new.project_id,
             snapshot=jsonb({"workflow": new.workflow.snapshot(), **context.snapshot}),
@@ -81,7 +80,7 @@ def create_run(new: NewRun, *, actor: Actor) -> RunRecord:
             titles=[stage.title for stage in stages],
             requires_approval=[stage.requires_approval for stage in stages],
             needs_model=[stage.needs_model for stage in stages],
-            actor=actor.name,
+            **values_of_who(actor),
             data=jsonb({"workflow": new.workflow.name}),
         )
         assert created is not None

@@ -10,6 +10,7 @@ from peewee import Case, Value, fn
 from uuid_utils.compat import uuid7
 
 from vm_webapp.access.actor import Actor
+from vm_webapp.audit import record
 from vm_webapp.db.compiled import NO_KEY_UPDATE, STATEMENT_TIME, compiled, param
 from vm_webapp.db.models import Artifact, Run, Stage
 from vm_webapp.db.pool import Row, execute, jsonb, row, rows, transaction
@@ -156,6 +157,8 @@ def fork_run(
                 if stage is first:
                     stage_due.raise_after_commit(stage_id)
         append_events(run_id, actor.name, *events, NewEvent("stage.queued", from_stage))
+        forked = {"workflow": parent["workflow"], "forked_from": str(parent_id), "from_stage": from_stage}
+        record(actor, "run.fork", f"run:{run_id}", data=forked)
         return queries.read_run(run_id)
 
 

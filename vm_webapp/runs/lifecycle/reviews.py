@@ -5,6 +5,7 @@ from __future__ import annotations
 from uuid import UUID
 
 from vm_webapp.access.actor import Actor
+from vm_webapp.audit import record
 from vm_webapp.db.compiled import NOW, STATEMENT_TIME, compiled, param
 from vm_webapp.db.models import Run, Stage
 from vm_webapp.db.pool import Row, execute, row, transaction
@@ -99,6 +100,7 @@ def approve_stage_if_waiting(
             NewEvent("stage.completed", stage_key, data),
             *events,
         )
+        record(actor, "stage.approve", f"run:{run_id}", data={"stage": stage_key, **data})
 
 
 def request_changes_if_waiting(
@@ -122,6 +124,8 @@ def request_changes_if_waiting(
             NewEvent("changes.requested", stage_key, {"version": draft.version, "feedback": feedback}),
             NewEvent("stage.queued", stage_key),
         )
+        data = {"stage": stage_key, "version": draft.version, "sha256": draft.sha256}
+        record(actor, "stage.request_changes", f"run:{run_id}", data=data)
         stage_due.raise_after_commit(stage["id"])
 
 
