@@ -6,6 +6,7 @@ path below no prefix gets the response that the API would give.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from functools import partial
 
@@ -14,6 +15,7 @@ from aiohttp.typedefs import Middleware
 
 from api.auth.bearer import guard
 from api.auth.key_cache import KeyCache
+from api.auth.refusals import REFUSALS, noting_refusals
 from api.http.addresses import TRUSTED_PROXIES, TrustedProxies
 from api.http.problems import HELD_UP, Handler, problem_middleware, refuse_expectation
 from api.http.request_ids import stamp
@@ -24,6 +26,7 @@ from api.request_log import log_departures, note_sent
 from api.routes import description
 from api.routes.table import ROUTES
 from api.services import SERVICES, Services
+from vm_webapp.audit.refusals import RefusalLog
 
 # aiohttp takes the limit from the application that creates the request, which is always the root. A limit set on a
 # sub-application would have no effect.
@@ -32,14 +35,17 @@ MAX_BODY_BYTES = 1024 * 1024
 
 def create_app(services: Services) -> web.Application:
     """Return the application over these services; the caller may add sub-applications until it is served."""
-    check = guard(
-        require_token=services.require_token,
-        token=services.settings.api_token,
-        keys=KeyCache(services.threads),
-        public_paths={PREFIX + route.path for route in ROUTES if route.public},
+    check = noting_refusals(
+        guard(
+            require_token=services.require_token,
+            token=services.settings.api_token,
+            keys=KeyCache(services.threads),
+            public_paths={PREFIX + route.path for route in ROUTES if route.public},
+        )
     )
     root = web.Application(middlewares=[log_departures, _outside(check)], client_max_size=MAX_BODY_BYTES)
     root[SERVICES] = services
+    root[REFUSALS] = RefusalLog()
     root[HELD_UP] = services.health.what_holds_up
     root[TRUSTED_PROXIES] = TrustedProxies(services.settings.trusted_proxies)
     root.add_subapp(PREFIX, _api(check))
@@ -49,6 +55,7 @@ def create_app(services: Services) -> web.Application:
     # Streams and waits end at shutdown, before aiohttp waits for requests in flight; the threads close only after those
     # requests have used them.
     root.on_shutdown.append(_close_followers)
+    root.on_cleanup.append(_write_refusals)
     root.on_cleanup.append(_close_threads)
     return root
 
@@ -79,6 +86,10 @@ def _outside(check: Middleware) -> Middleware:
 
 async def _close_followers(root: web.Application) -> None:
     await root[SERVICES].followers.close()
+
+
+async def _write_refusals(root: web.Application) -> None:
+    await asyncio.to_thread(root[REFUSALS].close)
 
 
 async def _close_threads(root: web.Application) -> None:

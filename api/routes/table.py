@@ -5,6 +5,7 @@ from __future__ import annotations
 from api.operations.operation import Operation
 from api.routes import (
     artifacts,
+    audit,
     brands,
     control,
     description,
@@ -54,5 +55,6 @@ ROUTES: tuple[Operation, ...] = (
     queue.retry_runs,
     providers.resume_provider,
     workers.list_workers,
+    audit.list_audit,
     description.read_description,
 )
