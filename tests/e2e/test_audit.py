@@ -10,9 +10,21 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.audit import add, seal_all, tamper
+from tests.db.schemas import FURTHER, further, later_build
+from tests.support.actors import OPERATOR
+from tests.support.audit import add, entries, seal_all, tamper
 from tests.support.commands import CommandResult, command
+from tests.support.fleet import change
 from tests.support.processes import ROOT, clean_environment
+from tests.support.runs import create, read
+from tests.support.work import claim_next
+from vm_webapp.access.keys import create_key
+from vm_webapp.db import migrate
+from vm_webapp.db.bundle import own_bundle
+from vm_webapp.db.pool import jsonb
+from vm_webapp.ops import queue_control
+from vm_webapp.runs import lifecycle
+from vm_webapp.runs.states import Failure
 
 Cli = Callable[..., CommandResult]
 
@@ -90,3 +102,98 @@ def test_a_line_holds_no_more_than_its_entry(cli: Cli) -> None:
     assert found["entry"]["at"].endswith("Z")
     assert found["entry"]["data"] == {"number": 1, "names": ["ä", 'q"\\\n']}
     assert found["hash"] != hashlib.sha256(b"").hexdigest()
+
+
+def failed_run() -> str:
+    """Return the id of a run that has failed."""
+    run_id = create().run.id
+    lifecycle.fail_attempt_if_held(claim_next(run_id), Failure("x", "x", permanent=True), jitter=1.0)
+    return f"run:{run_id}"
+
+
+def finished_run() -> None:
+    """Leave a run that finished a hundred days ago."""
+    run = create().run
+    lifecycle.cancel_run_if_open(run.id, actor=OPERATOR)
+    change("UPDATE runs SET finished_at = now() - interval '100 days'")
+
+
+def paused_provider() -> None:
+    """Leave a provider that is paused."""
+    change("INSERT INTO providers (name, paused_at, reason) VALUES ('kimi', now(), %(reason)s)", reason=jsonb({}))
+
+
+# Each command that changes something: what there is before, and its entry's action and target.
+COMMANDS: dict[tuple[str, ...], tuple[Callable[[], object], str, str | None]] = {
+    ("keys", "create", "bob"): (bool, "key.create", "key:bob"),
+    ("keys", "revoke", "bob"): (lambda: create_key("bob", actor=OPERATOR), "key.revoke", "key:bob"),
+    ("queue", "pause", "--reason", "a-secret-reason"): (bool, "queue.pause", "queue:stages"),
+    ("queue", "resume"): (
+        lambda: queue_control.pause_queue(reason=None, actor=OPERATOR),
+        "queue.resume",
+        "queue:stages",
+    ),
+    ("queue", "resume-provider", "kimi"): (paused_provider, "provider.resume", "provider:kimi"),
+    ("queue", "cancel", "--status", "queued"): (lambda: f"run:{create().run.id}", "run.cancel", None),
+    ("queue", "retry", "--status", "failed"): (failed_run, "run.retry", None),
+    ("purge", "--older-than", "90d"): (finished_run, "runs.purge", None),
+}
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_a_command_that_changes_something_leaves_one_entry_of_the_user(
+    cli: Cli, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("getpass.getuser", lambda: "alice")
+    prepare, action, target = COMMANDS[arguments]
+    prepared = prepare()
+    done = cli(*arguments)
+    assert done.code == 0, done.errors
+    (entry,) = entries(actor="cli:alice")
+    assert (entry["action"], entry["result"], entry["role"]) == (action, "done", "admin")
+    assert entry["target"] == (target or prepared)
+    assert (entry["address"], entry["request_id"]) == (None, None)
+    assert "a-secret-reason" not in str(entry)
+    assert done.out.strip() not in str(entry)
+
+
+def test_dry_runs_leave_no_entry(cli: Cli) -> None:
+    create()
+    assert cli("queue", "cancel", "--status", "queued", "--dry-run").code == 0
+    assert cli("purge", "--older-than", "90d", "--dry-run").code == 0
+    assert entries(action="run.cancel") == entries(action="runs.purge") == []
+
+
+def test_a_purge_names_the_runs_that_it_deleted(cli: Cli) -> None:
+    finished_run()
+    (run,) = read("SELECT id::text FROM runs")
+    assert cli("purge", "--older-than", "90d").code == 0
+    (entry,) = entries(action="runs.purge")
+    assert entry["data"] == {"older_than_seconds": 90 * 86_400, "runs": [run["id"]]}
+
+
+def test_migrations_are_recorded_where_there_is_a_trail(cli: Cli, database: str) -> None:
+    later = [id for id in own_bundle().ids if id >= "0013_audit"]
+    assert cli("migrate", "down", "--to", "0012_roles_and_sessions", "--yes").code == 0  # takes the trail along
+    assert cli("migrate", "up").code == 0
+    assert [entry["target"] for entry in entries(action="schema.up")] == [f"migration:{id}" for id in later]
+    assert cli("migrate", "up").code == 0
+    assert len(entries(action="schema.up")) == len(later)
+
+
+def test_a_rollback_is_recorded(cli: Cli, database: str) -> None:
+    migrate.apply_pending(
+        database, bundle=later_build(further(up="CREATE TABLE later (id int);", down="DROP TABLE later;"))
+    )
+    assert cli("migrate", "down", "--steps", "1", "--yes").code == 0
+    assert [entry["target"] for entry in entries(action="schema.down")] == [f"migration:{FURTHER}"]
+
+
+def test_a_migration_that_cannot_be_recorded_says_so_and_is_done(cli: Cli, database: str) -> None:
+    migrate.apply_pending(
+        database, bundle=later_build(further(up="CREATE TABLE later (id int);", down="DROP TABLE later;"))
+    )
+    change("ALTER TABLE audit_entries ADD CHECK (action <> 'schema.down')")
+    code, said, errors = cli("migrate", "down", "--steps", "1", "--yes")
+    assert (code, said.splitlines()[-1]) == (0, f"rolled back {FURTHER}")
+    assert errors.startswith("the audit trail has no entry of this: ")

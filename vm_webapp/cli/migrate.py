@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from peewee import Expression
+from peewee import DatabaseError, Expression
 
+from vm_webapp.access.actor import operator_at_terminal
+from vm_webapp.audit import record_all
 from vm_webapp.cli.output import as_called
 from vm_webapp.db import migrate
-from vm_webapp.errors import ConfigurationError, Conflict
+from vm_webapp.db.pool import close_pool, open_pool, rows, transaction
+from vm_webapp.db.sessions import name_session
+from vm_webapp.errors import ConfigurationError, Conflict, VMError
 from vm_webapp.fleet.alive import ALIVE
 from vm_webapp.local.by_mode import servers_of
 from vm_webapp.settings import Settings
+from vm_webapp.text import first_line
 
 WAIT_SECONDS = 900.0  # for another process that migrates: as long as one of its statements may take
 
@@ -58,7 +64,7 @@ def run_migrate(settings: Settings, options: MigrateOptions) -> int:
         elif options.action == "export":
             _export(url, options.folder)
         elif options.action == "down":
-            _down(url, options)
+            _down(url, options, settings.build)
         else:
             _up(url, options, settings.build)
     return 0
@@ -74,12 +80,13 @@ def _up(url: str, options: MigrateOptions, build: str) -> None:
         if not pending:
             print("nothing to apply")
         return
-    applied = migrate.apply_pending(
-        url,
-        alive=options.alive,
-        patience=migrate.Patience(WAIT_SECONDS, _say),
-        on_done=lambda id: print(f"applied {id}", flush=True),
-    )
+    with _recording(url, "schema.up", build) as note:
+        applied = migrate.apply_pending(
+            url,
+            alive=options.alive,
+            patience=migrate.Patience(WAIT_SECONDS, _say),
+            on_done=lambda id: note(f"applied {id}", id),
+        )
     if not applied:
         others = ", ".join(files.id for files in pending)
         print(f"another process has applied {others}" if others else "nothing to apply")
@@ -90,7 +97,7 @@ def _up(url: str, options: MigrateOptions, build: str) -> None:
         raise Conflict(status.obstacle)
 
 
-def _down(url: str, options: MigrateOptions) -> None:
+def _down(url: str, options: MigrateOptions, build: str) -> None:
     plan = migrate.plan_down(url, to=options.to, steps=options.steps)
     if not plan.steps:
         print("nothing to roll back")
@@ -100,13 +107,44 @@ def _down(url: str, options: MigrateOptions) -> None:
         return
     if not options.yes:
         _ask(len(plan.steps))
-    migrate.roll_back(
-        url,
-        plan,
-        alive=options.alive,
-        say=_say,
-        on_done=lambda id: print(f"rolled back {id}", flush=True),
-    )
+    with _recording(url, "schema.down", build) as note:
+        migrate.roll_back(
+            url,
+            plan,
+            alive=options.alive,
+            say=_say,
+            on_done=lambda id: note(f"rolled back {id}", id),
+        )
+
+
+@contextmanager
+def _recording(url: str, action: str, build: str) -> Iterator[Callable[[str, str], None]]:
+    """Yield what prints a line for a migration that is done; afterwards record all of them in the audit trail."""
+    done: list[str] = []
+
+    def note(line: str, id: str) -> None:
+        done.append(id)
+        print(line, flush=True)
+
+    try:
+        yield note
+    finally:
+        if done:
+            _record(url, action, done, build)
+
+
+def _record(url: str, action: str, ids: Sequence[str], build: str) -> None:
+    open_pool(url, max_connections=1, application_name=name_session("command", build))
+    try:
+        with transaction():
+            # Not before its migration, and not after that has been rolled back.
+            if rows("SELECT to_regclass('audit_entries') AS found")[0]["found"] is not None:
+                record_all(operator_at_terminal(), action, [(f"migration:{id}", {}) for id in ids])
+    except (VMError, DatabaseError) as error:
+        # The schema has changed all the same.
+        _say(f"the audit trail has no entry of this: {first_line(error)}")
+    finally:
+        close_pool()
 
 
 def _ask(count: int) -> None:
