@@ -34,6 +34,7 @@ class TableUse:
 
 
 _EVERY_STEP = TableUse(HOLD_UP_WRITES)
+_SEALING = TableUse(NONE, HOLD_UP_WRITES, "sealing the audit trail, and checking it")
 _MIGRATIONS = TableUse(NONE, HOLD_UP_WRITES, "migrations and workers that start")
 
 USES: Mapping[str, TableUse] = MappingProxyType(
@@ -54,6 +55,11 @@ USES: Mapping[str, TableUse] = MappingProxyType(
         "projects": TableUse(NONE, HOLD_UP_WRITES, "requests about projects, and new runs with one"),
         "idempotency_keys": TableUse(NONE, HOLD_UP_WRITES, "requests with an Idempotency-Key"),
         "api_keys": TableUse(NONE, HOLD_UP_WRITES, "requests with an API key"),
+        # Written with every run that is created, and with every other change.
+        "audit_entries": _EVERY_STEP,
+        "audit_seals": _SEALING,
+        "audit_head": _SEALING,
+        "audit_pruned": TableUse(NONE, HOLD_UP_WRITES, "removing old entries of the audit trail, and checking it"),
         "_yoyo_migration": _MIGRATIONS,
         "_migration_archive": _MIGRATIONS,
         "yoyo_lock": _MIGRATIONS,
