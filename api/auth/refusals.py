@@ -8,6 +8,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from api.auth.actors import ACTOR
+from api.http.addresses import client_address
 from api.http.problems import Handler
 from api.http.request_ids import request_id
 from vm_webapp.audit.refusals import Refusal, RefusalLog
@@ -39,7 +40,7 @@ def note_refusal(request: web.Request, reason: str) -> None:
         request: the request. Neither its path nor its headers are kept, which may hold a secret.
         reason: why, as the code of a problem: few different ones.
     """
-    refusal = Refusal(reason, request.remote or "unknown", _operation(request), request_id=request_id(request))
+    refusal = Refusal(reason, client_address(request) or "unknown", _operation(request), request_id=request_id(request))
     actor = request.get(ACTOR)
     if actor is not None:
         refusal = replace(refusal, actor=actor.name, actor_id=actor.id, role=actor.role)
