@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from vm_webapp.access.keys import purge_old_keys
 from vm_webapp.audit import retention
+from vm_webapp.access.rate_windows import purge_old_windows
 from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.fleet.heartbeats import purge_stopped_workers
 from vm_webapp.idempotency import PURGE_BATCH, purge_expired_keys
@@ -14,7 +15,7 @@ from vm_webapp.ops.retention import BATCH, purge_batch
 
 
 class PurgeLeftovers:
-    """Deletes heartbeats of stopped workers, expired and revoked API keys, and expired idempotency keys."""
+    """Deletes heartbeats of stopped workers, old API keys, counters of past minutes, and expired idempotency keys."""
 
     def run_once(self) -> bool:
         """Delete a batch.
@@ -27,6 +28,7 @@ class PurgeLeftovers:
         """
         purge_stopped_workers()
         purge_old_keys()
+        purge_old_windows()
         return purge_expired_keys() == PURGE_BATCH
 
 

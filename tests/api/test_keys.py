@@ -108,7 +108,7 @@ async def test_a_probe_never_looks_up_a_key(managed: Api, monkeypatch: pytest.Mo
 async def test_without_its_table_keys_are_refused_and_the_token_is_accepted(managed: Api) -> None:
     key = create_key("ci", actor=OPERATOR)
     with transaction():
-        execute("DROP TABLE sessions, api_keys")
+        execute("DROP TABLE sessions, runs_of_day, api_keys")
     (await managed.get("/runs", headers=bearer(key.secret))).problem(401, "unauthorized")
     assert (await managed.get("/runs", headers=bearer(TOKEN))).status == 200
 

@@ -71,6 +71,10 @@ WRITES = {
         INSERT INTO audit_pruned (position, hash) SELECT position, hash FROM audit_seals ORDER BY position DESC LIMIT 1;
         INSERT INTO audit_head DEFAULT VALUES ON CONFLICT DO NOTHING
     """,
+    "0014_rate_limits": """
+        INSERT INTO rate_windows (counted, began_at, taken) VALUES (gen_random_uuid()::text, now(), 1);
+        INSERT INTO runs_of_day (key_id, day, runs) SELECT id, current_date, 1 FROM api_keys ON CONFLICT DO NOTHING
+    """,
 }
 
 

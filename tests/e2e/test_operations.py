@@ -326,7 +326,7 @@ def test_purge_says_how_many_and_then_deletes_them(cli: Cli) -> None:
 
 def test_a_database_without_the_schema_is_one_line(cli: Cli) -> None:
     with transaction():
-        execute("DROP TABLE sessions, api_keys")
+        execute("DROP TABLE sessions, runs_of_day, api_keys")
     code, _, error = cli("keys", "list")
     assert code == 1
     assert error.startswith('vm_webapp: the schema is not what its migrations say (relation "api_keys" does not exist)')

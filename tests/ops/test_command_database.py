@@ -36,7 +36,7 @@ def test_with_the_database_down_one_line_says_what_to_do(
 def test_a_missing_table_is_not_reported_as_a_pending_migration(
     capsys: pytest.CaptureFixture[str], env: dict[str, str]
 ) -> None:
-    change("DROP TABLE api_keys")
+    change("DROP TABLE sessions, runs_of_day, api_keys")
     assert command(capsys, env, "keys", "list") == CommandResult(
         1,
         "",

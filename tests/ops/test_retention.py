@@ -20,6 +20,7 @@ from tests.support.waiting import eventually
 from vm_webapp import idempotency
 from vm_webapp.access.actor import Actor
 from vm_webapp.access.keys import create_key, revoke_key
+from vm_webapp.access.rate_windows import take
 from vm_webapp.errors import ConfigurationError, DatabaseUnavailable
 from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
@@ -104,6 +105,14 @@ def test_a_worker_purges_runs_once_a_day_if_an_age_is_set() -> None:
     purging.run_once(DAY + 10)
     purging.run_once(DAY + 11)
     assert left() == set()
+
+
+def test_a_worker_deletes_counters_of_limits_that_nobody_uses_any_more() -> None:
+    for caller in ("ann", "bob"):
+        take(caller, 1, limit=100)
+    change("UPDATE rate_windows SET began_at = now() - interval '2 hours' WHERE counted = 'ann'")
+    purges().run_once(1.0)
+    assert read("SELECT counted FROM rate_windows") == [{"counted": "bob"}]
 
 
 def test_a_batch_that_takes_too_long_is_tried_again_soon_and_smaller(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -368,3 +368,25 @@ class AuditHead(Table):
 
     class Meta:
         table_name = "audit_head"
+
+
+class RateWindow(Table):
+    """How often something was done since its current window began; after a crash of PostgreSQL the table is empty."""
+
+    counted = TextField(primary_key=True)
+    began_at = DateTimeTZField()
+    taken = BigIntegerField()
+
+    class Meta:
+        table_name = "rate_windows"
+
+
+class RunsOfDay(Table):
+    """How many runs a key has created on a day, in UTC."""
+
+    key = ForeignKeyField(ApiKey, primary_key=True, lazy_load=False, on_delete="CASCADE")
+    day = DateField()
+    runs = IntegerField()
+
+    class Meta:
+        table_name = "runs_of_day"

@@ -60,6 +60,10 @@ USES: Mapping[str, TableUse] = MappingProxyType(
         "audit_seals": _SEALING,
         "audit_head": _SEALING,
         "audit_pruned": TableUse(NONE, HOLD_UP_WRITES, "removing old entries of the audit trail, and checking it"),
+        "sessions": TableUse(NONE, HOLD_UP_WRITES, "requests of browsers in which somebody has signed in"),
+        # Requests go on after a second, each process with its share of the limit.
+        "rate_windows": TableUse(NONE, HOLD_UP_WRITES, "signing in, and the first requests of a key"),
+        "runs_of_day": TableUse(NONE, HOLD_UP_WRITES, "new runs of keys that may create so many a day"),
         "_yoyo_migration": _MIGRATIONS,
         "_migration_archive": _MIGRATIONS,
         "yoyo_lock": _MIGRATIONS,

@@ -1,0 +1,2 @@
+DROP TABLE runs_of_day;
+DROP TABLE rate_windows;
