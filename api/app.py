@@ -15,6 +15,7 @@ from aiohttp.typedefs import Middleware
 
 from api.auth.bearer import guard
 from api.auth.key_cache import KeyCache
+from api.auth.rate_limits import tell_standing
 from api.auth.refusals import REFUSALS, noting_refusals
 from api.http.addresses import TRUSTED_PROXIES, TrustedProxies
 from api.http.problems import HELD_UP, Handler, problem_middleware, refuse_expectation
@@ -40,6 +41,7 @@ def create_app(services: Services) -> web.Application:
             require_token=services.require_token,
             token=services.settings.api_token,
             keys=KeyCache(services.threads),
+            limits=services.rate_limits,
             public_paths={PREFIX + route.path for route in ROUTES if route.public},
         )
     )
@@ -51,6 +53,7 @@ def create_app(services: Services) -> web.Application:
     root.add_subapp(PREFIX, _api(check))
     root.on_response_prepare.append(stamp)
     root.on_response_prepare.append(secure)
+    root.on_response_prepare.append(tell_standing)
     root.on_response_prepare.append(note_sent)
     # Streams and waits end at shutdown, before aiohttp waits for requests in flight; the threads close only after those
     # requests have used them.
@@ -86,6 +89,7 @@ def _outside(check: Middleware) -> Middleware:
 
 async def _close_followers(root: web.Application) -> None:
     await root[SERVICES].followers.close()
+    await root[SERVICES].open_streams.close()
 
 
 async def _write_refusals(root: web.Application) -> None:
@@ -93,5 +97,6 @@ async def _write_refusals(root: web.Application) -> None:
 
 
 async def _close_threads(root: web.Application) -> None:
+    await root[SERVICES].rate_limits.close()
     root[SERVICES].threads.close()
     root[SERVICES].health_threads.close()

@@ -6,8 +6,12 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from api.auth.rate_limits import RateLimits
+from api.auth.sign_in_limit import SignInLimit
 from api.http.threads import Threads
 from api.streams.followers import Followers
+from api.streams.open_streams import OpenStreams
+from vm_webapp.access.in_force import find_in_force
 from vm_webapp.ops.health import HealthChecker
 from vm_webapp.runs import queries
 from vm_webapp.settings import Settings
@@ -43,8 +47,19 @@ class Services:
     health_threads: Threads = field(default_factory=lambda: Threads(1, 32, "health", limit_seconds=PROBE_LIMIT_SECONDS))
     redis_url: str | None = None
     followers: Followers = field(init=False)
+    open_streams: OpenStreams = field(init=False)
+    rate_limits: RateLimits = field(init=False)
+    sign_in_limit: SignInLimit = field(init=False)
 
     def __post_init__(self) -> None:
+        self.rate_limits = RateLimits(
+            self.threads,
+            limit=self.settings.requests_per_minute,
+            processes=self.settings.web_concurrency,
+            runs_per_day=self.settings.runs_per_day,
+        )
+        self.sign_in_limit = SignInLimit(self.threads)
+        self.open_streams = OpenStreams(self.threads, find_in_force)
         self.followers = Followers(self.threads, queries.run_heads, self.redis_url)
 
 

@@ -53,6 +53,8 @@ class Settings:
         trusted_proxies: the proxies whose forwarded headers are believed.
         audit_keep: age from which workers remove sealed entries of the audit trail, None to keep them all.
         web_concurrency: number of API processes.
+        requests_per_minute: how many requests a key may send in a minute, over all API processes.
+        runs_per_day: how many runs a key may create on a day in UTC, None for any number.
         build: the version, and the deployed commit if the platform names it.
     """
 
@@ -80,6 +82,8 @@ class Settings:
     trusted_proxies: tuple[Network, ...] = ()
     port: int = 8766
     web_concurrency: int = 1
+    requests_per_minute: int = 6000
+    runs_per_day: int | None = None
     log_level: str = "INFO"
     build: str = __version__
 
@@ -131,6 +135,8 @@ def read_settings(*, complete: bool = True) -> Settings:
         trusted_proxies=env.networks("VM_TRUSTED_PROXIES") or _proxies_of_platform(env),
         port=env.integer("PORT", 1, 65_535) or 8766,
         web_concurrency=env.integer("WEB_CONCURRENCY", 1, 64) or 1,
+        requests_per_minute=env.integer("VM_REQUESTS_PER_MINUTE", 100, 10_000_000) or 6000,
+        runs_per_day=env.integer("VM_RUNS_PER_DAY", 1, 1_000_000),
         log_level=env.one_of("LOG_LEVEL", LOG_LEVELS, "INFO", fold=str.upper),
         build=_name_build(env.token("RENDER_GIT_COMMIT")),
     )

@@ -47,6 +47,11 @@ class KeyCache:
         self._remember(digest, actor, until)
         return actor
 
+    def has_known(self, secret: str) -> bool:
+        """Return whether this was a valid key when it was looked up last, and that has not been forgotten."""
+        known = self._known.get(hashlib.sha256(secret.encode(errors="surrogateescape")).digest())
+        return known is not None and known[0] is not None
+
     def _remember(self, digest: bytes, actor: Actor | None, until: float) -> None:
         self._known[digest] = (actor, until)
         self._known.move_to_end(digest)

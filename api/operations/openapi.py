@@ -17,6 +17,7 @@ from vm_webapp import __version__
 
 REFERENCE = "#/components/schemas/{model}"
 EVERYWHERE = frozenset({403, 422, 500, 503})
+WITH_CREDENTIALS = frozenset({401, 429})
 WITH_PATH = frozenset({404})
 WITH_BODY = frozenset({400, 408, 413, 415})
 WITHOUT_CONTENT = frozenset({304})
@@ -74,7 +75,7 @@ def _operation(each: Operation, refs: dict[Any, Any]) -> dict[str, Any]:
 
 def _responses(each: Operation, refs: dict[Any, Any]) -> dict[str, Any]:
     problems = EVERYWHERE | set(each.errors)
-    problems |= set() if each.public else {401}
+    problems |= set() if each.public else WITH_CREDENTIALS
     problems |= WITH_PATH if each.models.path else set()
     problems |= WITH_BODY if each.models.body else set()
     found: dict[str, Any] = {

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from api.auth.actors import ACTOR
 from api.operations.call import Call
 from api.operations.pages import PageOut
 from api.operations.query import Found, query
@@ -25,9 +26,16 @@ async def _stream_if_wanted(
     if not wants_stream(request):
         return await read()
     own = services(request)
-    return await stream_events(
-        request, path.run_id, after=query.after, followers=own.followers, threads=own.threads, as_json=_as_json
-    )
+    with own.open_streams.hold(request[ACTOR]) as held:
+        return await stream_events(
+            request,
+            path.run_id,
+            after=query.after,
+            followers=own.followers,
+            threads=own.threads,
+            as_json=_as_json,
+            held=held,
+        )
 
 
 def _as_json(event: EventRecord) -> str:

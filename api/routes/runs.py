@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from api.auth.actors import ACTOR
 from api.http.cursors import Cursor
 from api.operations.call import Call
 from api.operations.command import command
@@ -63,12 +64,16 @@ async def _wait_for_change(
     """Wait for a change of the run's status, if the caller asks for that and the status can still change."""
     if not query.wait:
         return await read()
+    own = services(request)
     # Followed before the read: a change that commits between the two ends the wait.
-    async with services(request).followers.await_change(path.run_id) as change:
-        found = await read()
-        if found.records.status in FINAL_RUN_STATUSES:
-            return found
-        await change.wait(found.records.status, query.wait)
+    with own.open_streams.hold(request[ACTOR]) as held:
+        async with own.followers.await_change(path.run_id) as change:
+            held.on_end(change)
+            found = await read()
+            if found.records.status in FINAL_RUN_STATUSES:
+                return found
+            await change.wait(found.records.status, query.wait)
+        held.refuse_if_ended()
     # Read again: the waiter has learnt of a new status at most, and the response holds the whole run.
     return await read()
 

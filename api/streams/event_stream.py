@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from uuid import UUID
 
 from aiohttp import web
@@ -11,6 +12,7 @@ from aiohttp import web
 from api.http.problems import FieldProblem, RequestError
 from api.http.threads import Threads
 from api.streams.followers import Followers
+from api.streams.open_streams import Held
 from api.streams.readers import Reader
 from vm_webapp.errors import NotFound, Unavailable
 from vm_webapp.runs import queries
@@ -44,6 +46,7 @@ async def stream_events(
     followers: Followers,
     threads: Threads,
     as_json: Callable[[EventRecord], str],
+    held: Held,
 ) -> web.StreamResponse:
     """Stream the run's events after a position, as they occur, until the run's final event.
 
@@ -54,6 +57,7 @@ async def stream_events(
         followers: the registry that wakes this stream when the run changes.
         threads: the pool on which events are read.
         as_json: returns the JSON of an event.
+        held: ends the stream when the caller's key is no longer in force.
 
     Returns:
         The stream, ended; or 204 if the caller already has the run's final event. A browser then stops reconnecting.
@@ -65,6 +69,7 @@ async def stream_events(
     position = _read_last_id(request, after)
     # Registered before the first read: an event that is committed between the two still wakes the reader.
     async with followers.follow(run_id) as reader:
+        held.on_end(reader, partial(_abort, request))
         newest = await threads.run(lambda: queries.newest_event(run_id))
         # None if a crash of PostgreSQL, or a restored backup, has undone what the caller saw: it then gets everything.
         reader.last = await threads.run(lambda: queries.find_event(run_id, position))
@@ -89,6 +94,12 @@ def _read_last_id(request: web.Request, after: int) -> int:
 def _refusal(message: str) -> RequestError:
     wrong = FieldProblem(header=LAST_ID_HEADER, message=message)
     return RequestError(422, "invalid_header", f"{LAST_ID_HEADER}: {message}", errors=[wrong])
+
+
+def _abort(request: web.Request) -> None:
+    # Unlike close(), abort() discards the data that the client has not taken.
+    if request.transport is not None:
+        request.transport.abort()
 
 
 class _Stream:
@@ -126,9 +137,7 @@ class _Stream:
                     ended = await self._send_new()
             await self._response.write_eof()
         except (TimeoutError, ConnectionError):
-            # The client has left, or does not read. Unlike close(), abort() discards the data that it has not taken.
-            if self._request.transport is not None:
-                self._request.transport.abort()
+            _abort(self._request)  # the client has left, or does not read
 
     async def _send_new(self) -> bool:
         """Send every event after the reader's last one; return whether the run has ended, or is gone."""

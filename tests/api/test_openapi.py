@@ -67,9 +67,9 @@ async def test_times_are_described_as_times(document: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "statuses"),
     [
-        ("post", "/runs", {"201", "400", "401", "403", "408", "409", "413", "415", "422", "500", "503"}),
-        ("get", "/runs/{run_id}", {"200", "401", "403", "404", "422", "500", "503"}),
-        ("get", "/runs/{run_id}/artifacts/{stage}", {"200", "304", "401", "403", "404", "422", "500", "503"}),
+        ("post", "/runs", {"201", "400", "401", "403", "408", "409", "413", "415", "422", "429", "500", "503"}),
+        ("get", "/runs/{run_id}", {"200", "401", "403", "404", "422", "429", "500", "503"}),
+        ("get", "/runs/{run_id}/artifacts/{stage}", {"200", "304", "401", "403", "404", "422", "429", "500", "503"}),
     ],
 )
 async def test_every_possible_status_is_listed(

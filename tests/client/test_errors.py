@@ -43,6 +43,8 @@ FROM_A_PROXY = "the API at http://api.example does not respond: a proxy in front
         (200, "OK", b"\xff", NotThisApi, f"{NOT_THIS_API} 200 OK; check --base-url"),
         (502, "Bad Gateway", b"<html>", NoResponse, f"{FROM_A_PROXY} 502 Bad Gateway"),
         (503, "", b'{"message":"asleep"}', NoResponse, f"{FROM_A_PROXY} 503"),
+        (429, "Too Many Requests", b"<p>slow down</p>", NoResponse, f"{FROM_A_PROXY} 429 Too Many Requests"),
+        (429, "", b'{"type":"/problems/rate_limited","detail":"in 5 s"}', Refused, "in 5 s"),
     ],
 )
 def test_an_unexpected_response_maps_to_one_error(

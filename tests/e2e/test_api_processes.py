@@ -115,24 +115,10 @@ def test_at_shutdown_every_process_finishes_its_requests(env: dict[str, str], tm
             serving.connect()
 
 
-def connect_to_each(serving: Service, count: int) -> dict[int, list[http.client.HTTPConnection]]:
-    """Return so many connections to each process, by its id."""
-    found: dict[int, list[http.client.HTTPConnection]] = {pid: [] for pid in serving.pids()}
-
-    def look() -> bool:
-        connection = serving.connect()
-        pid = eventually(lambda: serving.server_of(connection), "it is accepted")
-        found[pid].append(connection)
-        return all(len(connections) >= count for connections in found.values())
-
-    eventually(look, "connections to each process")
-    return found
-
-
 def wait_on_each(serving: Service, path: str, headers: dict[str, str]) -> dict[int, http.client.HTTPConnection]:
     """Begin a GET on each process; return the connections over which the responses will come."""
     found = {}
-    for pid, (waiting, other, *_) in connect_to_each(serving, 2).items():
+    for pid, (waiting, other, *_) in serving.connect_to_each(2).items():
         waiting.request("GET", path, headers=headers)
         # Two responses on another connection to the same process: by then it has read the request before them.
         for _ in range(2):

@@ -49,6 +49,19 @@ class Service:
         connection.connect()
         return connection
 
+    def connect_to_each(self, count: int) -> dict[int, list[http.client.HTTPConnection]]:
+        """Return so many connections to each process, or more, by its id."""
+        found: dict[int, list[http.client.HTTPConnection]] = {pid: [] for pid in self.pids()}
+
+        def look() -> bool:
+            connection = self.connect()
+            pid = eventually(lambda: self.server_of(connection), "it is accepted")
+            found[pid].append(connection)
+            return all(len(connections) >= count for connections in found.values())
+
+        eventually(look, "connections to each process")
+        return found
+
     def server_of(self, connection: http.client.HTTPConnection | int) -> int | None:
         """Return which process has accepted a connection, or the one from this port."""
         port = connection if isinstance(connection, int) else port_of(connection)

@@ -68,7 +68,8 @@ def test_empty_means_unset_for_every_variable(read: Read, empty: str) -> None:
         VM_DRAIN_SECONDS VM_API_CONNECTIONS VM_WORKER_CONNECTIONS \
         VM_LLM_MAX_CONCURRENCY VM_WORKFLOWS_PATH VM_API_TOKEN KIMI_API_KEY KIMI_MODEL KIMI_BASE_URL KIMI_MAX_TOKENS \
         KIMI_CONTEXT_TOKENS APP_ENV PORT \
-        WEB_CONCURRENCY LOG_LEVEL RENDER RENDER_GIT_COMMIT VM_TRUSTED_PROXIES"
+        WEB_CONCURRENCY LOG_LEVEL RENDER RENDER_GIT_COMMIT VM_TRUSTED_PROXIES \
+        VM_REQUESTS_PER_MINUTE VM_RUNS_PER_DAY"
     assert read(**dict.fromkeys(names.split(), empty)) == Settings()
 
 
@@ -90,6 +91,8 @@ def test_everything_set_is_read(read: Read) -> None:
         VM_TRUSTED_PROXIES="10.0.0.0/8, 192.0.2.1",
         PORT="10000",
         WEB_CONCURRENCY="2",
+        VM_REQUESTS_PER_MINUTE="1200",
+        VM_RUNS_PER_DAY="50",
         LOG_LEVEL="debug",
         RENDER_GIT_COMMIT="4f1d0c3b9a8e77665544332211",
     )
@@ -112,6 +115,8 @@ def test_everything_set_is_read(read: Read) -> None:
         trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("192.0.2.1")),
         port=10_000,
         web_concurrency=2,
+        requests_per_minute=1200,
+        runs_per_day=50,
         log_level="DEBUG",
         build=f"{__version__}+4f1d0c3b9a8e",
     )
@@ -178,6 +183,8 @@ def test_a_database_of_ones_own_without_managed_mode_is_attached(read: Read) -> 
         ("KIMI_MAX_TOKENS", "kimi_max_tokens", "1"),
         ("KIMI_CONTEXT_TOKENS", "kimi_context_tokens", "1024"),
         ("PORT", "port", "65535"),
+        ("VM_REQUESTS_PER_MINUTE", "requests_per_minute", "100"),
+        ("VM_RUNS_PER_DAY", "runs_per_day", "1"),
     ],
 )
 @pytest.mark.parametrize("around", ["", " "])
@@ -239,6 +246,8 @@ def test_values_at_the_edge_are_taken_without_the_space_around_them(
         ("PORT", "65536", "must be a whole number from 1 to 65535"),
         ("PORT", "tcp://10.0.0.1:80", "must be a whole number from 1 to 65535"),
         ("WEB_CONCURRENCY", "s3cret", "must be a whole number from 1 to 64"),
+        ("VM_REQUESTS_PER_MINUTE", "99", "must be a whole number from 100 to 10000000"),
+        ("VM_RUNS_PER_DAY", "0", "must be a whole number from 1 to 1000000"),
         ("LOG_LEVEL", "s3cret", "must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL"),
     ],
 )

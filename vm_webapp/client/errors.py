@@ -109,9 +109,9 @@ def error_of(response: ApiResponse, address: str) -> ApiError:
     """
     code = None if response.ok else response.problem
     if code is None:
-        # Without our problem type it is not the API's own. A 5xx comes from a proxy whose backend is down, and a later
-        # call may succeed; anything else comes from another server, and no later call will.
-        if response.status < 500:
+        # Without our problem type it is not the API's own. A 5xx comes from a proxy whose backend is down, and a 429
+        # from one that limits us: a later call may succeed. Anything else comes from another server, and none will.
+        if response.status < 500 and response.status != 429:
             return NotThisApi(address, response)
         reason = f"a proxy in front of it responded {_status_of(response)}"
         return NoResponse(f"the API at {address} does not respond: {reason}", response=response)
