@@ -9,6 +9,7 @@ from aiohttp import web
 from api.auth.actors import ACTOR
 from api.services import Services, services
 from vm_webapp.access.actor import Actor
+from vm_webapp.access.run_quota import RunQuota
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,11 @@ class Call:
     services: Services
     actor: Actor
     if_match: str | None
+
+    @property
+    def run_quota(self) -> RunQuota | None:
+        """How many runs the caller may create on a day; None for any number."""
+        return RunQuota.of(self.actor, self.services.settings.runs_per_day)
 
     @classmethod
     def of(cls, request: web.Request) -> Call:

@@ -47,6 +47,7 @@ def fork_run(call: Call, path: RunPath, body: ForkIn) -> JsonResponse[RunOut]:
         request=body.request,
         actor=call.actor,
         refresh_context=body.refresh_context,
+        quota=call.run_quota,
     )
     return JsonResponse(RunOut.model_validate(run), headers={"Location": f"{PREFIX}/runs/{run.id}"})
 

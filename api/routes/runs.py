@@ -40,7 +40,7 @@ def create_run(call: Call, body: NewRunIn) -> JsonResponse[RunOut]:
         four_eyes=body.four_eyes,
         priority=body.priority,
     )
-    run = lifecycle.create_run(new, actor=call.actor)
+    run = lifecycle.create_run(new, actor=call.actor, quota=call.run_quota)
     return JsonResponse(RunOut.model_validate(run), headers={"Location": f"{PREFIX}/runs/{run.id}"})
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache, wraps
 
+from vm_webapp.access.run_quota import COUNT_RUN
 from vm_webapp.audit import COLUMNS_OF_WHO
 from vm_webapp.db.prepared import Prepared
 from vm_webapp.runs import admission
@@ -98,11 +99,37 @@ def create_run() -> str:
 
     Returns ``created_at``, ``queued_at`` of the first stage, and what ``read_queue_facts`` returns of it.
     """
+    return _create_run(
+        tag="",
+        told="""
+        VALUES (%(id)s, NULL, 'run.created', %(actor)s, %(data)s),
+               (%(id)s, (%(keys)s)[1], 'stage.queued', %(actor)s, '{}')""",
+    )
+
+
+@_made_of_rules
+def create_run_within_quota() -> str:
+    """Return ``create_run`` for a key that may create so many runs on a day; it does nothing if that was the last one.
+
+    Parameters: also those of ``vm_webapp.access.run_quota``. Returns no row if nothing was created.
+    """
+    # Without a row of ``quota`` there is no tag, and without a tag no run.
+    return _create_run(
+        quota=f"quota AS ({COUNT_RUN}), ",
+        tag="FROM quota",
+        told="""
+        SELECT %(id)s::uuid, first.stage, first.type, %(actor)s, first.data
+          FROM tag, (VALUES (NULL, 'run.created', %(data)s::jsonb), ((%(keys)s::text[])[1], 'stage.queued', '{}'))
+                    AS first (stage, type, data)""",
+    )
+
+
+def _create_run(*, quota: str = "", tag: str, told: str) -> str:
     # The last SELECT reads the first stage from RETURNING, for the tables are still without it, and counts what comes
     # before it.
     return f"""
-    WITH {admission.claimants()}, tag AS MATERIALIZED (
-        SELECT {_TAG} AS start_tag
+    WITH {admission.claimants()}, {quota}tag AS MATERIALIZED (
+        SELECT {_TAG} AS start_tag {tag}
     ), run AS (
         INSERT INTO runs (id, workflow, status, priority, request, auto_approve, brand_id, project_id, snapshot,
                           created_by, start_tag, four_eyes, creator_id, request_id)
@@ -123,13 +150,11 @@ def create_run() -> str:
                     WITH ORDINALITY AS given(id, key, title, requires_approval, needs_model, position)
         RETURNING *
     ), told AS (
-        INSERT INTO events (run_id, stage, type, actor, data)
-        VALUES (%(id)s, NULL, 'run.created', %(actor)s, %(data)s),
-               (%(id)s, (%(keys)s)[1], 'stage.queued', %(actor)s, '{{}}')
+        INSERT INTO events (run_id, stage, type, actor, data) {told}
     ), audited AS (
         INSERT INTO audit_entries ({COLUMNS_OF_WHO}, action, target, data)
-        VALUES (%(actor)s, %(actor_id)s, %(role)s, %(address)s, %(request_id)s,
-                'run.create', 'run:' || (%(id)s)::text, %(data)s)
+        SELECT %(actor)s, %(actor_id)s, %(role)s, %(address)s, %(request_id)s,
+               'run.create', 'run:' || (%(id)s)::text, %(data)s::jsonb FROM tag
     )
     SELECT run.created_at, stages.queued_at, fleet.*, stages.run_id, {admission.held_by()} AS held_by,
            (SELECT nullif(count(*), {MOST_COUNTED + 1})::int FROM ({_HEAD}) head

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
 from vm_webapp.access.actor import Actor
+from vm_webapp.access.run_quota import RunQuota
 from vm_webapp.audit import values_of_who
 from vm_webapp.db.pool import Row, autocommit, jsonb, row, transaction
 from vm_webapp.errors import InvalidInput
@@ -42,14 +43,16 @@ class NewRun:
     priority: Priority = "normal"
 
 
-def create_run(new: NewRun, *, actor: Actor) -> RunRecord:
+def create_run(new: NewRun, *, actor: Actor, quota: RunQuota | None = None) -> RunRecord:
     """Persist a run whose first stage is due.
 
     Args:
         new: the run to be created.
         actor: who creates it.
+        quota: how many runs the actor may create, None for any number.
 
     Raises:
+        QuotaExceeded: that many were created.
         InvalidInput: reviews are to be decided by somebody else although there will be none, or although the creator
             is not known; the brand or the project does not exist or is archived, or the project is of another brand.
         DatabaseUnavailable: nothing was written, or, if the connection broke while it was, the outcome is unknown.
@@ -65,7 +68,8 @@ def create_run(new: NewRun, *, actor: Actor) -> RunRecord:
     with transaction() if new.brand_id or new.project_id else autocommit():
         context = lock_context(new.brand_id, new.project_id)
         created = row(
-            statements.create_run(),
+            statements.create_run_within_quota() if quota else statements.create_run(),
+            **asdict(quota) if quota else {},
             id=run_id,
             workflow=new.workflow.name,
             priority=PRIORITIES[new.priority],
@@ -83,7 +87,9 @@ def create_run(new: NewRun, *, actor: Actor) -> RunRecord:
             **values_of_who(actor),
             data=jsonb({"workflow": new.workflow.name}),
         )
-        assert created is not None
+        if created is None:
+            assert quota is not None
+            raise quota.exceeded()
         stage_due.raise_after_commit(ids[0])
         run_changed.raise_after_commit(run_id)
         return _record(run_id, new, context, created)

@@ -10,6 +10,7 @@ from peewee import Case, Value, fn
 from uuid_utils.compat import uuid7
 
 from vm_webapp.access.actor import Actor
+from vm_webapp.access.run_quota import RunQuota
 from vm_webapp.audit import record
 from vm_webapp.db.compiled import NO_KEY_UPDATE, STATEMENT_TIME, compiled, param
 from vm_webapp.db.models import Artifact, Run, Stage
@@ -96,7 +97,13 @@ _COPY_ARTIFACT = compiled(
 
 
 def fork_run(
-    parent_id: UUID, *, from_stage: str, request: str | None, actor: Actor, refresh_context: bool = False
+    parent_id: UUID,
+    *,
+    from_stage: str,
+    request: str | None,
+    actor: Actor,
+    refresh_context: bool = False,
+    quota: RunQuota | None = None,
 ) -> RunRecord:
     """Create a run with the parent's snapshot of workflow, brand and project, which starts at one of its stages.
 
@@ -113,8 +120,10 @@ def fork_run(
         request: the new run's request, None for the parent's.
         actor: who forks it.
         refresh_context: whether the new run takes brand and project as they are now, not as the parent has them.
+        quota: how many runs the actor may create, None for any number.
 
     Raises:
+        QuotaExceeded: that many were created.
         NotFound: there is no such run.
         InvalidInput: the run has no such stage; or brand or project are to be taken as they are now and are archived;
             or the parent asks for four eyes, and the actor is not known.
@@ -129,6 +138,8 @@ def fork_run(
             raise InvalidInput(f"the run has no stage {from_stage!r}; it has {known}", pointer="/from_stage")
         if parent["four_eyes"]:
             check_creator_is_known(actor, pointer="")
+        if quota:
+            quota.count_run()
         run_id = uuid7()
         context = _present_context(parent) if refresh_context else None
         of_run = _values_of_run(parent, context, actor)
