@@ -40,6 +40,7 @@ SPARE_CONNECTIONS = 32  # beyond the most, for probes
 OTHER_FILES = 64
 TELL_AGAIN_SECONDS = 60.0
 
+Awaited = Literal["rest", "request", "reading"]
 KIND = web.RequestKey("kind", str)
 CRASHED = Refusal("crashed", 500, "internal_error", INTERNAL)
 
@@ -67,7 +68,7 @@ class Connection(RequestHandler):
     - A body that breaks off in an encoding that cannot be read ends the wait for the rest of it.
     """
 
-    __slots__ = ("_body", "_header_bytes", "_header_since", "_header_timer", "_noted", "_refused")
+    __slots__ = ("_body", "_header_bytes", "_header_since", "_header_timer", "_lingers", "_noted", "_refused", "ended")
 
     def __init__(self, manager: web.Server, *, loop: asyncio.AbstractEventLoop, **options: Any) -> None:
         super().__init__(
@@ -80,6 +81,8 @@ class Connection(RequestHandler):
             **options,
         )
         self._refused = False  # whatever else is sent is not read
+        self._lingers = False
+        self.ended = False  # to make room; it stays among the others for a moment
         self._noted = 0  # how many of the requests that have been parsed were looked at
         self._body: StreamReader = EMPTY_PAYLOAD  # of the newest of them
         self._header_bytes = 0
@@ -87,11 +90,18 @@ class Connection(RequestHandler):
         self._header_timer: asyncio.TimerHandle | None = None
 
     @property
-    def awaits(self) -> Literal["headers", "anything"] | None:
-        """What the connection waits for: the rest of headers, another request, or None while it serves one."""
-        if self._waiter is None or self._force_close:
-            return None
-        return "anything" if self._header_since is None else "headers"
+    def awaits(self) -> Awaited | None:
+        """What the connection waits for its client to do; None while it serves a request.
+
+        To send the rest of headers or of a body, to send another request, or to read what it was sent.
+        """
+        if self._lingers or not self._body.is_eof():
+            return "rest"
+        if self._request_in_progress or self._messages:
+            return "reading" if self._paused else None
+        if self.transport is None or self.transport.is_closing():
+            return "reading"
+        return "request" if self._header_since is None else "rest"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for headers."""
@@ -237,14 +247,17 @@ class Connection(RequestHandler):
         if self.transport is not None:
             with contextlib.suppress(OSError, RuntimeError):
                 self.transport.write_eof()
+            self._lingers = True
             await asyncio.sleep(LINGER_SECONDS)  # canceled when the connection ends
+            if self.transport is not None:
+                self.transport.abort()  # close() would wait for a client that does not read
 
 
 class Connections(web.Server):
     """The connections of a process, of which there are at most so many.
 
-    One more ends the oldest one that waits for headers, or else the oldest one between two requests. If all serve
-    requests, it is answered 503, unless it asks for a probe.
+    One more ends the oldest one that has sent a part of a request, or else the oldest one between two requests, or else
+    the oldest one whose client does not read. If all serve requests, it is answered 503, unless it asks for a probe.
 
     Args:
         made: the server that aiohttp has made for the application.
@@ -277,20 +290,27 @@ class Connections(web.Server):
     def _make_room(self, newcomer: Connection) -> None:
         self._tell()
         newcomer._request_handler = self._serve_if_room
-        waiting = self._oldest_waiting()
+        waiting = self._oldest_waiting(newcomer)
         if waiting is not None:
-            waiting.force_close()
+            self._end(waiting)
         elif len(self._connections) > self._most + SPARE_CONNECTIONS:
-            newcomer.force_close()
+            self._end(newcomer)
 
-    def _oldest_waiting(self) -> Connection | None:
-        idle = None
+    def _oldest_waiting(self, newcomer: Connection) -> Connection | None:
+        found: dict[Awaited, Connection] = {}
         for each in cast(Collection[Connection], self._connections):  # the oldest first
-            if each.awaits == "headers":
+            if each is newcomer or each.ended or (awaited := each.awaits) is None:
+                continue
+            if awaited == "rest":
                 return each
-            if idle is None and each.awaits == "anything":
-                idle = each
-        return idle
+            found.setdefault(awaited, each)
+        return found.get("request") or found.get("reading")
+
+    def _end(self, connection: Connection) -> None:
+        connection.ended = True
+        transport = self._connections[connection]
+        connection.force_close()
+        transport.abort()  # close() would wait until a client that does not read has read everything
 
     async def _serve_if_room(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path in self._always_served or self._has_room():
@@ -299,10 +319,8 @@ class Connections(web.Server):
         return _answer(cast(web.Request, request), refusals.TOO_MANY_CONNECTIONS)
 
     def _has_room(self) -> bool:
-        # A connection that has been ended stays in the list for a moment.
-        if len(self._connections) <= self._most:
-            return True
-        return sum(not each._force_close for each in self._connections) <= self._most
+        open_ones = cast(Collection[Connection], self._connections)
+        return len(open_ones) <= self._most or sum(not each.ended for each in open_ones) <= self._most
 
     def _tell(self) -> None:
         now = self._loop.time()

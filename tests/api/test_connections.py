@@ -441,6 +441,32 @@ class TestTooManyConnections:
             other.send(PROBE)
             assert (await other.response()).status == 200
 
+    @pytest.mark.parametrize(
+        "sent",
+        [
+            pytest.param(POST + b"Content-Length: 100\r\n\r\n", id="a body that is not sent"),
+            pytest.param(CHUNKED + b"2\r\n{", id="a chunk that is not sent"),
+            pytest.param(BEARER + b"\0\r\n\r\n", id="a client that does not hang up"),
+        ],
+    )
+    async def test_clients_that_keep_connections_waiting_make_room(self, refusing_managed: Api, sent: bytes) -> None:
+        async with AsyncExitStack() as opened:
+            for _ in range(10 * self.MOST):
+                waiting = await opened.enter_async_context(raw_connection(refusing_managed.base_url))
+                waiting.send(sent)
+                assert (await waiting.response()).status in (400, 401)
+                refused = await answer_to(refusing_managed.base_url, HEAD.replace(b"health/live", b"runs") + b"\r\n")
+                refused.problem(401, "unauthorized")
+
+    async def test_clients_that_do_not_read_make_room(self, refusing: Api) -> None:
+        flood = HEAD.replace(b"health/live", b"openapi.json") + b"\r\n"
+        async with AsyncExitStack() as opened:
+            for _ in range(4 * self.MOST):
+                deaf = await opened.enter_async_context(raw_connection(refusing.base_url, reading=False))
+                deaf.send(flood * 300)
+            for _ in range(50):  # meanwhile no buffer has room for another response
+                await until_served(refusing.base_url)
+
     async def test_where_all_serve_requests_only_probes_are_served(self, api: Api) -> None:
         run_id = (await api.create_run())["id"]
         await api.session.close()

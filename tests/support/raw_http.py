@@ -73,10 +73,18 @@ class RawConnection:
 
 
 @asynccontextmanager
-async def raw_connection(base_url: str) -> AsyncIterator[RawConnection]:
-    """Open a connection to the server of a URL for the block."""
+async def raw_connection(base_url: str, *, reading: bool = True) -> AsyncIterator[RawConnection]:
+    """Open a connection to the server of a URL for the block.
+
+    Args:
+        base_url: the server.
+        reading: False to leave everything that it sends unread.
+    """
     host, _, port = base_url.rpartition("//")[2].rpartition(":")
-    connection = RawConnection(*await asyncio.open_connection(host, int(port)))
+    reader, writer = await asyncio.open_connection(host, int(port))
+    if not reading:
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+    connection = RawConnection(reader, writer)
     try:
         yield connection
     finally:
