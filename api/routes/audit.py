@@ -12,7 +12,7 @@ from vm_webapp.db.paging import Page
 
 @query("/audit", PageOut[AuditOut], role="admin", summary="Who did what to what, newest first")
 def list_audit(call: Call, query: AuditQuery) -> Page[EntryRecord]:
-    """List a page of entries."""
+    """List a page of entries; a search that finds little ends a page early."""
     where = EntryFilter(
         query.actor, query.action, query.target, query.address, query.result, since=query.since, until=query.until
     )

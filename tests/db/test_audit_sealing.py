@@ -16,7 +16,7 @@ from tests.support.statements import counted
 from vm_webapp.audit import record, sealing
 from vm_webapp.audit.sealing import is_sealing_due, seal_batch
 from vm_webapp.audit.verification import verify
-from vm_webapp.db.pool import close_pool, open_pool, transaction
+from vm_webapp.db.pool import close_pool, execute, open_pool, transaction
 
 ADD = "INSERT INTO audit_entries (actor, action, target) VALUES ('key:bob', 'run.cancel', %s)"
 
@@ -152,6 +152,17 @@ def test_what_is_chained_is_not_looked_at_again(database: str) -> None:
     seal_all()
     (head,) = read("SELECT low_id, (SELECT max(id) FROM audit_entries) AS newest FROM audit_head")
     assert head["low_id"] == head["newest"]
+
+
+def test_a_look_reads_nothing_that_is_chained(database: str) -> None:
+    """However long the trail is, and without statistics, which a new table does not have."""
+    with transaction():
+        execute(
+            "INSERT INTO audit_entries (actor, action) SELECT 'key:ann', 'run.create' FROM generate_series(1, 3000)"
+        )
+    seal_all()
+    plan = read(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT json) {sealing._LOOK}")[0]["QUERY PLAN"][0]["Plan"]
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 20
 
 
 def test_entries_restored_from_a_server_with_larger_transaction_ids_are_sealed(database: str) -> None:

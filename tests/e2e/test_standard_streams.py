@@ -21,7 +21,6 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("doctor", "--json"),
     ("migrate", "status"),
     ("audit", "verify"),
-    ("audit", "export"),
     ("queue", "status"),
     ("queue", "cancel", "--workflow", "smoke", "--dry-run"),
     ("purge", "--older-than", "90d", "--dry-run"),

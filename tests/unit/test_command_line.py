@@ -84,7 +84,7 @@ def test_an_unexpected_exception_is_one_line_too(
     assert capsys.readouterr().err == "vm_webapp: this is a defect: KeyError: 'items' (LOG_LEVEL=DEBUG shows where)\n"
 
 
-COMMANDS = ("serve", "worker", "run", "migrate", "smoke", "doctor", "queue", "keys", "purge")
+COMMANDS = ("serve", "worker", "run", "migrate", "smoke", "doctor", "queue", "keys", "audit", "purge")
 
 
 def _help(capsys: pytest.CaptureFixture[str], *command: str) -> str:

@@ -25,15 +25,19 @@ def _settled(xid: str) -> str:
     return f"({xid} < {_XMIN} OR {xid} >= {_XMAX})"
 
 
-UNSEALED = "NOT EXISTS (SELECT FROM audit_seals s WHERE s.entry_id = e.id)"
+# Not NOT EXISTS: PostgreSQL would make a join of it, which may read all seals to find that nothing is new.
+UNSEALED = "(SELECT s.position FROM audit_seals s WHERE s.entry_id = e.id) IS NULL"
 """The condition that an entry ``e`` is not in the chain yet."""
 
 # Up to ``low_id`` every entry is chained, so only those above it are looked at. ``mark_id`` was the newest entry at an
 # earlier look, by the transaction ``mark_xid``: whoever draws an id has a transaction id already, so all with smaller
-# ids were begun before. Once all those have ended and what they left is chained, ``low_id`` moves up to the mark.
+# ids were begun before. Once all those have ended and what they left is chained, ``low_id`` moves up to the mark, and
+# the next look sets another mark.
 _LOOK = f"""
-    SELECT EXISTS (SELECT FROM audit_entries e WHERE e.id > coalesce(low_id, 0) AND {_settled("e.xid")} AND {UNSEALED})
-           OR coalesce(mark_id > low_id AND {_settled("mark_xid")}, false) AS due
+    SELECT (SELECT e.id FROM audit_entries e
+             WHERE e.id > coalesce(low_id, 0) AND {_settled("e.xid")} AND {UNSEALED} ORDER BY e.id LIMIT 1) IS NOT NULL
+           OR coalesce(CASE WHEN mark_id > low_id THEN {_settled("mark_xid")}
+                            ELSE low_id < (SELECT max(id) FROM audit_entries) END, false) AS due
       FROM (VALUES (1)) now LEFT JOIN audit_head ON true
 """
 _ADD_HEAD = "INSERT INTO audit_head DEFAULT VALUES ON CONFLICT DO NOTHING"
