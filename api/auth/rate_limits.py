@@ -113,8 +113,10 @@ class RateLimits:
         asked_at, wanted = time.monotonic(), allowance.ask()
         try:
             taken = await self._threads.run(lambda: take(f"requests {caller}", wanted, limit=self._plan.limit))
-        except VMError as error:
-            log.warning("rate_limits.alone", extra={"error": str(error)})
+        except Exception as error:  # whatever it is, requests must neither fail nor wait for it again and again
+            if not allowance.alone:
+                unexpected = not isinstance(error, VMError)
+                log.warning("rate_limits.alone", extra={"error": str(error)}, exc_info=unexpected)
             allowance.go_on_alone(time.monotonic())
         else:
             allowance.add(taken, asked_at=asked_at, now=time.monotonic())

@@ -166,6 +166,18 @@ async def test_without_the_database_a_process_admits_its_share(serving: Serving,
         proxy.restore()
 
 
+async def test_an_error_that_nobody_expects_stops_no_request(limited: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def fail(*_: object, **__: object) -> None:
+        asked.append(1)
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(rate_limits, "take", fail)
+    assert admitted(await send(limited, 130, create_key("ci", actor=OPERATOR))) == LIMIT
+    assert len(asked) <= 2
+
+
 async def test_a_request_does_not_wait_for_a_database_that_hangs(
     serving: Serving, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,7 @@ async def test_a_key_creates_as_many_runs_as_it_may_and_no_more_until_midnight(l
     assert 0 <= int(refused.headers["Retry-After"]) - midnight["seconds"] < 10
     assert refused.headers["RateLimit-Policy"] == '"requests";q=6000;w=60, "runs";q=3;w=86400'
     assert written() == before
+    assert len(read("SELECT 1 AS found FROM audit_entries WHERE action = 'run.create'")) == 3
     assert await create(limited, other) == 201
 
 
@@ -75,6 +76,11 @@ async def test_a_run_that_was_created_within_the_quota_is_like_any_other(limited
             ("stage.queued", "topic_map"),
         ]
         assert events[0]["data"] == {"workflow": NEW_RUN["workflow"]}
+    entries = read("SELECT actor, actor_id, target, data FROM audit_entries WHERE action = 'run.create' ORDER BY id")
+    assert entries == [
+        {"actor": actor, "actor_id": id, "target": f"run:{run['id']}", "data": {"workflow": NEW_RUN["workflow"]}}
+        for actor, id, run in zip(("key:ci", "admin"), (str(key.id), "token"), runs, strict=True)
+    ]
 
 
 async def test_a_fork_counts_as_a_run(limited: Api) -> None:

@@ -55,6 +55,9 @@ class Service:
 
         def look() -> bool:
             connection = self.connect()
+            # A connection on which no headers come is closed after some seconds.
+            connection.request("GET", "/api/v2/health/live")
+            connection.getresponse().read()
             pid = eventually(lambda: self.server_of(connection), "it is accepted")
             found[pid].append(connection)
             return all(len(connections) >= count for connections in found.values())

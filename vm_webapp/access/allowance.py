@@ -66,11 +66,14 @@ class Allowance:
     Args:
         plan: how the limit is divided.
         now: the time.
+
+    Attributes:
+        alone: whether the database did not respond when it was asked last.
     """
 
     def __init__(self, plan: Plan, now: float) -> None:
         self._plan = plan
-        self._alone = False  # whether the database did not respond when it was asked last
+        self.alone = False
         self._retry_at = 0.0
         self._reported = 0  # how many requests the last question reported that no portion covers
         self._window: datetime | None = None  # which one of the shared counter, None while no portion was taken
@@ -97,19 +100,19 @@ class Allowance:
             return False
         self._left -= 1
         self._admitted += 1
-        if self._window is None or self._alone:
+        if self._window is None or self.alone:
             self._uncounted += 1
         return True
 
     def may_get_more(self, now: float) -> bool:
         """Return whether it makes sense to take a portion now."""
-        return now >= self._retry_at if self._alone else not self._exhausted
+        return now >= self._retry_at if self.alone else not self._exhausted
 
     def should_take(self, now: float) -> bool:
         """Return whether to take the next portion now, while requests go on."""
         if not self.may_get_more(now):
             return False
-        if self._alone:
+        if self.alone:
             return True
         if self._window is None:
             return self._left <= 0 or self._uncounted >= REQUESTS_PER_TRIP
@@ -138,16 +141,16 @@ class Allowance:
         if self._window not in (None, taken.began_at):
             self._admitted = 0
         # What is left over from an earlier window, or was never counted, may be used no more.
-        kept = self._left if self._window == taken.began_at and not self._alone else 0
+        kept = self._left if self._window == taken.began_at and not self.alone else 0
         self._left = kept + max(0, portion - since)
         self._elsewhere = taken.left
         self._exhausted = taken.granted < self._reported + self._plan.portion
         self._window, self._until = taken.began_at, until
-        self._uncounted, self._alone = 0, False
+        self._uncounted, self.alone = 0, False
 
     def go_on_alone(self, now: float) -> None:
         """Note that the database did not respond: this process goes on with its share of the limit."""
-        self._alone, self._retry_at = True, now + RETRY_SECONDS
+        self.alone, self._retry_at = True, now + RETRY_SECONDS
         self._left = max(0, self._left, self._plan.share - self._admitted)
         self._elsewhere = 0
         self._exhausted = False
@@ -155,7 +158,7 @@ class Allowance:
     def _begin(self, now: float) -> None:
         self._window = None
         self._until = now + WINDOW_SECONDS
-        self._left = self._plan.share if self._alone else self._plan.free
-        self._elsewhere = 0 if self._alone else self._plan.limit - self._plan.free
+        self._left = self._plan.share if self.alone else self._plan.free
+        self._elsewhere = 0 if self.alone else self._plan.limit - self._plan.free
         self._admitted = self._uncounted = self._in_question = 0
         self._exhausted = False

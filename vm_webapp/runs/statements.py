@@ -104,6 +104,9 @@ def create_run() -> str:
         told="""
         VALUES (%(id)s, NULL, 'run.created', %(actor)s, %(data)s),
                (%(id)s, (%(keys)s)[1], 'stage.queued', %(actor)s, '{}')""",
+        audited="""
+        VALUES (%(actor)s, %(actor_id)s, %(role)s, %(address)s, %(request_id)s,
+                'run.create', 'run:' || (%(id)s)::text, %(data)s)""",
     )
 
 
@@ -121,10 +124,14 @@ def create_run_within_quota() -> str:
         SELECT %(id)s::uuid, first.stage, first.type, %(actor)s, first.data
           FROM tag, (VALUES (NULL, 'run.created', %(data)s::jsonb), ((%(keys)s::text[])[1], 'stage.queued', '{}'))
                     AS first (stage, type, data)""",
+        audited="""
+        SELECT %(actor)s, %(actor_id)s, %(role)s, %(address)s, %(request_id)s,
+               'run.create', 'run:' || (%(id)s)::text, %(data)s::jsonb
+          FROM tag""",
     )
 
 
-def _create_run(*, quota: str = "", tag: str, told: str) -> str:
+def _create_run(*, quota: str = "", tag: str, told: str, audited: str) -> str:
     # The last SELECT reads the first stage from RETURNING, for the tables are still without it, and counts what comes
     # before it.
     return f"""
@@ -152,9 +159,7 @@ def _create_run(*, quota: str = "", tag: str, told: str) -> str:
     ), told AS (
         INSERT INTO events (run_id, stage, type, actor, data) {told}
     ), audited AS (
-        INSERT INTO audit_entries ({COLUMNS_OF_WHO}, action, target, data)
-        SELECT %(actor)s, %(actor_id)s, %(role)s, %(address)s, %(request_id)s,
-               'run.create', 'run:' || (%(id)s)::text, %(data)s::jsonb FROM tag
+        INSERT INTO audit_entries ({COLUMNS_OF_WHO}, action, target, data) {audited}
     )
     SELECT run.created_at, stages.queued_at, fleet.*, stages.run_id, {admission.held_by()} AS held_by,
            (SELECT nullif(count(*), {MOST_COUNTED + 1})::int FROM ({_HEAD}) head
