@@ -4,7 +4,7 @@ The query for due stages, the claim, a run's ``waiting_on``, readiness, the doct
 from these rules. A further rule, such as a cap for each brand, is one more entry of ``RULES``.
 
 The rules are SQL text, because they are pasted into statements that Peewee cannot express
-(``vm_webapp/runs/statements.py``), and they are evaluated by PostgreSQL, because facts that were read before the claim
+(``vm_webapp/runs/statements/``), and they are evaluated by PostgreSQL, because facts that were read before the claim
 may have changed when it happens.
 """
 

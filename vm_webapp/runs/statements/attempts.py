@@ -1,0 +1,140 @@
+"""Renews the leases of attempts, and ends those that succeed."""
+
+from __future__ import annotations
+
+from vm_webapp.runs import admission
+from vm_webapp.runs.statements.made_of_rules import made_of_rules
+
+PROVIDER_HAS_FAILED = """
+    EXISTS (SELECT 1 FROM providers
+             WHERE name = %(called)s AND (consecutive_failures > 0 OR pauses > 0 OR paused_at IS NOT NULL))
+"""
+
+
+# The last SELECT reads the snapshot from before the UPDATE, and therefore the skipped rows as well: a token is missing
+# only if its attempt had ended before the statement began. ``least``: no lease outlives its deadline by more than the
+# grace.
+RENEW_LEASES = """
+    WITH held AS (
+        SELECT token, seconds FROM unnest(%(tokens)s::uuid[], %(seconds_left)s::float8[]) AS held(token, seconds)),
+    free AS (
+        SELECT s.id, greatest(s.deadline_at, clock_timestamp() + held.seconds * interval '1 second') AS deadline_at
+          FROM held JOIN stages s ON s.lease_token = held.token
+         WHERE s.status = 'running'
+           FOR NO KEY UPDATE OF s SKIP LOCKED),
+    renewed AS (
+        UPDATE stages
+           SET deadline_at = free.deadline_at,
+               lease_expires_at = least(clock_timestamp() + %(lease)s * interval '1 second',
+                                        free.deadline_at + %(grace)s * interval '1 second')
+          FROM free WHERE stages.id = free.id)
+    SELECT lease_token FROM stages WHERE status = 'running' AND lease_token = ANY(%(tokens)s::uuid[])
+"""
+"""Renew the leases with these tokens, and return the tokens that are still valid.
+
+A model that goes on sending moves its attempt's deadline, and with it the bound of the lease: the deadline and a grace.
+A locked stage is skipped and its token returned all the same: waiting for the transaction that has locked this one
+stage would cost all other stages their leases. Parameters: ``tokens`` and, in the same order, ``seconds_left`` until
+the deadline of each; ``lease`` and ``grace`` (seconds).
+"""
+
+
+@made_of_rules
+def find_limited_stage() -> str:
+    """Return the query for any stage of the run ``run_id``, if a rule limits the run's owner."""
+    return f"SELECT id FROM stages WHERE run_id = %(run_id)s AND ({admission.owner_is_limited()}) LIMIT 1"
+
+
+@made_of_rules
+def finish_stage() -> str:
+    """Return the statement that ends an attempt with its artifact, moves its run on and claims the next stage.
+
+    1. ``held``: lock the run and the stage, if the attempt still holds it. Everything else reads this row, so that
+       nothing happens where there is none.
+    2. The stage becomes completed, or waits for approval; the artifact is stored as its next version.
+    3. The run's next stage becomes running under ``next_token`` if every rule admits it, else queued; the run waits,
+       or is complete where no stage is left.
+    4. The events, in this order: one INSERT numbers them.
+
+    It has one snapshot, from before it waited for the run's lock. What it reads beside the locked rows (the next
+    stage, the newest version) changes only in transitions that end the attempt as well, so ``held`` finds no row then.
+
+    Parameters: ``stage_id``, ``token``, ``requires_approval``; of the artifact, the columns of ``artifacts``; the
+    ``events``' data (``ended``, ``started``); for the next stage ``next_token`` (NULL: queue it), ``lease`` and
+    ``timeout`` (seconds), ``worker``, and the rules' ``provider`` and ``cap``; ``called``, the provider that this
+    attempt called, or NULL.
+
+    Returns ``version``, whether it ``waits`` for a person, and of the next stage, NULL where there is none, ``id``,
+    ``key``, ``status``, ``attempt``, ``provider``, ``feedback``, ``claimed_at`` and ``seconds_left``;
+    ``provider_has_failed`` before this success, and whether the stage's ``owner_is_limited``.
+    """
+    return f"""
+        WITH held AS MATERIALIZED (
+            SELECT r.id AS run_id, s.id, s.key, %(requires_approval)s AND NOT r.auto_approve AS waits,
+                   %(requires_approval)s AND r.auto_approve AS auto_approved
+              FROM runs r JOIN stages s ON s.run_id = r.id
+             WHERE s.id = %(stage_id)s AND s.status = 'running' AND s.lease_token = %(token)s
+               FOR NO KEY UPDATE OF r, s
+        ), ended AS (
+            UPDATE stages
+               SET status = CASE WHEN held.waits THEN 'waiting_approval' ELSE 'completed' END,
+                   finished_at = CASE WHEN held.waits THEN NULL ELSE clock_timestamp() END,
+                   feedback = NULL, error = NULL, lease_token = NULL, lease_expires_at = NULL, deadline_at = NULL
+              FROM held WHERE stages.id = held.id
+        ), stored AS (
+            INSERT INTO artifacts (id, run_id, stage_id, version, attempt_token, name, media_type, sha256, size,
+                                   content, provider, model, prompt_tokens, completion_tokens, truncated, note)
+            SELECT %(id)s::uuid, run_id, held.id,
+                   (SELECT coalesce(max(version), 0) + 1 FROM artifacts WHERE stage_id = held.id),
+                   %(token)s, %(name)s, %(media_type)s, %(sha256)s, %(size)s::integer, %(content)s, %(written_by)s,
+                   %(model)s, %(prompt_tokens)s::integer, %(completion_tokens)s::integer, %(truncated)s::boolean,
+                   %(note)s
+              FROM held
+            RETURNING version
+        ), next AS MATERIALIZED (
+            SELECT stages.id, %(next_token)s::uuid IS NOT NULL AND {admission.may_follow()}
+                              AND NOT (stages.needs_model AND {admission.PROVIDER_IS_PAUSED}) AS claimable
+              FROM held JOIN stages ON stages.run_id = held.run_id AND stages.status = 'pending'
+             WHERE NOT held.waits ORDER BY stages.position LIMIT 1
+        ), following AS (
+            UPDATE stages
+               SET status = CASE WHEN claimable THEN 'running' ELSE 'queued' END,
+                   queued_at = statement_timestamp(), available_at = statement_timestamp(),
+                   attempt = attempt + claimable::int,
+                   lease_token = CASE WHEN claimable THEN %(next_token)s::uuid END,
+                   lease_expires_at = CASE WHEN claimable
+                                           THEN clock_timestamp() + %(lease)s * interval '1 second' END,
+                   deadline_at = CASE WHEN claimable
+                                      THEN clock_timestamp() + %(timeout)s * interval '1 second' END,
+                   started_at = CASE WHEN claimable THEN coalesce(started_at, clock_timestamp()) ELSE started_at END,
+                   worker_id = CASE WHEN claimable THEN %(worker)s::uuid ELSE worker_id END,
+                   provider = CASE WHEN claimable AND needs_model THEN %(provider)s
+                                   WHEN claimable THEN NULL ELSE provider END,
+                   error = CASE WHEN claimable THEN NULL ELSE error END
+              FROM next WHERE stages.id = next.id AND stages.status = 'pending'
+            RETURNING stages.id, key, status, attempt, provider, feedback, clock_timestamp() AS claimed_at,
+                      extract(epoch FROM deadline_at - clock_timestamp())::float8 AS seconds_left
+        ), run AS (
+            UPDATE runs
+               SET status = CASE WHEN held.waits THEN 'waiting_approval' ELSE 'completed' END,
+                   finished_at = CASE WHEN held.waits THEN NULL ELSE clock_timestamp() END
+              FROM held WHERE runs.id = held.run_id AND (held.waits OR NOT EXISTS (SELECT 1 FROM next))
+        ), happened AS (
+            SELECT 1 AS number, CASE WHEN waits THEN 'approval.requested' ELSE 'stage.completed' END AS type,
+                   key AS stage,
+                   %(ended)s::jsonb || jsonb_build_object('version', stored.version)
+                   || CASE WHEN auto_approved THEN '{{"auto_approved": true}}'::jsonb ELSE '{{}}' END AS data
+              FROM held, stored
+            UNION ALL SELECT 2, 'stage.queued', key, '{{}}' FROM following
+            UNION ALL SELECT 3, 'stage.started', key, jsonb_build_object('attempt', attempt, 'provider', provider)
+                        FROM following WHERE status = 'running'
+            UNION ALL SELECT 4, 'run.completed', NULL, '{{}}' FROM held
+                       WHERE NOT waits AND NOT EXISTS (SELECT 1 FROM next)
+        ), told AS (
+            INSERT INTO events (run_id, stage, type, actor, data)
+            SELECT held.run_id, happened.stage, type, %(actor)s, data FROM held, happened ORDER BY number
+        )
+        SELECT held.waits, stored.version, following.*, {PROVIDER_HAS_FAILED} AS provider_has_failed,
+               (SELECT {admission.owner_is_limited()} FROM stages WHERE id = held.id) AS owner_is_limited
+          FROM held CROSS JOIN stored LEFT JOIN following ON true
+    """
