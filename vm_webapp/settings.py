@@ -31,6 +31,8 @@ PERCENT_ENCODE = "percent-encode each @, : / and % of its user name and password
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 HOST = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(:\d*)?")
 BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
+# NIST SP 800-63B, AAL1: a person authenticates again after 30 days at the latest.
+SHORTEST_IDLE, LONGEST_SESSION = timedelta(minutes=1), timedelta(days=30)
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
@@ -52,6 +54,8 @@ class Settings:
         purge_older_than: age from which workers delete finished runs, None to keep them all.
         trusted_proxies: the proxies whose forwarded headers are believed.
         audit_keep: age from which workers remove sealed entries of the audit trail, None to keep them all.
+        session_idle: how long a browser's session goes on without a request.
+        session_lasts: how long it goes on in any case.
         web_concurrency: number of API processes.
         requests_per_minute: how many requests a key may send in a minute, over all API processes.
         runs_per_day: how many runs a key may create on a day in UTC, None for any number.
@@ -80,6 +84,8 @@ class Settings:
     workflows_path: Path | None = None
     api_token: str | None = field(default=None, repr=False)
     trusted_proxies: tuple[Network, ...] = ()
+    session_idle: timedelta = timedelta(hours=12)
+    session_lasts: timedelta = timedelta(days=7)
     port: int = 8766
     web_concurrency: int = 1
     requests_per_minute: int = 6000
@@ -133,6 +139,8 @@ def read_settings(*, complete: bool = True) -> Settings:
         workflows_path=Path(path) if (path := env.text("VM_WORKFLOWS_PATH", "")) else None,
         api_token=env.token("VM_API_TOKEN"),
         trusted_proxies=env.networks("VM_TRUSTED_PROXIES") or _proxies_of_platform(env),
+        session_idle=env.session("VM_SESSION_IDLE") or timedelta(hours=12),
+        session_lasts=env.session("VM_SESSION_LASTS") or timedelta(days=7),
         port=env.integer("PORT", 1, 65_535) or 8766,
         web_concurrency=env.integer("WEB_CONCURRENCY", 1, 64) or 1,
         requests_per_minute=env.integer("VM_REQUESTS_PER_MINUTE", 100, 10_000_000) or 6000,
@@ -226,6 +234,12 @@ class _StrictEnv:
             return parse_networks(value) if value else ()
         except ValueError as error:
             raise ConfigurationError(f"{name} {error}") from None
+
+    def session(self, name: str) -> timedelta | None:
+        length = self.duration(name)
+        if length is not None and not SHORTEST_IDLE <= length <= LONGEST_SESSION:
+            raise ConfigurationError(f"{name} must be from 1m to 30d")
+        return length
 
     def one_of(self, name: str, allowed: tuple[str, ...], default: str, *, fold: Callable[[str], str] = str) -> str:
         value = fold(self.text(name, default))

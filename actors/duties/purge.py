@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from vm_webapp.access.keys import purge_old_keys
 from vm_webapp.access.rate_windows import purge_old_windows
+from vm_webapp.access.sessions import purge_old_sessions
 from vm_webapp.audit import retention
 from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.fleet.heartbeats import purge_stopped_workers
@@ -15,7 +16,7 @@ from vm_webapp.ops.retention import BATCH, purge_batch
 
 
 class PurgeLeftovers:
-    """Deletes heartbeats of stopped workers, old API keys, counters of past minutes, and expired idempotency keys."""
+    """Deletes old heartbeats, API keys, sessions and counters of past minutes, and expired idempotency keys."""
 
     def run_once(self) -> bool:
         """Delete a batch.
@@ -29,6 +30,7 @@ class PurgeLeftovers:
         purge_stopped_workers()
         purge_old_keys()
         purge_old_windows()
+        purge_old_sessions()
         return purge_expired_keys() == PURGE_BATCH
 
 

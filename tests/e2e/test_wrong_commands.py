@@ -98,6 +98,9 @@ ENVIRONMENTS: tuple[dict[str, str], ...] = (
     {"VM_PURGE_OLDER_THAN": "90"},
     {"VM_AUDIT_KEEP": "forever"},
     {"VM_AUDIT_KEEP": "29d"},
+    {"VM_SESSION_IDLE": "30"},
+    {"VM_SESSION_IDLE": "45s"},
+    {"VM_SESSION_LASTS": "90d"},
     {"LOG_LEVEL": "LOUD"},
 )
 

@@ -207,7 +207,7 @@ def test_the_copies_in_the_mirror_are_deleted_too(tmp_path: Path) -> None:
     assert young.exists()
 
 
-def test_expired_idempotency_keys_old_api_keys_and_stopped_workers_are_always_deleted() -> None:
+def test_expired_idempotency_keys_old_keys_old_sessions_and_stopped_workers_are_always_deleted() -> None:
     change(
         "INSERT INTO idempotency_keys (scope_sha256, request_sha256, status, headers, body, created_at)"
         " SELECT convert_to(hours::text, 'UTF8'), 'x', 200, '{}', 'x', now() - hours * interval '1 hour'"
@@ -218,6 +218,11 @@ def test_expired_idempotency_keys_old_api_keys_and_stopped_workers_are_always_de
     revoke_key("revoked-now", actor=OPERATOR)
     create_key("long-dead", actor=OPERATOR)
     change("UPDATE api_keys SET revoked_at = now() - interval '31 days' WHERE name = 'long-dead'")
+    change(
+        "INSERT INTO sessions (id, secret_sha256, token_sha256, created_at)"
+        " SELECT gen_random_uuid(), uuid_send(gen_random_uuid()), 'x', now() - days * interval '1 day'"
+        " FROM unnest(ARRAY[29, 31]) days"
+    )
     for age in (23, 25):
         worker = WorkerIdentity(uuid4(), "kimi", 4)
         write_heartbeat(worker, Heartbeat("stopped", 0))
@@ -230,6 +235,7 @@ def test_expired_idempotency_keys_old_api_keys_and_stopped_workers_are_always_de
     assert len(read("SELECT 1 AS found FROM worker_heartbeats")) == 1
     assert len(read("SELECT 1 AS found FROM idempotency_keys")) == 1
     assert {each["name"] for each in read("SELECT name FROM api_keys")} == {"in-force", "revoked-now"}
+    assert len(read("SELECT 1 AS found FROM sessions")) == 1
 
 
 def test_a_backlog_of_expired_keys_is_deleted_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def test_nothing_set_is_local_mode_with_the_documented_defaults(read: Read) -> N
 @pytest.mark.parametrize("empty", ["", "  ", "\t\n"])
 def test_empty_means_unset_for_every_variable(read: Read, empty: str) -> None:
     names = "VM_DB_URL VM_DB_DIRECT_URL VM_REDIS_URL VM_ENABLE_MANAGED_MODE VM_WORKSPACE_ROOT VM_WORKER_THREADS \
-        VM_DRAIN_SECONDS VM_API_CONNECTIONS VM_WORKER_CONNECTIONS \
+        VM_DRAIN_SECONDS VM_SESSION_IDLE VM_SESSION_LASTS VM_API_CONNECTIONS VM_WORKER_CONNECTIONS \
         VM_LLM_MAX_CONCURRENCY VM_WORKFLOWS_PATH VM_API_TOKEN KIMI_API_KEY KIMI_MODEL KIMI_BASE_URL KIMI_MAX_TOKENS \
         KIMI_CONTEXT_TOKENS APP_ENV PORT \
         WEB_CONCURRENCY LOG_LEVEL RENDER RENDER_GIT_COMMIT VM_TRUSTED_PROXIES \
@@ -89,6 +90,8 @@ def test_everything_set_is_read(read: Read) -> None:
         VM_WORKFLOWS_PATH="/srv/workflows",
         VM_API_TOKEN="t0ken-s3cret",
         VM_TRUSTED_PROXIES="10.0.0.0/8, 192.0.2.1",
+        VM_SESSION_IDLE="30m",
+        VM_SESSION_LASTS="1d",
         PORT="10000",
         WEB_CONCURRENCY="2",
         VM_REQUESTS_PER_MINUTE="1200",
@@ -113,6 +116,8 @@ def test_everything_set_is_read(read: Read) -> None:
         workflows_path=Path("/srv/workflows"),
         api_token="t0ken-s3cret",
         trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("192.0.2.1")),
+        session_idle=timedelta(minutes=30),
+        session_lasts=timedelta(days=1),
         port=10_000,
         web_concurrency=2,
         requests_per_minute=1200,
@@ -195,6 +200,12 @@ def test_values_at_the_edge_are_taken_without_the_space_around_them(
     assert str(getattr(settings, field)) == value
 
 
+@pytest.mark.parametrize(("value", "length"), [("1m", timedelta(minutes=1)), ("30d", timedelta(days=30))])
+def test_limits_of_a_session_are_taken_from_a_minute_to_thirty_days(read: Read, value: str, length: timedelta) -> None:
+    settings = read(VM_SESSION_IDLE=value, VM_SESSION_LASTS=value)
+    assert (settings.session_idle, settings.session_lasts) == (length, length)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "rule"),
     [
@@ -231,6 +242,9 @@ def test_values_at_the_edge_are_taken_without_the_space_around_them(
         ("VM_API_TOKEN", "s3cret\x1b", "must be printable ASCII without spaces"),
         ("VM_TRUSTED_PROXIES", "s3cret", WANTED),
         ("VM_TRUSTED_PROXIES", "10.0.0.0/8, s3cret", WANTED),
+        ("VM_SESSION_IDLE", "s3cret", "must be a length of time such as 90d, 12h, 30m or 45s"),
+        ("VM_SESSION_IDLE", "59s", "must be from 1m to 30d"),
+        ("VM_SESSION_LASTS", "31d", "must be from 1m to 30d"),
         ("KIMI_MAX_TOKENS", "s3cret", "must be a whole number from 1 to 100000000"),
         ("KIMI_MAX_TOKENS", "0", "must be a whole number from 1 to 100000000"),
         ("KIMI_CONTEXT_TOKENS", "1023", "must be a whole number from 1024 to 100000000"),
