@@ -42,6 +42,7 @@ def create_app(services: Services) -> web.Application:
             token=services.settings.api_token,
             keys=KeyCache(services.threads),
             limits=services.rate_limits,
+            sessions=services.sessions,
             public_paths={PREFIX + route.path for route in ROUTES if route.public},
         )
     )

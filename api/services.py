@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from api.auth.rate_limits import RateLimits
+from api.auth.sessions import BrowserSessions
 from api.auth.sign_in_limit import SignInLimit
 from api.http.threads import Threads
 from api.streams.followers import Followers
 from api.streams.open_streams import OpenStreams
 from vm_webapp.access.in_force import find_in_force
+from vm_webapp.access.sessions import SessionRules
 from vm_webapp.ops.health import HealthChecker
 from vm_webapp.runs import queries
 from vm_webapp.settings import Settings
@@ -34,6 +36,7 @@ class Services:
 
     Attributes:
         require_token: whether requests must carry credentials.
+        loopback: whether the API listens on a loopback address, which decides about cookies.
         threads: the pool on which the core runs.
         health_threads: the pool on which probes run, so that they never wait behind requests.
         redis_url: the Redis that wakes followers, None to work without one.
@@ -43,6 +46,7 @@ class Services:
     catalog: Catalog
     health: HealthChecker
     require_token: bool
+    loopback: bool = False
     threads: Threads = field(default_factory=lambda: database_threads(Settings()))
     health_threads: Threads = field(default_factory=lambda: Threads(1, 32, "health", limit_seconds=PROBE_LIMIT_SECONDS))
     redis_url: str | None = None
@@ -50,6 +54,7 @@ class Services:
     open_streams: OpenStreams = field(init=False)
     rate_limits: RateLimits = field(init=False)
     sign_in_limit: SignInLimit = field(init=False)
+    sessions: BrowserSessions = field(init=False)
 
     def __post_init__(self) -> None:
         self.rate_limits = RateLimits(
@@ -61,6 +66,7 @@ class Services:
         self.sign_in_limit = SignInLimit(self.threads)
         self.open_streams = OpenStreams(self.threads, find_in_force)
         self.followers = Followers(self.threads, queries.run_heads, self.redis_url)
+        self.sessions = BrowserSessions(self.threads, SessionRules.of(self.settings), loopback=self.loopback)
 
 
 SERVICES = web.AppKey("services", Services)

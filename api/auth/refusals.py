@@ -9,7 +9,7 @@ from aiohttp.typedefs import Middleware
 
 from api.auth.actors import ACTOR
 from api.http.addresses import client_address
-from api.http.problems import Handler
+from api.http.problems import Handler, RequestError
 from api.http.request_ids import request_id
 from vm_webapp.audit.refusals import Refusal, RefusalLog
 from vm_webapp.errors import VMError
@@ -27,7 +27,7 @@ def noting_refusals(guard: Middleware) -> Middleware:
             return await guard(request, handler)
         except VMError as error:
             if error.http_status in REFUSED:
-                note_refusal(request, error.code)
+                note_refusal(request, error.reason if isinstance(error, RequestError) else error.code)
             raise
 
     return check

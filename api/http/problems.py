@@ -78,6 +78,7 @@ class RequestError(VMError):
         detail: what is wrong and what would be right.
         errors: one entry for each wrong value.
         headers: additional headers of the response.
+        reason: why, for the audit trail alone; by default the code.
     """
 
     def __init__(
@@ -88,10 +89,12 @@ class RequestError(VMError):
         *,
         errors: Sequence[FieldProblem] = (),
         headers: dict[str, str] | None = None,
+        reason: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.http_status = status
         self.code = code
+        self.reason = reason or code
         self.errors = errors
         self.headers = headers
 

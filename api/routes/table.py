@@ -16,6 +16,7 @@ from api.routes import (
     queue,
     reviews,
     runs,
+    sessions,
     workers,
     workflows,
 )
@@ -56,5 +57,8 @@ ROUTES: tuple[Operation, ...] = (
     providers.resume_provider,
     workers.list_workers,
     audit.list_audit,
+    sessions.list_sessions,
+    sessions.end_session,
+    sessions.end_own_sessions,
     description.read_description,
 )

@@ -46,7 +46,7 @@ def serving(redis_url: str) -> Iterator[Serving]:
         **parts: Any,
     ) -> AsyncIterator[Api]:
         settings = settings or Settings()
-        given = {"redis_url": redis_url} | parts
+        given: dict[str, Any] = {"redis_url": redis_url, "loopback": True} | parts
         services = Services(settings, CATALOG, HealthChecker(settings, redis_url), require_token, **given)
         stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
         app = create_app(services)

@@ -92,6 +92,21 @@ def of_many(path: str, action: str, run_id: str) -> Attempt:
     return Attempt(path, {"workflow": workflow}, action, f"run:{run_id}")
 
 
+def session_of_the_key() -> str:
+    """Return the id of a new session of the one key there is."""
+    change(
+        "INSERT INTO sessions (id, secret_sha256, key_id)"
+        " SELECT gen_random_uuid(), uuid_send(gen_random_uuid()), id FROM api_keys"
+    )
+    return str(read("SELECT id FROM sessions")[0]["id"])
+
+
+def session_to_end(path: str) -> Attempt:
+    """Return the end of a session of the one key there is."""
+    id = session_of_the_key()
+    return Attempt(path.format(id), {}, "session.end", f"session:{id}")
+
+
 # An operation that changes something and is not here fails the test below.
 CHANGES: dict[str, Callable[[], Attempt]] = {
     "create_run": lambda: Attempt("/runs", NEW_RUN | {"request": SECRET}, "run.create", "run:"),
@@ -126,6 +141,8 @@ CHANGES: dict[str, Callable[[], Attempt]] = {
     "cancel_runs": lambda: of_many("/queue/cancel", "run.cancel", str(create().run.id)),
     "retry_runs": lambda: of_many("/queue/retry", "run.retry", failed_run()),
     "resume_provider": paused_provider,
+    "end_session": lambda: session_to_end("/sessions/{}/end"),
+    "end_own_sessions": lambda: session_to_end("/sessions/end"),
 }
 CHANGING = {route.name: route for route in ROUTES if route.method not in ("GET", "HEAD")}
 

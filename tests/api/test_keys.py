@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from api.auth import key_cache
+from api.auth import credential_cache, key_cache
 from api.auth.key_cache import KeyCache
 from tests.api.client import NEW_RUN, Api
 from tests.api.conftest import TOKEN, Serving
@@ -48,7 +48,7 @@ async def test_only_a_digest_is_stored_and_nothing_shows_the_secret(database: st
 
 
 async def test_a_revoked_key_is_refused_after_a_few_seconds(managed: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(key_cache, "CACHE_SECONDS", 0.0)
+    monkeypatch.setattr(credential_cache, "CACHE_SECONDS", 0.0)
     key = create_key("ci", actor=OPERATOR)
     assert (await managed.get("/runs", headers=bearer(key.secret))).status == 200
     revoke_key("ci", actor=OPERATOR)
@@ -81,7 +81,7 @@ async def test_a_refusal_says_how_to_make_a_key(serving: Serving, untouched: Non
 async def test_lookups_of_keys_are_cached_for_a_while_in_a_cache_of_bounded_size(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(key_cache, "MAX_CACHED", 2)
+    monkeypatch.setattr(credential_cache, "MAX_CACHED", 2)
     asked: list[str] = []
 
     def find(secret: str) -> KeyHolder | None:

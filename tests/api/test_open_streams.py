@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import aiohttp
 import pytest
 
-from api.auth.key_cache import CACHE_SECONDS
+from api.auth.credential_cache import CACHE_SECONDS
 from api.http.threads import Threads
 from api.streams import open_streams
 from api.streams.open_streams import ABORT_SECONDS, FIRST_CHECK_SECONDS, MOST_OPEN, OpenStreams

@@ -174,6 +174,7 @@ def _open(settings: Settings, catalog: Catalog, servers: Servers, host: str, ope
         catalog=catalog,
         health=HealthChecker(settings, redis_url),
         require_token=settings.managed or not is_loopback(host),
+        loopback=is_loopback(host),
         threads=database_threads(settings),
         redis_url=redis_url,
     )
