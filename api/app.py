@@ -1,7 +1,7 @@
-"""The root application: the id and the size limit of every request, and the sub-applications.
+"""The root application: the id and the size limit of every request, the pages, and the sub-applications.
 
-A sub-application has its own middlewares. They run for every path below its prefix, including paths without a route. A
-path below no prefix gets the response that the API would give.
+A sub-application has its own middlewares. They run for every path below its prefix, including paths without a route.
+Pages are routes of the root. A path that is neither gets the response that the API would give.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from api.auth.bearer import guard
+from api.auth.hosts import SAFE_METHODS
 from api.auth.key_cache import KeyCache
 from api.auth.rate_limits import tell_standing
 from api.auth.refusals import REFUSALS, noting_refusals
@@ -27,6 +28,9 @@ from api.request_log import log_departures, note_sent
 from api.routes import description
 from api.routes.table import ROUTES
 from api.services import SERVICES, Services
+from api.ui.errors import accepts_pages, show_errors
+from api.ui.places import sign_in_first
+from api.ui.table import PAGES, PUBLIC_PATHS
 from vm_webapp.audit.refusals import RefusalLog
 
 # aiohttp takes the limit from the application that creates the request, which is always the root. A limit set on a
@@ -43,7 +47,7 @@ def create_app(services: Services) -> web.Application:
             keys=KeyCache(services.threads),
             limits=services.rate_limits,
             sessions=services.sessions,
-            public_paths={PREFIX + route.path for route in ROUTES if route.public},
+            public_paths={PREFIX + route.path for route in ROUTES if route.public} | PUBLIC_PATHS,
         )
     )
     root = web.Application(middlewares=[log_departures, _outside(check)], client_max_size=MAX_BODY_BYTES)
@@ -52,6 +56,8 @@ def create_app(services: Services) -> web.Application:
     root[HELD_UP] = services.health.what_holds_up
     root[TRUSTED_PROXIES] = TrustedProxies(services.settings.trusted_proxies)
     root.add_subapp(PREFIX, _api(check))
+    for method, path, handler in PAGES:
+        _add(root, method, path, handler)
     root.on_response_prepare.append(stamp)
     root.on_response_prepare.append(secure)
     root.on_response_prepare.append(tell_standing)
@@ -69,13 +75,21 @@ def _api(check: Middleware) -> web.Application:
     api = web.Application(middlewares=[problem_middleware, check])
     api[description.DESCRIPTION] = json.dumps(describe(ROUTES))
     for route in ROUTES:
-        for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
-            api.router.add_route(method, route.path, route.__call__, expect_handler=refuse_expectation)
+        _add(api, route.method, route.path, route.__call__)
     return api
 
 
+def _add(app: web.Application, method: str, path: str, handler: Handler) -> None:
+    for each in ("GET", "HEAD") if method == "GET" else (method,):
+        app.router.add_route(each, path, handler, expect_handler=refuse_expectation)
+
+
 def _outside(check: Middleware) -> Middleware:
-    """Return the middleware for paths below no prefix: it applies the API's guard and its problem format."""
+    """Return the middleware for pages and for paths below no prefix: it applies the API's guard.
+
+    Errors of pages are pages, the others the API's problems.
+    """
+    pages = {handler for _, _, handler in PAGES}
 
     @web.middleware
     async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -83,7 +97,13 @@ def _outside(check: Middleware) -> Middleware:
         # pages, which aiohttp raises as exceptions, into problems.
         if len(request.match_info.apps) > 1:
             return await handler(request)
-        return await problem_middleware(request, partial(check, handler=handler))
+        guarded = partial(check, handler=handler)
+        if request.match_info.handler in pages:
+            return await show_errors(request, guarded)
+        response = await problem_middleware(request, guarded)
+        if response.status == 401 and request.method in SAFE_METHODS and accepts_pages(request):
+            return sign_in_first(request)
+        return response
 
     return respond
 

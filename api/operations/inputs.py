@@ -74,7 +74,7 @@ async def read_body(model: type[In], request: web.Request) -> In:
         return model()
     if request.content_type != "application/json":
         raise RequestError(415, "unsupported_media_type", "the body must be JSON: Content-Type: application/json")
-    raw = await _read_bytes(request)
+    raw = await read_bytes(request)
     if not raw.strip():
         raise RequestError(400, "empty_body", "the body is empty; a JSON object is expected")
     try:
@@ -94,7 +94,12 @@ async def read_body(model: type[In], request: web.Request) -> In:
     raise RequestError(422, "invalid_input", _summary(errors), errors=errors)
 
 
-async def _read_bytes(request: web.Request) -> bytes:
+async def read_bytes(request: web.Request) -> bytes:
+    """Return the body.
+
+    Raises:
+        RequestError: 400 for one that breaks off, 408 for one that does not arrive.
+    """
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return await request.read()

@@ -11,6 +11,8 @@ import pytest
 from api.http.security_headers import SECURITY_HEADERS
 from api.operations.operation import Operation
 from api.routes.table import ROUTES
+from api.ui.table import PAGES
+from tests.api.browsers import Browser
 from tests.api.client import NEW_RUN, Api
 from tests.api.conftest import TOKEN, Serving
 from tests.api.streams import open_stream
@@ -56,6 +58,25 @@ async def test_every_response_of_every_route_has_them(refusing_managed: Api) -> 
                 check(response.headers)
                 statuses.add(response.status)
     assert statuses >= {200, 204, 400, 401, 404, 405}
+
+
+async def test_every_page_has_them_whoever_asks(managed: Api) -> None:
+    browser = Browser(managed)
+    for signed_in in (False, True):
+        statuses = set()
+        if signed_in:
+            check((await browser.sign_in(TOKEN)).headers)
+        # What ends the session comes last.
+        for method, path, _ in sorted(PAGES, key=lambda page: "sign-out" in page[1]):
+            place = path.replace("{id}", NOBODY)
+            for headers in ({"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "cross-site"}, {"Accept": "*/*"}):
+                form = {"key": "wrong"} if path == "/sign-in" else {}
+                answer = await (browser.get(place) if method == "GET" else browser.post(place, headers, **form))
+                kept = "no-cache" if path.startswith("/static/") else "no-store"
+                assert answer.headers["Cache-Control"] == kept
+                check({**answer.headers, "Cache-Control": "no-store"})
+                statuses.add(answer.status)
+        assert statuses == ({200, 303, 401, 403, 404} if signed_in else {200, 303, 401, 403})
 
 
 @pytest.mark.parametrize("path", ["/", "/nothing", "/api", "/api/v2", "/favicon.ico", "/%00", "/../etc/passwd"])

@@ -108,7 +108,8 @@ async def test_a_client_of_the_api_gets_problems_from_pages(
         ("GET", "/api/v2", 404, "not_found"),
         ("DELETE", "/api/v2/runs", 405, "method_not_allowed"),
         ("GET", "/api/v2/runs?limit=0", 422, "invalid_parameter"),
-        ("GET", "/", 404, "not_found"),
+        ("GET", "/sign-in/", 404, "not_found"),
+        ("DELETE", "/sign-in", 405, "method_not_allowed"),
         ("GET", "/nothing", 404, "not_found"),
         ("POST", "/pagesx", 404, "not_found"),
         ("GET", "/api", 404, "not_found"),
@@ -126,6 +127,11 @@ async def test_problems_come_from_the_api_and_from_paths_below_no_prefix(
 
 @pytest.mark.parametrize("path", ["/api/v2/runs", "/api/v2/nothing", "/api/v2", "/", "/nothing"])
 async def test_without_credentials_the_api_and_paths_below_no_prefix_refuse(with_pages: Api, path: str) -> None:
+    (await ask(with_pages, "GET", path, CLIENT)).problem(401, "unauthorized")
+
+
+@pytest.mark.parametrize("path", ["/api/v2/runs", "/api/v2/nothing", "/api/v2"])
+async def test_the_api_sends_no_browser_to_the_sign_in_page(with_pages: Api, path: str) -> None:
     (await ask(with_pages, "GET", path, BROWSER)).problem(401, "unauthorized")
 
 

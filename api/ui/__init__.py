@@ -1,0 +1,1 @@
+"""Pages for people in browsers: rendered on the server, without scripts."""

@@ -1,0 +1,33 @@
+"""Reads forms as browsers send them."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from api.http.problems import RequestError
+from api.operations.inputs import read_bytes
+
+FORM_TYPE = "application/x-www-form-urlencoded"
+MOST_FIELDS = 20
+
+
+async def read_form(request: web.Request) -> dict[str, str]:
+    """Return the fields of a form.
+
+    Raises:
+        RequestError: 400 for a body that is no form or has a field twice, 408 for one that does not arrive, 415 for
+            another content type.
+    """
+    if request.content_type != FORM_TYPE:
+        raise RequestError(415, "unsupported_media_type", f"the body must be a form: Content-Type: {FORM_TYPE}")
+    raw = await read_bytes(request)
+    try:
+        pairs = parse_qsl(raw.decode(), keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS)
+    except ValueError:  # not UTF-8, or too many fields
+        raise RequestError(400, "malformed_form", "the body is not a form of this site") from None
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise RequestError(400, "malformed_form", "the body has a field twice")
+    return fields

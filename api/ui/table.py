@@ -1,0 +1,22 @@
+"""Every page on one page."""
+
+from __future__ import annotations
+
+from api.http.problems import Handler
+from api.ui.account import end_session, show_account, show_home, sign_out, sign_out_everywhere
+from api.ui.places import HOME, SIGN_IN
+from api.ui.sign_in import ask_for_key, sign_in
+from api.ui.static import static_files
+
+STATIC_FILES = static_files()
+PAGES: tuple[tuple[str, str, Handler], ...] = (
+    ("GET", "/", show_home),
+    ("GET", SIGN_IN, ask_for_key),
+    ("POST", SIGN_IN, sign_in),
+    ("GET", HOME, show_account),
+    ("POST", "/account/sessions/{id}/end", end_session),
+    ("POST", "/sign-out", sign_out),
+    ("POST", "/sign-out-everywhere", sign_out_everywhere),
+    *(("GET", path, handler) for path, handler in STATIC_FILES.items()),
+)
+PUBLIC_PATHS = frozenset({SIGN_IN, *STATIC_FILES})
