@@ -26,7 +26,8 @@ def noting_refusals(guard: Middleware) -> Middleware:
         try:
             return await guard(request, handler)
         except VMError as error:
-            if error.http_status in REFUSED:
+            # A known caller that sends too much has proved who it is; one that is not known tries keys.
+            if error.http_status in REFUSED or (error.http_status == 429 and ACTOR not in request):
                 note_refusal(request, error.reason if isinstance(error, RequestError) else error.code)
             raise
 

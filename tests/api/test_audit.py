@@ -258,6 +258,15 @@ async def test_a_flood_leaves_ten_entries_and_at_the_end_its_count(managed: Api)
     assert {entry["data"]["count"] for entry in entries()} == {1}
 
 
+async def test_an_address_that_tries_too_many_keys_is_recorded(managed: Api) -> None:
+    response = await managed.get("/runs", headers={"Authorization": "Bearer wrong"})
+    while response.status == 401:
+        response = await managed.get("/runs", headers={"Authorization": "Bearer wrong"})
+    response.problem(429, "rate_limited")
+    await until(lambda: "rate_limited" in {entry["data"]["reason"] for entry in entries()})
+    assert {entry["actor"] for entry in entries()} == {"anonymous"}
+
+
 async def test_refusals_need_no_database(behind_proxy: Api, proxy: Proxy, caplog: pytest.LogCaptureFixture) -> None:
     proxy.cut()
     response = await behind_proxy.get("/runs", headers={"Authorization": "Bearer wrong"})
