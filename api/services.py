@@ -64,9 +64,10 @@ class Services:
             runs_per_day=self.settings.runs_per_day,
         )
         self.sign_in_limit = SignInLimit(self.threads)
-        self.open_streams = OpenStreams(self.threads, find_in_force)
+        rules = SessionRules.of(self.settings)
+        self.open_streams = OpenStreams(self.threads, lambda callers: find_in_force(callers, rules))
         self.followers = Followers(self.threads, queries.run_heads, self.redis_url)
-        self.sessions = BrowserSessions(self.threads, SessionRules.of(self.settings), loopback=self.loopback)
+        self.sessions = BrowserSessions(self.threads, rules, loopback=self.loopback)
 
 
 SERVICES = web.AppKey("services", Services)

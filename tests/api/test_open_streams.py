@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
+from datetime import timedelta
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
@@ -25,6 +26,8 @@ from tests.support.runs import create
 from vm_webapp.access.actor import Actor
 from vm_webapp.access.in_force import find_in_force
 from vm_webapp.access.keys import NewKey, create_key, revoke_key
+from vm_webapp.access.sessions import SessionRules
+from vm_webapp.access.tokens import digest_of_token
 from vm_webapp.runs import lifecycle
 
 STREAM = {"Accept": "text/event-stream"}
@@ -187,22 +190,29 @@ def test_keys_and_sessions_in_force_are_found_together(database: str) -> None:
     valid, revoked, expired = [create_key(name, actor=OPERATOR) for name in names]
     revoke_key("revoked", actor=OPERATOR)
     change("UPDATE api_keys SET expires_at = now() - interval '1 s' WHERE name = 'expired'")
-    sessions = {name: uuid4() for name in ("open", "ended", "of the token", "of a revoked key")}
-    for name, key_id in (("open", valid.id), ("ended", valid.id), ("of a revoked key", revoked.id)):
+    of_keys = {"open": valid, "ended": valid, "idle": valid, "old": valid, "of a revoked key": revoked}
+    sessions = {name: uuid4() for name in (*of_keys, "of the token", "of a token that was changed")}
+    for name, key in of_keys.items():
         change(
             "INSERT INTO sessions (id, secret_sha256, key_id) VALUES (%(id)s, uuid_send(%(id)s), %(key_id)s)",
             id=sessions[name],
-            key_id=key_id,
+            key_id=key.id,
         )
-    change(
-        "INSERT INTO sessions (id, secret_sha256, token_sha256) VALUES (%(id)s, uuid_send(%(id)s), 'x')",
-        id=sessions["of the token"],
-    )
+    for name, token in (("of the token", TOKEN), ("of a token that was changed", "another")):
+        change(
+            "INSERT INTO sessions (id, secret_sha256, token_sha256) VALUES (%(id)s, uuid_send(%(id)s), %(token)s)",
+            id=sessions[name],
+            token=digest_of_token(token),
+        )
     change("UPDATE sessions SET ended_at = now() WHERE id = %(id)s", id=sessions["ended"])
+    change("UPDATE sessions SET last_seen_at = now() - interval '1 h' WHERE id = %(id)s", id=sessions["idle"])
+    change("UPDATE sessions SET created_at = now() - interval '1 d' WHERE id = %(id)s", id=sessions["old"])
     good = {(valid.id, None), (valid.id, sessions["open"]), (None, sessions["of the token"])}
     bad = {
         *{(revoked.id, None), (expired.id, None), (uuid4(), None), (None, uuid4())},
-        *{(valid.id, sessions["ended"]), (revoked.id, sessions["of a revoked key"])},
+        *{(valid.id, sessions[name]) for name in ("ended", "idle", "old")},
+        *{(revoked.id, sessions["of a revoked key"]), (None, sessions["of a token that was changed"])},
     }
-    assert find_in_force(good | bad) == good
-    assert find_in_force(()) == set()
+    rules = SessionRules(timedelta(hours=1), timedelta(days=1), TOKEN)
+    assert find_in_force(good | bad, rules) == good
+    assert find_in_force((), rules) == set()
