@@ -6,6 +6,7 @@ from aiohttp import web
 
 from api.auth.forgery import refuse_forged
 from api.auth.refusals import note_refusal
+from api.http.addresses import client_address
 from api.services import services
 from api.ui.forms import read_form
 from api.ui.places import HOME, local_path, see_other
@@ -25,6 +26,7 @@ async def sign_in(request: web.Request) -> web.Response:
     # Another site could otherwise sign a person in with its own key, and read what the person then enters.
     refuse_forged(request, secure=own.cookie(request).secure)
     form = await read_form(request)
+    await services(request).sign_in_limit.admit_sign_in(client_address(request))
     target = local_path(form.get("next"))
     response = see_other(target)
     # A key that was pasted often brings a space or a line end.

@@ -649,3 +649,24 @@ async def test_plain_http_from_the_network_is_recorded(public: Api) -> None:
     browser = Browser(public)
     await browser.sign_in(TOKEN)
     assert await refused_as(browser) == ["https_required"]
+
+
+async def test_the_eleventh_attempt_within_a_minute_is_refused_even_with_the_right_key(browser: Browser) -> None:
+    for _ in range(10):
+        assert (await browser.sign_in("vmk_wrong")).status == 401
+    response = await browser.sign_in(TOKEN)
+    assert response.status == 429
+    assert 1 <= int(response.headers["Retry-After"]) <= 60
+    assert "too many attempts to sign in" in response.body.decode()
+    assert browser.cookie == ""
+
+
+async def test_the_attempts_of_another_address_are_counted_apart(public: Api) -> None:
+    """The address is the one that the trusted proxy has added, whatever a stranger has written before it."""
+    ours = {"Sec-Fetch-Site": "same-origin"}
+    for number in range(11):
+        browser = Browser(public, X_Forwarded_Proto="https", X_Forwarded_For=f"192.0.2.{number}, 203.0.113.5")
+        response = await browser.post("/sign-in", ours, key="vmk_wrong")
+    assert response.status == 429
+    elsewhere = Browser(public, X_Forwarded_Proto="https", X_Forwarded_For="203.0.113.6")
+    assert (await elsewhere.post("/sign-in", ours, key=TOKEN)).status == 303
