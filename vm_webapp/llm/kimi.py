@@ -14,11 +14,12 @@ from typing import Any
 import httpx
 
 from vm_webapp import __version__
-from vm_webapp.llm.base import Assignment, Completion
+from vm_webapp.llm.base import Assignment, Completion, PartialCompletion
 from vm_webapp.llm.completion_stream import CompletionStream
 from vm_webapp.llm.connections import ReusedConnections
 from vm_webapp.llm.cut_prompt import note_on_prompt
 from vm_webapp.llm.errors import LLMConnectionError, LLMError, LLMNotFound
+from vm_webapp.llm.key_mask import KeyMask, MaskedStream
 from vm_webapp.llm.kimi_errors import classify, one_line
 from vm_webapp.llm.request_shape import RequestShape
 from vm_webapp.proxies import EnvironmentProxies
@@ -61,7 +62,7 @@ class KimiProvider:
         context_tokens: int | None = None,
     ) -> None:
         self.model: str | None = model
-        self._key = api_key
+        self._mask = KeyMask(api_key)
         # People paste the whole address from a server's documentation.
         self._url = f"{base_url.rstrip('/').removesuffix(ENDPOINT).rstrip('/')}{ENDPOINT}"
         self._shape = RequestShape(most_tokens=max_tokens)
@@ -85,18 +86,18 @@ class KimiProvider:
         try:
             async with self._accepted(assignment) as response:
                 await self._read(response, stream, on_text)
-            completion = stream.completion(self.name, self.model)
+            completion = self._without_key(stream.completion(self.name, self.model))
             return replace(completion, note=note_on_prompt(assignment, completion.prompt_tokens))
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise LLMNotFound(f"KIMI_BASE_URL cannot be called: {one_line(str(error))}") from error
         except httpx.HTTPError as error:
-            broken = LLMConnectionError(self._without_key(self._broken(error)))
-            broken.partial = stream.partial()
+            broken = LLMConnectionError(self._mask.hide_in_error(self._broken(error)))
+            broken.partial = self._partial(stream)
             raise broken from error
         except LLMError as error:
             # A server may echo the key in its error message, and the message is stored on the timeline.
-            error.args = (self._without_key(str(error)),)
-            error.partial = stream.partial()
+            error.args = (self._mask.hide_in_error(str(error)),)
+            error.partial = self._partial(stream)
             raise
 
     async def aclose(self) -> None:
@@ -142,6 +143,7 @@ class KimiProvider:
         self, response: httpx.Response, stream: CompletionStream, on_text: Callable[[str], None] | None
     ) -> None:
         chunks = _chunks_of(response)
+        shown = MaskedStream(self._mask)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(None) as until, contextlib.aclosing(chunks):
@@ -149,7 +151,7 @@ class KimiProvider:
                     if event.data.strip() == "[DONE]":
                         await _read_to_end(chunks)
                         return
-                    text = stream.add(event.data, event_type=event.type)
+                    text = shown.add(stream.add(event.data, event_type=event.type))
                     if on_text is not None:
                         on_text(text)
                     if stream.is_finished and until.when() is None:
@@ -158,14 +160,22 @@ class KimiProvider:
             # What goes wrong after the text is finished takes nothing away from it.
             if not stream.is_finished:
                 raise
+        finally:
+            if on_text is not None and (rest := shown.rest()):
+                on_text(rest)
 
     def _broken(self, error: httpx.HTTPError) -> str:
         host = httpx.URL(self._url).host
         what = f"no connection to {host}" if isinstance(error, NEVER_CONNECTED) else f"the connection to {host} broke"
         return f"{what}: {one_line(str(error)) or type(error).__name__}"
 
-    def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "[key]")
+    def _without_key(self, completion: Completion) -> Completion:
+        model = None if completion.model is None else self._mask.hide_in_text(completion.model)
+        return replace(completion, text=self._mask.hide_in_text(completion.text), model=model)
+
+    def _partial(self, stream: CompletionStream) -> PartialCompletion:
+        partial = stream.partial()
+        return replace(partial, text=self._mask.hide_in_text(partial.text))
 
 
 async def _chunks_of(response: httpx.Response) -> AsyncGenerator[ServerEvent, None]:
