@@ -6,6 +6,7 @@ not start for a proxy that none of its requests needs.
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import os
 import urllib.request
@@ -90,7 +91,24 @@ def proxy_for(url: httpx.URL) -> tuple[str, str] | None:
         return None
     name = f"{scheme}_proxy"
     variable = name if os.environ.get(name) else name.upper()
-    return variable, address if "://" in address else f"http://{address}"
+    return variable, _as_url(address)
+
+
+def proxy_secrets() -> tuple[str, ...]:
+    """Return the passwords of the environment's proxies, and each as Basic authentication sends it."""
+    secrets: list[str] = []
+    for variable in VARIABLES:
+        try:
+            auth = httpx.Proxy(_as_url(os.environ.get(variable, ""))).raw_auth
+        except (ValueError, httpx.InvalidURL):
+            continue  # nothing is ever sent to it
+        if auth is not None and auth[1]:
+            secrets += [auth[1].decode(), base64.b64encode(b":".join(auth)).decode()]
+    return tuple(secrets)
+
+
+def _as_url(address: str) -> str:
+    return address if "://" in address else f"http://{address}"
 
 
 def _is_exempt(host: str, no_proxy: str) -> bool:

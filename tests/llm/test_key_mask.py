@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from tests.llm.assignments import an_assignment
 from tests.llm.providers import KEY, a_provider
 from vm_webapp.llm.errors import LLMError
 from vm_webapp.llm.key_mask import KeyMask, MaskedStream
+from vm_webapp.proxies import proxy_secrets
 
 WORDS = ("x", "sk", "key", "ollama", "EMPTY", "lm-studio", "not-needed", "placeholder", "no-key-required")
 SECRETS = (KEY, "a+b/c=d==", "0123456789abcdef", "qwertzuiopasdfgh", 'with"quote&<b>/it', "vk.12345")
@@ -133,3 +136,24 @@ async def test_a_short_key_leaves_errors_and_artifacts_readable(server: ModelSer
         await provider.complete(an_assignment())
     assert (await provider.complete(an_assignment())).text == "# A guide to ollama"
     await provider.aclose()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
+async def test_the_password_of_a_proxy_is_hidden_as_it_is_sent(
+    server: ModelServer, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "http://user:pa%40ss-w0rd@127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    provider = a_provider(server.base_url)
+    sent = base64.b64encode(b"user:pa@ss-w0rd").decode()
+    server.enqueue(plain(502, f"Proxy-Authorization: Basic {sent}, pa@ss-w0rd".encode(), "text/plain"))
+    with pytest.raises(LLMError, match=r"Proxy-Authorization: Basic \[key\], \[key\]$"):
+        await provider.complete(an_assignment())
+    await provider.aclose()
+
+
+@pytest.mark.parametrize("address", ["", "http://[", "nonsense://u:p@h", "http://proxy.example:3128", "proxy.example"])
+def test_an_address_without_a_password_hides_nothing(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", address)
+    assert proxy_secrets() == ()

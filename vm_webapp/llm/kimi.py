@@ -22,7 +22,7 @@ from vm_webapp.llm.errors import LLMConnectionError, LLMError, LLMNotFound
 from vm_webapp.llm.key_mask import KeyMask, MaskedStream
 from vm_webapp.llm.kimi_errors import classify, one_line
 from vm_webapp.llm.request_shape import RequestShape
-from vm_webapp.proxies import EnvironmentProxies
+from vm_webapp.proxies import EnvironmentProxies, proxy_secrets
 from vm_webapp.sse import EventReader, ServerEvent
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class KimiProvider:
         context_tokens: int | None = None,
     ) -> None:
         self.model: str | None = model
-        self._mask = KeyMask(api_key)
+        self._mask = KeyMask(api_key, *proxy_secrets())
         # People paste the whole address from a server's documentation.
         self._url = f"{base_url.rstrip('/').removesuffix(ENDPOINT).rstrip('/')}{ENDPOINT}"
         self._shape = RequestShape(most_tokens=max_tokens)
