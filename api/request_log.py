@@ -17,12 +17,12 @@ from api.http.addresses import client_address
 from api.http.connections import KIND
 from api.http.problems import Handler
 from api.http.request_ids import request_id
+from api.http.shown_paths import shown_path
 from api.operations.operation import PREFIX
 
 log = logging.getLogger("api.requests")
 
 PROBES = f"{PREFIX}/health/"
-LONGEST_PATH = 200
 UNPARSED = "UNKNOWN"  # the method that aiohttp gives a request that it could not parse
 CLIENT_LEFT = 499  # as nginx logs it
 ROUTE = web.RequestKey("route", str)
@@ -80,7 +80,7 @@ def _log(request: web.BaseRequest, status: int, seconds: float) -> None:
         extra={
             "method": request.method if parsed else None,
             "route": route,
-            "path": request.rel_url.raw_path[:LONGEST_PATH] if parsed else None,
+            "path": shown_path(request.rel_url.raw_path, status, route) if parsed else None,
             "status": status,
             "ms": round(seconds * 1000, 1),
             "bytes": request.writer.output_size,

@@ -12,6 +12,7 @@ from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from api.http.request_ids import request_id
+from api.http.shown_paths import shown_path
 from vm_webapp.errors import DatabaseBusy, InvalidInput, VMError
 from vm_webapp.idempotency import KeyLocked
 from vm_webapp.text import without_surrogates
@@ -196,4 +197,6 @@ def from_aiohttp_error(request: web.Request, error: web.HTTPException) -> web.Re
 
 
 def _facts(request: web.Request) -> dict[str, str]:
-    return {"request_id": request_id(request), "method": request.method, "path": request.path}
+    resource = request.match_info.route.resource
+    path = shown_path(request.rel_url.raw_path, 500, resource.canonical if resource else None)
+    return {"request_id": request_id(request), "method": request.method, "path": path}

@@ -17,6 +17,7 @@ from vm_webapp.trusted_proxies import parse_networks
 
 FIELDS = ("method", "route", "path", "status", "actor")
 RUN = "/api/v2/runs/{run_id}"
+RUN_ID = "01a20c66-c2a9-70b2-9d9f-0558575aa31b"
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +70,16 @@ async def test_no_token_header_or_query_is_logged(
     assert facts(unknown)[3:] == (401, None)
     for line in (known, unknown):
         assert not any(secret in repr(line) for secret in ("s3cret", "wr0ng", TOKEN, "Bearer"))
+
+
+async def test_a_key_in_a_path_is_not_logged(serving: Serving, database: str, caplog: pytest.LogCaptureFixture) -> None:
+    key, token = f"vmk_{'k' * 43}", "0123456789abcdef0123456789abcdef"
+    async with serving(MANAGED, require_token=True) as managed:
+        managed.session.headers["Authorization"] = f"Bearer {TOKEN}"
+        for path in (f"/runs/{key}", f"/{token}/{key}/runs", f"/runs/{RUN_ID}/events;{token}", f"/workflows/{TOKEN}"):
+            assert (await managed.get(path)).status >= 400
+        shown = [line["path"] for line in await lines(caplog, 4)]
+    assert shown == [f"/api/v2{path}" for path in ("/runs/…", "/…/runs", f"/runs/{RUN_ID}/…", "/workflows/…")]
 
 
 async def test_probes_are_logged_only_when_they_fail(api: Api, caplog: pytest.LogCaptureFixture) -> None:
