@@ -15,6 +15,7 @@ from tests.support.actors import OPERATOR
 from tests.support.runs import read
 from vm_webapp.access.actor import Actor
 from vm_webapp.access.keys import KeyHolder, create_key, find_key, list_keys, revoke_key
+from vm_webapp.access.roles import Role
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
 from vm_webapp.settings import Settings
@@ -133,3 +134,13 @@ def test_two_keys_in_force_never_share_a_name(database: str) -> None:
     revoke_key("ci", actor=OPERATOR)
     create_key("ci", actor=OPERATOR)
     assert [key.state for key in list_keys()] == ["active", "revoked"]
+
+
+@pytest.mark.parametrize("role", [None, "viewer"])
+def test_a_key_is_not_taken_for_a_name_which_would_be_shown(database: str, role: Role | None) -> None:
+    secret = create_key("ci", role=role, actor=OPERATOR).secret
+    for act in (create_key, revoke_key):
+        with pytest.raises(InvalidInput) as refused:
+            act(secret, actor=OPERATOR)
+        assert secret not in str(refused.value)
+    assert [key.state for key in list_keys()] == ["active"]

@@ -151,11 +151,12 @@ def create_key(name: str, *, actor: Actor, role: Role | None = None, lasts: time
         lasts: for how long it is valid, None for ever.
 
     Raises:
-        InvalidInput: the name contains other characters, or is too long.
+        InvalidInput: the name contains other characters, is too long, or is a key itself.
         Conflict: a valid key has that name.
     """
     if not NAME.fullmatch(name):
         raise InvalidInput("a key's name is 1 to 64 letters, digits or . _ @ -, the first a letter or a digit")
+    _refuse_secret(name)
     secret = _new_secret(WITH_ROLE if role else WITHOUT_ROLE)
     try:
         with transaction():
@@ -187,8 +188,10 @@ def revoke_key(name: str, *, actor: Actor) -> None:
         actor: who revokes it.
 
     Raises:
+        InvalidInput: the key itself was given.
         NotFound: there is no key with that name or id, or it is revoked already.
     """
+    _refuse_secret(name)
     with transaction():
         revoked = row(_REVOKE, name=name)
         if revoked is None:
@@ -230,6 +233,12 @@ def is_mistyped(text: str) -> bool:
     """
     long = len(text) == len(PREFIX) + WITH_ROLE and SHAPE.fullmatch(text) is not None
     return long and text[-CHECKSUM:] != _checksum(text[:-CHECKSUM])
+
+
+def _refuse_secret(name: str) -> None:
+    # Names are shown in lists, errors and timelines.
+    if SHAPE.fullmatch(name):
+        raise InvalidInput("this is a key and not the name of one: keys list shows the names")
 
 
 def purge_old_keys() -> int:
