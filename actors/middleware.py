@@ -18,6 +18,7 @@ from dramatiq.broker import Broker
 from dramatiq.middleware import Middleware
 
 from actors.process_signals import ignore_echoes
+from vm_webapp.core_files import forbid_core_files
 from vm_webapp.errors import VMError
 from vm_webapp.logs import configure_logging
 from vm_webapp.runs.lifecycle import Claim, ClaimedStages
@@ -181,6 +182,7 @@ class WorkerMiddleware(Middleware):
 
 
 def _settings_from_environment() -> Settings:
+    forbid_core_files()
     settings = read_settings()
     configure_logging(settings.log_level, json=settings.managed)
     return settings

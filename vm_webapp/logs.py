@@ -56,8 +56,9 @@ def configure_logging(level: str, *, json: bool) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # These log every request and message at INFO, which our own records already cover.
-    for noisy in ("httpx", "httpcore", "dramatiq", "aiohttp.access", "yoyo", "asyncio"):
+    # These log every request and message at INFO, which our own records already cover; Peewee logs every statement at
+    # DEBUG, with its values, which are people's texts.
+    for noisy in ("httpx", "httpcore", "dramatiq", "aiohttp.access", "yoyo", "asyncio", "peewee"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread

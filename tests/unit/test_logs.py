@@ -16,7 +16,7 @@ import structlog
 
 from vm_webapp.logs import configure_logging
 
-NOISY = ("httpx", "httpcore", "dramatiq", "aiohttp.access", "yoyo", "asyncio")
+NOISY = ("httpx", "httpcore", "dramatiq", "aiohttp.access", "yoyo", "asyncio", "peewee")
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,7 @@ from vm_webapp.durations import parse_duration
         (("smoke", "--base-url", "nonsense"), "must begin with http:// or https://"),
         (("smoke", "--base-url", "http://["), "must begin with http:// or https:// and name a host"),
         (("smoke", "--base-url", "http://host:port"), "and name a host"),
+        (("smoke", "--base-url", "http://user:hidden@x"), "must have no user name and no password: set VM_API_TOKEN"),
         (("smoke", "--base-url", "http://x", "--wait", "-1"), "must be a whole number from 0 to 3600"),
         (("smoke", "--base-url", "http://\udcff"), "--base-url: must be UTF-8"),
         (("smoke", "--base-url", "http://x", "--expect-build", "\udcff"), "--expect-build: must be UTF-8"),
@@ -42,7 +43,9 @@ def test_wrong_usage_is_one_clear_line(
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
-    assert said in capsys.readouterr().err.strip().splitlines()[-1]
+    errors = capsys.readouterr().err
+    assert said in errors.strip().splitlines()[-1]
+    assert "hidden" not in errors
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ def base_url(text: str) -> str:
         named = False
     if not text.startswith(("http://", "https://")) or not named:
         raise argparse.ArgumentTypeError("must begin with http:// or https:// and name a host")
+    if "@" in parts.netloc:  # the address is shown, in the report of a smoke test for instance
+        raise argparse.ArgumentTypeError("must have no user name and no password: set VM_API_TOKEN")
     return text.rstrip("/")
 
 

@@ -19,8 +19,10 @@ def read_environment(*, quiet: bool = False, remote: bool = False) -> Settings:
     Raises:
         ConfigurationError: a variable is wrong or missing.
     """
+    from vm_webapp.core_files import forbid_core_files
     from vm_webapp.settings import read_settings
 
+    forbid_core_files()
     settings = read_settings(complete=not remote)
     from vm_webapp.logs import configure_logging
 
