@@ -1,0 +1,122 @@
+"""A request for each operation that succeeds if the caller may make it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from api.operations.operation import Operation
+from tests.support.actors import OPERATOR
+from tests.support.fleet import change
+from tests.support.runs import create
+from tests.support.work import claim_next, finish_next
+from vm_webapp.context import brands, projects
+from vm_webapp.runs import lifecycle
+from vm_webapp.runs.states import Failure
+
+DRAFT = "# A draft"
+DRAFT_READ = {"artifact_sha256": hashlib.sha256(DRAFT.encode()).hexdigest()}
+BROKEN = Failure("llm_bad_request", "HTTP 400", permanent=True)
+NEW_RUN = {"workflow": "content_calendar", "request": "a calendar"}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request that is ready to be sent.
+
+    Attributes:
+        fields: the values of the fields in the operation's path.
+        body: JSON, None for no body.
+    """
+
+    fields: dict[str, str] = field(default_factory=dict)
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def path(self, operation: Operation) -> str:
+        """Return the path below ``/api/v2``."""
+        return operation.path.format(**self.fields)
+
+
+def _queued_run() -> dict[str, str]:
+    return {"run_id": str(create().run.id)}
+
+
+def _completed_run() -> dict[str, str]:
+    run_id = create().run.id
+    finish_next(run_id)
+    finish_next(run_id)
+    return {"run_id": str(run_id)}
+
+
+def _failed_run() -> dict[str, str]:
+    run_id = create().run.id
+    lifecycle.fail_attempt_if_held(claim_next(run_id), BROKEN, jitter=0)
+    return {"run_id": str(run_id)}
+
+
+def _drafted_run() -> dict[str, str]:
+    run_id = create("landing_page").run.id
+    finish_next(run_id, DRAFT)
+    return {"run_id": str(run_id), "key": "message"}
+
+
+def _brand() -> UUID:
+    return brands.create({"name": "Molar"}, actor=OPERATOR).id
+
+
+def _project() -> UUID:
+    return projects.create({"name": "Spring", "brand_id": _brand()}, actor=OPERATOR).id
+
+
+def _paused_provider() -> dict[str, str]:
+    change(
+        "INSERT INTO providers (name, paused_at) VALUES ('kimi', now())"
+        " ON CONFLICT (name) DO UPDATE SET paused_at = now()"
+    )
+    return {"name": "kimi"}
+
+
+FIRST_VERSION = {"If-Match": '"1"'}
+MANY = {"status": "queued", "workflow": "content_calendar"}
+PREPARED: dict[str, Callable[[], Prepared]] = {
+    "live": Prepared,
+    "ready": Prepared,
+    "list_workflows": Prepared,
+    "read_workflow": lambda: Prepared({"name": "plan_90d"}),
+    "create_run": lambda: Prepared(body=NEW_RUN),
+    "list_runs": Prepared,
+    "read_run": lambda: Prepared(_queued_run()),
+    "cancel_run": lambda: Prepared(_queued_run()),
+    "retry_run": lambda: Prepared(_failed_run(), {}),
+    "fork_run": lambda: Prepared(_completed_run(), {"from_stage": "calendar"}),
+    "read_archive": lambda: Prepared(_completed_run()),
+    "list_approvals": Prepared,
+    "approve_stage": lambda: Prepared(_drafted_run(), DRAFT_READ),
+    "request_changes": lambda: Prepared(_drafted_run(), DRAFT_READ | {"feedback": "shorter"}),
+    "list_events": lambda: Prepared(_queued_run()),
+    "list_artifacts": lambda: Prepared(_completed_run()),
+    "read_artifact": lambda: Prepared(_completed_run() | {"stage": "calendar"}),
+    "create_brand": lambda: Prepared(body={"name": "Molar"}),
+    "list_brands": Prepared,
+    "read_brand": lambda: Prepared({"brand_id": str(_brand())}),
+    "change_brand": lambda: Prepared({"brand_id": str(_brand())}, {"name": "Incisor"}, FIRST_VERSION),
+    "archive_brand": lambda: Prepared({"brand_id": str(_brand())}),
+    "create_project": lambda: Prepared(body={"name": "Spring", "brand_id": str(_brand())}),
+    "list_projects": Prepared,
+    "read_project": lambda: Prepared({"project_id": str(_project())}),
+    "change_project": lambda: Prepared({"project_id": str(_project())}, {"name": "Autumn"}, FIRST_VERSION),
+    "archive_project": lambda: Prepared({"project_id": str(_project())}),
+    "read_queue": Prepared,
+    "pause_queue": lambda: Prepared(body={"reason": "a test"}),
+    "resume_queue": Prepared,
+    "cancel_runs": lambda: Prepared(_queued_run() and {}, MANY),
+    "retry_runs": lambda: Prepared(_failed_run() and {}, MANY | {"status": "failed"}),
+    "resume_provider": lambda: Prepared(_paused_provider()),
+    "list_workers": Prepared,
+    "list_audit": Prepared,
+    "read_description": Prepared,
+}
