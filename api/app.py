@@ -31,7 +31,7 @@ from api.services import SERVICES, Services
 from api.ui.errors import accepts_pages, show_errors
 from api.ui.places import sign_in_first
 from api.ui.table import PAGES, PUBLIC_PATHS
-from vm_webapp.audit.refusals import RefusalLog
+from vm_webapp.access.audit.refusals import RefusalLog
 
 # aiohttp takes the limit from the application that creates the request, which is always the root. A limit set on a
 # sub-application would have no effect.

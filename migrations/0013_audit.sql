@@ -1,10 +1,10 @@
--- Who did what: entries that are only added, and the chain over them. See vm_webapp/audit.
+-- Who did what: entries that are only added, and the chain over them. See vm_webapp/access/audit.
 -- oldest build: 0001_runs_and_stages
 -- depends: 0012_roles_and_sessions
 
 CREATE TABLE audit_entries (
     -- Before ``id``, because PostgreSQL evaluates defaults in this order: whoever draws an id has a transaction id then,
-    -- which vm_webapp/audit/sealing.py relies on.
+    -- which vm_webapp/access/audit/sealing.py relies on.
     xid        xid8 NOT NULL DEFAULT pg_current_xact_id(),
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at         timestamptz NOT NULL DEFAULT clock_timestamp(),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from datetime import timedelta
 
+from vm_webapp.access.audit import retention
 from vm_webapp.access.keys import purge_old_keys
 from vm_webapp.access.rate_windows import purge_old_windows
 from vm_webapp.access.sessions import purge_old_sessions
-from vm_webapp.audit import retention
 from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.fleet.heartbeats import purge_stopped_workers
 from vm_webapp.idempotency import PURGE_BATCH, purge_expired_keys

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vm_webapp.audit.sealing import BATCH, is_sealing_due, seal_batch
+from vm_webapp.access.audit.sealing import BATCH, is_sealing_due, seal_batch
 
 
 class SealAudit:

@@ -11,7 +11,7 @@ from api.auth.actors import ACTOR
 from api.http.addresses import client_address
 from api.http.problems import Handler, RequestError
 from api.http.request_ids import request_id
-from vm_webapp.audit.refusals import Refusal, RefusalLog
+from vm_webapp.access.audit.refusals import Refusal, RefusalLog
 from vm_webapp.errors import VMError
 
 REFUSED = frozenset({401, 403})

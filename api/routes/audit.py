@@ -6,7 +6,7 @@ from api.operations.call import Call
 from api.operations.pages import PageOut
 from api.operations.query import query
 from api.schemas.audit import AuditOut, AuditQuery
-from vm_webapp.audit.reading import EntryFilter, EntryRecord, page_of_entries
+from vm_webapp.access.audit.reading import EntryFilter, EntryRecord, page_of_entries
 from vm_webapp.db.paging import Page
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -15,12 +16,12 @@ from tests.api.client import NEW_RUN, Api, until
 from tests.api.conftest import TOKEN
 from tests.fakes.tcp_proxy import Proxy
 from tests.support.actors import OPERATOR
-from tests.support.audit import ANN, Somebody, add, entries, seal_all
+from tests.support.audit import ANN, add, entries, seal_all
 from tests.support.fleet import change
 from tests.support.runs import create, read
 from tests.support.work import claim_next, finish_next
+from vm_webapp.access.audit import reading
 from vm_webapp.access.keys import create_key
-from vm_webapp.audit import reading
 from vm_webapp.db.pool import jsonb
 from vm_webapp.ops import queue_control
 from vm_webapp.runs import lifecycle
@@ -305,7 +306,7 @@ async def test_entries_are_listed_newest_first_and_page_by_page(api: Api) -> Non
 )
 async def test_entries_are_filtered(api: Api, query: str, targets: list[str]) -> None:
     add("run:1")
-    add("run:2", who=Somebody(name="key:bob"), action="run.retry")
+    add("run:2", actor=replace(ANN, name="key:bob"), action="run.retry")
     change(
         "INSERT INTO audit_entries (actor, action, target, result) VALUES ('a', 'request.refused', 'GET /x', 'refused')"
     )
@@ -318,9 +319,9 @@ async def test_a_search_without_an_index_is_bounded_and_finds_all(
     api: Api, query: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "MOST_LOOKED_AT", 3)
-    bob = Somebody(name="key:bob", address="192.0.2.9")
+    bob = replace(ANN, name="key:bob", address="192.0.2.9")
     for number in range(10):
-        add(f"run:{number}", who=bob if number in (0, 1, 9) else ANN)
+        add(f"run:{number}", actor=bob if number in (0, 1, 9) else ANN)
     seen, cursor, pages = [], "", 0
     while not pages or cursor:
         page = (await api.get(f"/audit?{query}{cursor}")).json()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.support.audit import entries, seal_all
-from vm_webapp.audit.refusals import Refusal, RefusalLog, write_refusals
-from vm_webapp.audit.verification import verify
+from vm_webapp.access.audit.refusals import Refusal, RefusalLog, write_refusals
+from vm_webapp.access.audit.verification import verify
 
 
 def test_refusals_are_entries_like_others_and_are_sealed(database: str) -> None:

@@ -14,9 +14,9 @@ from tests.support.audit import ANN, add, chained, entries, seal_all, tamper
 from tests.support.runs import read
 from tests.support.statements import counted
 from tests.support.waiting import eventually
-from vm_webapp.audit import record, sealing
-from vm_webapp.audit.sealing import is_sealing_due, seal_batch
-from vm_webapp.audit.verification import verify
+from vm_webapp.access.audit import record, sealing
+from vm_webapp.access.audit.sealing import is_sealing_due, seal_batch
+from vm_webapp.access.audit.verification import verify
 from vm_webapp.db.pool import close_pool, execute, open_pool, transaction
 
 ADD = "INSERT INTO audit_entries (actor, action, target) VALUES ('key:bob', 'run.cancel', %s)"

@@ -13,10 +13,10 @@ from peewee import IntegrityError
 from tests.db.schemas import run_sql
 from tests.support.audit import add, chained, entries, seal_all, tamper
 from tests.support.runs import read
-from vm_webapp.audit import verification
-from vm_webapp.audit.export import lines_after
-from vm_webapp.audit.retention import prune_batch
-from vm_webapp.audit.verification import AuditBroken, place_at, position_before, verify
+from vm_webapp.access.audit import verification
+from vm_webapp.access.audit.export import lines_after
+from vm_webapp.access.audit.retention import prune_batch
+from vm_webapp.access.audit.verification import AuditBroken, place_at, position_before, verify
 from vm_webapp.db.pool import execute, transaction
 
 CHANGES = {

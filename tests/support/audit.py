@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any
 
 import psycopg2
 
 from tests.support.runs import read
-from vm_webapp.audit import record
-from vm_webapp.audit.sealing import is_sealing_due, seal_batch
+from vm_webapp.access.actor import Actor
+from vm_webapp.access.audit import record
+from vm_webapp.access.audit.sealing import is_sealing_due, seal_batch
 from vm_webapp.db.pool import transaction
 
-
-@dataclass(frozen=True)
-class Somebody:
-    """Who does something in a test."""
-
-    name: str = "key:ann"
-    id: str | None = "person-1"
-    role: str | None = "editor"
-    address: str | None = "192.0.2.7"
-    request_id: str | None = "a-request"
+ANN = Actor("key:ann", "editor", "person-1", address="192.0.2.7", request_id="a-request")
 
 
-ANN = Somebody()
-
-
-def add(*targets: str, who: Somebody = ANN, action: str = "run.cancel") -> None:
+def add(*targets: str, actor: Actor = ANN, action: str = "run.cancel") -> None:
     """Add an entry for each target, each in a transaction of its own."""
     for target in targets:
         with transaction():
-            record(who, action, target, data={"number": 1, "names": ["ä", 'q"\\\n']})
+            record(actor, action, target, data={"number": 1, "names": ["ä", 'q"\\\n']})
 
 
 def seal_all() -> int:

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from tests.support.waiting import eventually
-from vm_webapp.audit import refusals
-from vm_webapp.audit.refusals import MOST_A_MINUTE, MOST_ADDRESSES, OTHERS, Refusal, RefusalCounts, RefusalLog
+from vm_webapp.access.audit import refusals
+from vm_webapp.access.audit.refusals import MOST_A_MINUTE, MOST_ADDRESSES, OTHERS, Refusal, RefusalCounts, RefusalLog
 from vm_webapp.errors import DatabaseUnavailable
 
 ONE = Refusal("unauthorized", "192.0.2.1", "GET /api/v2/runs", request_id="r1")

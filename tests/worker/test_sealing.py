@@ -14,8 +14,8 @@ from tests.support.runs import read
 from tests.support.statements import counted
 from tests.worker.conftest import MakePulse
 from tests.worker.ticks import tick
-from vm_webapp.audit import retention, sealing
-from vm_webapp.audit.verification import verify
+from vm_webapp.access.audit import retention, sealing
+from vm_webapp.access.audit.verification import verify
 from vm_webapp.db.pool import close_pool, open_pool
 from vm_webapp.errors import DatabaseUnavailable, VMError
 from vm_webapp.settings import Settings, read_settings

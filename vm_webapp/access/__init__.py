@@ -1,1 +1,1 @@
-"""Who may use the API: the keys that operators create for its clients."""
+"""Who may do what: keys, roles, sessions and limits, and the trail of what was done."""

@@ -21,8 +21,8 @@ from peewee import Case, IntegrityError, ProgrammingError, fn
 from uuid_utils.compat import uuid7
 
 from vm_webapp.access.actor import Actor
+from vm_webapp.access.audit import record
 from vm_webapp.access.roles import ROLES, Role
-from vm_webapp.audit import record
 from vm_webapp.db import models
 from vm_webapp.db.compiled import DAY, MINUTE, NOW, compiled, delete_from, param
 from vm_webapp.db.pool import execute, row, rows, transaction

@@ -18,10 +18,10 @@ from peewee import JOIN, ProgrammingError, Tuple, fn
 from uuid_utils.compat import uuid7
 
 from vm_webapp.access.actor import TOKEN_ID, Actor
+from vm_webapp.access.audit import record, record_all
 from vm_webapp.access.keys import IN_FORCE, find_key
 from vm_webapp.access.roles import Role, includes
 from vm_webapp.access.tokens import digest_of_token, is_token
-from vm_webapp.audit import record, record_all
 from vm_webapp.db import models
 from vm_webapp.db.compiled import NOW, compiled, delete_from, param
 from vm_webapp.db.paging import Page, page_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from vm_webapp.audit.export import lines_after
-from vm_webapp.audit.verification import End, Verified, place_at, position_before, start_of_chain, verify
+from vm_webapp.access.audit.export import lines_after
+from vm_webapp.access.audit.verification import End, Verified, place_at, position_before, start_of_chain, verify
 from vm_webapp.cli.database import open_database
 from vm_webapp.settings import Settings
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from peewee import DatabaseError, Expression
 
 from vm_webapp.access.actor import operator_at_terminal
-from vm_webapp.audit import record_all
+from vm_webapp.access.audit import record_all
 from vm_webapp.cli.output import as_called
 from vm_webapp.db import migrate
 from vm_webapp.db.pool import close_pool, open_pool, rows, transaction

@@ -11,7 +11,7 @@ from peewee import ModelSelect, Tuple, fn
 from uuid_utils.compat import uuid7
 
 from vm_webapp.access.actor import Actor
-from vm_webapp.audit import record
+from vm_webapp.access.audit import record
 from vm_webapp.db.compiled import NO_KEY_UPDATE
 from vm_webapp.db.models import Brand, Project, Resource
 from vm_webapp.db.paging import Page, page_of

@@ -314,7 +314,7 @@ class Xid8Field(Field):
 
 
 class AuditEntry(Table):
-    """Who did what to what, from where, with which result; see ``vm_webapp.audit``."""
+    """Who did what to what, from where, with which result; see ``vm_webapp.access.audit``."""
 
     xid = Xid8Field()
     id = BigIntegerField(primary_key=True)
@@ -357,7 +357,7 @@ class AuditPruned(Table):
 
 
 class AuditHead(Table):
-    """The one row with the end of the chain; see ``vm_webapp.audit.sealing``."""
+    """The one row with the end of the chain; see ``vm_webapp.access.audit.sealing``."""
 
     one = BooleanField(primary_key=True)
     position = BigIntegerField()

@@ -11,7 +11,7 @@ from uuid import UUID
 from peewee import SQL, Case, Select, fn
 
 from vm_webapp.access.actor import Actor
-from vm_webapp.audit import record
+from vm_webapp.access.audit import record
 from vm_webapp.db.compiled import COUNT, NOW, compiled, param
 from vm_webapp.db.models import Provider, Queue, Stage, WorkerHeartbeat
 from vm_webapp.db.pool import database, execute, row, rows, transaction

@@ -8,7 +8,7 @@ from uuid import UUID
 from peewee import fn
 
 from vm_webapp.access.actor import Actor
-from vm_webapp.audit import record
+from vm_webapp.access.audit import record
 from vm_webapp.db.compiled import COUNT, compiled, delete_from, param
 from vm_webapp.db.models import Run
 from vm_webapp.db.pool import row, rows, transaction

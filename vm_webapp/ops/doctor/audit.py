@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vm_webapp.audit.sealing import UNSEALED
+from vm_webapp.access.audit.sealing import UNSEALED
 from vm_webapp.db.pool import Row, row, rows
 from vm_webapp.ops.doctor.check import Check, fail, ok, warn
 

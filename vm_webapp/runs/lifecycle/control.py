@@ -7,7 +7,7 @@ from uuid import UUID
 from peewee import Case
 
 from vm_webapp.access.actor import Actor
-from vm_webapp.audit import record
+from vm_webapp.access.audit import record
 from vm_webapp.db.compiled import NOW, STATEMENT_TIME, compiled, param
 from vm_webapp.db.models import Run, Stage
 from vm_webapp.db.pool import Row, execute, row, transaction

@@ -9,8 +9,8 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from vm_webapp.access.actor import Actor
+from vm_webapp.access.audit import values_of_actor
 from vm_webapp.access.run_quota import RunQuota
-from vm_webapp.audit import values_of_who
 from vm_webapp.db.pool import Row, autocommit, jsonb, row, transaction
 from vm_webapp.errors import InvalidInput
 from vm_webapp.runs import statements
@@ -84,7 +84,7 @@ def create_run(new: NewRun, *, actor: Actor, quota: RunQuota | None = None) -> R
             titles=[stage.title for stage in stages],
             requires_approval=[stage.requires_approval for stage in stages],
             needs_model=[stage.needs_model for stage in stages],
-            **values_of_who(actor),
+            **values_of_actor(actor),
             data=jsonb({"workflow": new.workflow.name}),
         )
         if created is None:

@@ -10,8 +10,8 @@ from peewee import Case, Value, fn
 from uuid_utils.compat import uuid7
 
 from vm_webapp.access.actor import Actor
+from vm_webapp.access.audit import record
 from vm_webapp.access.run_quota import RunQuota
-from vm_webapp.audit import record
 from vm_webapp.db.compiled import NO_KEY_UPDATE, STATEMENT_TIME, compiled, param
 from vm_webapp.db.models import Artifact, Run, Stage
 from vm_webapp.db.pool import Row, execute, jsonb, row, rows, transaction

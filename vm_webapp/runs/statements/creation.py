@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from vm_webapp.access.audit import ACTOR_COLUMNS
 from vm_webapp.access.run_quota import COUNT_RUN
-from vm_webapp.audit import COLUMNS_OF_WHO
 from vm_webapp.db.prepared import Prepared
 from vm_webapp.runs import admission
 from vm_webapp.runs.fair_order import next_start_tag, order_of
@@ -23,8 +23,8 @@ def create_run() -> str:
     Nobody else can see or lock any of it yet.
 
     Parameters: the columns of ``runs``; ``stage_ids``, ``keys``, ``titles``, ``requires_approval`` and ``needs_model``
-    of the stages, in their order; who creates it, as ``vm_webapp.audit.values_of_who`` has it; and the ``data`` of the
-    first event and of the entry.
+    of the stages, in their order; those of ``vm_webapp.access.audit.values_of_actor`` for who creates it; and the
+    ``data`` of the first event and of the entry.
 
     Returns ``created_at``, ``queued_at`` of the first stage, and what ``read_queue_facts`` returns of it.
     """
@@ -72,7 +72,7 @@ def _create_run(*, quota: str = "", within: str = "") -> str:
           FROM tag, (VALUES (NULL, 'run.created', %(data)s::jsonb),
                             ((%(keys)s::text[])[1], 'stage.queued', '{{}}')) AS first (stage, type, data)
     ), audited AS (
-        INSERT INTO audit_entries ({COLUMNS_OF_WHO}, action, target, data)
+        INSERT INTO audit_entries ({ACTOR_COLUMNS}, action, target, data)
         SELECT %(actor)s, %(actor_id)s, %(role)s, %(address)s, %(request_id)s,
                'run.create', 'run:' || (%(id)s)::text, %(data)s::jsonb
           FROM tag

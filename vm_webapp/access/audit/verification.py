@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from vm_webapp.audit.chain import FIELDS, FIRST, next_hash
-from vm_webapp.audit.sealing import UNSEALED
+from vm_webapp.access.audit.chain import FIELDS, FIRST, next_hash
+from vm_webapp.access.audit.sealing import UNSEALED
 from vm_webapp.db.pool import Row, autocommit, row, rows
 from vm_webapp.errors import VMError
 

@@ -5,6 +5,6 @@ chains the rows afterwards, ``verification`` checks the chain, ``export`` writes
 oldest part, and ``refusals`` adds the attempts that were refused.
 """
 
-from vm_webapp.audit.entries import COLUMNS_OF_WHO, Who, record, record_all, values_of_who
+from vm_webapp.access.audit.entries import ACTOR_COLUMNS, record, record_all, values_of_actor
 
-__all__ = ["COLUMNS_OF_WHO", "Who", "record", "record_all", "values_of_who"]
+__all__ = ["ACTOR_COLUMNS", "record", "record_all", "values_of_actor"]

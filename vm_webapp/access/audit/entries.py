@@ -6,83 +6,57 @@ An entry holds names, ids, digests and counts; never a key, a secret or the text
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
+from vm_webapp.access.actor import Actor
 from vm_webapp.db.pool import execute, jsonb
 
 Data = Mapping[str, Any]
 """Texts, whole numbers, booleans, None, and lists of those, by name."""
 
 
-class Who(Protocol):
-    """Who causes an entry. It is described here by its attributes, because those who know roles and keys add entries.
-
-    Attributes:
-        name: shown to people, such as ``key:ann``.
-        id: the person, however many sessions and names they have; None if that is not known.
-        role: what they may do.
-        address: where the request came from.
-        request_id: the request, as in the log.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def id(self) -> str | None: ...
-
-    @property
-    def role(self) -> str | None: ...
-
-    @property
-    def address(self) -> str | None: ...
-
-    @property
-    def request_id(self) -> str | None: ...
-
-
-COLUMNS_OF_WHO = "actor, actor_id, role, address, request_id"
-"""The columns that ``values_of_who`` fills, for a statement that adds an entry beside what it changes."""
+ACTOR_COLUMNS = "actor, actor_id, role, address, request_id"
+"""The columns that ``values_of_actor`` fills, for a statement that adds an entry beside what it changes."""
 
 _ADD = f"""
-    INSERT INTO audit_entries ({COLUMNS_OF_WHO}, action, target, data)
+    INSERT INTO audit_entries ({ACTOR_COLUMNS}, action, target, data)
     SELECT %(actor)s, %(actor_id)s, %(role)s, %(address)s, %(request_id)s, %(action)s, target, data
       FROM unnest(%(targets)s::text[], %(data)s::jsonb[]) WITH ORDINALITY AS added(target, data, number)
      ORDER BY number
 """
 
 
-def record(who: Who, action: str, target: str | None, *, data: Data | None = None) -> None:
+def record(actor: Actor, action: str, target: str | None, *, data: Data | None = None) -> None:
     """Add an entry in the current transaction: it is there if the change is, and only then.
 
     Args:
-        who: who made the change.
+        actor: who made the change.
         action: what was done, as noun and verb: ``run.cancel``.
         target: what it was done to, as kind and id or name: ``run:<id>``, ``key:<name>``.
         data: what else is worth knowing: digests, counts, names of changed fields.
     """
-    record_all(who, action, [(target, data or {})])
+    record_all(actor, action, [(target, data or {})])
 
 
-def record_all(who: Who, action: str, done: Sequence[tuple[str | None, Data]]) -> None:
+def record_all(actor: Actor, action: str, done: Sequence[tuple[str | None, Data]]) -> None:
     """Like ``record``, for several targets, each with its data, in one statement."""
     execute(
         _ADD,
         action=action,
         targets=[target for target, _ in done],
         data=[jsonb(checked(data)) for _, data in done],
-        **values_of_who(who),
+        **values_of_actor(actor),
     )
 
 
-def values_of_who(who: Who) -> dict[str, str | None]:
-    """Return the values of ``COLUMNS_OF_WHO`` by their names."""
+def values_of_actor(actor: Actor) -> dict[str, str | None]:
+    """Return the values of ``ACTOR_COLUMNS`` by their names."""
     return {
-        "actor": who.name,
-        "actor_id": who.id,
-        "role": who.role,
-        "address": who.address,
-        "request_id": who.request_id,
+        "actor": actor.name,
+        "actor_id": actor.id,
+        "role": actor.role,
+        "address": actor.address,
+        "request_id": actor.request_id,
     }
 
 

@@ -10,7 +10,7 @@ worker that dies or hangs loses within seconds, and it works through a pooler in
 
 from __future__ import annotations
 
-from vm_webapp.audit.chain import FIELDS, next_hash
+from vm_webapp.access.audit.chain import FIELDS, next_hash
 from vm_webapp.db.pool import Row, autocommit, execute, row, rows, transaction
 
 BATCH = 500

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from vm_webapp.audit.chain import fields_of
-from vm_webapp.audit.verification import End, walk
+from vm_webapp.access.audit.chain import fields_of
+from vm_webapp.access.audit.verification import End, walk
 
 
 def lines_after(start: End) -> Iterator[str]:

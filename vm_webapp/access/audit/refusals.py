@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from vm_webapp.audit.entries import COLUMNS_OF_WHO
+from vm_webapp.access.audit.entries import ACTOR_COLUMNS
 from vm_webapp.db.pool import autocommit, execute, jsonb
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ OTHERS = "others"
 STOP_SECONDS = 5.0
 
 _ADD = f"""
-    INSERT INTO audit_entries ({COLUMNS_OF_WHO}, action, target, result, data)
+    INSERT INTO audit_entries ({ACTOR_COLUMNS}, action, target, result, data)
     SELECT actor, actor_id, role, address, request_id, %(action)s, target, 'refused', data
       FROM unnest(%(actors)s::text[], %(actor_ids)s::text[], %(roles)s::text[], %(addresses)s::text[],
                   %(request_ids)s::text[], %(targets)s::text[], %(data)s::jsonb[])
