@@ -6,13 +6,16 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from api.operations.operation import Operation
+from tests.api.conftest import MANAGED
 from tests.support.actors import OPERATOR
 from tests.support.fleet import change
 from tests.support.runs import create
 from tests.support.work import claim_next, finish_next
+from vm_webapp.access.keys import create_key
+from vm_webapp.access.sessions import NewSession, SessionRules, open_session
 from vm_webapp.context import brands, projects
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.states import Failure
@@ -72,6 +75,18 @@ def _project() -> UUID:
     return projects.create({"name": "Spring", "brand_id": _brand()}, actor=OPERATOR).id
 
 
+def _session_of(secret: str) -> Prepared:
+    """Return the request that ends a session of whoever has this key; another's, where it is no valid one."""
+    opened = session_of(secret) or session_of(create_key(uuid4().hex, actor=OPERATOR).secret)
+    assert opened is not None
+    return Prepared({"session_id": str(opened.id)})
+
+
+def session_of(secret: str) -> NewSession | None:
+    """Open a session for whoever has this key, without the limit of the sign-in page; None if it is no valid one."""
+    return open_session(secret, SessionRules.of(MANAGED), address="127.0.0.1", user_agent="tests")
+
+
 def _paused_provider() -> dict[str, str]:
     change(
         "INSERT INTO providers (name, paused_at) VALUES ('kimi', now())"
@@ -118,5 +133,15 @@ PREPARED: dict[str, Callable[[], Prepared]] = {
     "resume_provider": lambda: Prepared(_paused_provider()),
     "list_workers": Prepared,
     "list_audit": Prepared,
+    "list_sessions": Prepared,
+    "end_own_sessions": Prepared,
     "read_description": Prepared,
 }
+# What is one's own depends on who asks: these get the key of the caller.
+PREPARED_FOR: dict[str, Callable[[str], Prepared]] = {"end_session": _session_of}
+
+
+def prepare(operation: Operation, secret: str) -> Prepared:
+    """Return a request of an operation that succeeds if whoever has this key may make it."""
+    own = PREPARED_FOR.get(operation.name)
+    return PREPARED[operation.name]() if own is None else own(secret)

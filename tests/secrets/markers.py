@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from secrets import token_hex
 from urllib.parse import quote
 
-KEY = re.compile(rb"vmk_[A-Za-z0-9_-]{40,}")
+SECRET = re.compile(rb"vm[ks]_[A-Za-z0-9_-]{40,}")  # a key, or the secret of a session
 
 
 class Markers:
@@ -45,8 +45,8 @@ class Markers:
 
 
 def keys_in(traces: Mapping[str, bytes]) -> list[str]:
-    """Return where something was found that looks like a key of ours."""
-    return [f"a key in {place}" for place, content in traces.items() if KEY.search(content)]
+    """Return where something was found that looks like a key, or like the secret of a session."""
+    return [f"a key in {place}" for place, content in traces.items() if SECRET.search(content)]
 
 
 def _forms(value: str) -> set[bytes]:

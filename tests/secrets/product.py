@@ -152,9 +152,9 @@ def client_of(running: Deployment, bearer: str = "", **headers: str) -> httpx.Cl
     return httpx.Client(base_url=running.url, headers=given, timeout=40, trust_env=False)
 
 
-def create_run(client: httpx.Client, **fields: Any) -> str:
+def create_run(client: httpx.Client, *, headers: Mapping[str, str] | None = None, **fields: Any) -> str:
     """Create a run; return its id."""
-    created = client.post(f"{PREFIX}/runs", json=NEW_RUN | fields)
+    created = client.post(f"{PREFIX}/runs", json=NEW_RUN | fields, headers=headers)
     assert created.status_code == 201, created.text
     return str(created.json()["id"])
 

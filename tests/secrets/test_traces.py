@@ -48,6 +48,8 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("audit", "export"),
     ("migrate", "up", "--dry-run"),
 )
+FROM_OUR_PAGE = {"Sec-Fetch-Site": "same-origin", "Accept": "text/html"}
+PAGES = ("/", "/account", "/sign-in", "/static/style.css", "/nothing")
 # SECRET stands for a token or a key. None of these is a request that HTTP knows.
 MALFORMED: tuple[bytes, ...] = (
     b"GET /api/v2/runs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer SECRET\rX: y\r\n\r\n",
@@ -138,6 +140,7 @@ def test_no_secret_is_in_anything_that_the_product_writes(
         with product.deployed() as running:
             eventually(lambda: is_ready(running), "ready", seconds=40)
             succeed(product, running, markers, texts, key)
+            browse(product, running, markers, key)
             get_refused(product, running, markers)
             call_a_hostile_model(product, running, model)
             lose_servers(product, running, servers)
@@ -199,6 +202,28 @@ def succeed(product: Product, running: Deployment, markers: Markers, texts: Mark
     assert product.command(*remote, VM_API_TOKEN=key).code == 0
     run = ("run", "a text", "--workflow", "smoke", "--yes", "--base-url", running.url, "--output", "/dev/null/nowhere")
     product.command(*run)
+
+
+def browse(product: Product, running: Deployment, markers: Markers, key: str) -> None:
+    """Sign in with the token and with a key, look at every page and route, and sign out."""
+    wrong = markers.plant("a wrong key of a form")
+    with client_of(running, "", **FROM_OUR_PAGE) as client:
+        product.ask(client, "POST", "/sign-in", data={"key": wrong, "next": "/account"})
+        product.ask(client, "GET", "/sign-in", params={"next": "/account", "key": wrong})
+        for secret in (product.env["VM_API_TOKEN"], key):
+            answer = client.post("/sign-in", data={"key": secret})
+            assert answer.status_code == 303, answer.text
+            # The answer that sets the cookie is the one place where it belongs.
+            cookie = answer.headers["Set-Cookie"].partition(";")[0]
+            client.cookies.clear()
+            ours = {"Cookie": cookie}
+            markers.add(f"a session of {secret[:4]}", cookie.partition("=")[2])
+            run_id = create_run(client, workflow="smoke", headers=ours)
+            for path in PAGES:
+                product.ask(client, "GET", path, headers=ours)
+            product.ask_everything(client, run_id, headers=ours)
+            product.ask(client, "GET", f"{PREFIX}/sessions;{cookie}", headers=ours)
+            product.ask(client, "POST", "/sign-out", headers=ours)
 
 
 def get_refused(product: Product, running: Deployment, markers: Markers) -> None:
