@@ -102,6 +102,7 @@ def test_the_pages_fit_a_phone_and_can_be_read(page: Page, service: str, scheme:
     page.set_viewport_size({"width": 360, "height": 640})
     page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     sign_in(page, service, TOKEN)
+    expect(page.get_by_role("heading", level=1)).to_have_text("admin")  # another navigation would abort this one
     for path in ("/account", "/sign-in", "/sign-in?next=/runs/01a210a9-d3d9-7077-a15d-600fd463d098/artifacts"):
         page.goto(f"{service}{path}")
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
