@@ -13,7 +13,7 @@ from functools import partial
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from api.auth.bearer import guard
+from api.auth.guard import guard
 from api.auth.hosts import SAFE_METHODS
 from api.auth.key_cache import KeyCache
 from api.auth.rate_limits import tell_standing

@@ -1,9 +1,13 @@
--- Roles of keys, sessions of browsers, and runs whose reviews somebody else than their creator decides.
+-- Roles of keys, sessions of browsers, the ids of callers, and runs whose reviews somebody else than their creator
+-- decides.
 -- oldest build: 0001_runs_and_stages
 -- depends: 0011_tag_every_run
 
 ALTER TABLE api_keys ADD COLUMN role text CHECK (role IN ('viewer', 'editor', 'operator', 'admin'));
 COMMENT ON COLUMN api_keys.role IS 'NULL: an admin''s key, made without a role or by a build that knew none';
+
+ALTER TABLE idempotency_keys ADD COLUMN caller_id text;
+COMMENT ON COLUMN idempotency_keys.caller_id IS 'as creator_id of runs: a name is free again when its key is revoked';
 
 -- A constant default is kept in the catalog and rewrites no row.
 ALTER TABLE runs ADD COLUMN four_eyes boolean NOT NULL DEFAULT false, ADD COLUMN creator_id text,

@@ -38,9 +38,14 @@ _HOLDER = f"""
 _FIND = prepared(
     IdempotencyKey.select(
         IdempotencyKey.request_sha256, IdempotencyKey.status, IdempotencyKey.headers, IdempotencyKey.body
-    ).where(IdempotencyKey.scope_sha256 == param("scope"), IdempotencyKey.created_at > _EXPIRES)
+    ).where(
+        IdempotencyKey.scope_sha256 == param("scope"),
+        IdempotencyKey.created_at > _EXPIRES,
+        IdempotencyKey.caller_id.is_null() | (IdempotencyKey.caller_id == param("caller_id")),
+    )
 )
-# Replace an expired row of the same key, which the purge may not have deleted yet.
+# Replace an expired row of the same key, which the purge may not have deleted yet, or that of another caller whose name
+# was the same.
 _STORE = prepared(
     IdempotencyKey.insert(
         {
@@ -49,10 +54,14 @@ _STORE = prepared(
             IdempotencyKey.status: param("status"),
             IdempotencyKey.headers: param("headers"),
             IdempotencyKey.body: param("body"),
+            IdempotencyKey.caller_id: param("caller_id"),
         }
     ).on_conflict(
         conflict_target=[IdempotencyKey.scope_sha256],
-        preserve=[IdempotencyKey.request_sha256, IdempotencyKey.status, IdempotencyKey.headers, IdempotencyKey.body],
+        preserve=[
+            *(IdempotencyKey.request_sha256, IdempotencyKey.status, IdempotencyKey.headers, IdempotencyKey.body),
+            IdempotencyKey.caller_id,
+        ],
         update={IdempotencyKey.created_at: fn.now()},
     )
 )
@@ -105,16 +114,19 @@ class KeyScope:
     """Where a key is valid: the same text from another caller, or for another operation, is a different key.
 
     Attributes:
-        caller: who sends the request.
+        caller: the name of who sends the request.
         method: HTTP method.
         path: the full path.
         key: the value of ``Idempotency-Key``.
+        caller_id: tells callers apart who have had the same name, one after the other. It is kept beside the digest and
+            not in it, so that the build before, which knows no ids, finds the same rows and takes the same lock.
     """
 
     caller: str
     method: str
     path: str
     key: str
+    caller_id: str | None = None
 
     @property
     def digest(self) -> bytes:
@@ -153,7 +165,7 @@ def run_once_per_key(
         if locked is None or not locked["got"]:
             _refuse_forgotten_lock(lock_number(digest))
             raise KeyInUse("a request with this Idempotency-Key is in progress; ask again in a moment")
-        stored = row(_FIND, scope=digest)
+        stored = row(_FIND, scope=digest, caller_id=scope.caller_id)
         if stored is not None:
             if bytes(stored["request_sha256"]) != sent:
                 raise KeyReused(
@@ -163,7 +175,7 @@ def run_once_per_key(
             return StoredResponse(stored["status"], stored["headers"], bytes(stored["body"])), True
         # The effect's transactions join this one, so its changes commit together with the response.
         response = effect()
-        _store(digest, sent, response)
+        _store(scope, sent, response)
         return response, False
 
 
@@ -180,10 +192,11 @@ def purge_expired_keys() -> int:
         return execute(_PURGE, batch=PURGE_BATCH)
 
 
-def _store(digest: bytes, sent: bytes, response: StoredResponse) -> None:
+def _store(scope: KeyScope, sent: bytes, response: StoredResponse) -> None:
     execute(
         _STORE,
-        scope=digest,
+        scope=scope.digest,
+        caller_id=scope.caller_id,
         sent=sent,
         status=response.status,
         headers=jsonb(response.headers),

@@ -103,7 +103,8 @@ async def _respond_once(
         stored, replayed = await threads.run(committed), False
     else:
         sent = await request.read()  # aiohttp keeps the bytes that read_body() has read
-        scope = KeyScope(request[ACTOR].name, request.method, request.path_qs, key)
+        actor = request[ACTOR]
+        scope = KeyScope(actor.name, request.method, request.path_qs, key, actor.id)
         stored, replayed = await threads.run(lambda: run_once_per_key(scope, sent, effect))
     headers = stored.headers | ({REPLAYED_HEADER: "true"} if replayed else {})
     return web.Response(body=stored.body, status=stored.status, content_type="application/json", headers=headers)

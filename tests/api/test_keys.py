@@ -144,3 +144,25 @@ def test_a_key_is_not_taken_for_a_name_which_would_be_shown(database: str, role:
             act(secret, actor=OPERATOR)
         assert secret not in str(refused.value)
     assert [key.state for key in list_keys()] == ["active"]
+
+
+async def test_an_answer_stored_for_a_key_is_not_given_to_the_next_key_of_its_name(managed: Api) -> None:
+    body = {"workflow": "landing_page", "request": "a page"}
+    answers = []
+    for _ in range(2):
+        secret = create_key("ann", role="editor", actor=OPERATOR).secret
+        sent = bearer(secret) | {"Idempotency-Key": "4e6d"}
+        answers += [await managed.post("/runs", body, headers=sent) for _ in range(2)]
+        revoke_key("ann", actor=OPERATOR)
+    replayed = ["Idempotency-Replayed" in answer.headers for answer in answers]
+    first, again, other, _ = (answer.json()["id"] for answer in answers)
+    assert (replayed, again == first, other == first) == ([False, True, False, True], True, False)
+
+
+async def test_an_answer_that_the_build_before_has_stored_is_repeated(managed: Api) -> None:
+    sent = bearer(create_key("ann", actor=OPERATOR).secret) | {"Idempotency-Key": "4e6d"}
+    first = await managed.post("/runs", NEW_RUN, headers=sent)
+    with transaction():
+        execute("UPDATE idempotency_keys SET caller_id = NULL")
+    again = await managed.post("/runs", NEW_RUN, headers=sent)
+    assert (again.body, again.headers["Idempotency-Replayed"]) == (first.body, "true")

@@ -59,6 +59,7 @@ WRITES = {
     """,
     "0012_roles_and_sessions": """
         UPDATE runs SET creator_id = 'token', four_eyes = true, request_id = 'x';
+        UPDATE idempotency_keys SET caller_id = 'token';
         INSERT INTO sessions (id, secret_sha256, key_id)
         SELECT gen_random_uuid(), uuid_send(gen_random_uuid()), id FROM api_keys LIMIT 1
     """,

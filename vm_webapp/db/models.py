@@ -269,6 +269,7 @@ class IdempotencyKey(Table):
     headers = JSONBField()
     body = BlobField()
     created_at = DateTimeTZField()
+    caller_id = TextField(null=True)  # see vm_webapp.access.actor
 
     class Meta:
         table_name = "idempotency_keys"
