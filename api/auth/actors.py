@@ -9,11 +9,10 @@ from aiohttp import web
 from api.http.addresses import client_address
 from api.http.problems import RequestError
 from api.http.request_ids import request_id
-from vm_webapp.access.actor import TOKEN_ID, Actor
+from vm_webapp.access.actor import Actor
 from vm_webapp.access.roles import Role, includes
 
 ACTOR = web.RequestKey("actor", Actor)
-ADMIN = Actor("admin", "admin", TOKEN_ID)  # whoever holds VM_API_TOKEN
 LOCAL = Actor("local")  # any caller of an open local API
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from api.auth.actors import ADMIN, LOCAL, admit
+from api.auth.actors import LOCAL, admit
 from api.auth.failed_attempts import FailedAttempts
 from api.auth.hosts import refuse_foreign_pages
 from api.auth.key_cache import KeyCache
@@ -15,7 +15,7 @@ from api.auth.rate_limits import RateLimits
 from api.auth.sessions import BrowserSessions
 from api.http.addresses import client_address
 from api.http.problems import Handler, RequestError
-from vm_webapp.access.actor import Actor
+from vm_webapp.access.actor import HOLDER_OF_TOKEN, Actor
 from vm_webapp.access.tokens import is_token
 
 MAKE_KEY = "python -m vm_webapp keys create NAME"
@@ -62,7 +62,7 @@ def guard(
         public = request.path in public_paths
         given = _bearer(request)
         if given and is_token(given, token):
-            actor: Actor | None = ADMIN
+            actor: Actor | None = HOLDER_OF_TOKEN
         elif public:
             actor = None  # no lookup on a probe's path: liveness must not wait for the database
         elif given:

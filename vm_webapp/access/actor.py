@@ -36,6 +36,9 @@ class Actor:
     request_id: str | None = None
 
 
+HOLDER_OF_TOKEN = Actor("admin", "admin", TOKEN_ID)  # whoever presents VM_API_TOKEN
+
+
 def operator_at_terminal() -> Actor:
     """Return the user of this machine who runs a command."""
     try:

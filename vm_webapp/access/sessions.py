@@ -17,9 +17,9 @@ from uuid import UUID
 from peewee import JOIN, ProgrammingError, Tuple, fn
 from uuid_utils.compat import uuid7
 
-from vm_webapp.access.actor import TOKEN_ID, Actor
+from vm_webapp.access.actor import HOLDER_OF_TOKEN, TOKEN_ID, Actor
 from vm_webapp.access.audit import record, record_all
-from vm_webapp.access.keys import IN_FORCE, find_key
+from vm_webapp.access.keys import IN_FORCE, KeyHolder, find_key
 from vm_webapp.access.roles import Role, includes
 from vm_webapp.access.tokens import digest_of_token, is_token
 from vm_webapp.db import models
@@ -34,7 +34,6 @@ PREFIX = "vms_"
 SHAPE = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}")
 LONGEST_USER_AGENT = 256  # characters
 MINUTE = timedelta(minutes=1)
-HOLDER_OF_TOKEN = Actor("admin", "admin", TOKEN_ID)
 
 _SESSION, _KEY = models.Session, models.ApiKey
 _ENDS_AT = fn.least(  # ignores NULL: a key may have no expiry
@@ -320,7 +319,7 @@ def _actor(found: Row) -> Actor:
     if found["key_id"] is None:
         return replace(HOLDER_OF_TOKEN, session_id=found["id"])
     role: Role = "admin" if found["role"] is None else found["role"]
-    return Actor(f"key:{found['name']}", role, str(found["key_id"]), found["key_id"], found["id"])
+    return replace(KeyHolder(found["key_id"], found["name"], role, None).actor, session_id=found["id"])
 
 
 def _record(found: Row) -> SessionRecord:
