@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from uuid import UUID
 
-from vm_webapp.access.sessions import SessionRules
-from vm_webapp.db.pool import autocommit, rows
-from vm_webapp.db.prepared import Prepared
+from peewee import JOIN, fn
 
-# A caller without a key holds a session of VM_API_TOKEN.
-_IN_FORCE = Prepared("""
-    SELECT key_id, session_id
-      FROM unnest(%(keys)s::uuid[], %(sessions)s::uuid[]) AS caller (key_id, session_id)
-     WHERE (key_id IS NULL
-            OR EXISTS (SELECT FROM api_keys WHERE id = key_id AND revoked_at IS NULL
-                          AND (expires_at IS NULL OR expires_at > clock_timestamp())))
-       AND (session_id IS NULL
-            OR EXISTS (SELECT FROM sessions WHERE id = session_id AND ended_at IS NULL
-                          AND last_seen_at + %(idle)s > clock_timestamp() AND created_at + %(lasts)s > clock_timestamp()
-                          AND (token_sha256 IS NULL OR token_sha256 = %(token)s)))
-""")
+from vm_webapp.access.keys import IN_FORCE
+from vm_webapp.access.sessions import LIVE, SessionRules
+from vm_webapp.db.compiled import compiled, param
+from vm_webapp.db.models import ApiKey, Session
+from vm_webapp.db.pool import rows, transaction
+
+_IDS = fn.ANY(param("ids").cast("uuid[]"))
+_KEYS = compiled(ApiKey.select(ApiKey.id).where(ApiKey.id == _IDS, IN_FORCE))
+_SESSIONS = compiled(Session.select(Session.id).join(ApiKey, JOIN.LEFT_OUTER).where(Session.id == _IDS, LIVE))
 
 
 def find_in_force(
@@ -35,12 +30,14 @@ def find_in_force(
     Raises:
         DatabaseUnavailable: they could not be checked.
     """
-    asked = list(callers)
-    with autocommit():
-        found = rows(
-            _IN_FORCE,
-            keys=[key for key, _ in asked],
-            sessions=[session for _, session in asked],
-            **rules.parameters(),
-        )
-    return {(each["key_id"], each["session_id"]) for each in found}
+    keys = [key for key, _ in callers if key is not None]
+    sessions = [session for _, session in callers if session is not None]
+    with transaction(durable=False):
+        valid = {each["id"] for each in rows(_KEYS, ids=keys)}
+        live = {each["id"] for each in rows(_SESSIONS, ids=sessions, **rules.parameters())}
+    # A caller without a key holds a session of VM_API_TOKEN.
+    return {
+        (key, session)
+        for key, session in callers
+        if (key is None or key in valid) and (session is None or session in live)
+    }

@@ -40,7 +40,7 @@ _ENDS_AT = fn.least(  # ignores NULL: a key may have no expiry
     _SESSION.last_seen_at + param("idle"), _SESSION.created_at + param("lasts"), _KEY.expires_at
 )
 # IN_FORCE and not only the expiry: a session ends with its key, and with the token that has opened it.
-_LIVE = (
+LIVE = (
     _SESSION.ended_at.is_null()
     & (_SESSION.last_seen_at + param("idle") > NOW)
     & (_SESSION.created_at + param("lasts") > NOW)
@@ -70,7 +70,7 @@ _FIND = compiled(
         (~_SESSION.last_seen_at.between(NOW - param("unnoted"), NOW)).alias("is_news"),
     )
     .join(_KEY, JOIN.LEFT_OUTER)
-    .where(_SESSION.secret_sha256 == param("digest"), _LIVE)
+    .where(_SESSION.secret_sha256 == param("digest"), LIVE)
 )
 _NOTE_SEEN = compiled(_SESSION.update({_SESSION.last_seen_at: NOW}).where(_SESSION.id == param("id")))
 _NOTE_KEY_USE = compiled(_KEY.update({_KEY.last_used_at: NOW}).where(_KEY.id == param("key_id")))
@@ -250,7 +250,7 @@ def list_sessions(
             *(_SESSION.last_seen_at, _SESSION.address, _SESSION.user_agent, _ENDS_AT.alias("ends_at")),
         )
         .join(_KEY, JOIN.LEFT_OUTER)
-        .where(_LIVE, param("anyones") | _OWN)
+        .where(LIVE, param("anyones") | _OWN)
         .order_by(_SESSION.created_at.desc(), _SESSION.id.desc())
         .limit(limit + 1)
     )
