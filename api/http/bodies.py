@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -48,6 +49,8 @@ def parse_document(raw: bytes) -> Document:
     Raises:
         MalformedDocument: it is not UTF-8, not JSON by RFC 8259 (so neither NaN nor Infinity), or nested too deeply.
     """
+    if (encoding := _other_encoding(raw)) is not None:
+        raise MalformedDocument(f"{encoding}; send UTF-8 without a byte-order mark")
     try:
         # Decoded here, because json.loads() would also accept the bytes of UTF-16 and UTF-32.
         value = json.loads(raw.decode(), object_pairs_hook=_Object, parse_constant=_refuse_constant)
@@ -60,6 +63,16 @@ def parse_document(raw: bytes) -> Document:
     except ValueError:  # NaN or Infinity, or an integer of more digits than Python converts (4,300 by default)
         raise MalformedDocument("it holds a number that is none or too long") from None
     return Document(value, tuple(_complaints(value)))
+
+
+def _other_encoding(raw: bytes) -> str | None:
+    """Return what the first bytes say about the encoding if that is not UTF-8 as it should be, else None."""
+    if raw.startswith(codecs.BOM_UTF8):
+        return "it begins with a byte-order mark"
+    # A document begins with two ASCII characters, or is one digit: a NUL among them is half of a wider character.
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in raw[:2]:
+        return "it is UTF-16 or UTF-32"
+    return None
 
 
 def pointer_of(place: Place) -> str:

@@ -70,6 +70,9 @@ HEADER = _malformed(
 )
 HOST = _malformed("host", "a request has one Host header")
 LENGTH = _malformed("length", "a body has either one Content-Length, a number, or Transfer-Encoding: chunked")
+ENCODING = Refusal(
+    "encoding", 415, "unsupported_media_type", "the body may be compressed by gzip or deflate: Content-Encoding: gzip"
+)
 LONG_LINE = Refusal("long_line", 414, "uri_too_long", f"the address may have {LINE_BYTES} bytes")
 LARGE_HEADERS = Refusal(
     "large_headers",
@@ -99,6 +102,8 @@ _BY_BEGINNING: tuple[tuple[str, Refusal], ...] = (
     ("Request has invalid `Transfer-Encoding`", LENGTH),
     ("Invalid `Transfer-Encoding`", LENGTH),
     ("Duplicate '", HEADER),
+    ("Can not decode content-encoding: brotli", ENCODING),
+    ("Can not decode content-encoding: zstandard", ENCODING),
     ("Invalid header", HEADER),
     ("Missing expected", HEADER),
     ("Unexpected whitespace", HEADER),

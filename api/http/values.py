@@ -45,8 +45,15 @@ def _rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def _whole_if_integral(value: Any) -> Any:
+    """Return 5 for 5.0: JSON has one kind of number, and many programs write whole ones with a fraction of zero."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+AS_JSON_WHOLE = BeforeValidator(_whole_if_integral)
 Flag = Annotated[bool, _written_as("true|false", "true or false")]
-Whole = Annotated[int, _written_as(r"-?[0-9]{1,19}", "a whole number")]
+AS_WHOLE = _written_as(r"-?[0-9]{1,19}", "a whole number")
+Whole = Annotated[int, AS_WHOLE]
 Seconds = Annotated[float, _written_as(r"-?[0-9]{1,9}(\.[0-9]{1,9})?", "a number of seconds")]
 Instant = Annotated[
     AwareDatetime,
@@ -54,6 +61,7 @@ Instant = Annotated[
         r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", "a time such as 2026-11-25T08:30:00Z"
     ),
     AfterValidator(_storable),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": "^([2-8][0-9]{3}|9000)-"}),
 ]
 Moment = Annotated[
     datetime, PlainSerializer(_rfc3339, return_type=str), WithJsonSchema({"type": "string", "format": "date-time"})

@@ -13,6 +13,7 @@ from api.http.problems import FieldProblem, RequestError
 from vm_webapp.text import UNSTORABLE, is_storable
 
 BODY_SECONDS = 30.0
+ENCODINGS = frozenset({"identity", "gzip", "deflate"})
 
 In = TypeVar("In", bound=BaseModel)
 
@@ -68,9 +69,9 @@ async def read_body(model: type[In], request: web.Request) -> In:
 
     Raises:
         RequestError: 400 for a body that is not JSON, 408 for one that does not arrive, 415 for a content type other
-            than JSON, 422 with a JSON pointer to every wrong value.
+            than JSON and for an unknown compression, 422 with a JSON pointer to every wrong value.
     """
-    if not request.body_exists and not any(field.is_required() for field in model.model_fields.values()):
+    if not request.body_exists and may_be_left_out(model):
         return model()
     if request.content_type != "application/json":
         raise RequestError(415, "unsupported_media_type", "the body must be JSON: Content-Type: application/json")
@@ -94,12 +95,21 @@ async def read_body(model: type[In], request: web.Request) -> In:
     raise RequestError(422, "invalid_input", _summary(errors), errors=errors)
 
 
+def may_be_left_out(model: type[BaseModel]) -> bool:
+    """Return whether a request may have no body at all: none of its fields is required."""
+    return not any(field.is_required() for field in model.model_fields.values())
+
+
 async def read_bytes(request: web.Request) -> bytes:
     """Return the body.
 
     Raises:
-        RequestError: 400 for one that breaks off, 408 for one that does not arrive.
+        RequestError: 400 for one that breaks off, 408 for one that does not arrive, 415 for an unknown compression.
     """
+    if request.headers.get("Content-Encoding", "identity").lower() not in ENCODINGS:
+        # aiohttp would pass on what it cannot decode as it came.
+        detail = "the body may be compressed by gzip or deflate, once: Content-Encoding: gzip"
+        raise RequestError(415, "unsupported_media_type", detail)
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return await request.read()
