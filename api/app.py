@@ -19,14 +19,15 @@ from api.auth.key_cache import KeyCache
 from api.auth.rate_limits import tell_standing
 from api.auth.refusals import REFUSALS, noting_refusals
 from api.http.addresses import TRUSTED_PROXIES, TrustedProxies
+from api.http.problem_types import PROBLEM_TYPES
 from api.http.problems import HELD_UP, Handler, problem_middleware, refuse_expectation
 from api.http.request_ids import stamp
 from api.http.security_headers import secure
-from api.operations.openapi import describe
 from api.operations.operation import PREFIX
 from api.request_log import log_departures, note_sent
 from api.routes import description
-from api.routes.table import ROUTES
+from api.routes.document import openapi_document
+from api.routes.table import ROOT_ROUTES, ROUTES
 from api.services import SERVICES, Services
 from api.ui.errors import accepts_pages, show_errors
 from api.ui.places import sign_in_first
@@ -36,6 +37,11 @@ from vm_webapp.access.audit.refusals import RefusalLog
 # aiohttp takes the limit from the application that creates the request, which is always the root. A limit set on a
 # sub-application would have no effect.
 MAX_BODY_BYTES = 1024 * 1024
+# What a problem means is the same for everybody, and 401 is one of them.
+DOCS = f"{PREFIX}/docs"
+OPEN_PATHS = frozenset(
+    {route.full_path for route in ROUTES if route.public} | {each.uri for each in PROBLEM_TYPES.values()}
+)
 
 
 def create_app(services: Services) -> web.Application:
@@ -47,7 +53,7 @@ def create_app(services: Services) -> web.Application:
             keys=KeyCache(services.threads),
             limits=services.rate_limits,
             sessions=services.sessions,
-            public_paths={PREFIX + route.path for route in ROUTES if route.public} | PUBLIC_PATHS,
+            public_paths=OPEN_PATHS | PUBLIC_PATHS,
         )
     )
     root = web.Application(middlewares=[log_departures, _outside(check)], client_max_size=MAX_BODY_BYTES)
@@ -56,6 +62,8 @@ def create_app(services: Services) -> web.Application:
     root[HELD_UP] = services.health.what_holds_up
     root[TRUSTED_PROXIES] = TrustedProxies(services.settings.trusted_proxies)
     root.add_subapp(PREFIX, _api(check))
+    for route in ROOT_ROUTES:
+        _add(root, route.method, route.path, route.__call__)
     for method, path, handler in PAGES:
         _add(root, method, path, handler)
     root.on_response_prepare.append(stamp)
@@ -73,7 +81,7 @@ def create_app(services: Services) -> web.Application:
 def _api(check: Middleware) -> web.Application:
     # In this order, so that the problem middleware also formats what the guard raises.
     api = web.Application(middlewares=[problem_middleware, check])
-    api[description.DESCRIPTION] = json.dumps(describe(ROUTES))
+    api[description.DESCRIPTION] = json.dumps(openapi_document())
     for route in ROUTES:
         _add(api, route.method, route.path, route.__call__)
     return api
@@ -96,7 +104,10 @@ def _outside(check: Middleware) -> Middleware:
         # A sub-application handles this request. The problem middleware would turn its redirects and its HTML error
         # pages, which aiohttp raises as exceptions, into problems.
         if len(request.match_info.apps) > 1:
-            return await handler(request)
+            response = await handler(request)
+            # The documentation is part of the API, and read in browsers.
+            is_read = response.status == 401 and request.path.startswith(DOCS)
+            return sign_in_first(request) if is_read and accepts_pages(request) else response
         guarded = partial(check, handler=handler)
         if request.match_info.handler in pages:
             return await show_errors(request, guarded)

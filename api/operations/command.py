@@ -19,14 +19,14 @@ from pydantic import BaseModel
 from api.auth.actors import ACTOR
 from api.http.problems import FieldProblem, RequestError
 from api.operations.call import Call
+from api.operations.headers import IDEMPOTENCY_KEY, REPLAYED, Header
 from api.operations.operation import JsonResponse, Models, Operation, operation
 from api.services import services
 from vm_webapp.access.roles import Role
 from vm_webapp.db.pool import transaction
 from vm_webapp.idempotency import KeyScope, StoredResponse, run_once_per_key
 
-KEY_HEADER = "Idempotency-Key"
-REPLAYED_HEADER = "Idempotency-Replayed"
+KEY_HEADER = IDEMPOTENCY_KEY.name
 MAX_KEY_LENGTH = 255
 
 
@@ -44,6 +44,9 @@ def command(
     response_model: type[BaseModel] | None = None,
     status: int = 200,
     errors: tuple[int, ...] = (),
+    tag: str | None = None,
+    accepts: tuple[Header, ...] = (),
+    returns: tuple[Header, ...] = (),
     commits_itself: bool = False,
 ) -> Callable[[Command], Operation]:
     """Declare an operation that changes something.
@@ -58,6 +61,9 @@ def command(
         response_model: as for ``operation``.
         status: as for ``operation``.
         errors: as for ``operation``.
+        tag: as for ``operation``.
+        accepts: as for ``operation``.
+        returns: as for ``operation``.
         commits_itself: the function makes one call of the core, which is a transaction of its own, and reads nothing
             after it that must be as this call left it. Otherwise all of the function is one transaction.
     """
@@ -88,6 +94,9 @@ def command(
             status=status,
             errors=(*errors, 409) if keyed else errors,
             keyed=keyed,
+            tag=tag,
+            accepts=accepts,
+            returns=returns,
         )(run)
 
     return declare
@@ -106,7 +115,7 @@ async def _respond_once(
         actor = request[ACTOR]
         scope = KeyScope(actor.name, request.method, request.path_qs, key, actor.id)
         stored, replayed = await threads.run(lambda: run_once_per_key(scope, sent, effect))
-    headers = stored.headers | ({REPLAYED_HEADER: "true"} if replayed else {})
+    headers = stored.headers | ({REPLAYED.name: "true"} if replayed else {})
     return web.Response(body=stored.body, status=stored.status, content_type="application/json", headers=headers)
 
 

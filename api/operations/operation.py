@@ -9,18 +9,22 @@ of ``JsonResponse``. The annotations are read once, when the module is imported.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from inspect import cleandoc
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from aiohttp import web
 from pydantic import BaseModel
 
 from api.auth.actors import require
+from api.operations.headers import Header
 from api.operations.inputs import read_body, read_path, read_query
 from vm_webapp.access.roles import Role
 
 PREFIX = "/api/v2"
+NOTHING: Mapping[Any, Any] = MappingProxyType({})
 
 Out = TypeVar("Out", bound=BaseModel)
 
@@ -52,10 +56,17 @@ class Operation:
 
     Attributes:
         name: its ``operationId`` in the OpenAPI document.
-        also: additional statuses with the declared response body; 304 has none.
+        description: what the documentation says beside the summary.
+        tag: the group of operations that it belongs to.
+        prefix: what stands before its path: that of the API, or nothing.
+        also: additional statuses with the declared response body; 204 and 304 have none.
+        meanings: what a status says, where its name does not.
         errors: statuses of its problems, in addition to those that follow from its path, its body, or apply to all.
         role: the role that a caller needs; None if it needs no credentials.
         keyed: whether it is executed once per ``Idempotency-Key``.
+        accepts: headers of the request that it reads.
+        returns: headers of a successful response, beside those that every operation has.
+        alternatives: other media types of the response, which the caller asks for by ``Accept``: their schemas.
         response_model: the model of the response body, None if the handler builds its own response.
     """
 
@@ -63,15 +74,27 @@ class Operation:
     method: str
     path: str
     summary: str
+    description: str
+    tag: str
+    prefix: str
     status: int
     also: tuple[int, ...]
+    meanings: Mapping[int, str]
     errors: tuple[int, ...]
     role: Role | None
     keyed: bool
     media_type: str
+    accepts: tuple[Header, ...]
+    returns: tuple[Header, ...]
+    alternatives: Mapping[str, dict[str, Any]]
     function: Function
     models: Models
     response_model: type[BaseModel] | None
+
+    @property
+    def full_path(self) -> str:
+        """The path from the root."""
+        return self.prefix + self.path
 
     @property
     def public(self) -> bool:
@@ -116,12 +139,18 @@ def operation(
     errors: tuple[int, ...] = (),
     keyed: bool = False,
     media_type: str = "application/json",
+    tag: str | None = None,
+    prefix: str = PREFIX,
+    meanings: Mapping[int, str] = NOTHING,
+    accepts: tuple[Header, ...] = (),
+    returns: tuple[Header, ...] = (),
+    alternatives: Mapping[str, dict[str, Any]] = NOTHING,
 ) -> Callable[[Function], Operation]:
     """Declare an operation.
 
     Args:
         method: the HTTP method.
-        path: the path below ``/api/v2``, with the ``{fields}`` of the path model.
+        path: the path below the prefix, with the ``{fields}`` of the path model.
         role: the role that a caller needs; None if it needs no credentials.
         summary: one line for the documentation.
         name: the ``operationId``; by default the function's name.
@@ -132,6 +161,12 @@ def operation(
         errors: statuses of problems that only this operation has.
         keyed: whether it is executed once per ``Idempotency-Key``.
         media_type: the media type of the response, if it is not JSON.
+        tag: the group of operations that it belongs to; by default the path's first part.
+        prefix: what stands before the path.
+        meanings: what a status says, where its name does not.
+        accepts: headers of the request that it reads.
+        returns: headers of a successful response, beside those that every operation has.
+        alternatives: other media types of the response, with their schemas.
     """
 
     def declare(function: Function) -> Operation:
@@ -143,12 +178,19 @@ def operation(
             method=method,
             path=path,
             summary=summary,
+            description=cleandoc(function.__doc__ or ""),
+            tag=tag or path.split("/")[1],
             status=status,
             also=also,
+            prefix=prefix,
+            meanings=meanings,
             errors=errors,
             role=role,
             keyed=keyed,
             media_type=media_type,
+            accepts=accepts,
+            returns=returns,
+            alternatives=alternatives,
             function=function,
             models=models or Models(hints.get("path"), hints.get("query"), hints.get("body")),
             response_model=response_model or _response_model_of(hints.get("return")),

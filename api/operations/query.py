@@ -9,7 +9,7 @@ response body.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial, wraps
 from typing import Any, NamedTuple
 
@@ -17,8 +17,9 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from api.operations.call import Call
+from api.operations.headers import Header
 from api.operations.models import Output
-from api.operations.operation import Models, Operation, operation
+from api.operations.operation import NOTHING, Models, Operation, operation
 from vm_webapp.access.roles import Role
 
 Query = Callable[..., Any]
@@ -50,6 +51,11 @@ def query(
     respond: Respond | None = None,
     also: tuple[int, ...] = (),
     media_type: str = "application/json",
+    tag: str | None = None,
+    meanings: Mapping[int, str] = NOTHING,
+    accepts: tuple[Header, ...] = (),
+    returns: tuple[Header, ...] = (),
+    alternatives: Mapping[str, dict[str, Any]] = NOTHING,
 ) -> Callable[[Query], Operation]:
     """Declare an operation that reads.
 
@@ -65,6 +71,11 @@ def query(
         respond: builds the response from the records, if it is not the model's JSON.
         also: as for ``operation``.
         media_type: as for ``operation``.
+        tag: as for ``operation``.
+        meanings: as for ``operation``.
+        accepts: as for ``operation``.
+        returns: as for ``operation``.
+        alternatives: as for ``operation``.
     """
 
     def declare(function: Query) -> Operation:
@@ -95,6 +106,11 @@ def query(
             response_model=response_model,
             also=also,
             media_type=media_type,
+            tag=tag,
+            meanings=meanings,
+            accepts=accepts,
+            returns=returns,
+            alternatives=alternatives,
         )(run)
 
     return declare

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from api.http.etags import is_known
 from api.operations.call import Call
+from api.operations.headers import ARTIFACT_VERSION, ETAG, IF_NONE_MATCH
 from api.operations.pages import PageOut
 from api.operations.query import query
 from api.schemas.artifacts import ArtifactOut, ArtifactPath, VersionQuery
@@ -44,7 +45,10 @@ def _content(request: web.Request, found: ArtifactContent) -> web.Response:
     role="viewer",
     summary="An artifact's content; the newest version by default",
     also=(304,),
+    meanings={304: "The caller has this version already."},
     media_type="text/markdown",
+    accepts=(IF_NONE_MATCH,),
+    returns=(ETAG, ARTIFACT_VERSION),
     respond=_content,
 )
 def read_artifact(call: Call, path: ArtifactPath, query: VersionQuery) -> ArtifactContent:

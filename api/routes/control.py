@@ -9,6 +9,7 @@ from aiohttp import web
 from api.http.downloads import download
 from api.operations.call import Call
 from api.operations.command import command
+from api.operations.headers import CONTENT_DISPOSITION
 from api.operations.operation import PREFIX, JsonResponse, operation
 from api.schemas.control import ForkIn, RetryIn
 from api.schemas.runs import RunOut, RunPath
@@ -58,6 +59,7 @@ def fork_run(call: Call, path: RunPath, body: ForkIn) -> JsonResponse[RunOut]:
     role="viewer",
     summary="A zip of every version of every artifact, and the timeline",
     media_type="application/zip",
+    returns=(CONTENT_DISPOSITION,),
 )
 async def read_archive(request: web.Request, path: RunPath) -> web.StreamResponse:
     """Stream the archive."""

@@ -8,9 +8,10 @@ from aiohttp import web
 
 from api.auth.actors import ACTOR
 from api.operations.call import Call
+from api.operations.headers import LAST_EVENT_ID
 from api.operations.pages import PageOut
 from api.operations.query import Found, query
-from api.schemas.events import EventOut, EventsQuery
+from api.schemas.events import STREAM, EventOut, EventsQuery
 from api.schemas.runs import RunPath
 from api.services import services
 from api.streams.event_stream import stream_events, wants_stream
@@ -48,7 +49,11 @@ def _as_json(event: EventRecord) -> str:
     role="viewer",
     summary="The run's timeline, oldest first",
     around=_stream_if_wanted,
+    also=(204,),
+    meanings={204: "For a stream: the run has ended, and the caller has its last event. There is nothing to wait for."},
+    accepts=(LAST_EVENT_ID,),
+    alternatives={"text/event-stream": STREAM},
 )
 def list_events(call: Call, path: RunPath, query: EventsQuery) -> Page[EventRecord]:
-    """List a page of events after a position."""
+    """List a page of events after a position, or follow the run: with ``Accept: text/event-stream`` as a stream."""
     return queries.page_of_events(path.run_id, after=query.after, limit=query.limit)

@@ -14,7 +14,7 @@ from vm_webapp.ops.health import check_timed_out
 
 @operation("GET", "/health/live", role=None, summary="Whether the process responds; depends on nothing else")
 async def live(request: web.Request) -> JsonResponse[LiveOut]:
-    """Respond."""
+    """Respond at once, whatever else is down."""
     # No dependency is checked: a platform restarts what is not live, and no restart brings a database back.
     return JsonResponse(LiveOut())
 

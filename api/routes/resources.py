@@ -8,6 +8,7 @@ from api.http.cursors import Cursor
 from api.http.etags import etag, required_version
 from api.operations.call import Call
 from api.operations.command import command
+from api.operations.headers import ETAG, IF_MATCH
 from api.operations.models import Input, Output
 from api.operations.operation import PREFIX, JsonResponse, Models, Operation
 from api.operations.query import query
@@ -43,6 +44,7 @@ def routes_of(kind: ResourceType) -> ResourceRoutes:
         models=Models(body=kind.new),
         response_model=kind.out,
         status=201,
+        returns=(ETAG,),
     )
     def create(call: Call, body: Input) -> JsonResponse[Output]:
         """Create it."""
@@ -69,6 +71,7 @@ def routes_of(kind: ResourceType) -> ResourceRoutes:
         name=f"read_{noun}",
         models=Models(path=kind.path),
         headers=lambda record: etag(record.version),
+        returns=(ETAG,),
     )
     def read(call: Call, path: ResourcePath) -> Any:
         """Read it; its ``ETag`` is what a change needs."""
@@ -83,6 +86,8 @@ def routes_of(kind: ResourceType) -> ResourceRoutes:
         models=Models(path=kind.path, body=kind.change),
         response_model=kind.out,
         errors=(409, 412, 428),
+        accepts=(IF_MATCH,),
+        returns=(ETAG,),
     )
     def change(call: Call, path: ResourcePath, body: Input) -> JsonResponse[Output]:
         """Change what is given, if it is still the one that was read."""
@@ -101,6 +106,7 @@ def routes_of(kind: ResourceType) -> ResourceRoutes:
         name=f"archive_{noun}",
         models=Models(path=kind.path),
         response_model=kind.out,
+        returns=(ETAG,),
     )
     def archive(call: Call, path: ResourcePath) -> JsonResponse[Output]:
         """Archive it; runs in flight go on."""

@@ -15,7 +15,13 @@ from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.queries import Approval
 
 
-@command("POST", "/runs/{run_id}/stages/{key}/approve", role="editor", summary="Accept a draft, as it is or as edited")
+@command(
+    "POST",
+    "/runs/{run_id}/stages/{key}/approve",
+    role="editor",
+    summary="Accept a draft, as it is or as edited",
+    tag="reviews",
+)
 def approve_stage(call: Call, path: StagePath, body: ApproveIn) -> JsonResponse[RunOut]:
     """Accept the draft; it is a conflict if the draft has changed since the caller read it."""
     lifecycle.approve_stage_if_waiting(
@@ -31,7 +37,11 @@ def approve_stage(call: Call, path: StagePath, body: ApproveIn) -> JsonResponse[
 
 
 @command(
-    "POST", "/runs/{run_id}/stages/{key}/request-changes", role="editor", summary="Send a draft back with feedback"
+    "POST",
+    "/runs/{run_id}/stages/{key}/request-changes",
+    role="editor",
+    summary="Send a draft back with feedback",
+    tag="reviews",
 )
 def request_changes(call: Call, path: StagePath, body: RequestChangesIn) -> JsonResponse[RunOut]:
     """Send the draft back; it is a conflict if the draft has changed since the caller read it."""
@@ -41,7 +51,13 @@ def request_changes(call: Call, path: StagePath, body: RequestChangesIn) -> Json
     return JsonResponse(RunOut.model_validate(queries.read_run(path.run_id)))
 
 
-@query("/approvals", PageOut[ApprovalOut], role="viewer", summary="Every draft that waits for a person, oldest first")
+@query(
+    "/approvals",
+    PageOut[ApprovalOut],
+    role="viewer",
+    summary="Every draft that waits for a person, oldest first",
+    tag="reviews",
+)
 def list_approvals(call: Call, query: PageQuery) -> Page[Approval]:
     """List a page."""
     return queries.list_approvals(limit=query.limit, after=Cursor.position(query.cursor))

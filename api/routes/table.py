@@ -1,4 +1,4 @@
-"""Every route under ``/api/v2`` on one page."""
+"""Every route of the API on one page."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from api.routes import (
     brands,
     control,
     description,
+    documentation,
     events,
     health,
     projects,
@@ -61,4 +62,9 @@ ROUTES: tuple[Operation, ...] = (
     sessions.end_session,
     sessions.end_own_sessions,
     description.read_description,
+    documentation.read_first_page,
+    documentation.read_page,
 )
+
+# Beside /api/v2: the type of a problem is an address of this service.
+ROOT_ROUTES: tuple[Operation, ...] = (documentation.read_problem_type,)

@@ -15,6 +15,7 @@ from vm_webapp.ops.queue_control import WorkerRecord
     PageOut[WorkerOut],
     role="viewer",
     summary="Every worker of the last 24 hours, those that are alive first",
+    tag="queue",
 )
 def list_workers(call: Call) -> tuple[WorkerRecord, ...]:
     """List the workers."""

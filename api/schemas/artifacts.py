@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
-from api.http.values import Moment, Whole
+from api.http.values import AS_WHOLE, Moment
 from api.operations.models import Input, Output
 from api.schemas.runs import Note, RunPath, Truncated, UsageOut
 
@@ -18,7 +20,9 @@ class ArtifactPath(RunPath):
 class VersionQuery(Input):
     """Which version; the newest by default."""
 
-    version: Whole | None = Field(default=None, ge=1, lt=2**31)  # the column is an integer; more would be an error 500
+    # The column is an integer; more would be an error 500. The bounds stand next to the number: on the validator, or on
+    # the union with None, pydantic would write them as keywords that JSON Schema does not have.
+    version: Annotated[int, Field(ge=1, lt=2**31), AS_WHOLE] | None = None
 
 
 class ArtifactOut(Output):

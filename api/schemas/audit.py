@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from api.http.values import Instant, Moment, Whole
+from api.http.values import AS_WHOLE, Instant, Moment, Whole
 from api.operations.models import Input, Output
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -24,7 +24,9 @@ class AuditQuery(Input):
     until: Instant | None = Field(default=None, description="the time before which they were made")
     limit: Whole = Field(default=50, ge=1, le=200)
     # PostgreSQL's bigint; a larger number would be an error of the database.
-    cursor: Whole | None = Field(default=None, ge=1, lt=2**63, description="the next_cursor of the page before")
+    cursor: Annotated[int, Field(ge=1, lt=2**63), AS_WHOLE] | None = Field(
+        default=None, description="the next_cursor of the page before"
+    )
 
 
 class AuditOut(Output):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from api.http.values import Moment
 from api.operations.models import Input, Output
@@ -37,8 +37,18 @@ class PauseIn(Input):
     reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)] | None = None
 
 
+def _needs_a_filter(schema: dict[str, Any]) -> None:
+    """Describe that one of the filters must be given; the core refuses a request without one."""
+    schema["anyOf"] = [
+        {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+        for name in ("status", "workflow", "older_than_seconds")
+    ]
+
+
 class BulkCancelIn(Input):
     """Which runs to cancel: at least one of the three filters."""
+
+    model_config = ConfigDict(json_schema_extra=_needs_a_filter)
 
     status: Literal["queued", "running", "waiting_approval", "failed"] | None = None
     workflow: WorkflowName | None = None
@@ -49,6 +59,8 @@ class BulkCancelIn(Input):
 
 class BulkRetryIn(Input):
     """Which failed runs to retry: at least one of the three filters."""
+
+    model_config = ConfigDict(json_schema_extra=_needs_a_filter)
 
     status: Literal["failed"] | None = None
     workflow: WorkflowName | None = None

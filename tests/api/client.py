@@ -54,9 +54,9 @@ class Api:
     services: Services
     session: aiohttp.ClientSession
 
-    async def request(self, method: str, path: str, **options: Any) -> Response:
-        """Send a request to a path below ``/api/v2``, exactly as it is written."""
-        url = URL(f"{self.base_url}/api/v2{path}", encoded=True)
+    async def request(self, method: str, path: str, *, prefix: str = "/api/v2", **options: Any) -> Response:
+        """Send a request to a path below ``/api/v2``, or below another prefix, exactly as it is written."""
+        url = URL(f"{self.base_url}{prefix}{path}", encoded=True)
         async with self.session.request(method, url, allow_redirects=False, **options) as response:
             return Response(response.status, response.headers, await response.read())
 

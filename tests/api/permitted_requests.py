@@ -136,6 +136,8 @@ PREPARED: dict[str, Callable[[], Prepared]] = {
     "list_sessions": Prepared,
     "end_own_sessions": Prepared,
     "read_description": Prepared,
+    "read_first_page": Prepared,
+    "read_page": lambda: Prepared({"page": "errors"}),
 }
 # What is one's own depends on who asks: these get the key of the caller.
 PREPARED_FOR: dict[str, Callable[[str], Prepared]] = {"end_session": _session_of}

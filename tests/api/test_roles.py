@@ -68,7 +68,8 @@ async def test_the_description_names_the_role_of_each_operation(managed: Api) ->
     document = (await managed.get("/openapi.json", headers=bearer(TOKEN))).json()
     for route in ROUTES:
         described = document["paths"][PREFIX + route.path][route.method.lower()]
-        assert described["security"] == ([{"bearer": [route.role]}] if route.role else [])
+        schemes = [{"bearer": [route.role]}, {"session": [route.role]}]
+        assert described["security"] == (schemes if route.role else [])
 
 
 @pytest.mark.parametrize("role", [None, *ROLES])
