@@ -56,6 +56,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.skip(reason="a long form: pytest --full"))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests have recorded under ``shown``: what another tool has found, of which a pass says too little."""
+    for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties:
+            if name == "shown":
+                terminalreporter.write_line(str(text))
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Delete what was compiled of other builds and packages that tests put into temporary folders."""
     if BYTECODE in config.stash:

@@ -1,66 +1,78 @@
-"""Generated requests, valid and invalid ones: every response conforms to the OpenAPI document."""
+"""schemathesis: generated requests, right and wrong ones, and chains of them over the links, against a whole service.
+
+Its command line sends them, so that its report can be read in the output of the test: ``pytest -s``.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, given, settings
-from schemathesis.checks import CheckFunction, not_a_server_error
-from schemathesis.core.result import Ok
-from schemathesis.generation import GenerationMode
-from schemathesis.specs.openapi.checks import (
-    content_type_conformance,
-    negative_data_rejection,
-    response_schema_conformance,
-    status_code_conformance,
+
+from tests.support.folders import open_folder
+from tests.support.serving import served
+from tests.support.waiting import eventually
+
+REPOSITORY = Path(__file__).parents[2]
+TOKEN = "a-token-of-the-tests"
+SEED = 7
+CONFIGURATION = f"""\
+seed = {SEED}
+continue-on-failure = true
+hooks = "tests.api.conformance_hooks"
+headers = {{ Authorization = "Bearer {TOKEN}" }}
+request-timeout = 40
+workers = 1
+
+[generation]
+mode = "all"
+database = "none"
+# A NUL is refused everywhere, which the document says once and not in each schema.
+allow-x00 = false
+
+[cache]
+enabled = false
+
+[checks]
+missing_required_header.expected-statuses = [428]
+negative_data_rejection.expected-statuses = [400, 401, 404, 412, 415, 422, 428]
+"""
+# Requests to each operation, and chains over the links: those of the suite, and those of --full.
+EXAMPLES, CHAINS, IN_FULL = 2, 20, 150
+
+
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize(
+    ("phases", "examples"),
+    [
+        ("examples,coverage", EXAMPLES),
+        ("fuzzing", EXAMPLES),
+        ("stateful", CHAINS),
+        pytest.param("examples,coverage,fuzzing,stateful", IN_FULL, marks=pytest.mark.only_in_full),
+    ],
 )
-
-from tests.api.client import Api
-
-CHECKS: list[CheckFunction] = [
-    not_a_server_error,
-    content_type_conformance,
-    negative_data_rejection,
-    response_schema_conformance,
-    status_code_conformance,
-]
-EXAMPLES = 5
-
-
-@pytest.mark.parametrize("mode", list(GenerationMode))
-async def test_generated_requests_get_responses_as_described(api: Api, mode: GenerationMode) -> None:
-    document = (await api.get("/openapi.json")).json()
-    del document["paths"]["/api/v2/health/ready"]  # without a worker it responds 503, as it should
-    # This API requires no credentials.
-    del document["security"]
-    for described in document["paths"].values():
-        for each in described.values():
-            del each["security"]
-    schema = schemathesis.openapi.from_dict(document)
-
-    def send_all() -> None:
-        for found in schema.get_all_operations():
-            assert isinstance(found, Ok)
-            operation = found.ok()
-            described = operation.definition.raw
-            takes_values = any(each["in"] == "query" for each in described["parameters"]) or "requestBody" in described
-            if mode is GenerationMode.NEGATIVE and not takes_values:
-                continue  # there is nothing to get wrong: any text may be a name
-
-            @settings(
-                max_examples=EXAMPLES,
-                deadline=None,
-                derandomize=True,
-                database=None,
-                suppress_health_check=list(HealthCheck),
-            )
-            @given(operation.as_strategy(generation_mode=mode))
-            def send(case: schemathesis.Case[Any]) -> None:
-                case.call_and_validate(base_url=api.base_url, checks=CHECKS)
-
-            send()
-
-    await asyncio.to_thread(send_all)
+def test_every_response_to_a_generated_request_is_as_described(
+    phases: str, examples: int, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    configuration = tmp_path / "schemathesis.toml"
+    configuration.write_text(CONFIGURATION, encoding="utf-8")
+    # On all addresses, because an API on loopback alone asks for no credentials.
+    with open_folder() as root, served(root / "vm", "--host", "0.0.0.0", VM_API_TOKEN=TOKEN) as service:
+        eventually(lambda: service.ready() or None, "the service is ready")  # until then it says 503, as it should
+        command = [
+            *(sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()"),
+            *("--config-file", str(configuration), "run", str(REPOSITORY / "docs" / "openapi.json")),
+            *("--url", f"http://127.0.0.1:{service.client.base_url.port}", "--checks", "all"),
+            # Two checks of ours do the same, and know what a schema cannot.
+            *("--exclude-checks", "positive_data_acceptance,ignored_auth"),
+            *("--phases", phases, "--max-examples", str(examples), "--report-dir", str(tmp_path)),
+        ]
+        ran = subprocess.run(command, cwd=REPOSITORY, text=True, capture_output=True, check=False)
+    sys.stdout.write(ran.stdout)
+    assert ran.returncode == 0, ran.stdout[-20_000:] + ran.stderr
+    (counted,) = re.findall(r"Test cases:\n +(.*)", ran.stdout)
+    record_property("shown", f"schemathesis, {phases}: {counted}")
