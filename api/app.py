@@ -106,8 +106,8 @@ def _outside(check: Middleware) -> Middleware:
         if len(request.match_info.apps) > 1:
             response = await handler(request)
             # The documentation is part of the API, and read in browsers.
-            is_read = response.status == 401 and request.path.startswith(DOCS)
-            return sign_in_first(request) if is_read and accepts_pages(request) else response
+            is_page = request.path.startswith(DOCS) and accepts_pages(request)
+            return sign_in_first(request) if is_page and response.status == 401 else response
         guarded = partial(check, handler=handler)
         if request.match_info.handler in pages:
             return await show_errors(request, guarded)
