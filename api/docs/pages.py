@@ -41,11 +41,11 @@ PAGES = (
     Page("", "First run"),
     Page("states", "States", "what a run and its stages go through, and why a run does not move"),
     Page("errors", "Errors", "what each one means, and what to repeat"),
-    Page("idempotency", "Repeating", "how a request that is sent twice has one effect, and how changes do not collide"),
-    Page("streams", "Following", "events as they happen, and every type of them"),
-    Page("pagination", "Lists", "how to read a list page by page"),
-    Page("requests", "What may be sent", "encodings, numbers and addresses, and the answer to odd ones"),
-    Page("reference", "Every operation", "parameters, bodies and responses of each"),
+    Page("idempotency", "Idempotency", "how a repeated request has one effect, and how changes do not collide"),
+    Page("streams", "Streams", "events as they happen, and every type of them"),
+    Page("pagination", "Pagination", "how to read a list page by page"),
+    Page("requests", "Requests", "encodings, numbers and addresses, and the answer to odd ones"),
+    Page("reference", "Reference", "parameters, bodies and responses of each"),
 )
 NAMES = frozenset(page.name for page in PAGES if page.name)
 
