@@ -1,4 +1,4 @@
-"""Renders the pages: everything in them is escaped, and a name that they do not get is an error."""
+"""Renders the pages."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
+
+from api.http.templates import templates_in
 
 CODE = re.compile("`([^`]+)`")
 BOUNDS = {
@@ -22,13 +23,7 @@ BOUNDS = {
     "default": "by default {}",
 }
 
-_ENVIRONMENT = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_ENVIRONMENT = templates_in(Path(__file__).parent / "templates")
 
 
 def render(template: str, **values: Any) -> str:

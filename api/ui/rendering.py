@@ -1,4 +1,4 @@
-"""Renders templates: everything in them is escaped, and a name that they do not get is an error."""
+"""Renders the pages."""
 
 from __future__ import annotations
 
@@ -6,15 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from aiohttp import web
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-_ENVIRONMENT = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+from api.http.templates import templates_in
+
+_ENVIRONMENT = templates_in(Path(__file__).parent / "templates")
 
 
 def page(template: str, *, status: int = 200, headers: dict[str, str] | None = None, **values: object) -> web.Response:
