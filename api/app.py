@@ -7,7 +7,6 @@ Pages are routes of the root. A path that is neither gets the response that the 
 from __future__ import annotations
 
 import asyncio
-import json
 from functools import partial
 
 from aiohttp import web
@@ -26,7 +25,7 @@ from api.http.security_headers import secure
 from api.operations.operation import PREFIX
 from api.request_log import log_departures, note_sent
 from api.routes import description
-from api.routes.document import openapi_document
+from api.routes.document import openapi_json
 from api.routes.table import ROOT_ROUTES, ROUTES
 from api.services import SERVICES, Services
 from api.ui.errors import accepts_pages, show_errors
@@ -81,7 +80,7 @@ def create_app(services: Services) -> web.Application:
 def _api(check: Middleware) -> web.Application:
     # In this order, so that the problem middleware also formats what the guard raises.
     api = web.Application(middlewares=[problem_middleware, check])
-    api[description.DESCRIPTION] = json.dumps(openapi_document())
+    api[description.DESCRIPTION] = openapi_json
     for route in ROUTES:
         _add(api, route.method, route.path, route.__call__)
     return api

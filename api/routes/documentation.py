@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from aiohttp import web
 
@@ -20,32 +21,17 @@ from vm_webapp.errors import NotFound
 # The page has commands to copy: only what can be nothing but a host may stand in them.
 HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
 PAGE = "text/html"
-SIGN_IN_FIRST = {303: "For a browser in which nobody is signed in: to the page where one signs in."}
+_SIGN_IN_FIRST = {303: "For a browser in which nobody is signed in: to the page where one signs in."}
+_page_at = partial(operation, "GET", role="viewer", media_type=PAGE, also=(303,), meanings=_SIGN_IN_FIRST)
 
 
-@operation(
-    "GET",
-    "/docs",
-    role="viewer",
-    summary="How to use this API: from a key to a finished run in five requests",
-    media_type=PAGE,
-    also=(303,),
-    meanings=SIGN_IN_FIRST,
-)
+@_page_at("/docs", summary="How to use this API: from a key to a finished run in five requests")
 async def read_first_page(request: web.Request) -> web.Response:
     """Return the first page of the documentation, which leads to the others."""
     return await _page(request, "")
 
 
-@operation(
-    "GET",
-    "/docs/{page}",
-    role="viewer",
-    summary="Another page of the documentation",
-    media_type=PAGE,
-    also=(303,),
-    meanings=SIGN_IN_FIRST,
-)
+@_page_at("/docs/{page}", summary="Another page of the documentation")
 async def read_page(request: web.Request, path: PagePath) -> web.Response:
     """Return a page."""
     if path.page not in NAMES:
@@ -78,7 +64,7 @@ async def read_problem_type(request: web.Request, path: ProblemTypePath) -> Json
 async def _page(request: web.Request, name: str) -> web.Response:
     host = request.host if HOST.fullmatch(request.host) else "localhost"
     base = f"http{'s' if is_https(request) else ''}://{host}{PREFIX}"
-    description = request.app[DESCRIPTION]
+    describe = request.app[DESCRIPTION]
     # On a thread: the longest page takes a while when it is rendered for the first time.
-    text = await services(request).threads.run(lambda: show_page(name, base=base, description=description))
+    text = await services(request).threads.run(lambda: show_page(name, base=base, description=describe()))
     return web.Response(text=text, content_type=PAGE)
