@@ -76,6 +76,23 @@ WRITES = {
         INSERT INTO rate_windows (counted, began_at, taken) VALUES (gen_random_uuid()::text, now(), 1);
         INSERT INTO runs_of_day (key_id, day, runs) SELECT id, current_date, 1 FROM api_keys ON CONFLICT DO NOTHING
     """,
+    "0015_usage": """
+        UPDATE brands SET time_zone = 'America/Sao_Paulo', day_budget_tokens = 9, day_budget_money = 0.5;
+        UPDATE runs SET budget_tokens = 9, budget_money = 0.5;
+        UPDATE stages SET budgeted = true, spent_tokens = 5, spent_money = 0.25, spent_estimated = true;
+        INSERT INTO unsummed_calls (day, brand_id, workflow, model, prompt_tokens, completion_tokens, money, estimated)
+        SELECT current_date, id, 'smoke', 'kimi', 2, 3, 0.25, true FROM brands LIMIT 1;
+        INSERT INTO usage_days (day, brand_id, workflow, model, calls, estimated_calls, unpriced_calls, prompt_tokens,
+                                completion_tokens, money)
+        SELECT current_date, id, gen_random_uuid()::text, 'kimi', 1, 1, 0, 2, 3, 0.25 FROM brands LIMIT 1
+    """,
+    "0017_trace_context": """
+        UPDATE stages SET trace_context = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'
+    """,
+    "0018_process_metrics": """
+        INSERT INTO process_metrics (process_id, kind, instance, samples)
+        VALUES (gen_random_uuid(), 'api', 'host:1', '{}')
+    """,
 }
 
 

@@ -17,6 +17,7 @@ TYPES = {  # Peewee's name for a type of column, where PostgreSQL's catalogue ha
     "INT": "integer",
     "BOOL": "boolean",
     "BLOB": "bytea",
+    "DECIMAL": "numeric(20,9)",  # money
     "TIMESTAMPTZ": "timestamp with time zone",
 }
 

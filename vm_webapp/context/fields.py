@@ -13,7 +13,7 @@ from typing import Any
 
 from peewee import DateField, Field, ForeignKeyField, TextField
 
-from vm_webapp.db.models import Brand, JSONBField, LimitField, Project, Resource
+from vm_webapp.db.models import Administrative, Brand, JSONBField, Project, Resource
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,12 @@ _VALUES: tuple[tuple[type[Field], Any, Any], ...] = (
 
 @cache
 def content_columns(model: type[Resource]) -> tuple[Field, ...]:
-    """Return a table's own columns, in their order, without those of every resource, foreign keys and limits."""
+    """Return the columns of a table that hold content, in their order."""
     shared = Resource._meta.fields
     return tuple(
         field
         for field in model._meta.sorted_fields
-        if field.name not in shared and not isinstance(field, ForeignKeyField | LimitField)
+        if field.name not in shared and not isinstance(field, ForeignKeyField | Administrative)
     )
 
 

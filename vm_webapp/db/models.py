@@ -13,6 +13,7 @@ from peewee import (
     BlobField,
     BooleanField,
     DateField,
+    DecimalField,
     Field,
     ForeignKeyField,
     IntegerField,
@@ -33,8 +34,31 @@ class JSONBField(BinaryJSONField):
         super().__init__(index=False, null=null)  # type: ignore[no-untyped-call]
 
 
-class LimitField(IntegerField):
-    """An ``integer`` column of a brand that limits its work, NULL for no limit: no content, so prompts never see it."""
+class MoneyField(DecimalField):
+    """A sum of money, in the one currency of the price table."""
+
+    def __init__(self, *, null: bool = False) -> None:
+        super().__init__(max_digits=20, decimal_places=9, null=null)
+
+
+class Administrative:
+    """A column of a brand that says how its work is administered: no content, so prompts never see it."""
+
+
+class LimitField(Administrative, IntegerField):
+    """A number that limits a brand's work, NULL for no limit."""
+
+
+class TokenBudgetField(Administrative, BigIntegerField):
+    """A brand's budget in tokens, NULL for none."""
+
+
+class MoneyBudgetField(Administrative, MoneyField):
+    """A brand's budget in money, NULL for none."""
+
+
+class TimeZoneField(Administrative, TextField):
+    """The IANA name of the time zone in which a brand's days begin."""
 
 
 class Table(Model):
@@ -78,6 +102,9 @@ class Brand(Resource):
     facts = JSONBField()
     forbidden_words = JSONBField()
     max_running = LimitField(null=True)  # how many of its stages may run at a time
+    time_zone = TimeZoneField()
+    day_budget_tokens = TokenBudgetField(null=True)
+    day_budget_money = MoneyBudgetField(null=True)
 
     class Meta:
         table_name = "brands"
@@ -121,6 +148,8 @@ class Run(Table):
     four_eyes = BooleanField()
     creator_id = TextField(null=True)  # see vm_webapp.access.actor
     request_id = TextField(null=True)
+    budget_tokens = BigIntegerField(null=True)
+    budget_money = MoneyField(null=True)
 
     class Meta:
         table_name = "runs"
@@ -158,6 +187,11 @@ class Stage(Table):
     provider = TextField(null=True)
     feedback = TextField(null=True)
     error = JSONBField(null=True)
+    budgeted = BooleanField()  # whether its run has a budget
+    spent_tokens = BigIntegerField()
+    spent_money = MoneyField(null=True)  # NULL: no call of a model with a price
+    spent_estimated = BooleanField()
+    trace_context = TextField(null=True)  # a traceparent of W3C Trace Context
 
     class Meta:
         table_name = "stages"
@@ -258,6 +292,56 @@ class WorkerHeartbeat(Table):
 
     class Meta:
         table_name = "worker_heartbeats"
+
+
+class ProcessMetrics(Table):
+    """The metrics of one API or worker process, or the sum of those that are gone."""
+
+    process_id = UUIDField(primary_key=True)
+    kind = TextField()
+    instance = TextField()
+    gone = BooleanField()
+    samples = JSONBField()
+    written_at = DateTimeTZField()
+
+    class Meta:
+        table_name = "process_metrics"
+
+
+class UnsummedCall(Table):
+    """A model call that has ended and is not yet part of its day's usage."""
+
+    id = BigIntegerField(primary_key=True)
+    day = DateField()  # in the time zone of its brand, else in UTC
+    brand_id = UUIDField(null=True)
+    workflow = TextField()
+    model = TextField()
+    prompt_tokens = BigIntegerField()
+    completion_tokens = BigIntegerField()
+    money = MoneyField(null=True)  # NULL: its model has no price
+    estimated = BooleanField()
+
+    class Meta:
+        table_name = "unsummed_calls"
+
+
+class UsageDay(Table):
+    """What a brand has used on one day with one workflow and one model."""
+
+    day = DateField()
+    brand_id = UUIDField(null=True)
+    workflow = TextField()
+    model = TextField()
+    calls = BigIntegerField()
+    estimated_calls = BigIntegerField()
+    unpriced_calls = BigIntegerField()
+    prompt_tokens = BigIntegerField()
+    completion_tokens = BigIntegerField()
+    money = MoneyField()
+
+    class Meta:
+        table_name = "usage_days"
+        primary_key = False
 
 
 class IdempotencyKey(Table):

@@ -64,6 +64,10 @@ USES: Mapping[str, TableUse] = MappingProxyType(
         # Requests go on after a second, each process with its share of the limit.
         "rate_windows": TableUse(NONE, HOLD_UP_WRITES, "signing in, and the first requests of a key"),
         "runs_of_day": TableUse(NONE, HOLD_UP_WRITES, "new runs of keys that may create so many a day"),
+        # Written when a call has ended; read by the claims for brands with a budget.
+        "unsummed_calls": _EVERY_STEP,
+        "usage_days": TableUse(HOLD_UP_READS, HOLD_UP_WRITES, "summing up what calls have cost"),
+        "process_metrics": TableUse(NONE, HOLD_UP_WRITES, "publishing metrics"),
         "_yoyo_migration": _MIGRATIONS,
         "_migration_archive": _MIGRATIONS,
         "yoyo_lock": _MIGRATIONS,
