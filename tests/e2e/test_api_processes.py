@@ -9,7 +9,7 @@ import re
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from tests.support.deployment import managed_environment
 from tests.support.fleet import change
 from tests.support.folders import open_folder
 from tests.support.forms import only_in_full
-from tests.support.processes import child_pids, is_running, program
+from tests.support.processes import Program, child_pids, is_running, program
 from tests.support.runs import read
 from tests.support.serving import api_pids, served, servers_of
 from tests.support.waiting import eventually
@@ -201,13 +201,17 @@ def test_a_worker_that_dies_is_replaced_and_no_api_is(root: Path) -> None:
 @AS_WITH_ONE_PROCESS
 def test_ctrl_c_at_a_bad_moment_leaves_nothing_running(root: Path) -> None:
     given = {"VM_WORKSPACE_ROOT": str(root), "WEB_CONCURRENCY": "2"}
-    for pause in (0.4, 1.2, 2.4):
+    moments: dict[str, Callable[[Program], bool]] = {
+        "initdb runs": lambda _: (root / "servers" / "postgres.new" / "base").exists(),
+        "the first API process starts": lambda running: bool(api_pids(running)),
+        "the second API process starts": lambda running: len(api_pids(running)) == 2,
+    }
+    for moment, has_come in moments.items():
         with program("serve", "--port", "0", env=given, folder=root.parent / "log") as running:
-            began = time.monotonic()
-            eventually(lambda began=began, pause=pause: time.monotonic() - began > pause, "a bad moment")  # type: ignore[misc]
+            eventually(lambda has_come=has_come, running=running: has_come(running), moment)  # type: ignore[misc]
             pids = child_pids(running.pid)
-            running.signal(signal.SIGINT)
-            assert running.wait() in (0, 130, -signal.SIGINT)
+            os.killpg(running.pid, signal.SIGINT)
+            assert running.wait(seconds=40) in (0, 130, -signal.SIGINT), (moment, running.output())
             assert "Traceback" not in running.output()
         eventually(lambda pids=pids: not any(map(is_running, pids)), "no child is left")  # type: ignore[misc]
         eventually(lambda: not servers_of(root), "no server is left")

@@ -6,7 +6,7 @@ import http.client
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -65,12 +65,17 @@ def test_sigkill_leaves_nothing_that_blocks_the_next_start(root: Path) -> None:
 
 def test_ctrl_c_at_a_bad_moment_leaves_nothing_running(root: Path) -> None:
     given = {"VM_WORKSPACE_ROOT": str(root)}
-    for pause in (0.3, 0.8, 1.4):
+    servers = root / "servers"
+    moments: dict[str, Callable[[int], bool]] = {
+        "its modules are imported": lambda pid: "pydantic" in Path(f"/proc/{pid}/maps").read_text(),
+        "initdb runs": lambda _: (servers / "postgres.new" / "base").exists(),
+        "PostgreSQL starts": lambda _: (servers / "postgres" / "postmaster.pid").exists(),
+    }
+    for moment, has_come in moments.items():
         with program("serve", "--port", "0", env=given, folder=root.parent / "log") as running:
-            began = time.monotonic()
-            eventually(lambda began=began, pause=pause: time.monotonic() - began > pause, "a bad moment")  # type: ignore[misc]
-            running.signal(signal.SIGINT)
-            assert running.wait() in (0, 130, -signal.SIGINT)
+            eventually(lambda has_come=has_come, pid=running.pid: has_come(pid), moment)  # type: ignore[misc]
+            os.killpg(running.pid, signal.SIGINT)  # to the whole group, as a terminal does
+            assert running.wait(seconds=40) in (0, 130, -signal.SIGINT), (moment, running.output())
             assert "Traceback" not in running.output()
         eventually(lambda: not servers_of(root), "no server is left")
 

@@ -170,16 +170,14 @@ class EmbeddedPostgres:
             with session.cursor() as cursor:
                 cursor.execute(f'CREATE DATABASE "{DATABASE}"')
 
-    def _run(
-        self, program: str, *arguments: str, lock_file: int | None = None, check: bool = True
-    ) -> subprocess.CompletedProcess[str]:
+    def _run(self, program: str, *arguments: str, lock_file: int | None = None, check: bool = True) -> None:
         # Output goes to a file, not a pipe: the server that pg_ctl leaves running would keep a pipe open for ever.
         # Names are relative to the working directory: pg_ctl puts them into a shell's command line, which would
         # expand the name of a workspace such as "$5 plan".
         output = self._data.parent / "postgres.start.log"
         with output.open("w+") as log:
             try:
-                done = subprocess.run(
+                process = subprocess.Popen(
                     [self._programs / program, *arguments],
                     user=self._user.pw_uid if self._user else None,
                     group=self._user.pw_gid if self._user else None,
@@ -187,23 +185,23 @@ class EmbeddedPostgres:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    check=False,
                     cwd=self._data.parent,
                     pass_fds=() if lock_file is None else (lock_file,),
-                    text=True,
                     env=_environment(),
+                    # Ctrl-C in a terminal is for us: it would end the program half-way, and look like its failure.
+                    start_new_session=True,
                 )
             except OSError as error:
                 who = f" as the user {self._user.pw_name}" if self._user else ""
                 raise ConfigurationError(f"{self._programs / program} cannot be run{who}: {error.strerror}") from error
+            code = _wait_for(process)
             log.seek(0)
             said = last_line(log.read())
-        if check and done.returncode != 0:
+        if check and code != 0:
             hint = self._last_log_line() if program == "pg_ctl" else None
             raise ConfigurationError(
                 f"the embedded PostgreSQL did not start ({program}): {hint or said or 'no output'}"
             )
-        return done
 
     def _last_log_line(self) -> str | None:
         try:
@@ -215,6 +213,15 @@ class EmbeddedPostgres:
 
     def _url(self, database: str) -> str:
         return f"postgresql://postgres@/{database}?host={quote(str(self._sockets), safe='')}&port={PORT}"
+
+
+def _wait_for(process: subprocess.Popen[bytes]) -> int:
+    """Return the exit code of a program, after its end even if the wait is interrupted."""
+    try:
+        return process.wait()
+    except BaseException:
+        process.wait()  # about a second; what it has started can then be stopped
+        raise
 
 
 def _environment() -> dict[str, str]:
