@@ -13,6 +13,8 @@ import pytest
 import redis
 
 from tests.local.conftest import OtherProcess, ask, copy_workspace, kill, lives
+from tests.support.processes import frozen
+from tests.support.serving import servers_of
 from vm_webapp.local import find_redis_server, start_local_servers
 
 Other = Callable[..., OtherProcess]
@@ -129,7 +131,11 @@ def test_a_workspace_removed_and_made_again_gets_servers_of_its_own(workspace: P
     before = start_local_servers(root, durable=False)
     forgotten = before.postgres_pid()
     ask(before, "CREATE TABLE old ()")
-    shutil.rmtree(root)
+    assert forgotten is not None
+    # A file that they write meanwhile would keep its folder from being removed. The postmaster is stopped first and
+    # goes on last, so that no process of those listed comes or goes.
+    with frozen([forgotten]), frozen(pid for pid in servers_of(root) if pid != forgotten):
+        shutil.rmtree(root)
     with start_local_servers(root, durable=False) as servers:
         assert ask(servers, "SELECT to_regclass('old')") == [(None,)]
         before.close()
