@@ -12,6 +12,7 @@ from tests.fakes.http_proxy import a_proxy
 from tests.fakes.model_server import ModelServer
 from tests.llm.assignments import an_assignment
 from tests.llm.providers import a_provider
+from tests.support.forms import only_in_full
 from vm_webapp.llm import kimi as kimi_module
 from vm_webapp.llm.errors import LLMConnectionError, LLMNotFound, LLMUnauthorized
 
@@ -125,11 +126,14 @@ class TestACallThatCannotConnect:
 
 
 class TestMuchAtOnce:
-    @pytest.mark.parametrize("over_tls", [False, True])
+    @pytest.mark.parametrize(
+        ("over_tls", "words"),
+        [(False, 75_000), (True, 75_000), only_in_full(False, 600_000), only_in_full(True, 600_000)],
+    )
     async def test_a_long_prompt_and_a_long_text_arrive_whole(
-        self, certificate: ssl.SSLContext, over_tls: bool
+        self, certificate: ssl.SSLContext, over_tls: bool, words: int
     ) -> None:
-        prompt, text = "ab" * 4_000_000, "# T\n\n" + "word " * 600_000 + "end"
+        prompt, text = "a long prompt" * words, "# T\n\n" + "word " * words + "end"
         with ModelServer(tls=certificate if over_tls else None) as server:
             provider = a_provider(server.base_url)
             server.enqueue(completion(text))
