@@ -15,6 +15,7 @@ from environs import Env, EnvError, validate
 from vm_webapp import __version__
 from vm_webapp.durations import parse_duration
 from vm_webapp.errors import ConfigurationError
+from vm_webapp.prices import PriceTable, parse_prices
 from vm_webapp.trusted_proxies import PLATFORM_PROXIES, Network, parse_networks
 
 AppEnv = Literal["local", "staging", "production"]
@@ -51,6 +52,7 @@ class Settings:
         drain_seconds: how long calls in flight may go on after SIGTERM.
         llm_max_seconds: how long a model call may go on that keeps sending.
         llm_max_concurrency: model calls in flight across all workers, None for no cap.
+        model_prices: what calls cost, None to count tokens only.
         purge_older_than: age from which workers delete finished runs, None to keep them all.
         trusted_proxies: the proxies whose forwarded headers are believed.
         audit_keep: age from which workers remove sealed entries of the audit trail, None to keep them all.
@@ -79,6 +81,7 @@ class Settings:
     drain_seconds: float = 25.0
     llm_max_seconds: int = 3600
     llm_max_concurrency: int | None = None
+    model_prices: PriceTable | None = None
     purge_older_than: timedelta | None = None
     audit_keep: timedelta | None = None
     workflows_path: Path | None = None
@@ -134,6 +137,7 @@ def read_settings(*, complete: bool = True) -> Settings:
         drain_seconds=env.seconds("VM_DRAIN_SECONDS", 25.0),
         llm_max_seconds=env.integer("VM_LLM_MAX_SECONDS", 1, 86_400) or 3600,
         llm_max_concurrency=env.integer("VM_LLM_MAX_CONCURRENCY", 1, 10_000),
+        model_prices=env.prices("VM_MODEL_PRICES"),
         purge_older_than=env.duration("VM_PURGE_OLDER_THAN"),
         audit_keep=env.duration("VM_AUDIT_KEEP", least=SHORTEST_AUDIT_KEEP),
         workflows_path=Path(path) if (path := env.text("VM_WORKFLOWS_PATH", "")) else None,
@@ -232,6 +236,13 @@ class _StrictEnv:
         value = self.text(name, "")
         try:
             return parse_networks(value) if value else ()
+        except ValueError as error:
+            raise ConfigurationError(f"{name} {error}") from None
+
+    def prices(self, name: str) -> PriceTable | None:
+        value = self.text(name, "")
+        try:
+            return parse_prices(value) if value else None
         except ValueError as error:
             raise ConfigurationError(f"{name} {error}") from None
 

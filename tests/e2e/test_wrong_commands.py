@@ -95,6 +95,7 @@ ENVIRONMENTS: tuple[dict[str, str], ...] = (
     {"KIMI_CONTEXT_TOKENS": "262k"},
     {"VM_API_TOKEN": "two words"},
     {"VM_TRUSTED_PROXIES": "10.0.0.0/8, the proxy"},
+    {"VM_MODEL_PRICES": '{"currency": "USD"}'},
     {"VM_PURGE_OLDER_THAN": "90"},
     {"VM_AUDIT_KEEP": "forever"},
     {"VM_AUDIT_KEEP": "29d"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import timedelta
+from decimal import Decimal
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from vm_webapp import __version__
 from vm_webapp.errors import ConfigurationError
+from vm_webapp.prices import Price, PriceTable
 from vm_webapp.settings import Settings, read_settings
 from vm_webapp.trusted_proxies import PLATFORM_PROXIES, WANTED, Network
 
@@ -70,7 +72,7 @@ def test_empty_means_unset_for_every_variable(read: Read, empty: str) -> None:
         VM_LLM_MAX_CONCURRENCY VM_WORKFLOWS_PATH VM_API_TOKEN KIMI_API_KEY KIMI_MODEL KIMI_BASE_URL KIMI_MAX_TOKENS \
         KIMI_CONTEXT_TOKENS APP_ENV PORT \
         WEB_CONCURRENCY LOG_LEVEL RENDER RENDER_GIT_COMMIT VM_TRUSTED_PROXIES \
-        VM_REQUESTS_PER_MINUTE VM_RUNS_PER_DAY"
+        VM_REQUESTS_PER_MINUTE VM_RUNS_PER_DAY VM_MODEL_PRICES"
     assert read(**dict.fromkeys(names.split(), empty)) == Settings()
 
 
@@ -96,6 +98,7 @@ def test_everything_set_is_read(read: Read) -> None:
         WEB_CONCURRENCY="2",
         VM_REQUESTS_PER_MINUTE="1200",
         VM_RUNS_PER_DAY="50",
+        VM_MODEL_PRICES='{"currency": "USD", "models": {"kimi-k2": {"prompt": 0.6, "completion": 2.5}}}',
         LOG_LEVEL="debug",
         RENDER_GIT_COMMIT="4f1d0c3b9a8e77665544332211",
     )
@@ -122,6 +125,7 @@ def test_everything_set_is_read(read: Read) -> None:
         web_concurrency=2,
         requests_per_minute=1200,
         runs_per_day=50,
+        model_prices=PriceTable("USD", {"kimi-k2": Price(Decimal("0.6"), Decimal("2.5"), Decimal("0.6"))}),
         log_level="DEBUG",
         build=f"{__version__}+4f1d0c3b9a8e",
     )
@@ -262,6 +266,8 @@ def test_limits_of_a_session_are_taken_from_a_minute_to_thirty_days(read: Read, 
         ("WEB_CONCURRENCY", "s3cret", "must be a whole number from 1 to 64"),
         ("VM_REQUESTS_PER_MINUTE", "99", "must be a whole number from 100 to 10000000"),
         ("VM_RUNS_PER_DAY", "0", "must be a whole number from 1 to 1000000"),
+        ("VM_MODEL_PRICES", "s3cret", "must be JSON"),
+        ("VM_MODEL_PRICES", '{"s3cret": 1}', 'must be an object with "currency" and "models"'),
         ("LOG_LEVEL", "s3cret", "must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL"),
     ],
 )
