@@ -154,6 +154,7 @@ def open_runtime(
             leases=HeldLeases(),
             mirror=mirror,
             max_call_seconds=settings.llm_max_seconds,
+            prices=settings.model_prices,
             on_progress=broker.report,
         )
         identity = WorkerIdentity(

@@ -24,10 +24,12 @@ class HeldLease:
     Attributes:
         token: the fencing token.
         deadline: monotonic time until which the attempt may work. It moves while the model sends.
+        met_outage: whether the database did not respond to the attempt, so that a COMMIT of its own may be unknown.
     """
 
     token: UUID
     deadline: float
+    met_outage: bool = False
     thread: threading.Thread = field(default_factory=threading.current_thread)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _why_abandoned: WhyAbandoned | None = None

@@ -20,16 +20,19 @@ from vm_webapp.errors import DatabaseUnavailable, VMError
 from vm_webapp.execution.activity import Activity
 from vm_webapp.execution.claiming import facts_of, release_unbegun
 from vm_webapp.execution.leases import HeldLease, HeldLeases
+from vm_webapp.execution.metering import CallMeter
 from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.execution.progress import ProgressReporter, StageProgress
 from vm_webapp.llm.base import Completion, PartialCompletion, Provider
 from vm_webapp.llm.calls import CallLoop
 from vm_webapp.llm.errors import LLMError, LLMTimeout
 from vm_webapp.logs import logged_with
+from vm_webapp.prices import PriceTable
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.lifecycle import Claim, Claimant, Finished
 from vm_webapp.runs.records import NewestArtifact
 from vm_webapp.runs.states import LEASE_SECONDS, Failure
+from vm_webapp.text import shortened
 from vm_webapp.workflows.model import StageSpec, Workflow
 from vm_webapp.workflows.render import EarlierArtifact, Remark, StageContext, render_assignment
 
@@ -57,6 +60,7 @@ class StageRunner:
         leases: the leases that the worker renews.
         mirror: writes the readable copies of artifacts.
         max_call_seconds: how long a model call may take that goes on sending.
+        prices: what model calls cost, None to count tokens only.
         on_progress: called with a run and a further piece of the artifact that is being written for it.
     """
 
@@ -70,6 +74,7 @@ class StageRunner:
         leases: HeldLeases,
         mirror: ArtifactMirror,
         max_call_seconds: float = 3600.0,
+        prices: PriceTable | None = None,
         on_progress: Callable[[UUID, StageProgress], object] = lambda run_id, progress: None,
     ) -> None:
         self.claimant = claimant
@@ -83,6 +88,7 @@ class StageRunner:
         self._calls = calls
         self._mirror = mirror
         self._max_call_seconds = max_call_seconds
+        self._prices = prices
         self._on_progress = on_progress
 
     def run(self, claim: Claim) -> int:
@@ -134,28 +140,29 @@ class StageRunner:
         self.activity.last_claim_at = claim.claimed_at
         self.activity.count("claimed")
         completion: Completion | None = None
+        meter = CallMeter(self._prices)
         with self.leases.hold(claim.token, timeout_seconds=claim.seconds_left) as lease:
             try:
                 # The lease is held until the result is written and not only during the call: the write may take as long
                 # as an outage of the database.
-                completion = self._attempt(claim, read, lease)
-                finished = self._finish(claim, lease, completion)
+                completion = self._attempt(claim, read, lease, meter)
+                finished = self._finish(claim, lease, completion, meter)
             except AttemptAbandoned:
                 if lease.why_abandoned == "overran":
                     late = LLMTimeout(f"no complete response within {claim.spec.timeout_seconds:g} s")
-                    self._fail(claim, lease, _failure(late))
+                    self._fail(claim, lease, _failure(late), meter)
                 else:
-                    self._release(claim, lease)
+                    self._release(claim, lease, meter)
                 return None
             except VMError as error:
-                self._fail(claim, lease, _failure(error))
+                self._fail(claim, lease, _failure(error), meter)
                 return None
             except Exception:
                 self._log_crash(claim)
-                self._fail(claim, lease, _crash(completion))
+                self._fail(claim, lease, _crash(completion), meter)
                 return None
             if finished is None:
-                self.activity.count("lost")
+                self._count_lost(claim, lease, meter, "lost")
                 log.info("attempt.lost", extra={"run_id": str(claim.run_id), "stage": claim.spec.key})
                 return None
             self.activity.count("finished")
@@ -166,7 +173,7 @@ class StageRunner:
                 self._log_crash(claim)  # the stage is finished all the same, and its run goes on
             return finished.next
 
-    def _attempt(self, claim: Claim, read: ReadRun, lease: HeldLease) -> Completion:
+    def _attempt(self, claim: Claim, read: ReadRun, lease: HeldLease, meter: CallMeter) -> Completion:
         context = self._through_outages(lease, lambda: _context(claim, read))
         left = lease.deadline - time.monotonic()
         if context is None or left <= 0:
@@ -176,12 +183,19 @@ class StageRunner:
         reporter = ProgressReporter(
             claim.spec.key, claim.attempt, lambda progress: self._on_progress(claim.run_id, progress)
         )
+
+        def hear(text: str) -> None:
+            meter.add(text)
+            if text:
+                reporter.add(text)
+
+        meter.begin(provider.model, assignment)
         future = self._calls.submit(
             provider,
             assignment,
             timeout_seconds=left,
             max_seconds=self._max_call_seconds,
-            on_text=reporter.add,
+            on_text=hear,
             on_deadline=lease.extend,
         )
         # The pulse (the worker's maintenance loop) notices a cancel or a lost lease on a thread of its own, while this
@@ -192,21 +206,26 @@ class StageRunner:
         except CancelledError:
             raise AttemptAbandoned from None
         except LLMError as error:
+            meter.end(error.partial)
             if claim.provider:
                 self.activity.note_outcome(error.code, str(error))
             raise
+        meter.end(completion)
         reporter.flush()
         if claim.provider:
             self.activity.note_outcome("ok", None)
         return completion
 
-    def _finish(self, claim: Claim, lease: HeldLease, completion: Completion) -> Finished | None:
+    def _finish(self, claim: Claim, lease: HeldLease, completion: Completion, meter: CallMeter) -> Finished | None:
         # One token for every repetition, so that a finish whose COMMIT succeeded unseen recognises the claim that it
         # made.
         next_token = None if self.draining.is_set() else uuid4()
+        usage = meter.usage()
         return self._through_outages(
             lease,
-            lambda: lifecycle.finish_stage_if_held(claim, completion, self.claimant, next_token=next_token),
+            lambda: lifecycle.finish_stage_if_held(
+                claim, completion, self.claimant, next_token=next_token, usage=usage
+            ),
         )
 
     def _write_mirror(self, claim: Claim, finished: Finished, completion: Completion) -> None:
@@ -220,19 +239,23 @@ class StageRunner:
                 content=completion.text,
             )
 
-    def _fail(self, claim: Claim, lease: HeldLease, failure: Failure) -> None:
+    def _fail(self, claim: Claim, lease: HeldLease, failure: Failure, meter: CallMeter) -> None:
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
+        usage = meter.usage()
         try:
             outcome = self._through_outages(
-                lease, lambda: lifecycle.fail_attempt_if_held(claim, failure, jitter=jitter)
+                lease, lambda: lifecycle.fail_attempt_if_held(claim, failure, jitter=jitter, usage=usage)
             )
         except Exception:
             if failure.code == INTERNAL_ERROR.code:
                 raise
             self._log_crash(claim)  # such as a reason that cannot be stored: at least the failure itself is
-            self._fail(claim, lease, _crash(failure))
+            self._fail(claim, lease, _crash(failure), meter)
             return
-        self.activity.count(outcome or "lost")
+        if outcome:
+            self.activity.count(outcome)
+        else:
+            self._count_lost(claim, lease, meter, "lost")
         log.warning(
             "attempt.failed",
             extra={
@@ -244,12 +267,25 @@ class StageRunner:
             },
         )
 
-    def _release(self, claim: Claim, lease: HeldLease) -> None:
-        """Release the stage; nothing happens if the attempt has lost it or its run was canceled."""
-        if self._through_outages(lease, lambda: lifecycle.release_stage_if_held(claim)):
+    def _release(self, claim: Claim, lease: HeldLease, meter: CallMeter) -> None:
+        """Release the stage, unless the attempt has lost it or its run was canceled."""
+        usage = meter.usage()
+        if self._through_outages(lease, lambda: lifecycle.release_stage_if_held(claim, usage=usage)):
             self.activity.count("released")
         else:
-            self.activity.count("abandoned")
+            self._count_lost(claim, lease, meter, "abandoned")
+
+    def _count_lost(self, claim: Claim, lease: HeldLease, meter: CallMeter, counter: str) -> None:
+        """Count an attempt that no longer holds its stage, and record what its call has used."""
+        self.activity.count(counter)
+        usage = meter.usage()
+        # After an outage the attempt may itself have ended its stage, and recorded the call, in a COMMIT whose result
+        # never arrived. Once and without repetition: a call may be missing, but none is counted twice.
+        if usage is not None and not lease.met_outage:
+            try:
+                lifecycle.record_abandoned_call(claim, usage)
+            except Exception as error:
+                log.warning("call.unrecorded", extra=facts_of(claim) | {"error": shortened(error)})
 
     def _through_outages(self, lease: HeldLease, act: Callable[[], Outcome]) -> Outcome | None:
         """Repeat a read or a fenced write until the database responds, for as long as the lease could be kept alive."""
@@ -259,6 +295,7 @@ class StageRunner:
             try:
                 return act()
             except DatabaseUnavailable as error:
+                lease.met_outage = True
                 if time.monotonic() >= lease.give_up_at:
                     log.error("attempt.cut_off", extra={"error": str(error)})  # noqa: TRY400 - one line says it
                     return None

@@ -63,6 +63,7 @@ class Completion:
         model: the model that wrote it, or None where no model was called.
         prompt_tokens: tokens read, or None where the provider does not count.
         completion_tokens: tokens written, reasoning included, or None.
+        cached_tokens: how many of the prompt's tokens were in the server's cache, or None.
         truncated: True when the token budget or a content filter cut the text off.
         note: what a reader should know of how the text was written, or None.
     """
@@ -72,6 +73,7 @@ class Completion:
     model: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int | None = None
     truncated: bool = False
     note: str | None = None
 
@@ -84,11 +86,13 @@ class PartialCompletion:
         text: Markdown that breaks off; may be empty.
         prompt_tokens: tokens read, or None where the server did not say.
         completion_tokens: tokens written, reasoning included, or None.
+        cached_tokens: how many of the prompt's tokens were in the server's cache, or None.
     """
 
     text: str
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int | None = None
 
 
 class Provider(Protocol):

@@ -48,7 +48,7 @@ class CallLoop:
                 ``LLMTimeout``, which holds the text until then, or with ``LLMSilent`` if the model had sent nothing.
             max_seconds: how long the call may take in all, although its model goes on sending; None for
                 ``timeout_seconds``. A shorter one shortens ``timeout_seconds``.
-            on_text: called with each piece of text.
+            on_text: called with each piece of text, and with an empty one for a piece of reasoning.
             on_deadline: called at each piece, be it text or reasoning, with the monotonic time until which the call may
                 now go on.
 
@@ -141,7 +141,7 @@ async def _call(
             until.reschedule(deadline)
             if on_deadline is not None:
                 on_deadline(deadline)
-        if text and on_text is not None:
+        if on_text is not None:
             on_text(text)
 
     try:

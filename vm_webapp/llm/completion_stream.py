@@ -103,6 +103,7 @@ class CompletionStream:
             model=one_line(self._model or "") or requested_model,
             prompt_tokens=_count(self._usage.get("prompt_tokens")),
             completion_tokens=_count(self._usage.get("completion_tokens")),
+            cached_tokens=_cached(self._usage),
             truncated=ending == "truncated",
         )
 
@@ -112,6 +113,7 @@ class CompletionStream:
             text=self._text(),
             prompt_tokens=_count(self._usage.get("prompt_tokens")),
             completion_tokens=_count(self._usage.get("completion_tokens")),
+            cached_tokens=_cached(self._usage),
         )
 
     def _failure(self, ending: Ending) -> LLMError | None:
@@ -214,6 +216,16 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise LLMProtocolError(f"the server sent {type(value).__name__} where a chat completion has text")
     return value
+
+
+def _cached(usage: dict[str, Any]) -> int | None:
+    """Return how many tokens of the prompt were cached, as Kimi, OpenAI and DeepSeek say it, in this order."""
+    said = (
+        usage.get("cached_tokens"),
+        _object(usage.get("prompt_tokens_details")).get("cached_tokens"),
+        usage.get("prompt_cache_hit_tokens"),
+    )
+    return next((count for value in said if (count := _count(value)) is not None), None)
 
 
 def _count(value: object) -> int | None:

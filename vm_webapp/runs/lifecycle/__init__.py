@@ -13,6 +13,7 @@ from vm_webapp.runs.lifecycle.attempts import (
     Finished,
     fail_attempt_if_held,
     finish_stage_if_held,
+    record_abandoned_call,
     release_stage_if_held,
 )
 from vm_webapp.runs.lifecycle.claims import (
@@ -55,6 +56,7 @@ __all__ = [
     "finish_stage_if_held",
     "follow_clock_back",
     "fork_run",
+    "record_abandoned_call",
     "release_stage_if_held",
     "request_changes_if_waiting",
     "rescue_expired_leases",

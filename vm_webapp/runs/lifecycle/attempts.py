@@ -36,6 +36,7 @@ from vm_webapp.runs.lifecycle.steps import (
 )
 from vm_webapp.runs.signals import run_changed, stage_due
 from vm_webapp.runs.states import LEASE_SECONDS, Failure, RetryAt, decide_failure
+from vm_webapp.usage.calls import CallUsage, values_of
 
 _RELEASE = compiled(
     Stage.update({**REQUEUED, Stage.available_at: NOW, Stage.releases: Stage.releases + 1}).where(FENCED)
@@ -107,7 +108,7 @@ class Finished:
 
 
 def finish_stage_if_held(
-    claim: Claim, completion: Completion, claimant: Claimant, *, next_token: UUID | None
+    claim: Claim, completion: Completion, claimant: Claimant, *, next_token: UUID | None, usage: CallUsage | None = None
 ) -> Finished | None:
     """Store an attempt's artifact and advance its run, if the attempt still holds its stage.
 
@@ -121,6 +122,7 @@ def finish_stage_if_held(
         completion: the text that the model wrote.
         claimant: the worker that claims the run's next stage.
         next_token: token for the run's next stage, None to leave that to others. The same at every repetition.
+        usage: what its model call has used, None where no model was called.
 
     Returns:
         How the attempt ended, or None when it no longer holds the stage: nothing was written.
@@ -128,7 +130,7 @@ def finish_stage_if_held(
     with autocommit():
         # Guarded by the token, never by the lease's end: a lone worker may finish after its lease expired, as long as
         # no other worker has taken the stage over.
-        done = row(statements.finish_stage(), **_values(claim, completion, claimant, next_token))
+        done = row(statements.finish_stage(), **_values(claim, completion, claimant, next_token), **values_of(usage))
         if done:
             run_changed.raise_after_commit(claim.run_id)
             if done["id"] is None and done["owner_is_limited"]:
@@ -213,13 +215,16 @@ def _claimed_under(token: UUID, claim: Claim) -> Claim | None:
     return make_claim(_run_of(claim), taken, token) if taken else None
 
 
-def fail_attempt_if_held(claim: Claim, failure: Failure, *, jitter: float) -> Literal["retrying", "failed"] | None:
+def fail_attempt_if_held(
+    claim: Claim, failure: Failure, *, jitter: float, usage: CallUsage | None = None
+) -> Literal["retrying", "failed"] | None:
     """Record a failed attempt, if it still holds its stage.
 
     Args:
         claim: the attempt.
         failure: why it failed.
         jitter: random number in [0, 1) for the backoff.
+        usage: what its model call has used, as far as that is known.
 
     Returns:
         Whether the stage will be tried again; None when the attempt no longer holds it.
@@ -230,6 +235,7 @@ def fail_attempt_if_held(claim: Claim, failure: Failure, *, jitter: float) -> Li
         if stage is None:
             _signal_current_state(claim)
             return None
+        _record_call(claim, usage)
         # The provider's failures are recorded first: a failure that its outage excuses must not use up the stage's
         # retry budget.
         effect = providers.Effect(excused=False)
@@ -248,8 +254,12 @@ def fail_attempt_if_held(claim: Claim, failure: Failure, *, jitter: float) -> Li
         return "failed"
 
 
-def release_stage_if_held(claim: Claim | UnreadableClaim) -> bool:
-    """Release a stage that this worker will not execute after all; it is due at once and uses up no budget.
+def release_stage_if_held(claim: Claim | UnreadableClaim, *, usage: CallUsage | None = None) -> bool:
+    """Release a stage that this worker will not execute after all; it is due at once and uses up no retry.
+
+    Args:
+        claim: the attempt.
+        usage: what the call that it abandoned has used, as far as that is known.
 
     Returns:
         False when the attempt no longer holds the stage: nothing was written.
@@ -259,9 +269,25 @@ def release_stage_if_held(claim: Claim | UnreadableClaim) -> bool:
         if not execute(_RELEASE, id=claim.stage_id, token=claim.token):
             _signal_current_state(claim)
             return False
+        _record_call(claim, usage)
         append_events(claim.run_id, ACTOR, NewEvent("stage.released", claim.key, {"attempt": claim.attempt}))
         stage_due.raise_after_commit(claim.stage_id)
         return True
+
+
+def record_abandoned_call(claim: Claim, usage: CallUsage) -> None:
+    """Record the call of an attempt that has lost its stage, because its run was canceled or its lease had expired.
+
+    It changes no state and is therefore not fenced: the call was paid for, whoever holds the stage now. Nothing happens
+    where the run is deleted. A repetition counts the call twice.
+    """
+    with transaction():
+        _record_call(claim, usage)
+
+
+def _record_call(claim: Claim | UnreadableClaim, usage: CallUsage | None) -> None:
+    if usage is not None:
+        execute(statements.RECORD_CALL, stage_id=claim.stage_id, **values_of(usage))
 
 
 def _signal_current_state(claim: Claim | UnreadableClaim) -> None:

@@ -9,11 +9,13 @@ from vm_webapp.runs.statements.attempts import RENEW_LEASES, find_limited_stage,
 from vm_webapp.runs.statements.claims import CLAIMED_UNDER, claim_due_stages, claim_one_stage, find_due_stages
 from vm_webapp.runs.statements.creation import NEXT_START_TAG, create_run, create_run_within_quota
 from vm_webapp.runs.statements.queue_facts import MOST_COUNTED, read_queue_facts
+from vm_webapp.runs.statements.spending import RECORD_CALL
 
 __all__ = [
     "CLAIMED_UNDER",
     "MOST_COUNTED",
     "NEXT_START_TAG",
+    "RECORD_CALL",
     "RENEW_LEASES",
     "claim_due_stages",
     "claim_one_stage",

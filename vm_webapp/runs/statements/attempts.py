@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vm_webapp.runs import admission
 from vm_webapp.runs.statements.made_of_rules import made_of_rules
+from vm_webapp.runs.statements.spending import SPENT, insert_call
 
 PROVIDER_HAS_FAILED = """
     EXISTS (SELECT 1 FROM providers
@@ -51,7 +52,8 @@ def finish_stage() -> str:
 
     1. ``held``: lock the run and the stage, if the attempt still holds it. Everything else reads this row, so that
        nothing happens where there is none.
-    2. The stage becomes completed, or waits for approval; the artifact is stored as its next version.
+    2. The stage becomes completed, or waits for approval; the artifact is stored as its next version, and what its call
+       has used as a row of its own.
     3. The run's next stage becomes running under ``next_token`` if every rule admits it, else queued; the run waits,
        or is complete where no stage is left.
     4. The events, in this order: one INSERT numbers them.
@@ -62,7 +64,7 @@ def finish_stage() -> str:
     Parameters: ``stage_id``, ``token``, ``requires_approval``; of the artifact, the columns of ``artifacts``; the
     ``events``' data (``ended``, ``started``); for the next stage ``next_token`` (NULL: queue it), ``lease`` and
     ``timeout`` (seconds), ``worker``, and the rules' ``provider`` and ``cap``; ``called``, the provider that this
-    attempt called, or NULL.
+    attempt called, or NULL; what the call has used (``usage.calls.values_of``).
 
     Returns ``version``, whether it ``waits`` for a person, and of the next stage, NULL where there is none, ``id``,
     ``key``, ``status``, ``attempt``, ``provider``, ``feedback``, ``claimed_at`` and ``seconds_left``;
@@ -70,7 +72,8 @@ def finish_stage() -> str:
     """
     return f"""
         WITH held AS MATERIALIZED (
-            SELECT r.id AS run_id, s.id, s.key, %(requires_approval)s AND NOT r.auto_approve AS waits,
+            SELECT r.id AS run_id, r.workflow, r.brand_id, s.id, s.key,
+                   %(requires_approval)s AND NOT r.auto_approve AS waits,
                    %(requires_approval)s AND r.auto_approve AS auto_approved
               FROM runs r JOIN stages s ON s.run_id = r.id
              WHERE s.id = %(stage_id)s AND s.status = 'running' AND s.lease_token = %(token)s
@@ -79,8 +82,11 @@ def finish_stage() -> str:
             UPDATE stages
                SET status = CASE WHEN held.waits THEN 'waiting_approval' ELSE 'completed' END,
                    finished_at = CASE WHEN held.waits THEN NULL ELSE clock_timestamp() END,
-                   feedback = NULL, error = NULL, lease_token = NULL, lease_expires_at = NULL, deadline_at = NULL
+                   feedback = NULL, error = NULL, lease_token = NULL, lease_expires_at = NULL, deadline_at = NULL,
+                   {SPENT}
               FROM held WHERE stages.id = held.id
+        ), used AS (
+            {insert_call("held")}
         ), stored AS (
             INSERT INTO artifacts (id, run_id, stage_id, version, attempt_token, name, media_type, sha256, size,
                                    content, provider, model, prompt_tokens, completion_tokens, truncated, note)
