@@ -1,8 +1,8 @@
 """The pulse, a worker's maintenance loop: the order and the periods of its duties.
 
 Each second it renews the leases of the worker's attempts and writes the heartbeat; now and then it requeues the stages
-of dead workers (the rescue), deletes expired rows (the purges) and seals the audit trail. The loop has a database
-connection of its own, so that an exhausted pool cannot stop the renewals, which come first.
+of dead workers (the rescue), deletes expired rows (the purges), seals the audit trail and sums the usage. The loop has
+a database connection of its own, so that an exhausted pool cannot stop the renewals, which come first.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from actors.duties.purge import PurgeAudit, PurgeLeftovers, PurgeRuns
 from actors.duties.renew import Renew
 from actors.duties.rescue import Rescue
 from actors.duties.seal import SealAudit
+from actors.duties.sum_usage import SumUsage
 from actors.schedule import Periodic
 from actors.status import WorkerStatus
 from actors.watchdog import Watchdog
@@ -38,6 +39,7 @@ SEAL_EVERY_SECONDS = 10.0  # an idle worker then sends one statement more in ten
 HOUR, DAY = 3600.0, 86_400.0
 RETRY_PURGE_SECONDS = 60.0
 RETRY_SEAL_SECONDS = 60.0
+SUM_EVERY_SECONDS = 10.0  # an idle worker then sends one statement more in a minute
 STATEMENT_TIMEOUT_MS = 3000
 STOP_SECONDS = 5.0
 
@@ -54,6 +56,7 @@ class Duties:
     purge_runs: PurgeRuns
     purge_audit: PurgeAudit
     seal_audit: SealAudit
+    sum_usage: SumUsage
 
 
 class Purges:
@@ -111,6 +114,7 @@ class Pulse:
         self._seal = Periodic(
             duties.seal_audit.run_once, every_seconds=SEAL_EVERY_SECONDS, after_error_seconds=RETRY_SEAL_SECONDS
         )
+        self._sum = Periodic(duties.sum_usage.run_once, every_seconds=SUM_EVERY_SECONDS)
         self._status = status
         self._activity = activity
         self._prepare = prepare
@@ -146,7 +150,7 @@ class Pulse:
         self.watchdog.note_tick()
 
     def tick_once(self, now: float) -> None:
-        """Renew the leases, follow the clock, write the heartbeat, and rescue, purge and seal when that is due.
+        """Renew the leases, follow the clock, write the heartbeat, and rescue, purge, seal and sum when that is due.
 
         Before the worker can start it does nothing. An unhealthy worker writes no heartbeat and rescues nothing: others
         see it as dead. It still renews, because its other threads finish their stages while it drains.
@@ -169,8 +173,8 @@ class Pulse:
             # A rescue may take half a second: the purge waits for the next tick, after the next renewal.
             if may_rescue and self._rescue.run_if_due(now):
                 return
-        if not self._purges.run_once(now):
-            self._seal.run_if_due(now)
+        if not self._purges.run_once(now) and not self._seal.run_if_due(now):
+            self._sum.run_if_due(now)
 
     def _begin_if_possible(self) -> bool:
         reason = self._prepare()

@@ -16,6 +16,7 @@ from actors.duties.purge import PurgeAudit, PurgeLeftovers, PurgeRuns
 from actors.duties.renew import Renew
 from actors.duties.rescue import Rescue
 from actors.duties.seal import SealAudit
+from actors.duties.sum_usage import SumUsage
 from actors.pulse import Duties, Pulse, pulse_connection
 from actors.startup import prepare_schema
 from actors.status import WorkerStatus
@@ -180,6 +181,7 @@ def open_runtime(
                 PurgeRuns(settings.purge_older_than, mirror),
                 PurgeAudit(settings.audit_keep),
                 SealAudit(),
+                SumUsage(runner.activity),
             ),
             status,
             runner.activity,

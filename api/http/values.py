@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, PlainSerializer, WithJsonSchema
@@ -63,6 +64,12 @@ Instant = Annotated[
     AfterValidator(_storable),
     WithJsonSchema({"type": "string", "format": "date-time", "pattern": "^([2-8][0-9]{3}|9000)-"}),
 ]
+Money = Annotated[
+    Decimal,
+    PlainSerializer(lambda money: f"{money:f}", return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$"}),
+]
+"""A sum of money in a response: text, since a number of JSON is a float to most programs."""
 Moment = Annotated[
     datetime, PlainSerializer(_rfc3339, return_type=str), WithJsonSchema({"type": "string", "format": "date-time"})
 ]

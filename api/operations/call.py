@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from aiohttp import web
 
 from api.auth.actors import ACTOR
-from api.services import Services, services
+from api.services import SERVICES, Services, services
 from vm_webapp.access.actor import Actor
 from vm_webapp.access.run_quota import RunQuota
 
@@ -30,6 +32,11 @@ class Call:
     def run_quota(self) -> RunQuota | None:
         """How many runs the caller may create on a day; None for any number."""
         return RunQuota.of(self.actor, self.services.settings.runs_per_day)
+
+    @property
+    def context(self) -> Mapping[Any, Services]:
+        """What validators of response models may use: the services, as those of a body find them."""
+        return {SERVICES: self.services}
 
     @classmethod
     def of(cls, request: web.Request) -> Call:

@@ -82,7 +82,9 @@ def query(
         def find(call: Call, arguments: dict[str, BaseModel]) -> Found:
             records = function(call, **arguments)
             # Serialised on the thread as well: a page of 200 runs would block the event loop.
-            return Found(records, response_model.model_validate(records).model_dump_json() if response_model else "")
+            if response_model is None:
+                return Found(records, "")
+            return Found(records, response_model.model_validate(records, context=call.context).model_dump_json())
 
         @wraps(function)
         async def run(request: web.Request, **arguments: BaseModel) -> web.StreamResponse:

@@ -23,14 +23,14 @@ def cancel_run(call: Call, path: RunPath) -> JsonResponse[RunOut]:
     """Cancel the run; a canceled one stays unchanged."""
     # False would mean that the run was canceled already, which is a success; a completed run is a conflict.
     lifecycle.cancel_run_if_open(path.run_id, actor=call.actor)
-    return JsonResponse(RunOut.model_validate(queries.read_run(path.run_id)))
+    return JsonResponse(RunOut.model_validate(queries.read_run(path.run_id), context=call.context))
 
 
 @command("POST", "/runs/{run_id}/retry", role="editor", summary="Put a failed run back to work")
 def retry_run(call: Call, path: RunPath, body: RetryIn) -> JsonResponse[RunOut]:
     """Queue the run again, from the stage that failed or from an earlier one."""
     lifecycle.retry_run_if_failed(path.run_id, from_stage=body.from_stage, actor=call.actor)
-    return JsonResponse(RunOut.model_validate(queries.read_run(path.run_id)))
+    return JsonResponse(RunOut.model_validate(queries.read_run(path.run_id), context=call.context))
 
 
 @command(
@@ -50,7 +50,9 @@ def fork_run(call: Call, path: RunPath, body: ForkIn) -> JsonResponse[RunOut]:
         refresh_context=body.refresh_context,
         quota=call.run_quota,
     )
-    return JsonResponse(RunOut.model_validate(run), headers={"Location": f"{PREFIX}/runs/{run.id}"})
+    return JsonResponse(
+        RunOut.model_validate(run, context=call.context), headers={"Location": f"{PREFIX}/runs/{run.id}"}
+    )
 
 
 @operation(

@@ -33,7 +33,7 @@ def approve_stage(call: Call, path: StagePath, body: ApproveIn) -> JsonResponse[
         actor=call.actor,
     )
     # Within the command's transaction, so the response shows the run as this decision left it.
-    return JsonResponse(RunOut.model_validate(queries.read_run(path.run_id)))
+    return JsonResponse(RunOut.model_validate(queries.read_run(path.run_id), context=call.context))
 
 
 @command(
@@ -48,7 +48,7 @@ def request_changes(call: Call, path: StagePath, body: RequestChangesIn) -> Json
     lifecycle.request_changes_if_waiting(
         path.run_id, path.key, artifact_sha256=body.artifact_sha256, feedback=body.feedback, actor=call.actor
     )
-    return JsonResponse(RunOut.model_validate(queries.read_run(path.run_id)))
+    return JsonResponse(RunOut.model_validate(queries.read_run(path.run_id), context=call.context))
 
 
 @query(

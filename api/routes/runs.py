@@ -41,7 +41,9 @@ def create_run(call: Call, body: NewRunIn) -> JsonResponse[RunOut]:
         priority=body.priority,
     )
     run = lifecycle.create_run(new, actor=call.actor, quota=call.run_quota)
-    return JsonResponse(RunOut.model_validate(run), headers={"Location": f"{PREFIX}/runs/{run.id}"})
+    return JsonResponse(
+        RunOut.model_validate(run, context=call.context), headers={"Location": f"{PREFIX}/runs/{run.id}"}
+    )
 
 
 @query("/runs", PageOut[RunOut], role="viewer", summary="Runs, newest first")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, StringConstraints, ValidationInfo, field_validator
 
-from api.http.values import Instant, Moment, Seconds, refusal
+from api.http.values import Instant, Moment, Money, Seconds, refusal
 from api.operations.models import Input, Output
 from api.operations.pages import PageQuery
 from api.services import SERVICES
 from vm_webapp.errors import InvalidInput
-from vm_webapp.runs.records import Priority, RunStatus, StageStatus
+from vm_webapp.runs.records import Priority, RunStatus, Spent, StageStatus
 
 MAX_REQUEST_CHARACTERS = 20_000
 Truncated = Annotated[bool, Field(description="the model reached its budget, so the text breaks off")]
@@ -87,6 +87,26 @@ class UsageOut(Output):
     completion_tokens: int
 
 
+class CostOut(Output):
+    """What the calls of models that have a price have cost, those that failed or were abandoned included."""
+
+    money: Money
+    currency: str
+    estimated: bool = Field(description="some of the tokens are an estimate, since a server sent no usage")
+
+
+def _in_its_currency(spent: Spent | None, info: ValidationInfo) -> CostOut | None:
+    if spent is None:
+        return None
+    assert info.context is not None
+    prices = info.context[SERVICES].settings.model_prices
+    # Without a price table nobody knows which currency it was.
+    return CostOut(money=spent.money, currency=prices.currency, estimated=spent.estimated) if prices else None
+
+
+Cost = Annotated[CostOut | None, BeforeValidator(_in_its_currency)]
+
+
 class ErrorOut(Output):
     """Why something failed."""
 
@@ -139,6 +159,7 @@ class StageOut(Output):
     provider: str | None
     model: str | None
     usage: UsageOut
+    cost: Cost
     artifact: ArtifactSummaryOut | None
 
 
@@ -160,5 +181,6 @@ class RunOut(Output):
     error: ErrorOut | None
     progress: ProgressOut
     usage: UsageOut
+    cost: Cost
     waiting_on: WaitingOnOut | None
     stages: list[StageOut]

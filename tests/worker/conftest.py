@@ -18,6 +18,7 @@ from actors.duties.purge import PurgeAudit, PurgeLeftovers, PurgeRuns
 from actors.duties.renew import Renew
 from actors.duties.rescue import Rescue
 from actors.duties.seal import SealAudit
+from actors.duties.sum_usage import SumUsage
 from actors.pulse import Duties, Pulse, pulse_connection
 from actors.runtime import WorkerRuntime
 from actors.status import WorkerStatus
@@ -93,6 +94,7 @@ def make_pulse(database: str) -> MakePulse:
                 PurgeRuns(None),
                 PurgeAudit(None),
                 SealAudit(),
+                SumUsage(activity),
             ),
             status,
             activity,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
@@ -19,6 +20,19 @@ class Usage:
 
     prompt_tokens: int
     completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Money spent on calls of models that have a price, those that failed or were abandoned included.
+
+    Attributes:
+        money: in the currency of the price table.
+        estimated: whether some of the tokens are an estimate, since a server sent no usage.
+    """
+
+    money: Decimal
+    estimated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +98,7 @@ class StageRecord:
     provider: str | None
     model: str | None
     usage: Usage
+    cost: Spent | None
     artifact: ArtifactSummary | None
 
 
@@ -106,6 +121,7 @@ class RunRecord:
     error: ErrorRecord | None
     progress: Progress
     usage: Usage
+    cost: Spent | None
     waiting_on: WaitingOn | None
     stages: tuple[StageRecord, ...]
 

@@ -115,6 +115,7 @@ def _record(run_id: UUID, new: NewRun, context: RunContext, created: Row) -> Run
         error=None,
         progress=Progress(0, len(new.workflow.stages)),
         usage=NOTHING_SPENT,
+        cost=None,
         waiting_on=why_queued(due, facts_of([created])),
         stages=tuple(
             _stage(stage, position, queued_at if position == 1 else None)
@@ -139,5 +140,6 @@ def _stage(stage: StageSpec, position: int, queued_at: datetime | None) -> Stage
         provider=None,
         model=None,
         usage=NOTHING_SPENT,
+        cost=None,
         artifact=None,
     )

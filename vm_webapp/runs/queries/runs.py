@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -26,6 +27,7 @@ from vm_webapp.runs.records import (
     Progress,
     RunRecord,
     RunStatus,
+    Spent,
     StageRecord,
     Usage,
     WaitingOn,
@@ -115,6 +117,8 @@ _STAGES = prepared(
         _S.started_at,
         _S.finished_at,
         _S.error,
+        _S.spent_money,
+        _S.spent_estimated,
         fn.coalesce(_NEWEST.c.provider, _S.provider).alias("provider"),
         _NEWEST.c.model,
         _NEWEST.c.version,
@@ -238,6 +242,7 @@ def _run(run: Row, stages: list[Row], waiting_on: WaitingOn | None) -> RunRecord
             sum(stage.usage.prompt_tokens for stage in records),
             sum(stage.usage.completion_tokens for stage in records),
         ),
+        cost=_sum_of(records),
         waiting_on=waiting_on,
         stages=records,
     )
@@ -259,7 +264,16 @@ def _stage(stage: Row) -> StageRecord:
         provider=stage["provider"],  # of the newest artifact, which a person may have edited; else of the attempt
         model=stage["model"],
         usage=Usage(stage["prompt_tokens"], stage["completion_tokens"]),
+        cost=None if stage["spent_money"] is None else Spent(stage["spent_money"], stage["spent_estimated"]),
         artifact=_summary(stage) if stage["version"] else None,
+    )
+
+
+def _sum_of(stages: Iterable[StageRecord]) -> Spent | None:
+    # Here and not in SQL: the stages are read anyway, and a join would make the statement a third dearer.
+    spent = [stage.cost for stage in stages if stage.cost]
+    return (
+        Spent(sum((cost.money for cost in spent), Decimal(0)), any(cost.estimated for cost in spent)) if spent else None
     )
 
 
