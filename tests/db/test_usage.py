@@ -25,7 +25,8 @@ from vm_webapp.usage.calls import CallUsage
 pytestmark = pytest.mark.usefixtures("database")
 
 TEXT = Completion("# A document", "kimi")
-USED = CallUsage("kimi", 100, 20, Decimal("0.001"), estimated=False)
+MONEY = Decimal("0.001")
+USED = CallUsage("kimi", 100, 20, MONEY, estimated=False)
 FREE = replace(USED, money=None, estimated=True)
 
 
@@ -68,7 +69,7 @@ def test_a_finished_stage_has_what_its_call_used() -> None:
         }
     ]  # fmt: skip
     run = queries.get_run(created.run.id)
-    assert (run.cost, run.stages[0].cost, run.stages[1].cost) == (Spent(USED.money, False),) * 2 + (None,)
+    assert (run.cost, run.stages[0].cost, run.stages[1].cost) == (Spent(MONEY, False),) * 2 + (None,)
     assert read("SELECT spent_tokens FROM stages WHERE position = 1") == [{"spent_tokens": 120}]
 
 
@@ -79,13 +80,18 @@ def test_a_stage_without_a_call_has_used_nothing() -> None:
     assert queries.get_run(created.run.id).cost is None
 
 
+def _be_canceled(held: Claim) -> None:
+    cancel(held)
+    lifecycle.record_abandoned_call(held, USED)
+
+
 @pytest.mark.parametrize(
     "end",
     [
         lambda held: lifecycle.fail_attempt_if_held(held, OVERLOADED, jitter=0, usage=USED),
         lambda held: lifecycle.fail_attempt_if_held(held, REFUSED, jitter=0, usage=USED),
         lambda held: lifecycle.release_stage_if_held(held, usage=USED),
-        lambda held: (cancel(held), lifecycle.record_abandoned_call(held, USED)),
+        _be_canceled,
     ],
     ids=["retry", "give up", "release", "cancel"],
 )
@@ -93,8 +99,8 @@ def test_however_an_attempt_ends_its_call_is_written(end: Callable[[Claim], obje
     created = create()
     end(claimed(created.stage_id))
     (call,) = calls()
-    assert (call["prompt_tokens"], call["completion_tokens"], call["money"]) == (100, 20, USED.money)
-    assert queries.get_run(created.run.id).cost == Spent(USED.money, estimated=False)
+    assert (call["prompt_tokens"], call["completion_tokens"], call["money"]) == (100, 20, MONEY)
+    assert queries.get_run(created.run.id).cost == Spent(MONEY, estimated=False)
 
 
 def test_an_attempt_that_has_lost_its_stage_writes_no_call_when_it_ends() -> None:
@@ -123,7 +129,7 @@ def test_a_draft_that_waits_for_a_person_has_its_cost() -> None:
     other = create("landing_page")
     finish(claimed(other.stage_id))
     assert queries.get_run(other.run.id).status == "waiting_approval"
-    assert queries.get_run(other.run.id).cost == Spent(USED.money, estimated=False)
+    assert queries.get_run(other.run.id).cost == Spent(MONEY, estimated=False)
 
 
 def test_the_day_begins_in_the_brands_time_zone() -> None:

@@ -130,7 +130,8 @@ def finish_stage_if_held(
     with autocommit():
         # Guarded by the token, never by the lease's end: a lone worker may finish after its lease expired, as long as
         # no other worker has taken the stage over.
-        done = row(statements.finish_stage(), **_values(claim, completion, claimant, next_token), **values_of(usage))
+        statement = statements.finish_stage(called=usage is not None, branded=claim.snapshot["brand"] is not None)
+        done = row(statement, **_values(claim, completion, claimant, next_token), **values_of(usage))
         if done:
             run_changed.raise_after_commit(claim.run_id)
             if done["id"] is None and done["owner_is_limited"]:

@@ -47,8 +47,11 @@ def find_limited_stage() -> str:
 
 
 @made_of_rules
-def finish_stage() -> str:
+def finish_stage(*, called: bool, branded: bool) -> str:
     """Return the statement that ends an attempt with its artifact, moves its run on and claims the next stage.
+
+    What it does not need is left out, since it is executed for each stage: the usage where no model was ``called``, the
+    time zone where the run is not ``branded``.
 
     1. ``held``: lock the run and the stage, if the attempt still holds it. Everything else reads this row, so that
        nothing happens where there is none.
@@ -70,6 +73,8 @@ def finish_stage() -> str:
     ``key``, ``status``, ``attempt``, ``provider``, ``feedback``, ``claimed_at`` and ``seconds_left``;
     ``provider_has_failed`` before this success, and whether the stage's ``owner_is_limited``.
     """
+    spent = f", {SPENT}" if called else ""
+    used = f"), used AS ({insert_call('held', branded=branded)}" if called else ""
     return f"""
         WITH held AS MATERIALIZED (
             SELECT r.id AS run_id, r.workflow, r.brand_id, s.id, s.key,
@@ -82,11 +87,9 @@ def finish_stage() -> str:
             UPDATE stages
                SET status = CASE WHEN held.waits THEN 'waiting_approval' ELSE 'completed' END,
                    finished_at = CASE WHEN held.waits THEN NULL ELSE clock_timestamp() END,
-                   feedback = NULL, error = NULL, lease_token = NULL, lease_expires_at = NULL, deadline_at = NULL,
-                   {SPENT}
+                   feedback = NULL, error = NULL, lease_token = NULL, lease_expires_at = NULL, deadline_at = NULL{spent}
               FROM held WHERE stages.id = held.id
-        ), used AS (
-            {insert_call("held")}
+        {used}
         ), stored AS (
             INSERT INTO artifacts (id, run_id, stage_id, version, attempt_token, name, media_type, sha256, size,
                                    content, provider, model, prompt_tokens, completion_tokens, truncated, note)

@@ -11,16 +11,21 @@ SPENT = """
 """What an UPDATE of a stage sets. Parameters: those of ``usage.calls.values_of``."""
 
 
-def insert_call(of: str) -> str:
-    """Return the INSERT of a call that has ended, of a run, named ``of``, with ``workflow`` and ``brand_id``."""
+def insert_call(of: str, *, branded: bool = True) -> str:
+    """Return the INSERT of a call that has ended.
+
+    Args:
+        of: a table with ``workflow`` and ``brand_id`` of its run.
+        branded: whether the run may have a brand, in whose time zone the day begins.
+    """
+    zone = f"coalesce((SELECT time_zone FROM brands WHERE brands.id = {of}.brand_id), 'UTC')" if branded else "'UTC'"
     # Only an INSERT: transactions that end calls of the same brand on the same day never wait for each other.
     return f"""
         INSERT INTO unsummed_calls (day, brand_id, workflow, model, prompt_tokens, completion_tokens, money, estimated)
-        SELECT (clock_timestamp() AT TIME ZONE coalesce(
-                   (SELECT time_zone FROM brands WHERE brands.id = {of}.brand_id), 'UTC'))::date,
-               brand_id, workflow, %(used_model)s::text, %(used_prompt)s::bigint, %(used_completion)s::bigint,
-               %(used_money)s::numeric, %(used_estimated)s::boolean
-          FROM {of} WHERE %(used_model)s::text IS NOT NULL
+        SELECT (clock_timestamp() AT TIME ZONE {zone})::date, brand_id, workflow, %(used_model)s::text,
+               %(used_prompt)s::bigint, %(used_completion)s::bigint, %(used_money)s::numeric,
+               %(used_estimated)s::boolean
+          FROM {of}
     """
 
 
