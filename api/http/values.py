@@ -7,7 +7,7 @@ integers, seconds since 1970 for times.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -42,6 +42,12 @@ def _storable(moment: datetime) -> datetime:
     return moment.astimezone(UTC)
 
 
+def _in_years(day: date) -> date:
+    if day.year not in YEARS:
+        raise refusal(f"must lie in the years {YEARS[0]} to {YEARS[-1]}")
+    return day
+
+
 def _rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
@@ -70,6 +76,12 @@ Money = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$"}),
 ]
 """A sum of money in a response: text, since a number of JSON is a float to most programs."""
+Day = Annotated[
+    date,
+    _written_as(r"\d{4}-\d\d-\d\d", "a day such as 2026-11-25"),
+    AfterValidator(_in_years),
+    WithJsonSchema({"type": "string", "format": "date", "pattern": "^([2-8][0-9]{3}|9000)-"}),
+]
 Moment = Annotated[
     datetime, PlainSerializer(_rfc3339, return_type=str), WithJsonSchema({"type": "string", "format": "date-time"})
 ]

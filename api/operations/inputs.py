@@ -41,7 +41,7 @@ def read_query(model: type[In] | None, request: web.Request) -> In | None:
         RequestError: 422 with every parameter that is unknown, repeated or wrong.
     """
     # An operation without parameters checks its query as well: a parameter that it does not know may be a misspelt one.
-    known = model.model_fields if model else {}
+    known = {field.alias or name for name, field in model.model_fields.items()} if model else set()
     names = list(dict.fromkeys(request.query))
     wrong = {name: what for name in names if (what := _parameter_complaint(request, name, name in known))}
     if model is not None:

@@ -18,6 +18,7 @@ from api.routes import (
     reviews,
     runs,
     sessions,
+    usage,
     workers,
     workflows,
 )
@@ -57,6 +58,7 @@ ROUTES: tuple[Operation, ...] = (
     queue.retry_runs,
     providers.resume_provider,
     workers.list_workers,
+    usage.read_usage_report,
     audit.list_audit,
     sessions.list_sessions,
     sessions.end_session,

@@ -132,6 +132,7 @@ PREPARED: dict[str, Callable[[], Prepared]] = {
     "retry_runs": lambda: Prepared(_failed_run() and {}, MANY | {"status": "failed"}),
     "resume_provider": lambda: Prepared(_paused_provider()),
     "list_workers": Prepared,
+    "read_usage_report": Prepared,
     "list_audit": Prepared,
     "list_sessions": Prepared,
     "end_own_sessions": Prepared,

@@ -1,0 +1,84 @@
+"""The route of the usage report, as JSON or as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from aiohttp import web
+
+from api.operations.call import Call
+from api.operations.headers import VARY
+from api.operations.query import query
+from api.schemas.usage import UsageQuery, UsageReportOut
+from vm_webapp.usage.reports import Part, UsageRow, read_usage
+
+DAYS = timedelta(days=30)
+CSV = "text/csv"
+COUNTS = ("calls", "estimated_calls", "unpriced_calls", "prompt_tokens", "completion_tokens")
+# Spreadsheets take a cell that begins so for a formula (OWASP, CSV Injection), and brands and workflows have names that
+# people choose.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """A report and its days.
+
+    Attributes:
+        by: what the rows are told apart by.
+        currency: of the price table; None without one.
+    """
+
+    first: date
+    last: date
+    by: tuple[Part, ...]
+    currency: str | None
+    items: list[UsageRow]
+
+
+def _respond(request: web.Request, report: UsageReport) -> web.Response:
+    """Return the report as CSV if the caller asks for that, else as JSON."""
+    headers = {VARY.name: "Accept"}
+    if CSV not in request.headers.get("Accept", ""):
+        text = UsageReportOut.model_validate(report).model_dump_json()
+        return web.Response(text=text, content_type="application/json", headers=headers)
+    headers["Content-Disposition"] = f'attachment; filename="usage-{report.first}-{report.last}.csv"'
+    return web.Response(text=_csv(report), content_type=CSV, charset="utf-8", headers=headers)
+
+
+@query(
+    "/usage",
+    UsageReportOut,
+    role="viewer",
+    summary="Tokens and money that model calls have used, by day, brand, workflow and model",
+    respond=_respond,
+    returns=(VARY,),
+    alternatives={CSV: {"type": "string"}},
+)
+def read_usage_report(call: Call, query: UsageQuery) -> UsageReport:
+    """Add up what calls have used; with ``Accept: text/csv`` as a table for spreadsheets."""
+    last = query.last or datetime.now(UTC).date() + timedelta(days=1)
+    first = query.first or last - DAYS
+    prices = call.services.settings.model_prices
+    return UsageReport(first, last, query.by, prices.currency if prices else None, read_usage(first, last, query.by))
+
+
+def _csv(report: UsageReport) -> str:
+    parts = [name for part in report.by for name in (("brand_id", "brand") if part == "brand" else (part,))]
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow([*parts, *COUNTS, "money", "currency"])
+    for row in report.items:
+        cells = (getattr(row, name) for name in (*parts, *COUNTS))
+        table.writerow([*_written(cells), f"{row.money:f}", report.currency or ""])
+    return text.getvalue()
+
+
+def _written(cells: Iterable[object]) -> list[str]:
+    """Return cells as text that a spreadsheet shows and does not calculate."""
+    texts = ("" if cell is None else str(cell) for cell in cells)
+    return [f"'{text}" if text.startswith(FORMULA) else text for text in texts]

@@ -1,0 +1,73 @@
+"""Models of the usage report."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, get_args
+from uuid import UUID
+
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+
+from api.http.values import Day, Money, refusal
+from api.operations.models import Input, Output
+from vm_webapp.usage.reports import Part
+
+PARTS = get_args(Part)
+
+
+def _read_parts(text: object) -> object:
+    parts = text.split(",") if isinstance(text, str) else []
+    if len(set(parts)) < len(parts) or not set(parts) <= set(PARTS):
+        raise refusal(f"must be some of {', '.join(PARTS)}, separated by commas, each once")
+    return tuple(parts)
+
+
+class UsageQuery(Input):
+    """Which days, and what their usage is told apart by."""
+
+    first: Day | None = Field(default=None, alias="from", description="by default 30 days before the last day")
+    last: Day | None = Field(
+        default=None,
+        alias="to",
+        description="by default tomorrow in UTC, which may have begun elsewhere",
+    )
+    by: Annotated[
+        tuple[Part, ...],
+        BeforeValidator(_read_parts, json_schema_input_type=str),
+        Field(description="some of day, brand, workflow and model, separated by commas"),
+    ] = ("day",)
+
+    @field_validator("last")
+    @classmethod
+    def _not_before_the_first(cls, last: date | None, info: ValidationInfo) -> date | None:
+        first = info.data.get("first")
+        if first is not None and last is not None and last < first:
+            raise refusal("must not be before from")
+        return last
+
+
+class UsageRowOut(Output):
+    """What calls have used together; null where they are not told apart, and a brand of null for runs without one."""
+
+    day: date | None = Field(description="on which the calls ended, in the brand's time zone, else in UTC")
+    brand_id: UUID | None
+    brand: str | None = Field(description="the brand's name now")
+    workflow: str | None
+    model: str | None = Field(description="as KIMI_MODEL has it")
+    calls: int
+    estimated_calls: int = Field(description="calls whose tokens are an estimate, since the server sent no usage")
+    unpriced_calls: int = Field(description="calls of a model without a price, which money leaves out")
+    prompt_tokens: int
+    completion_tokens: int
+    money: Money
+
+
+class UsageReportOut(Output):
+    """What model calls have used, those that failed or were abandoned included."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    first: date = Field(serialization_alias="from")
+    last: date = Field(serialization_alias="to")
+    currency: str | None = Field(description="of the price table; null without one")
+    items: list[UsageRowOut]
