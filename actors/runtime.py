@@ -31,11 +31,14 @@ from vm_webapp.fleet.presence import Presence
 from vm_webapp.llm.calls import CallLoop
 from vm_webapp.llm.choice import choose_provider
 from vm_webapp.llm.template import TemplateProvider
+from vm_webapp.llm.traced import TracedProvider
 from vm_webapp.local.by_mode import servers_of
+from vm_webapp.logs import process_logs_with
 from vm_webapp.ops.workspace_probe import WorkspaceProbe
 from vm_webapp.redis_client import quick_client
 from vm_webapp.runs.lifecycle import Claim, Claimant, ClaimedStages
 from vm_webapp.settings import Settings
+from vm_webapp.tracing.opening import open_tracer
 
 log = logging.getLogger(__name__)
 
@@ -144,11 +147,18 @@ def open_runtime(
             leave_free=OPERATOR_CONNECTIONS,
         )
         opened.callback(close_pool)
+        worker_id = uuid7()
+        opened.enter_context(process_logs_with(worker=str(worker_id)))
+        tracer = opened.enter_context(
+            open_tracer(settings.tracing, service="vm-webapp-worker", build=settings.build, instance=str(worker_id))
+        )
         mirror = ArtifactMirror(settings.workspace_root)
         model, template, calls = choose_provider(settings), TemplateProvider(), CallLoop()
+        if tracer is not None and settings.kimi_api_key:
+            model = TracedProvider(model, settings.kimi_base_url)
         opened.callback(calls.close, model, template)
         runner = StageRunner(
-            Claimant(uuid7(), model.name, settings.llm_max_concurrency),
+            Claimant(worker_id, model.name, settings.llm_max_concurrency),
             model=model,
             template=template,
             calls=calls,
@@ -157,6 +167,7 @@ def open_runtime(
             max_call_seconds=settings.llm_max_seconds,
             prices=settings.model_prices,
             on_progress=broker.report,
+            tracer=tracer,
         )
         identity = WorkerIdentity(
             runner.claimant.worker_id, model.name, threads, runner.claimant.cap, build=settings.build
@@ -176,7 +187,7 @@ def open_runtime(
                     hints_failed=lambda: broker.hints_failed,
                     workspace=probe.latest,
                 ),
-                Rescue(runner.activity),
+                Rescue(runner.activity, tracer),
                 PurgeLeftovers(),
                 PurgeRuns(settings.purge_older_than, mirror),
                 PurgeAudit(settings.audit_keep),

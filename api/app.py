@@ -24,6 +24,7 @@ from api.http.request_ids import stamp
 from api.http.security_headers import secure
 from api.operations.operation import PREFIX
 from api.request_log import log_departures, note_sent
+from api.request_traces import traced
 from api.routes import description
 from api.routes.document import openapi_json
 from api.routes.table import ROOT_ROUTES, ROUTES
@@ -55,7 +56,10 @@ def create_app(services: Services) -> web.Application:
             public_paths=OPEN_PATHS | PUBLIC_PATHS,
         )
     )
-    root = web.Application(middlewares=[log_departures, _outside(check)], client_max_size=MAX_BODY_BYTES)
+    middlewares = [log_departures, _outside(check)]
+    if services.tracer is not None:
+        middlewares.insert(0, traced(services.tracer))
+    root = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     root[SERVICES] = services
     root[REFUSALS] = RefusalLog()
     root[HELD_UP] = services.health.what_holds_up

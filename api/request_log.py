@@ -19,6 +19,7 @@ from api.http.problems import Handler
 from api.http.request_ids import request_id
 from api.http.shown_paths import shown_path
 from api.operations.operation import PREFIX
+from vm_webapp.logs import log_with
 
 log = logging.getLogger("api.requests")
 
@@ -45,9 +46,10 @@ class RequestLog(AbstractAccessLogger):
 @web.middleware
 async def log_departures(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Note the request's route, and log the request if its client leaves before the end, which aiohttp does not."""
-    resource = request.match_info.route.resource
-    if resource is not None:
-        request[ROUTE] = resource.canonical
+    log_with(request_id=request_id(request))
+    route = canonical_route(request)
+    if route is not None:
+        request[ROUTE] = route
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     began = loop.time()
 
@@ -62,6 +64,12 @@ async def log_departures(request: web.Request, handler: Handler) -> web.StreamRe
     assert task is not None
     task.add_done_callback(note)
     return await handler(request)
+
+
+def canonical_route(request: web.Request) -> str | None:
+    """Return the request's route with its ``{fields}``, None if its path has no route."""
+    resource = request.match_info.route.resource
+    return None if resource is None else resource.canonical
 
 
 async def note_sent(request: web.Request, response: web.StreamResponse) -> None:

@@ -17,6 +17,7 @@ from vm_webapp.access.sessions import SessionRules
 from vm_webapp.ops.health import HealthChecker
 from vm_webapp.runs import queries
 from vm_webapp.settings import Settings
+from vm_webapp.tracing.spans import Tracer
 from vm_webapp.workflows.loader import Catalog
 
 WAITING_LINE = 256
@@ -40,6 +41,7 @@ class Services:
         threads: the pool on which the core runs.
         health_threads: the pool on which probes run, so that they never wait behind requests.
         redis_url: the Redis that wakes followers, None to work without one.
+        tracer: makes the spans of requests, None to record no traces.
     """
 
     settings: Settings
@@ -50,6 +52,7 @@ class Services:
     threads: Threads = field(default_factory=lambda: database_threads(Settings()))
     health_threads: Threads = field(default_factory=lambda: Threads(1, 32, "health", limit_seconds=PROBE_LIMIT_SECONDS))
     redis_url: str | None = None
+    tracer: Tracer | None = None
     followers: Followers = field(init=False)
     open_streams: OpenStreams = field(init=False)
     rate_limits: RateLimits = field(init=False)

@@ -1,20 +1,32 @@
-"""Configures logging, libraries included: one line per record, as JSON in managed mode and as text on a laptop."""
+"""Configures logging, libraries included: one line per record, as JSON in managed mode and as text on a laptop.
+
+Each record has the facts of its context: of the process, of the request or the attempt that a thread or a task works
+on, and the id of its trace.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 import traceback
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, MutableMapping
+from contextlib import AbstractContextManager, contextmanager
+from io import StringIO
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
+from structlog.typing import ExcInfo
+
+from vm_webapp.text import escaped
+from vm_webapp.tracing.spans import current_span
 
 log = logging.getLogger(__name__)
 
 SHOWN_CALLS = 4
+_of_process: dict[str, object] = {}
 
 
 def configure_logging(level: str, *, json: bool) -> None:
@@ -26,6 +38,7 @@ def configure_logging(level: str, *, json: bool) -> None:
     """
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        _add_process_and_trace,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
@@ -35,10 +48,7 @@ def configure_logging(level: str, *, json: bool) -> None:
     render: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
         if json
-        # structlog's default formatter prints the local variables of every frame, keys and passwords included.
-        else [
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
-        ]
+        else [_escape, structlog.dev.ConsoleRenderer(colors=_wants_colors(), exception_formatter=_write_traceback)]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -62,6 +72,8 @@ def configure_logging(level: str, *, json: bool) -> None:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
+    sys.unraisablehook = _log_unraisable
+    logging.captureWarnings(True)
 
 
 def logged_with(**facts: object) -> AbstractContextManager[None]:
@@ -69,10 +81,52 @@ def logged_with(**facts: object) -> AbstractContextManager[None]:
     return structlog.contextvars.bound_contextvars(**facts)
 
 
+def log_with(**facts: object) -> None:
+    """Add these facts to every record that this task logs from now on, and the tasks and calls that it starts."""
+    structlog.contextvars.bind_contextvars(**facts)
+
+
+@contextmanager
+def process_logs_with(**facts: object) -> Iterator[None]:
+    """Add these facts to every record of this process during the block, whichever thread logs it."""
+    _of_process.update(facts)
+    try:
+        yield
+    finally:
+        for name in facts:
+            _of_process.pop(name, None)
+
+
 def place_of(error: BaseException | None) -> str:
     """Return where an error was raised: the innermost calls, without its text, which may quote a secret."""
     frames = traceback.extract_tb(error.__traceback__)[-SHOWN_CALLS:] if error else ()
     return " < ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(frames))
+
+
+def _add_process_and_trace(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, fact in _of_process.items():
+        event.setdefault(name, fact)
+    if (span := current_span()) is not None:
+        event.setdefault("trace_id", span.trace_id)
+    return event
+
+
+def _wants_colors() -> bool:
+    # https://no-color.org
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _escape(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    # Models, servers and clients wrote parts of these texts: they must neither forge a line nor command a terminal.
+    return {name: escaped(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _write_traceback(out: TextIO, error: ExcInfo) -> None:
+    # Not structlog's default formatter, which prints the local variables of every frame, keys and passwords included.
+    plain = StringIO()
+    structlog.dev.plain_traceback(plain, error)
+    # Indented: an error's text may have several lines, and none may look like a record.
+    out.writelines(f"\n  {escaped(line)}" for line in plain.getvalue().strip().splitlines())
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -88,3 +142,10 @@ def _log_uncaught_in_thread(crash: threading.ExceptHookArgs) -> None:
     thread = crash.thread.name if crash.thread else None
     trace = (crash.exc_type, crash.exc_value, crash.exc_traceback)
     log.critical("thread.crashed", extra={"thread_name": thread}, exc_info=trace)
+
+
+def _log_unraisable(error: sys.UnraisableHookArgs) -> None:
+    # Raised where nobody can catch it, as in a finalizer; Python would print a traceback of many lines.
+    if error.exc_value is not None:
+        trace = (error.exc_type, error.exc_value, error.exc_traceback)
+        log.error("process.unraisable", extra={"where": repr(error.object)}, exc_info=trace)

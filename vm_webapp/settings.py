@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, TypeVar, cast
+from typing import Literal, TypeVar, cast, get_args
 from urllib.parse import urlsplit
 
 from environs import Env, EnvError, validate
@@ -16,6 +16,7 @@ from vm_webapp import __version__
 from vm_webapp.durations import parse_duration
 from vm_webapp.errors import ConfigurationError
 from vm_webapp.prices import PriceTable, parse_prices
+from vm_webapp.tracing.configuration import SamplerName, Tracing, parse_pairs
 from vm_webapp.trusted_proxies import PLATFORM_PROXIES, Network, parse_networks
 
 AppEnv = Literal["local", "staging", "production"]
@@ -35,6 +36,7 @@ BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 # NIST SP 800-63B, AAL1: a person authenticates again after 30 days at the latest.
 SHORTEST_IDLE, LONGEST_SESSION = timedelta(minutes=1), timedelta(days=30)
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+SAMPLERS = get_args(SamplerName)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Settings:
         web_concurrency: number of API processes.
         requests_per_minute: how many requests a key may send in a minute, over all API processes.
         runs_per_day: how many runs a key may create on a day in UTC, None for any number.
+        tracing: where traces go, None to record none.
         build: the version, and the deployed commit if the platform names it.
     """
 
@@ -94,6 +97,7 @@ class Settings:
     requests_per_minute: int = 6000
     runs_per_day: int | None = None
     log_level: str = "INFO"
+    tracing: Tracing | None = None
     build: str = __version__
 
     @property
@@ -150,6 +154,7 @@ def read_settings(*, complete: bool = True) -> Settings:
         requests_per_minute=env.integer("VM_REQUESTS_PER_MINUTE", 100, 10_000_000) or 6000,
         runs_per_day=env.integer("VM_RUNS_PER_DAY", 1, 1_000_000),
         log_level=env.one_of("LOG_LEVEL", LOG_LEVELS, "INFO", fold=str.upper),
+        tracing=_read_tracing(env),
         build=_name_build(env.token("RENDER_GIT_COMMIT")),
     )
     if complete:
@@ -173,6 +178,18 @@ def _url_problem(rest: str) -> str:
 
 def _name_build(commit: str | None) -> str:
     return f"{__version__}+{commit[:COMMIT_CHARACTERS]}" if commit else __version__
+
+
+def _read_tracing(env: _StrictEnv) -> Tracing | None:
+    # By the names and the meaning that OpenTelemetry gives them, so that what operators know holds here.
+    endpoint = env.public_url("OTEL_EXPORTER_OTLP_ENDPOINT")
+    env.one_of("OTEL_EXPORTER_OTLP_PROTOCOL", ("http/protobuf",), "http/protobuf")
+    headers, resource = env.pairs("OTEL_EXPORTER_OTLP_HEADERS"), env.pairs("OTEL_RESOURCE_ATTRIBUTES")
+    if name := env.text("OTEL_SERVICE_NAME", ""):
+        resource["service.name"] = name
+    sampler = cast(SamplerName, env.one_of("OTEL_TRACES_SAMPLER", SAMPLERS, "parentbased_always_on"))
+    ratio = env.share("OTEL_TRACES_SAMPLER_ARG")
+    return Tracing(endpoint, headers, resource, sampler, ratio) if endpoint else None
 
 
 def _proxies_of_platform(env: _StrictEnv) -> tuple[Network, ...]:
@@ -219,6 +236,16 @@ class _StrictEnv:
         check = validate.Range(0, 3600)
         rule = "a number of seconds from 0 to 3600"
         return self._parse(name, default, rule, lambda: self._env.float(name, validate=check))
+
+    def share(self, name: str) -> float:
+        check = validate.Range(0, 1)
+        return self._parse(name, 1.0, "a number from 0 to 1", lambda: self._env.float(name, validate=check))
+
+    def pairs(self, name: str) -> dict[str, str]:
+        try:
+            return parse_pairs(self.text(name, ""))
+        except ValueError as error:
+            raise ConfigurationError(f"{name} {error}") from None
 
     def duration(self, name: str, *, least: timedelta = timedelta(0)) -> timedelta | None:
         value = self.text(name, "")

@@ -35,6 +35,13 @@ def single_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def escaped(text: str) -> str:
+    """Return a text on one line without control characters: each, like every invisible one, as Python escapes it."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's text, or the name of its type if the text is empty."""
     lines = str(error).strip().splitlines()

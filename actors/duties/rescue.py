@@ -6,7 +6,9 @@ import logging
 import time
 
 from vm_webapp.execution.activity import Activity
+from vm_webapp.execution.attempt_spans import note_lost_attempts
 from vm_webapp.runs.lifecycle import rescue_expired_leases
+from vm_webapp.tracing.spans import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -18,10 +20,12 @@ class Rescue:
 
     Args:
         activity: counts the rescued stages.
+        tracer: records the attempts that they have lost, None to record no traces.
     """
 
-    def __init__(self, activity: Activity) -> None:
+    def __init__(self, activity: Activity, tracer: Tracer | None = None) -> None:
         self._activity = activity
+        self._tracer = tracer
 
     def run_once(self) -> bool:
         """Rescue batch after batch for at most half a second.
@@ -40,5 +44,7 @@ class Rescue:
             if rescued.queued or rescued.failed:
                 self._activity.count("rescued", len(rescued.queued))
                 log.warning("stages.rescued", extra={"queued": len(rescued.queued), "failed": len(rescued.failed)})
+            if self._tracer is not None:
+                note_lost_attempts(self._tracer, rescued.lost)
             more = rescued.more
         return more

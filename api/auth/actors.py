@@ -11,6 +11,8 @@ from api.http.problems import RequestError
 from api.http.request_ids import request_id
 from vm_webapp.access.actor import Actor
 from vm_webapp.access.roles import Role, includes
+from vm_webapp.tracing.spans import current_span
+from vm_webapp.tracing.trace_context import parse_traceparent
 
 ACTOR = web.RequestKey("actor", Actor)
 LOCAL = Actor("local")  # any caller of an open local API
@@ -23,7 +25,10 @@ def is_authenticated(request: web.Request) -> bool:
 
 
 def admit(request: web.Request, actor: Actor) -> None:
-    """Note who sends the request, with its address and its id."""
+    """Note who sends the request, with its address and its id, and continue the caller's trace."""
+    # Of those only whom the guard admits: anybody else could make us record, or write into the traces of others.
+    if (span := current_span()) is not None:
+        span.adopt(parse_traceparent(request.headers.get("traceparent")))
     request[ACTOR] = replace(actor, address=client_address(request), request_id=request_id(request))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 from vm_webapp.errors import Unavailable
@@ -54,7 +55,8 @@ class Threads:
             raise Overloaded("too many requests at once")
         self._pending += 1
         loop = asyncio.get_running_loop()
-        future: Future[Result] = self._executor.submit(function)
+        # With the caller's context: what the log says of the request, and the span that the request is traced by.
+        future: Future[Result] = self._executor.submit(copy_context().run, function)
         ended: asyncio.Future[None] = loop.create_future()
         # The count falls when the function ends, not when its caller gives up: otherwise hung statements would occupy
         # every thread while new calls kept piling up behind them. The callback runs on the pool's thread, and only the

@@ -24,6 +24,7 @@ from vm_webapp.local.by_mode import Servers, servers_of
 from vm_webapp.ops.health import HealthChecker
 from vm_webapp.parents import Parents, drain_without
 from vm_webapp.settings import Settings
+from vm_webapp.tracing.opening import open_tracer, this_process
 from vm_webapp.workflows.loader import Catalog, load_catalog
 
 STDIN, STDOUT = 0, 1
@@ -169,6 +170,9 @@ def _open(settings: Settings, catalog: Catalog, servers: Servers, host: str, ope
         leave_free=OPERATOR_CONNECTIONS,
     )
     opened.enter_context(connected(redis_url))
+    tracer = opened.enter_context(
+        open_tracer(settings.tracing, service="vm-webapp-api", build=settings.build, instance=this_process())
+    )
     return Services(
         settings=settings,
         catalog=catalog,
@@ -177,6 +181,7 @@ def _open(settings: Settings, catalog: Catalog, servers: Servers, host: str, ope
         loopback=is_loopback(host),
         threads=database_threads(settings),
         redis_url=redis_url,
+        tracer=tracer,
     )
 
 

@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 from uuid import UUID, uuid4
 
 from vm_webapp.errors import DatabaseUnavailable, VMError
 from vm_webapp.execution.activity import Activity
+from vm_webapp.execution.attempt_spans import begin_attempt
 from vm_webapp.execution.claiming import facts_of, release_unbegun
 from vm_webapp.execution.leases import HeldLease, HeldLeases
 from vm_webapp.execution.metering import CallMeter
@@ -33,6 +35,7 @@ from vm_webapp.runs.lifecycle import Claim, Claimant, Finished
 from vm_webapp.runs.records import NewestArtifact
 from vm_webapp.runs.states import LEASE_SECONDS, Failure
 from vm_webapp.text import shortened
+from vm_webapp.tracing.spans import Tracer, current_span, working_on
 from vm_webapp.workflows.model import StageSpec, Workflow
 from vm_webapp.workflows.render import EarlierArtifact, Remark, StageContext, render_assignment
 
@@ -62,6 +65,7 @@ class StageRunner:
         max_call_seconds: how long a model call may take that goes on sending.
         prices: what model calls cost, None to count tokens only.
         on_progress: called with a run and a further piece of the artifact that is being written for it.
+        tracer: makes a span of each attempt, None to record no traces.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class StageRunner:
         max_call_seconds: float = 3600.0,
         prices: PriceTable | None = None,
         on_progress: Callable[[UUID, StageProgress], object] = lambda run_id, progress: None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.claimant = claimant
         self.leases = leases
@@ -90,6 +95,7 @@ class StageRunner:
         self._max_call_seconds = max_call_seconds
         self._prices = prices
         self._on_progress = on_progress
+        self._tracer = tracer
 
     def run(self, claim: Claim) -> int:
         """Run a stage, then the next stages of its run, until one of them cannot be claimed.
@@ -109,8 +115,9 @@ class StageRunner:
             read = ReadRun(claim.run_id)
             while following is not None:
                 count += 1
+                run = self._run_claimed if self._tracer is None else partial(self._run_traced, self._tracer)
                 with logged_with(**facts_of(following)):
-                    following = self._run_claimed(following, read)
+                    following = run(following, read)
         return count
 
     def release(self, claims: Iterable[Claim]) -> None:
@@ -135,6 +142,10 @@ class StageRunner:
             with self._changed:
                 self._running -= 1
                 self._changed.notify_all()
+
+    def _run_traced(self, tracer: Tracer, claim: Claim, read: ReadRun) -> Claim | None:
+        with working_on(begin_attempt(tracer, claim)):
+            return self._run_claimed(claim, read)
 
     def _run_claimed(self, claim: Claim, read: ReadRun) -> Claim | None:
         self.activity.last_claim_at = claim.claimed_at
@@ -162,10 +173,10 @@ class StageRunner:
                 self._fail(claim, lease, _crash(completion), meter)
                 return None
             if finished is None:
-                self._count_lost(claim, lease, meter, "lost")
+                self._note_lost(claim, lease, meter, "lost")
                 log.info("attempt.lost", extra={"run_id": str(claim.run_id), "stage": claim.spec.key})
                 return None
-            self.activity.count("finished")
+            self._note_outcome("finished")
             read.note_written(claim.spec.key, completion)
             try:
                 self._write_mirror(claim, finished, completion)
@@ -253,9 +264,9 @@ class StageRunner:
             self._fail(claim, lease, _crash(failure), meter)
             return
         if outcome:
-            self.activity.count(outcome)
+            self._note_outcome(outcome, error=failure.code)
         else:
-            self._count_lost(claim, lease, meter, "lost")
+            self._note_lost(claim, lease, meter, "lost", error=failure.code)
         log.warning(
             "attempt.failed",
             extra={
@@ -271,21 +282,29 @@ class StageRunner:
         """Release the stage, unless the attempt has lost it or its run was canceled."""
         usage = meter.usage()
         if self._through_outages(lease, lambda: lifecycle.release_stage_if_held(claim, usage=usage)):
-            self.activity.count("released")
+            self._note_outcome("released")
         else:
-            self._count_lost(claim, lease, meter, "abandoned")
+            self._note_lost(claim, lease, meter, "abandoned")
 
-    def _count_lost(self, claim: Claim, lease: HeldLease, meter: CallMeter, counter: str) -> None:
-        """Count an attempt that no longer holds its stage, and record what its call has used."""
-        self.activity.count(counter)
+    def _note_outcome(self, outcome: str, *, error: str | None = None) -> None:
+        self.activity.count(outcome)
+        if (span := current_span()) is not None:
+            span.attributes["vm.outcome"] = outcome
+            span.error = error
+
+    def _note_lost(
+        self, claim: Claim, lease: HeldLease, meter: CallMeter, outcome: str, *, error: str | None = None
+    ) -> None:
+        """Note an attempt that no longer holds its stage, and record what its call has used."""
+        self._note_outcome(outcome, error=error)
         usage = meter.usage()
         # After an outage the attempt may itself have ended its stage, and recorded the call, in a COMMIT whose result
         # never arrived. Once and without repetition: a call may be missing, but none is counted twice.
         if usage is not None and not lease.met_outage:
             try:
                 lifecycle.record_abandoned_call(claim, usage)
-            except Exception as error:
-                log.warning("call.unrecorded", extra=facts_of(claim) | {"error": shortened(error)})
+            except Exception as unrecorded:
+                log.warning("call.unrecorded", extra=facts_of(claim) | {"error": shortened(unrecorded)})
 
     def _through_outages(self, lease: HeldLease, act: Callable[[], Outcome]) -> Outcome | None:
         """Repeat a read or a fenced write until the database responds, for as long as the lease could be kept alive."""

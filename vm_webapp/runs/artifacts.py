@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -47,6 +48,7 @@ class StoredArtifact:
     name: str
     sha256: str
     size: int
+    created_at: datetime
 
 
 def newest_of(stage_id: Any, *columns: Any) -> ModelSelect[Artifact]:
@@ -63,7 +65,7 @@ _GIVEN = (
     *("id", "run_id", "stage_id", "attempt_token", "name", "media_type", "sha256", "size", "content", "provider"),
     *("model", "prompt_tokens", "completion_tokens", "truncated", "note", "author"),
 )
-_STORED = (Artifact.version, Artifact.name, Artifact.sha256, Artifact.size)
+_STORED = (Artifact.version, Artifact.name, Artifact.sha256, Artifact.size, Artifact.created_at)
 # The statement that uses the next number computes it: the run's lock keeps two of them from computing the same, and the
 # UNIQUE constraint on (stage_id, version) would refuse the second. Where the stage has no version yet, max() without
 # GROUP BY still returns one row, so the first version is inserted as well.

@@ -29,7 +29,7 @@ from vm_webapp.runs.lifecycle.clock_steps import follow_clock_back
 from vm_webapp.runs.lifecycle.control import cancel_run_if_open, retry_run_if_failed
 from vm_webapp.runs.lifecycle.creation import NewRun, create_run
 from vm_webapp.runs.lifecycle.forking import fork_run
-from vm_webapp.runs.lifecycle.rescue import RESCUE_BATCH, Rescued, rescue_expired_leases
+from vm_webapp.runs.lifecycle.rescue import RESCUE_BATCH, LostAttempt, Rescued, rescue_expired_leases
 from vm_webapp.runs.lifecycle.reviews import (
     DraftChanged,
     approve_stage_if_waiting,
@@ -43,6 +43,7 @@ __all__ = [
     "ClaimedStages",
     "DraftChanged",
     "Finished",
+    "LostAttempt",
     "NewRun",
     "Rescued",
     "UnreadableClaim",

@@ -88,6 +88,7 @@ _CLAIMED_UNDER = compiled(
         Stage.attempt,
         Stage.feedback,
         Stage.provider,
+        Stage.trace_context,
         NOW.alias("claimed_at"),
         fn.date_part("epoch", Stage.deadline_at - NOW).alias("seconds_left"),
     ).where(Stage.run == param("run_id"), Stage.lease_token == param("token"))

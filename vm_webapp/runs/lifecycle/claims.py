@@ -55,6 +55,7 @@ class Claim:
         snapshot: workflow, brand and project as they were when the run was created.
         feedback: what a reviewer asked to change, or None.
         provider: the provider that this attempt calls; None for a stage that needs no model.
+        trace_context: the ``traceparent`` of the attempt's span, None if the run is not traced.
         seconds_left: the time until the attempt's deadline (not its lease), measured at the claim.
         claimed_at: when it was claimed, by the database's clock.
         made_at: when this process received the claim, in monotonic seconds.
@@ -71,6 +72,7 @@ class Claim:
     snapshot: Mapping[str, Any] = field(repr=False)
     feedback: str | None = field(repr=False)
     provider: str | None
+    trace_context: str | None
     seconds_left: float = field(compare=False)
     claimed_at: datetime = field(compare=False)
     made_at: float = field(default_factory=time.monotonic, compare=False, repr=False)
@@ -287,6 +289,7 @@ def make_claim(run: RunOfStage, stage: Row, token: UUID) -> Claim:
         snapshot=run.snapshot,
         feedback=stage["feedback"],
         provider=stage["provider"],
+        trace_context=stage["trace_context"],
         seconds_left=stage["seconds_left"],
         claimed_at=stage["claimed_at"],
     )

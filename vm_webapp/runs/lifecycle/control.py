@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from peewee import Case
+from peewee import Case, fn
 
 from vm_webapp.access.actor import Actor
 from vm_webapp.access.audit import record
@@ -15,6 +15,7 @@ from vm_webapp.errors import Conflict, NotFound
 from vm_webapp.runs.events import NewEvent, append_events
 from vm_webapp.runs.lifecycle.steps import LEASE_CLEARED, lock_run, signal_room
 from vm_webapp.runs.signals import stage_due
+from vm_webapp.tracing.spans import current_span
 
 _OF_RUN = Stage.run == param("run_id")
 _FINAL = ("completed", "canceled")
@@ -44,6 +45,8 @@ _RESTART_STAGES = compiled(
             Stage.failures: 0,
             Stage.rescues: 0,
             Stage.releases: 0,
+            # The trace of a run that has failed is over, and kept apart from a retry that may come a week later.
+            Stage.trace_context: fn.coalesce(param("trace_context"), Stage.trace_context),
         }
     ).where(_OF_RUN, Stage.position >= param("position"))
 )
@@ -99,7 +102,9 @@ def retry_run_if_failed(run_id: UUID, *, from_stage: str | None, actor: Actor) -
         if run["status"] != "failed":
             raise Conflict(f"the run is {run['status']}; only a failed run can be retried")
         first = _stage_to_start_from(run_id, from_stage)
-        execute(_RESTART_STAGES, run_id=run_id, position=first["position"])
+        request = current_span()
+        trace_context = str(request.context) if request else None
+        execute(_RESTART_STAGES, run_id=run_id, position=first["position"], trace_context=trace_context)
         execute(_RESTART_RUN, id=run_id)
         append_events(
             run_id,

@@ -17,6 +17,7 @@ from vm_webapp.runs import statements
 from vm_webapp.runs.lifecycle.four_eyes import check_creator_is_known
 from vm_webapp.runs.lifecycle.run_context import RunContext, lock_context
 from vm_webapp.runs.records import Priority, Progress, RunRecord, StageRecord, Usage
+from vm_webapp.runs.run_spans import begin_run
 from vm_webapp.runs.signals import run_changed, stage_due
 from vm_webapp.runs.waiting import QueuedStage, facts_of, why_queued
 from vm_webapp.workflows.model import StageSpec, Workflow
@@ -64,6 +65,7 @@ def create_run(new: NewRun, *, actor: Actor, quota: RunQuota | None = None) -> R
     # UUIDv7 keys sort by age, by which the queue orders runs with the same start tag.
     run_id, stages = uuid7(), new.workflow.stages
     ids = [uuid7() for _ in stages]
+    span = begin_run(run_id, new.workflow.name)
     # The one statement that writes is its own transaction, unless it must find what was locked before.
     with transaction() if new.brand_id or new.project_id else autocommit():
         context = lock_context(new.brand_id, new.project_id)
@@ -84,6 +86,7 @@ def create_run(new: NewRun, *, actor: Actor, quota: RunQuota | None = None) -> R
             titles=[stage.title for stage in stages],
             requires_approval=[stage.requires_approval for stage in stages],
             needs_model=[stage.needs_model for stage in stages],
+            trace_context=str(span.context) if span else None,
             **values_of_actor(actor),
             data=jsonb({"workflow": new.workflow.name}),
         )
@@ -92,6 +95,8 @@ def create_run(new: NewRun, *, actor: Actor, quota: RunQuota | None = None) -> R
             raise quota.exceeded()
         stage_due.raise_after_commit(ids[0])
         run_changed.raise_after_commit(run_id)
+        if span is not None:
+            span.end()
         return _record(run_id, new, context, created)
 
 

@@ -22,6 +22,7 @@ from vm_webapp.runs.events import NewEvent, append_events
 from vm_webapp.runs.lifecycle.four_eyes import check_creator_is_known
 from vm_webapp.runs.lifecycle.run_context import RunContext, lock_present_context
 from vm_webapp.runs.records import RunRecord
+from vm_webapp.runs.run_spans import begin_run
 from vm_webapp.runs.signals import stage_due
 
 # Locked until the commit, so that no retry changes the stages between reading and copying them.
@@ -56,8 +57,9 @@ _REPLACE_CONTEXT = compiled(
     )
 )
 _SAME_STAGE = (Stage.position, Stage.key, Stage.title, Stage.priority, Stage.requires_approval, Stage.needs_model)
-_OF_RUN = (Stage.start_tag, Stage.brand_id)  # as the new run has them, in the values below and the columns
-_VALUES_OF_RUN = (param("start_tag"), param("brand_id"))
+# As the new run has them, in the values below and the columns.
+_OF_RUN = (Stage.start_tag, Stage.brand_id, Stage.trace_context)
+_VALUES_OF_RUN = (param("start_tag"), param("brand_id"), param("trace_context"))
 _OF_SOURCE = Stage.id == param("source")
 # All four times are ``now()``, the start of the transaction: the fork spent no time on these stages.
 _COPY_COMPLETED = compiled(
@@ -142,7 +144,8 @@ def fork_run(
             quota.count_run()
         run_id = uuid7()
         context = _present_context(parent) if refresh_context else None
-        of_run = _values_of_run(parent, context, actor)
+        span = begin_run(run_id, parent["workflow"])
+        of_run = _values_of_run(parent, context, actor, trace_context=str(span.context) if span else None)
         execute(
             _COPY_RUN,
             id=run_id,
@@ -170,6 +173,8 @@ def fork_run(
         append_events(run_id, actor.name, *events, NewEvent("stage.queued", from_stage))
         forked = {"workflow": parent["workflow"], "forked_from": str(parent_id), "from_stage": from_stage}
         record(actor, "run.fork", f"run:{run_id}", data=forked)
+        if span is not None:
+            span.end()
         return queries.read_run(run_id)
 
 
@@ -177,12 +182,14 @@ def _present_context(parent: Row) -> RunContext:
     return lock_present_context(parent["brand_id"], parent["project_id"], pointer="/refresh_context")
 
 
-def _values_of_run(parent: Row, context: RunContext | None, actor: Actor) -> dict[str, Any]:
-    """Return the new run's brand and start tag, which its stages copy."""
+def _values_of_run(
+    parent: Row, context: RunContext | None, actor: Actor, *, trace_context: str | None
+) -> dict[str, Any]:
+    """Return what the new run's stages have of it: its brand, its start tag and its place in a trace."""
     brand_id = context.brand_id if context else parent["brand_id"]
     tag = row(statements.NEXT_START_TAG, brand_id=brand_id, actor=actor.name, priority=parent["priority"])
     assert tag is not None
-    return {"brand_id": brand_id, **tag}
+    return {"brand_id": brand_id, "trace_context": trace_context, **tag}
 
 
 def _read_parent(id: UUID) -> Row:

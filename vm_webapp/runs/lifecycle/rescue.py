@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from peewee import SQL, fn
@@ -32,7 +33,7 @@ WORKER_LOST = Failure(
 # again on the newest version of the row that it locks.
 _R, _S = Run.alias("r"), Stage.alias("s")
 _LOCK_EXPIRED = compiled(
-    _S.select(_S.id, _S.run, _S.key, _S.rescues)
+    _S.select(_S.id, _S.run, _S.key, _S.rescues, _S.attempt, _S.lease_expires_at, _S.trace_context)
     .join(_R)
     .where(_S.status == "running", _S.lease_expires_at < NOW)
     .order_by(_S.lease_expires_at)
@@ -59,6 +60,22 @@ _GIVE_UP = compiled(
 
 
 @dataclass(frozen=True, slots=True)
+class LostAttempt:
+    """An attempt whose worker did not end it.
+
+    Attributes:
+        lease_expires_at: when its lease ended.
+        trace_context: the ``traceparent`` of its stage, None if the run is not traced.
+    """
+
+    run_id: UUID
+    key: str
+    attempt: int
+    lease_expires_at: datetime
+    trace_context: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Rescued:
     """The result of one batch.
 
@@ -66,11 +83,13 @@ class Rescued:
         queued: stages that are due again.
         failed: stages that failed, because they had lost too many leases.
         more: whether expired leases may remain.
+        lost: the attempts that these stages have lost.
     """
 
     queued: tuple[UUID, ...]
     failed: tuple[UUID, ...]
     more: bool
+    lost: tuple[LostAttempt, ...] = ()
 
 
 def rescue_expired_leases(*, until: float = math.inf) -> Rescued:
@@ -94,8 +113,15 @@ def rescue_expired_leases(*, until: float = math.inf) -> Rescued:
             # After the first one and not before: each batch makes progress, however late it is.
             if time.monotonic() >= until:
                 break
-    left = len(expired) - len(queued) - len(failed)
-    return Rescued(queued, tuple(failed), more=left > 0 or len(expired) == RESCUE_BATCH)
+    ended = {*queued, *failed}
+    lost = tuple(_lost_attempt(stage) for stage in expired if stage["id"] in ended)
+    return Rescued(queued, tuple(failed), more=len(expired) > len(ended) or len(expired) == RESCUE_BATCH, lost=lost)
+
+
+def _lost_attempt(stage: Row) -> LostAttempt:
+    return LostAttempt(
+        stage["run_id"], stage["key"], stage["attempt"], stage["lease_expires_at"], stage["trace_context"]
+    )
 
 
 def _requeue(stage_ids: tuple[UUID, ...]) -> None:

@@ -15,6 +15,7 @@ from vm_webapp.runs.artifacts import NewArtifact, StoredArtifact
 from vm_webapp.runs.events import NewEvent, append_events
 from vm_webapp.runs.lifecycle.four_eyes import check_decided_by_another
 from vm_webapp.runs.lifecycle.steps import advance_run, lock_run
+from vm_webapp.runs.run_spans import note_review
 from vm_webapp.runs.signals import stage_due
 
 HUMAN = "human"
@@ -38,7 +39,11 @@ _REQUEUE = compiled(
 _RESUME_RUN = compiled(
     Run.update({Run.status: "running"}).where(Run.id == param("id"), Run.status == "waiting_approval")
 )
-_STAGE = compiled(Stage.select(Stage.id, Stage.status).where(Stage.run == param("run_id"), Stage.key == param("key")))
+_STAGE = compiled(
+    Stage.select(Stage.id, Stage.status, Stage.trace_context).where(
+        Stage.run == param("run_id"), Stage.key == param("key")
+    )
+)
 
 
 class DraftChanged(Conflict):
@@ -83,6 +88,7 @@ def approve_stage_if_waiting(
     """
     with transaction():
         stage, draft = _waiting_draft(run_id, stage_key, artifact_sha256, actor)
+        written_at = draft.created_at
         if content is not None:
             new = NewArtifact(name=draft.name, content=content, provider=HUMAN, author=actor.name)
             draft = artifacts.add_version(run_id, stage["id"], new)
@@ -101,6 +107,7 @@ def approve_stage_if_waiting(
             *events,
         )
         record(actor, "stage.approve", f"run:{run_id}", data={"stage": stage_key, **data})
+        note_review(run_id, stage_key, "approved", since=written_at, trace_context=stage["trace_context"])
 
 
 def request_changes_if_waiting(
@@ -126,6 +133,9 @@ def request_changes_if_waiting(
         )
         data = {"stage": stage_key, "version": draft.version, "sha256": draft.sha256}
         record(actor, "stage.request_changes", f"run:{run_id}", data=data)
+        note_review(
+            run_id, stage_key, "changes_requested", since=draft.created_at, trace_context=stage["trace_context"]
+        )
         stage_due.raise_after_commit(stage["id"])
 
 

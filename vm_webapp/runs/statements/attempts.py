@@ -70,8 +70,8 @@ def finish_stage(*, called: bool, branded: bool) -> str:
     attempt called, or NULL; what the call has used (``usage.calls.values_of``).
 
     Returns ``version``, whether it ``waits`` for a person, and of the next stage, NULL where there is none, ``id``,
-    ``key``, ``status``, ``attempt``, ``provider``, ``feedback``, ``claimed_at`` and ``seconds_left``;
-    ``provider_has_failed`` before this success, and whether the stage's ``owner_is_limited``.
+    ``key``, ``status``, ``attempt``, ``provider``, ``feedback``, ``trace_context``, ``claimed_at`` and
+    ``seconds_left``; ``provider_has_failed`` before this success, and whether the stage's ``owner_is_limited``.
     """
     spent = f", {SPENT}" if called else ""
     used = f"), used AS ({insert_call('held', branded=branded)}" if called else ""
@@ -121,7 +121,8 @@ def finish_stage(*, called: bool, branded: bool) -> str:
                                    WHEN claimable THEN NULL ELSE provider END,
                    error = CASE WHEN claimable THEN NULL ELSE error END
               FROM next WHERE stages.id = next.id AND stages.status = 'pending'
-            RETURNING stages.id, key, status, attempt, provider, feedback, clock_timestamp() AS claimed_at,
+            RETURNING stages.id, key, status, attempt, provider, feedback, trace_context,
+                      clock_timestamp() AS claimed_at,
                       extract(epoch FROM deadline_at - clock_timestamp())::float8 AS seconds_left
         ), run AS (
             UPDATE runs

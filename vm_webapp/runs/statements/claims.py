@@ -125,7 +125,7 @@ def _claim(which: str) -> str:
                    provider = CASE WHEN stages.needs_model THEN %(provider)s END, error = NULL
               FROM taken WHERE stages.id = taken.id
             RETURNING number, stages.run_id, stages.id, stages.key, stages.attempt, stages.feedback, stages.provider,
-                      stages.lease_token, clock_timestamp() AS claimed_at,
+                      stages.lease_token, stages.trace_context, clock_timestamp() AS claimed_at,
                       extract(epoch FROM stages.deadline_at - clock_timestamp())::float8 AS seconds_left
         ), started AS (
             UPDATE runs SET status = 'running', started_at = coalesce(runs.started_at, clock_timestamp())
@@ -153,7 +153,7 @@ def _claim(which: str) -> str:
 
 CLAIMED_UNDER = f"""
     SELECT r.id AS run_id, r.request, r.request_id, r.snapshot::text, s.id, s.key, s.attempt, s.feedback, s.provider,
-           s.lease_token, clock_timestamp() AS claimed_at,
+           s.lease_token, s.trace_context, clock_timestamp() AS claimed_at,
            extract(epoch FROM s.deadline_at - clock_timestamp())::float8 AS seconds_left
       FROM stages s JOIN runs r ON r.id = s.run_id
      WHERE s.lease_token = ANY(%(tokens)s::uuid[]) ORDER BY {order_of("s")}

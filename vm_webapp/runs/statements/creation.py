@@ -23,8 +23,8 @@ def create_run() -> str:
     Nobody else can see or lock any of it yet.
 
     Parameters: the columns of ``runs``; ``stage_ids``, ``keys``, ``titles``, ``requires_approval`` and ``needs_model``
-    of the stages, in their order; those of ``vm_webapp.access.audit.values_of_actor`` for who creates it; and the
-    ``data`` of the first event and of the entry.
+    of the stages, in their order, and the ``trace_context`` of all; those of
+    ``vm_webapp.access.audit.values_of_actor`` for who creates it; and the ``data`` of the first event and of the entry.
 
     Returns ``created_at``, ``queued_at`` of the first stage, and what ``read_queue_facts`` returns of it.
     """
@@ -57,11 +57,11 @@ def _create_run(*, quota: str = "", within: str = "") -> str:
         RETURNING created_at
     ), made AS (
         INSERT INTO stages (id, run_id, position, key, title, status, priority, requires_approval, needs_model,
-                            queued_at, available_at, brand_id, start_tag)
+                            queued_at, available_at, brand_id, start_tag, trace_context)
         SELECT given.id, %(id)s, position, key, title, CASE position WHEN 1 THEN 'queued' ELSE 'pending' END,
                %(priority)s, requires_approval, needs_model,
                CASE position WHEN 1 THEN statement_timestamp() END, CASE position WHEN 1 THEN statement_timestamp() END,
-               %(brand_id)s, start_tag
+               %(brand_id)s, start_tag, %(trace_context)s
           FROM tag, unnest(%(stage_ids)s::uuid[], %(keys)s::text[], %(titles)s::text[],
                            %(requires_approval)s::boolean[], %(needs_model)s::boolean[])
                     WITH ORDINALITY AS given(id, key, title, requires_approval, needs_model, position)
