@@ -25,6 +25,7 @@ KEY = "sk-right-0123456789"
 # Each is tried with these releases, and ``docs/models.md`` names them.
 LITELLM = ("litellm[proxy]==1.108.7",)
 LLAMA_CPP = ("xllamacpp==2026.10.11549", "gguf==0.19.0")
+ROTEL = ("rotel==0.0.1a15",)  # a collector of traces; docs/observability.md names it
 MLX_LM = ("mlx-lm==0.32.2", "mlx[cpu]==0.32.4")
 INSTALL_SECONDS = 600.0  # the first time; later starts take seconds
 CONTEXT_TOKENS = 32_768
@@ -98,6 +99,25 @@ def litellm(folder: Path, model_list: list[dict[str, Any]]) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/v1"
 
 
+@contextmanager
+def rotel(receiver: str, folder: Path) -> Iterator[str]:
+    """Run Rotel, a collector for OpenTelemetry; yield its endpoint. It sends on to ``receiver`` what it takes."""
+    folder.mkdir(parents=True)
+    port, unused = _free_port(), _free_port()
+    options = {
+        "otlp-http-endpoint": f"127.0.0.1:{port}",
+        "otlp-grpc-endpoint": f"127.0.0.1:{unused}",
+        "exporter": "otlp",
+        "otlp-exporter-protocol": "http",
+        "otlp-exporter-endpoint": receiver,
+    }
+    # The package has a program that only its own library starts.
+    start = "import os, rotel, sys; os.execv(os.path.dirname(rotel.__file__) + '/rotel-agent', sys.argv)"
+    arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
+    with _server(_python(ROTEL, "-c", start, "start", *arguments), port, "/", folder, expects=404):
+        yield f"http://127.0.0.1:{port}"
+
+
 def _model_list(llama: Endpoint, short: Endpoint) -> list[dict[str, Any]]:
     """Return LiteLLM's models: mocked ones, and others that it passes on to a server."""
     mocked = {
@@ -121,7 +141,9 @@ def _model_list(llama: Endpoint, short: Endpoint) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _server(command: list[str], port: int, health: str, folder: Path, **env: str) -> Iterator[None]:
+def _server(
+    command: list[str], port: int, health: str, folder: Path, *, expects: int = 200, **env: str
+) -> Iterator[None]:
     guarded = [sys.executable, "-m", "tests.servers.guarded", str(os.getpid()), *command]
     running = Program(guarded, {**_environment(), **env}, folder / "log")
     url = f"http://127.0.0.1:{port}{health}"
@@ -129,7 +151,7 @@ def _server(command: list[str], port: int, health: str, folder: Path, **env: str
     def is_healthy() -> bool:
         assert running.process.poll() is None, running.output()
         with suppress(httpx.HTTPError):
-            return httpx.get(url, timeout=2, trust_env=False).status_code == 200
+            return httpx.get(url, timeout=2, trust_env=False).status_code == expects
         return False
 
     try:
