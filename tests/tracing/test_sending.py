@@ -88,9 +88,14 @@ def test_an_outage_is_said_once_and_loses_nothing_that_fits(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO)
-    attempts: list[int] = []
+    attempts: list[bytes] = []
     send = Collector.send
-    monkeypatch.setattr(Collector, "send", lambda *given: attempts.append(1) or send(*given))
+
+    def count(collector: Collector, body: bytes) -> None:
+        attempts.append(body)
+        send(collector, body)
+
+    monkeypatch.setattr(Collector, "send", count)
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         port = reserved.getsockname()[1]
