@@ -90,11 +90,13 @@ def full(request: pytest.FixtureRequest) -> bool:
 def kept_logging() -> Iterator[None]:
     """Undo what a command that runs in this process configures: it would silence the log of all tests after it."""
     root = logging.getLogger()
-    level, handlers, hooks = root.level, list(root.handlers), (sys.excepthook, threading.excepthook)
+    level, handlers = root.level, list(root.handlers)
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
     yield
     root.setLevel(level)
     root.handlers[:] = handlers
-    sys.excepthook, threading.excepthook = hooks
+    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
+    logging.captureWarnings(False)
 
 
 @pytest.fixture(scope="session")

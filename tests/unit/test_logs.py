@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextvars import copy_context
 from typing import Any
 from uuid import UUID
 
 import pytest
 import structlog
 
-from vm_webapp.logs import configure_logging
+from vm_webapp.logs import configure_logging, logged_with, process_logs_with
+from vm_webapp.tracing.spans import Kind, Tracer, working_on
 
 NOISY = ("httpx", "httpcore", "dramatiq", "aiohttp.access", "yoyo", "asyncio", "peewee")
 
@@ -23,12 +26,13 @@ NOISY = ("httpx", "httpcore", "dramatiq", "aiohttp.access", "yoyo", "asyncio", "
 def _unchanged_logging() -> Iterator[None]:
     root = logging.getLogger()
     handlers, levels = root.handlers[:], {name: logging.getLogger(name).level for name in ("", *NOISY)}
-    hooks = sys.excepthook, threading.excepthook
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
     yield
     root.handlers[:] = handlers
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)
-    sys.excepthook, threading.excepthook = hooks
+    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
+    logging.captureWarnings(False)
     structlog.contextvars.clear_contextvars()
     structlog.reset_defaults()
 
@@ -146,3 +150,86 @@ def _fail_and_log(token: str) -> None:
 
 def _fail(token: str) -> None:
     raise ValueError("it broke")
+
+
+HOSTILE = "no\x1b[2Jmodel\r\n2026-11-26T12:00:00Z [info     ] forged\x9b31m\u202e\x00"
+
+
+def test_text_from_outside_neither_forges_a_line_nor_commands_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    for as_json in (True, False):
+        configure_logging("INFO", json=as_json)
+        logging.getLogger("library").warning(HOSTILE, extra={"error": HOSTILE})
+        shown = capsys.readouterr().err
+        assert shown.count("\n") == 1
+        assert shown.rstrip("\n").isprintable()
+        assert "forged" in shown
+
+
+def test_an_error_of_several_lines_forges_no_line_either(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("INFO", json=False)
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        logging.getLogger("api").exception("request.failed")
+    first, *others = capsys.readouterr().err.splitlines()
+    assert "request.failed" in first
+    assert others
+    assert all(line.startswith("  ") and line.isprintable() for line in others)
+
+
+def test_a_process_a_request_and_a_trace_are_in_every_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("INFO", json=True)
+    span = Tracer(lambda span: None, lambda parent, trace_id: True).begin("a", Kind.INTERNAL, {})
+    with process_logs_with(worker="w-1"), logged_with(request_id="r-1"), working_on(span):
+        thread = threading.Thread(target=copy_context().run, args=(logging.getLogger("redis").warning, "carried"))
+        other = threading.Thread(target=logging.getLogger("redis").warning, args=("apart",))
+        for each in (thread, other):
+            each.start()
+            each.join()
+    logging.getLogger("redis").warning("after")
+    carried, apart, after = _records(capsys)
+    assert (carried["worker"], carried["request_id"], carried["trace_id"]) == ("w-1", "r-1", span.trace_id)
+    assert (apart["worker"], "request_id" in apart, "trace_id" in apart) == ("w-1", False, False)
+    assert not {"worker", "request_id", "trace_id"} & after.keys()
+
+
+def test_what_python_would_print_itself_is_one_record() -> None:
+    program = """
+import warnings
+from vm_webapp.logs import configure_logging
+
+class Careless:
+    def __del__(self):
+        raise ValueError("it broke")
+
+configure_logging("INFO", json=True)
+Careless()
+warnings.warn("old", UserWarning)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    unraisable, warning = (json.loads(line) for line in done.stderr.splitlines())
+    assert (unraisable["event"], unraisable["level"]) == ("process.unraisable", "error")
+    assert unraisable["exception"].endswith("ValueError: it broke")
+    assert (warning["logger"], warning["level"]) == ("py.warnings", "warning")
+    assert "old" in warning["event"]
+
+
+@pytest.mark.parametrize(
+    ("env", "colored"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],
+    ids=str,
+)
+@pytest.mark.parametrize("on_terminal", [True, False])
+def test_colors_are_for_terminals_and_for_who_wants_them(
+    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], colored: bool, on_terminal: bool
+) -> None:
+    for name, value in ({"TERM": "xterm", "NO_COLOR": ""} | env).items():
+        monkeypatch.setenv(name, value)
+    reader, writer = os.openpty() if on_terminal else os.pipe()
+    with os.fdopen(reader, "rb", 0) as shown, os.fdopen(writer, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        configure_logging("INFO", json=False)
+        logging.getLogger("api").warning("said")
+        text = shown.read(4096).decode()
+    assert "said" in text
+    assert ("\x1b[" in text) is (colored and on_terminal)

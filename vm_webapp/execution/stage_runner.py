@@ -113,11 +113,17 @@ class StageRunner:
                 self.release([claim])
                 following = None
             read = ReadRun(claim.run_id)
+            last, began = claim, time.monotonic()
             while following is not None:
                 count += 1
+                last = following
                 run = self._run_claimed if self._tracer is None else partial(self._run_traced, self._tracer)
                 with logged_with(**facts_of(following)):
                     following = run(following, read)
+            if count:
+                # One line for the stages together: each would cost as much as a part of its transaction.
+                done = {"stages": count, "seconds": round(time.monotonic() - began, 3)}
+                log.info("run.carried", extra=facts_of(last) | done)
         return count
 
     def release(self, claims: Iterable[Claim]) -> None:
