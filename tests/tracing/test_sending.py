@@ -99,7 +99,7 @@ def test_an_outage_is_said_once_and_loses_nothing_that_fits(
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         port = reserved.getsockname()[1]
-    with open_tracer(Tracing(f"http://127.0.0.1:{port}"), **PROCESS) as tracer:
+    with open_tracer(Tracing(f"http://127.0.0.1:{port}", {"api-key": "s3cret"}), **PROCESS) as tracer:
         record(tracer, 2)
         eventually(lambda: len(attempts) >= 3, "it is tried again")
         assert said(caplog) == ["traces.not_sent"]
@@ -111,6 +111,7 @@ def test_an_outage_is_said_once_and_loses_nothing_that_fits(
     line = next(entry for entry in caplog.records if entry.message == "traces.not_sent")
     assert line.__dict__["error"].startswith("no connection to the collector: ")
     assert line.exc_info is None
+    assert "s3cret" not in repr([vars(entry) for entry in caplog.records])
 
 
 @pytest.mark.parametrize(("status", "kept"), [(503, True), (429, True), (400, False), (401, False), (307, False)])

@@ -13,14 +13,16 @@ import pytest
 from vm_webapp import __version__
 from vm_webapp.errors import ConfigurationError
 from vm_webapp.prices import Price, PriceTable
-from vm_webapp.settings import Settings, read_settings
+from vm_webapp.settings import SAMPLERS, Settings, read_settings
+from vm_webapp.tracing.configuration import Tracing
 from vm_webapp.trusted_proxies import PLATFORM_PROXIES, WANTED, Network
 
-OURS = ("VM_", "KIMI_", "APP_ENV", "PORT", "WEB_CONCURRENCY", "LOG_LEVEL", "RENDER")
+OURS = ("VM_", "KIMI_", "APP_ENV", "PORT", "WEB_CONCURRENCY", "LOG_LEVEL", "RENDER", "OTEL_")
 DB_URL = "postgresql://vm:s3cret@db.internal:5432/vm"
 REDIS_URL = "rediss://:s3cret@cache.internal:6380/0"
 PERCENT_ENCODE = "percent-encode each @, : / and % of its user name and password"
 NO_ADDRESS = "must be a URL that begins with postgres:// or postgresql://, or libpq's key=value pairs"
+PUBLIC = "must be a host and a path, without user name, password or query"
 NO_HOST = "each host may have a port, which is a number, and an IPv6 address stands in [ ]"
 MANAGED = {"VM_ENABLE_MANAGED_MODE": "true", "VM_DB_URL": DB_URL, "VM_REDIS_URL": REDIS_URL}
 
@@ -72,7 +74,9 @@ def test_empty_means_unset_for_every_variable(read: Read, empty: str) -> None:
         VM_LLM_MAX_CONCURRENCY VM_WORKFLOWS_PATH VM_API_TOKEN KIMI_API_KEY KIMI_MODEL KIMI_BASE_URL KIMI_MAX_TOKENS \
         KIMI_CONTEXT_TOKENS APP_ENV PORT \
         WEB_CONCURRENCY LOG_LEVEL RENDER RENDER_GIT_COMMIT VM_TRUSTED_PROXIES \
-        VM_REQUESTS_PER_MINUTE VM_RUNS_PER_DAY VM_MODEL_PRICES"
+        VM_REQUESTS_PER_MINUTE VM_RUNS_PER_DAY VM_MODEL_PRICES OTEL_EXPORTER_OTLP_ENDPOINT OTEL_EXPORTER_OTLP_HEADERS \
+        OTEL_EXPORTER_OTLP_PROTOCOL OTEL_SERVICE_NAME OTEL_RESOURCE_ATTRIBUTES OTEL_TRACES_SAMPLER \
+        OTEL_TRACES_SAMPLER_ARG"
     assert read(**dict.fromkeys(names.split(), empty)) == Settings()
 
 
@@ -101,6 +105,12 @@ def test_everything_set_is_read(read: Read) -> None:
         VM_MODEL_PRICES='{"currency": "USD", "models": {"kimi-k2": {"prompt": 0.6, "completion": 2.5}}}',
         LOG_LEVEL="debug",
         RENDER_GIT_COMMIT="4f1d0c3b9a8e77665544332211",
+        OTEL_EXPORTER_OTLP_ENDPOINT="https://collector.internal:4318/otlp",
+        OTEL_EXPORTER_OTLP_HEADERS="api-key=t0ken%2Cs3cret, x-team = one",
+        OTEL_SERVICE_NAME="web",
+        OTEL_RESOURCE_ATTRIBUTES="deployment.environment.name=staging,service.name=other",
+        OTEL_TRACES_SAMPLER="parentbased_traceidratio",
+        OTEL_TRACES_SAMPLER_ARG="0.25",
     )
     assert settings == Settings(
         app_env="production",
@@ -127,6 +137,13 @@ def test_everything_set_is_read(read: Read) -> None:
         runs_per_day=50,
         model_prices=PriceTable("USD", {"kimi-k2": Price(Decimal("0.6"), Decimal("2.5"), Decimal("0.6"))}),
         log_level="DEBUG",
+        tracing=Tracing(
+            "https://collector.internal:4318/otlp",
+            {"api-key": "t0ken,s3cret", "x-team": "one"},
+            {"deployment.environment.name": "staging", "service.name": "web"},
+            "parentbased_traceidratio",
+            0.25,
+        ),
         build=f"{__version__}+4f1d0c3b9a8e",
     )
     assert settings.mode == "managed"
@@ -238,9 +255,9 @@ def test_limits_of_a_session_are_taken_from_a_minute_to_thirty_days(read: Read, 
         ("VM_REDIS_URL", "http://s3cret", "must be a URL that begins with redis:// or rediss:// or unix://"),
         ("VM_REDIS_URL", "redis://s3cret:99999", "must be a URL that begins with redis:// or rediss:// or unix://"),
         ("KIMI_BASE_URL", "s3cret", "must be a URL that begins with http:// or https://"),
-        ("KIMI_BASE_URL", "https://u:s3cret@h/v1", "must be a host and a path, without user name, password or query"),
-        ("KIMI_BASE_URL", "https://h/v1?key=s3cret", "must be a host and a path, without user name, password or query"),
-        ("KIMI_BASE_URL", "https:///s3cret", "must be a host and a path, without user name, password or query"),
+        ("KIMI_BASE_URL", "https://u:s3cret@h/v1", PUBLIC),
+        ("KIMI_BASE_URL", "https://h/v1?key=s3cret", PUBLIC),
+        ("KIMI_BASE_URL", "https:///s3cret", PUBLIC),
         ("KIMI_API_KEY", "s3 cret", "must be printable ASCII without spaces"),
         ("KIMI_API_KEY", "s3crét", "must be printable ASCII without spaces"),
         ("VM_API_TOKEN", "s3cret\x1b", "must be printable ASCII without spaces"),
@@ -269,6 +286,16 @@ def test_limits_of_a_session_are_taken_from_a_minute_to_thirty_days(read: Read, 
         ("VM_MODEL_PRICES", "s3cret", "must be JSON"),
         ("VM_MODEL_PRICES", '{"s3cret": 1}', 'must be an object with "currency" and "models"'),
         ("LOG_LEVEL", "s3cret", "must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "s3cret:4318", "must be a URL that begins with http:// or https://"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://u:s3cret@h", PUBLIC),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "must be one of http/protobuf"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "s3cret", "must be pairs name=value, separated by commas"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a b=s3cret", "must be pairs name=value, separated by commas"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=s3cret%0d%0a", "must have values of printable ASCII, percent-encoded"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "=s3cret", "must be pairs name=value, separated by commas"),
+        ("OTEL_TRACES_SAMPLER", "s3cret", f"must be one of {', '.join(SAMPLERS)}"),
+        ("OTEL_TRACES_SAMPLER_ARG", "1.5", "must be a number from 0 to 1"),
+        ("OTEL_TRACES_SAMPLER_ARG", "nan", "must be a number from 0 to 1"),
     ],
 )
 def test_a_value_that_does_not_parse_names_the_variable_and_shows_no_value(
