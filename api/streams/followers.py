@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import asynccontextmanager
+from contextvars import Context
 from itertools import chain
 from typing import Any, TypeVar
 from uuid import UUID
@@ -112,7 +113,8 @@ class Followers:
     def _start(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         running = self._tasks.get(name)
         if not self._closed and (running is None or running.done()):
-            self._tasks[name] = asyncio.create_task(work(), name=f"followers.{name}")
+            # In a context of its own: it outlives the request that starts it, whose id and trace would stay with it.
+            self._tasks[name] = asyncio.create_task(work(), name=f"followers.{name}", context=Context())
 
     async def _poll_all(self) -> None:
         """Poll all followed runs at intervals, until nothing is followed any more."""

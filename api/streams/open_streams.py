@@ -8,6 +8,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from contextvars import Context
 from typing import Protocol
 from uuid import UUID
 
@@ -115,7 +116,7 @@ class OpenStreams:
         self._open[actor.id] += 1
         self._opened.set()
         if self._watching is None or self._watching.done():
-            self._watching = asyncio.create_task(self._watch(), name="open streams")
+            self._watching = asyncio.create_task(self._watch(), name="open streams", context=Context())
         try:
             yield held
         finally:

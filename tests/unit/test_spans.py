@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
+from tests.support.tracing import recording
 from vm_webapp.tracing.configuration import SamplerName, Tracing
-from vm_webapp.tracing.sampling import sampler_of
 from vm_webapp.tracing.spans import Kind, Span, Tracer, current_span, working_on
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -15,9 +15,8 @@ UNSAMPLED = PARENT.removesuffix("01") + "00"
 
 
 def a_tracer(sampler: SamplerName = "parentbased_always_on", ratio: float = 1.0) -> tuple[Tracer, list[Span]]:
-    """Return a tracer, and the list of what it records."""
-    recorded: list[Span] = []
-    return Tracer(recorded.append, sampler_of(Tracing("http://collector", sampler=sampler, ratio=ratio))), recorded
+    """Return a tracer with this sampler, and the list of what it records."""
+    return recording(Tracing("http://collector", sampler=sampler, ratio=ratio))
 
 
 def test_a_span_continues_the_trace_of_its_parent() -> None:
