@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import redis
+import structlog
 
 from actors import broker
 from api.http.threads import Threads
@@ -22,6 +23,7 @@ from tests.api.conftest import Serving
 from tests.api.streams import open_stream
 from vm_webapp.access.actor import Actor
 from vm_webapp.db.pool import transaction
+from vm_webapp.logs import logged_with
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.channels import channel_of
 from vm_webapp.runs.events import NewEvent, append_events
@@ -213,4 +215,31 @@ async def test_a_broken_subscription_fails_no_request(redis_url: str, monkeypatc
             await until(lambda: client.publish(channel_of(run_id), "a piece") == 1)
             await until(lambda: reader.take_notices() == ["a piece"])
     await followers.close()
+    threads.close()
+
+
+async def test_what_follows_all_runs_belongs_to_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(followers, "POLL_WITHOUT_REDIS_SECONDS", 0.01)
+    facts: list[dict[str, Any]] = []
+    threads = Threads(1, 10, "tests", limit_seconds=5)
+
+    def read(ids: Any) -> dict[UUID, RunHead]:
+        facts.append(structlog.contextvars.get_contextvars())
+        return {}
+
+    following = Followers(threads, read, None)
+    with logged_with(request_id="of-the-first-who-waits"):
+        async with following.await_change(uuid4()):
+            await until(lambda: bool(facts))
+    await following.close()
+    threads.close()
+    assert facts[0] == {}
+
+
+async def test_a_call_on_a_thread_is_of_the_request_that_makes_it() -> None:
+    threads = Threads(1, 10, "tests", limit_seconds=5)
+    for request_id in ("one", "another"):
+        with logged_with(request_id=request_id):
+            assert await threads.run(structlog.contextvars.get_contextvars) == {"request_id": request_id}
+    assert await threads.run(structlog.contextvars.get_contextvars) == {}
     threads.close()

@@ -6,7 +6,7 @@ Source: https://www.w3.org/TR/trace-context/#traceparent-header
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 SAMPLED = 1
 LONGEST = 512  # characters; version 00 has 55, and a later version may add to them
@@ -14,8 +14,7 @@ LONGEST = 512  # characters; version 00 has 55, and a later version may add to t
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 
 
-@dataclass(frozen=True, slots=True)
-class TraceContext:
+class TraceContext(NamedTuple):
     """What a span's children need to know of it.
 
     Attributes:
