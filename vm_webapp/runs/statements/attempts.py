@@ -70,13 +70,13 @@ def finish_stage(*, called: bool, branded: bool) -> str:
     attempt called, or NULL; what the call has used (``usage.calls.values_of``).
 
     Returns ``version``, whether it ``waits`` for a person, and of the next stage, NULL where there is none, ``id``,
-    ``key``, ``status``, ``attempt``, ``provider``, ``feedback``, ``trace_context``, ``claimed_at`` and
+    ``key``, ``status``, ``attempt``, ``provider``, ``feedback``, ``budgeted``, ``trace_context``, ``claimed_at`` and
     ``seconds_left``; ``provider_has_failed`` before this success, and whether the stage's ``owner_is_limited``.
     """
     spent = f", {SPENT}" if called else ""
     used = f"), used AS ({insert_call('held', branded=branded)}" if called else ""
     return f"""
-        WITH held AS MATERIALIZED (
+        WITH {admission.capacities_of_owners()}, held AS MATERIALIZED (
             SELECT r.id AS run_id, r.workflow, r.brand_id, s.id, s.key,
                    %(requires_approval)s AND NOT r.auto_approve AS waits,
                    %(requires_approval)s AND r.auto_approve AS auto_approved
@@ -121,7 +121,7 @@ def finish_stage(*, called: bool, branded: bool) -> str:
                                    WHEN claimable THEN NULL ELSE provider END,
                    error = CASE WHEN claimable THEN NULL ELSE error END
               FROM next WHERE stages.id = next.id AND stages.status = 'pending'
-            RETURNING stages.id, key, status, attempt, provider, feedback, trace_context,
+            RETURNING stages.id, key, status, attempt, provider, feedback, budgeted, trace_context,
                       clock_timestamp() AS claimed_at,
                       extract(epoch FROM deadline_at - clock_timestamp())::float8 AS seconds_left
         ), run AS (

@@ -30,19 +30,20 @@ def find_due_stages() -> str:
     # LIMIT is one more than asked for, which shows that others are due. FROM candidates AS stages: the rules name the
     # stage so.
     candidates = f"""
-        {admission.admitted_by_its_owner()}
-        AND available_at <= clock_timestamp() - %(waited)s * interval '1 second'
+        available_at <= clock_timestamp() - %(waited)s * interval '1 second'
         AND id <> ALL(%(without)s::uuid[])
         ORDER BY {order_of()}
     """
+    calls = f"needs_model AND {admission.admitted_by_its_owner(calls=True)} AND {candidates}"
+    others = f"NOT needs_model AND {admission.admitted_by_its_owner(calls=False)} AND {candidates}"
     return f"""
-        WITH capacity AS (
+        WITH {admission.capacities_of_owners()}, capacity AS (
             SELECT {admission.shared_capacity("%(limit)s + 1", calls=True)} AS calls,
                    {admission.shared_capacity("%(limit)s + 1", calls=False)} AS others
         ), candidates AS (
-            (SELECT * FROM stages WHERE needs_model AND {candidates} LIMIT (SELECT calls FROM capacity))
+            (SELECT * FROM stages WHERE {calls} LIMIT (SELECT calls FROM capacity))
             UNION ALL
-            (SELECT * FROM stages WHERE NOT needs_model AND {candidates} LIMIT (SELECT others FROM capacity))
+            (SELECT * FROM stages WHERE {others} LIMIT (SELECT others FROM capacity))
         ), fitting AS (
             SELECT stages.*, {admission.within_owners_capacity(order_of())} AS fits
               FROM candidates AS stages
@@ -93,21 +94,22 @@ def _claim(which: str) -> str:
                stages.needs_model, r.status AS run_status, r.request, r.request_id, r.snapshot,
                {TIMEOUT_IN_SNAPSHOT} AS timeout
           FROM stages JOIN runs r ON r.id = stages.run_id
-         WHERE {admission.admitted_by_its_owner()} AND stages.{which}
     """
+    calls = f"stages.needs_model AND {admission.admitted_by_its_owner(calls=True)} AND stages.{which}"
+    others = f"NOT stages.needs_model AND {admission.admitted_by_its_owner(calls=False)} AND stages.{which}"
     # FOR UPDATE may not stand in a UNION, hence two lists. Not EXISTS for the last column: PostgreSQL would drop the
     # ORDER BY, and with it the index of the queue.
     return f"""
-        WITH capacity AS MATERIALIZED (
+        WITH {admission.capacities_of_owners()}, capacity AS MATERIALIZED (
             SELECT {admission.shared_capacity("%(limit)s + 1", calls=True)} AS calls,
                    {admission.shared_capacity("%(limit)s + 1", calls=False)} AS others,
                    %(provider_locked)s OR NOT ({admission.CALLS_ARE_COUNTED}) AS calls_may_be_claimed
         ), calls AS MATERIALIZED (
-            {due_stages} AND stages.needs_model ORDER BY {order_of("stages")}
+            {due_stages} WHERE {calls} ORDER BY {order_of("stages")}
              LIMIT (SELECT CASE WHEN calls_may_be_claimed THEN least(calls, %(limit)s) ELSE 0 END FROM capacity)
                FOR NO KEY UPDATE OF r, stages SKIP LOCKED
         ), others AS MATERIALIZED (
-            {due_stages} AND NOT stages.needs_model ORDER BY {order_of("stages")}
+            {due_stages} WHERE {others} ORDER BY {order_of("stages")}
              LIMIT (SELECT least(others, %(limit)s) FROM capacity)
                FOR NO KEY UPDATE OF r, stages SKIP LOCKED
         ), locked AS (
@@ -143,9 +145,8 @@ def _claim(which: str) -> str:
         SELECT capacity.calls, capacity.others,
                (SELECT count(*) FROM locked) - (SELECT count(*) FROM taken) AS held_back,
                NOT calls_may_be_claimed AND capacity.calls > 0
-                   AND (SELECT true FROM stages
-                         WHERE {admission.admitted_by_its_owner()} AND stages.{which} AND stages.needs_model
-                         ORDER BY {order_of()} LIMIT 1) IS NOT NULL AS calls_wait,
+                   AND (SELECT true FROM stages WHERE {calls} ORDER BY {order_of()} LIMIT 1) IS NOT NULL
+                   AS calls_wait,
                claimed.*, taken.request, taken.request_id, taken.snapshot::text
           FROM capacity LEFT JOIN (claimed JOIN taken USING (number)) ON true
     """

@@ -17,7 +17,7 @@ def made_of_rules(build: Callable[Which, str]) -> Callable[Which, Prepared]:
     # The rules are the key of the cache although ``build`` reads them itself: tests replace RULES.
 
     @lru_cache(maxsize=16)
-    def built(rules: tuple[admission.Rule, ...], *arguments: Which.args, **options: Which.kwargs) -> Prepared:
+    def built(rules: tuple[object, ...], *arguments: Which.args, **options: Which.kwargs) -> Prepared:
         return Prepared(build(*arguments, **options))
 
     @wraps(build)
