@@ -9,6 +9,8 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
+from vm_webapp.runs.budget import Budget
+
 Priority = Literal["normal", "low"]
 RunStatus = Literal["queued", "running", "waiting_approval", "completed", "failed", "canceled"]
 StageStatus = Literal["pending", "queued", "running", "waiting_approval", "completed", "failed", "canceled"]
@@ -122,6 +124,7 @@ class RunRecord:
     progress: Progress
     usage: Usage
     cost: Spent | None
+    budget: Budget | None
     waiting_on: WaitingOn | None
     stages: tuple[StageRecord, ...]
 

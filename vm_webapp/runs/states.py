@@ -14,7 +14,7 @@ MAX_RESCUES = 5  # the sixth lost lease fails the stage: a poison stage must not
 MAX_RETRY_AFTER_SECONDS = 300.0  # a server may ask for hours; a person who waits would rather see another try
 
 RUN_TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = {
-    "queued": frozenset({"running", "canceled"}),
+    "queued": frozenset({"running", "failed", "canceled"}),
     "running": frozenset({"waiting_approval", "completed", "failed", "canceled"}),
     "waiting_approval": frozenset({"running", "completed", "canceled"}),
     "failed": frozenset({"queued", "canceled"}),
@@ -25,7 +25,7 @@ RUN_TRANSITIONS: Mapping[RunStatus, frozenset[RunStatus]] = {
 # A stage leaves completed or failed only when a person retries its failed run, or cancels that run (failed → canceled).
 STAGE_TRANSITIONS: Mapping[StageStatus, frozenset[StageStatus]] = {
     "pending": frozenset({"queued", "canceled"}),
-    "queued": frozenset({"running", "canceled"}),
+    "queued": frozenset({"running", "failed", "canceled"}),
     "running": frozenset({"completed", "waiting_approval", "queued", "failed", "canceled"}),
     "waiting_approval": frozenset({"completed", "queued", "canceled"}),
     "completed": frozenset({"pending", "queued"}),

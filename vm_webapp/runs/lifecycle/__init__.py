@@ -16,6 +16,7 @@ from vm_webapp.runs.lifecycle.attempts import (
     record_abandoned_call,
     release_stage_if_held,
 )
+from vm_webapp.runs.lifecycle.budgets import SPENT_BATCH, fail_run_if_budget_spent, fail_spent_runs
 from vm_webapp.runs.lifecycle.claims import (
     Claim,
     Claimant,
@@ -38,6 +39,7 @@ from vm_webapp.runs.lifecycle.reviews import (
 
 __all__ = [
     "RESCUE_BATCH",
+    "SPENT_BATCH",
     "Claim",
     "Claimant",
     "ClaimedStages",
@@ -53,6 +55,8 @@ __all__ = [
     "claim_stage",
     "create_run",
     "fail_attempt_if_held",
+    "fail_run_if_budget_spent",
+    "fail_spent_runs",
     "find_claims",
     "finish_stage_if_held",
     "follow_clock_back",

@@ -15,6 +15,7 @@ from vm_webapp.llm.base import Completion
 from vm_webapp.runs import admission, artifacts, providers, statements
 from vm_webapp.runs.artifacts import NewArtifact
 from vm_webapp.runs.events import NewEvent, append_events
+from vm_webapp.runs.lifecycle.budgets import fail_run_if_budget_spent
 from vm_webapp.runs.lifecycle.claims import (
     ACTOR,
     Claim,
@@ -145,7 +146,7 @@ def finish_stage_if_held(
     if done["status"] == "running" and next_token:
         return Finished(make_claim(_run_of(claim), done, next_token), done["version"])
     if done["status"] == "queued":
-        return Finished(_claim_next(done["id"], claimant, next_token), done["version"])
+        return Finished(_claim_next(claim, done, claimant, next_token), done["version"])
     return Finished(version=done["version"])
 
 
@@ -192,11 +193,14 @@ def _new_artifact(claim: Claim, completion: Completion) -> NewArtifact:
     )
 
 
-def _claim_next(stage_id: UUID, claimant: Claimant, token: UUID | None) -> Claim | None:
-    """Claim the run's next stage, which has been queued; hint that it is due where that fails."""
-    following = claim_stage(stage_id, claimant, token=token) if token else None
-    if following is None:
-        stage_due.raise_after_commit(stage_id)
+def _claim_next(claim: Claim, stage: Row, claimant: Claimant, token: UUID | None) -> Claim | None:
+    """Claim the run's next stage, which has been queued; where that fails, hint that it is due.
+
+    The run fails instead if its own budget is spent.
+    """
+    following = claim_stage(stage["id"], claimant, token=token) if token else None
+    if following is None and not (stage["budgeted"] and fail_run_if_budget_spent(claim.run_id)):
+        stage_due.raise_after_commit(stage["id"])
     return following
 
 

@@ -14,6 +14,7 @@ from vm_webapp.access.run_quota import RunQuota
 from vm_webapp.db.pool import Row, autocommit, jsonb, row, transaction
 from vm_webapp.errors import InvalidInput
 from vm_webapp.runs import statements
+from vm_webapp.runs.budget import Budget
 from vm_webapp.runs.lifecycle.four_eyes import check_creator_is_known
 from vm_webapp.runs.lifecycle.run_context import RunContext, lock_context
 from vm_webapp.runs.records import Priority, Progress, RunRecord, StageRecord, Usage
@@ -33,6 +34,7 @@ class NewRun:
     Attributes:
         auto_approve: whether drafts are accepted as they are.
         four_eyes: whether somebody else than its creator decides its reviews.
+        budget: what its calls may spend, None for any sum.
     """
 
     workflow: Workflow
@@ -42,6 +44,7 @@ class NewRun:
     auto_approve: bool = False
     four_eyes: bool = False
     priority: Priority = "normal"
+    budget: Budget | None = None
 
 
 def create_run(new: NewRun, *, actor: Actor, quota: RunQuota | None = None) -> RunRecord:
@@ -88,7 +91,9 @@ def create_run(new: NewRun, *, actor: Actor, quota: RunQuota | None = None) -> R
             needs_model=[stage.needs_model for stage in stages],
             trace_context=str(span.context) if span else None,
             **values_of_actor(actor),
-            data=jsonb({"workflow": new.workflow.name}),
+            budget_tokens=new.budget.tokens if new.budget else None,
+            budget_money=new.budget.money if new.budget else None,
+            data=jsonb({"workflow": new.workflow.name} | (new.budget.facts() if new.budget else {})),
         )
         if created is None:
             assert quota is not None
@@ -121,6 +126,7 @@ def _record(run_id: UUID, new: NewRun, context: RunContext, created: Row) -> Run
         progress=Progress(0, len(new.workflow.stages)),
         usage=NOTHING_SPENT,
         cost=None,
+        budget=new.budget,
         waiting_on=why_queued(due, facts_of([created])),
         stages=tuple(
             _stage(stage, position, queued_at if position == 1 else None)

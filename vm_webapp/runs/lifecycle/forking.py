@@ -38,7 +38,10 @@ _STAGES = compiled(
 )
 # INSERT … SELECT copies inside PostgreSQL: snapshots and artifacts of many kilobytes do not pass through this process.
 # ``insert_from`` pairs columns by position, so each list of fields below has the order of its SELECT.
-_SAME_RUN = (*(Run.workflow, Run.priority, Run.auto_approve, Run.four_eyes), *(Run.brand, Run.project, Run.snapshot))
+_SAME_RUN = (
+    *(Run.workflow, Run.priority, Run.auto_approve, Run.four_eyes, Run.brand, Run.project, Run.snapshot),
+    *(Run.budget_tokens, Run.budget_money),
+)
 _COPY_RUN = compiled(
     Run.insert_from(
         Run.select(
@@ -56,7 +59,10 @@ _REPLACE_CONTEXT = compiled(
         Run.id == param("id")
     )
 )
-_SAME_STAGE = (Stage.position, Stage.key, Stage.title, Stage.priority, Stage.requires_approval, Stage.needs_model)
+_SAME_STAGE = (
+    *(Stage.position, Stage.key, Stage.title, Stage.priority, Stage.requires_approval, Stage.needs_model),
+    Stage.budgeted,
+)
 # As the new run has them, in the values below and the columns.
 _OF_RUN = (Stage.start_tag, Stage.brand_id, Stage.trace_context)
 _VALUES_OF_RUN = (param("start_tag"), param("brand_id"), param("trace_context"))
@@ -109,7 +115,7 @@ def fork_run(
 ) -> RunRecord:
     """Create a run with the parent's snapshot of workflow, brand and project, which starts at one of its stages.
 
-    Where somebody else than the parent's creator decides its reviews, that holds for the new run and its creator.
+    It has the parent's budget, of which it has spent nothing. Where somebody else than the parent's creator decides its reviews, that holds for the new run and its creator.
 
     1. Copy the run: same snapshot, its own request where one is given.
     2. Copy the stages: those before ``from_stage`` are completed, with the newest version of their artifact and what

@@ -55,10 +55,11 @@ _COMPLETE_RUN = compiled(
         Run.id == param("id"), Run.status.in_(("running", "waiting_approval"))
     )
 )
-# A canceled run stays canceled: its stage has lost its token by then, so this is a second guard.
+# A canceled run stays canceled: its stage has lost its token by then, so this is a second guard. A run may be queued
+# that fails because its budget is spent.
 _FAIL_RUN = compiled(
     Run.update({Run.status: "failed", Run.finished_at: NOW, Run.error: param("error")}).where(
-        Run.id == param("id"), Run.status == "running"
+        Run.id == param("id"), Run.status.in_(("queued", "running"))
     )
 )
 

@@ -20,6 +20,7 @@ from vm_webapp.db.prepared import Prepared, prepared
 from vm_webapp.errors import NotFound
 from vm_webapp.runs.admission import due
 from vm_webapp.runs.artifacts import newest_of
+from vm_webapp.runs.budget import budget_of
 from vm_webapp.runs.queries.reading import read_only
 from vm_webapp.runs.records import (
     ArtifactSummary,
@@ -61,6 +62,8 @@ _COLUMNS = Run.select(
     Run.created_at,
     Run.started_at,
     Run.finished_at,
+    Run.budget_tokens,
+    Run.budget_money,
 )
 # The snapshot is left out: it holds the whole workflow, brand and project, and no response contains them.
 _ONE = prepared(_COLUMNS.where(Run.id == param("id")))
@@ -243,6 +246,7 @@ def _run(run: Row, stages: list[Row], waiting_on: WaitingOn | None) -> RunRecord
             sum(stage.usage.completion_tokens for stage in records),
         ),
         cost=_sum_of(records),
+        budget=budget_of(run["budget_tokens"], run["budget_money"]),
         waiting_on=waiting_on,
         stages=records,
     )

@@ -6,6 +6,7 @@ parameters.
 """
 
 from vm_webapp.runs.statements.attempts import RENEW_LEASES, find_limited_stage, finish_stage
+from vm_webapp.runs.statements.budgets import FIND_SPENT_RUNS, FIND_SPENT_STAGE
 from vm_webapp.runs.statements.claims import CLAIMED_UNDER, claim_due_stages, claim_one_stage, find_due_stages
 from vm_webapp.runs.statements.creation import NEXT_START_TAG, create_run, create_run_within_quota
 from vm_webapp.runs.statements.queue_facts import MOST_COUNTED, read_queue_facts
@@ -13,6 +14,8 @@ from vm_webapp.runs.statements.spending import RECORD_CALL
 
 __all__ = [
     "CLAIMED_UNDER",
+    "FIND_SPENT_RUNS",
+    "FIND_SPENT_STAGE",
     "MOST_COUNTED",
     "NEXT_START_TAG",
     "RECORD_CALL",

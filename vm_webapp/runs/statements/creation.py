@@ -49,19 +49,20 @@ def _create_run(*, quota: str = "", within: str = "") -> str:
         SELECT {_TAG} AS start_tag {within}
     ), run AS (
         INSERT INTO runs (id, workflow, status, priority, request, auto_approve, brand_id, project_id, snapshot,
-                          created_by, start_tag, four_eyes, creator_id, request_id)
+                          created_by, start_tag, four_eyes, creator_id, request_id, budget_tokens, budget_money)
         SELECT %(id)s::uuid, %(workflow)s, 'queued', %(priority)s, %(request)s, %(auto_approve)s, %(brand_id)s,
                %(project_id)s::uuid, %(snapshot)s::jsonb, %(actor)s, start_tag, %(four_eyes)s, %(actor_id)s,
-               %(request_id)s
+               %(request_id)s, %(budget_tokens)s::bigint, %(budget_money)s::numeric
           FROM tag
         RETURNING created_at
     ), made AS (
         INSERT INTO stages (id, run_id, position, key, title, status, priority, requires_approval, needs_model,
-                            queued_at, available_at, brand_id, start_tag, trace_context)
+                            queued_at, available_at, brand_id, start_tag, trace_context, budgeted)
         SELECT given.id, %(id)s, position, key, title, CASE position WHEN 1 THEN 'queued' ELSE 'pending' END,
                %(priority)s, requires_approval, needs_model,
                CASE position WHEN 1 THEN statement_timestamp() END, CASE position WHEN 1 THEN statement_timestamp() END,
-               %(brand_id)s, start_tag, %(trace_context)s
+               %(brand_id)s, start_tag, %(trace_context)s,
+               %(budget_tokens)s::bigint IS NOT NULL OR %(budget_money)s::numeric IS NOT NULL
           FROM tag, unnest(%(stage_ids)s::uuid[], %(keys)s::text[], %(titles)s::text[],
                            %(requires_approval)s::boolean[], %(needs_model)s::boolean[])
                     WITH ORDINALITY AS given(id, key, title, requires_approval, needs_model, position)

@@ -1,0 +1,58 @@
+"""Budgets of runs, as people give them. What they hold back is decided in ``vm_webapp.runs.admission``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from vm_webapp.errors import InvalidInput
+from vm_webapp.prices import PriceTable
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What may be spent. It is given whole: what it leaves out is not limited.
+
+    Attributes:
+        tokens: prompt and completion tokens together; None for any number.
+        money: in the currency of the price table; None for any sum.
+
+    Raises:
+        ValueError: it limits nothing, or is not more than 0.
+    """
+
+    tokens: int | None = None
+    money: Decimal | None = None
+
+    def __post_init__(self) -> None:
+        if self.tokens is None and self.money is None:
+            raise ValueError("a budget limits tokens or money")
+        if (self.tokens is not None and self.tokens <= 0) or (self.money is not None and self.money <= 0):
+            raise ValueError("a budget is more than 0")
+
+    def facts(self) -> dict[str, int | str]:
+        """Return its parts as events and entries of the audit trail hold them."""
+        tokens = {} if self.tokens is None else {"budget_tokens": self.tokens}
+        return tokens | ({} if self.money is None else {"budget_money": shown(self.money)})
+
+
+def budget_of(tokens: int | None, money: Decimal | None) -> Budget | None:
+    """Return the budget in these two columns, None if it limits nothing."""
+    return None if tokens is None and money is None else Budget(tokens, money)
+
+
+def check_priced(prices: PriceTable | None, model: str) -> None:
+    """Check that money can be limited for calls of this model.
+
+    Raises:
+        InvalidInput: the price table has no price for it, or there is no table.
+    """
+    if prices is None or prices.price_of(model) is None:
+        raise InvalidInput(
+            f"the model {model} has no price in VM_MODEL_PRICES, so its calls cannot be limited by money"
+        )
+
+
+def shown(money: Decimal) -> str:
+    """Return a sum of money without zeros at its end."""
+    return f"{money.normalize():f}"
