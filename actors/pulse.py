@@ -1,8 +1,9 @@
 """The pulse, a worker's maintenance loop: the order and the periods of its duties.
 
 Each second it renews the leases of the worker's attempts and writes the heartbeat; now and then it requeues the stages
-of dead workers (the rescue), deletes expired rows (the purges), seals the audit trail and sums the usage. The loop has
-a database connection of its own, so that an exhausted pool cannot stop the renewals, which come first.
+of dead workers (the rescue), fails runs whose budget is spent, deletes expired rows (the purges), seals the audit trail
+and sums the usage. The loop has a database connection of its own, so that an exhausted pool cannot stop the renewals,
+which come first.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from actors.duties.beat import Beat
+from actors.duties.fail_spent import FailSpent
 from actors.duties.follow_clock import FollowClock
 from actors.duties.purge import PurgeAudit, PurgeLeftovers, PurgeRuns
 from actors.duties.renew import Renew
@@ -35,6 +37,7 @@ log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 RESCUE_EVERY_SECONDS = 2.0
+FAIL_SPENT_EVERY_SECONDS = 4.0  # with the length of a tick, within five seconds
 SEAL_EVERY_SECONDS = 10.0  # an idle worker then sends one statement more in ten seconds
 HOUR, DAY = 3600.0, 86_400.0
 RETRY_PURGE_SECONDS = 60.0
@@ -52,6 +55,7 @@ class Duties:
     follow_clock: FollowClock
     beat: Beat
     rescue: Rescue
+    fail_spent: FailSpent
     purge_leftovers: PurgeLeftovers
     purge_runs: PurgeRuns
     purge_audit: PurgeAudit
@@ -110,6 +114,7 @@ class Pulse:
         self._follow_clock = duties.follow_clock
         self._beat = duties.beat
         self._rescue = Periodic(duties.rescue.run_once, every_seconds=RESCUE_EVERY_SECONDS)
+        self._fail_spent = Periodic(duties.fail_spent.run_once, every_seconds=FAIL_SPENT_EVERY_SECONDS)
         self._purges = Purges(duties.purge_leftovers, duties.purge_runs, duties.purge_audit)
         self._seal = Periodic(
             duties.seal_audit.run_once, every_seconds=SEAL_EVERY_SECONDS, after_error_seconds=RETRY_SEAL_SECONDS
@@ -150,7 +155,7 @@ class Pulse:
         self.watchdog.note_tick()
 
     def tick_once(self, now: float) -> None:
-        """Renew the leases, follow the clock, write the heartbeat, and rescue, purge, seal and sum when that is due.
+        """Renew the leases, follow the clock and write the heartbeat; the other duties when they are due.
 
         Before the worker can start it does nothing. An unhealthy worker writes no heartbeat and rescues nothing: others
         see it as dead. It still renews, because its other threads finish their stages while it drains.
@@ -172,6 +177,8 @@ class Pulse:
             may_rescue = steady_seconds >= LEASE_SECONDS and self._status.state == "working"
             # A rescue may take half a second: the purge waits for the next tick, after the next renewal.
             if may_rescue and self._rescue.run_if_due(now):
+                return
+            if self._fail_spent.run_if_due(now):
                 return
         if not self._purges.run_once(now) and not self._seal.run_if_due(now):
             self._sum.run_if_due(now)

@@ -11,6 +11,7 @@ from uuid_utils.compat import uuid7
 
 from actors.broker import HintBroker
 from actors.duties.beat import Beat
+from actors.duties.fail_spent import FailSpent
 from actors.duties.follow_clock import FollowClock
 from actors.duties.purge import PurgeAudit, PurgeLeftovers, PurgeRuns
 from actors.duties.renew import Renew
@@ -188,6 +189,7 @@ def open_runtime(
                     workspace=probe.latest,
                 ),
                 Rescue(runner.activity, tracer),
+                FailSpent(),
                 PurgeLeftovers(),
                 PurgeRuns(settings.purge_older_than, mirror),
                 PurgeAudit(settings.audit_keep),

@@ -31,6 +31,8 @@ WAITING_KINDS: Mapping[str, str] = {
     "queue_paused": "an operator, who has paused the queue",
     "provider_paused": "the model's provider, which is paused",
     "model_limit": "another call to end: as many are in flight as may be",
+    "brand_budget": "the next day of the brand, whose budget of this day is spent",
+    "run_budget": "nothing: its own budget is spent, and it fails in a moment",
     "brand_limit": "another stage of the same brand to end: as many run as the brand may have",
 }
 BODIES = (

@@ -29,7 +29,8 @@ def cancel_run(call: Call, path: RunPath) -> JsonResponse[RunOut]:
 @command("POST", "/runs/{run_id}/retry", role="editor", summary="Put a failed run back to work")
 def retry_run(call: Call, path: RunPath, body: RetryIn) -> JsonResponse[RunOut]:
     """Queue the run again, from the stage that failed or from an earlier one."""
-    lifecycle.retry_run_if_failed(path.run_id, from_stage=body.from_stage, actor=call.actor)
+    budget = body.budget.budget() if body.budget else None
+    lifecycle.retry_run_if_failed(path.run_id, from_stage=body.from_stage, actor=call.actor, budget=budget)
     return JsonResponse(RunOut.model_validate(queries.read_run(path.run_id), context=call.context))
 
 

@@ -39,6 +39,7 @@ def create_run(call: Call, body: NewRunIn) -> JsonResponse[RunOut]:
         auto_approve=body.auto_approve,
         four_eyes=body.four_eyes,
         priority=body.priority,
+        budget=body.budget.budget() if body.budget else None,
     )
     run = lifecycle.create_run(new, actor=call.actor, quota=call.run_quota)
     return JsonResponse(

@@ -7,15 +7,21 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from api.operations.models import Input
+from api.schemas.budgets import BudgetIn
 from api.schemas.runs import MAX_REQUEST_CHARACTERS
 
 StageKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
 class RetryIn(Input):
-    """Where a failed run goes on; the stage that failed by default."""
+    """Where a failed run goes on, by default with the stage that failed, and its budget from now on."""
 
     from_stage: StageKey | None = None
+    budget: BudgetIn | None = Field(
+        default=None,
+        description="In place of the run's budget, if it has one, and for all its calls, those before the retry"
+        " included. Without it, the run keeps the budget that it has.",
+    )
 
 
 class ForkIn(Input):

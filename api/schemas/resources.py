@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar, get_type_hints
 from uuid import UUID
@@ -57,7 +58,9 @@ class ResourceType:
     page: type[PageOut[Any]]
 
 
-def declare(noun: str, repository: Repository[Any], new: type[Input], *, change: str) -> ResourceType:
+def declare(
+    noun: str, repository: Repository[Any], new: type[Input], *, change: str, shown: Mapping[str, Any] | None = None
+) -> ResourceType:
     """Declare a type of resource.
 
     Args:
@@ -66,13 +69,14 @@ def declare(noun: str, repository: Repository[Any], new: type[Input], *, change:
         new: the body of a request that creates one. In a change each of its fields is optional; a response has each of
             them, and the id, the version and the times that all resources have.
         change: the description of a change in the OpenAPI document.
+        shown: the types of fields that a response has in another shape than a request.
     """
     named = noun.capitalize()
     changed = {name: _may_be_left_out(field) for name, field in new.model_fields.items()}
     returned: dict[str, Any] = {
         "id": UUID,
         # Without the constraints: what is stored passed those of its time, and a response must not fail later ones.
-        **get_type_hints(new),
+        **get_type_hints(new) | dict(shown or {}),
         "version": int,
         "created_at": Moment,
         "updated_at": Moment,

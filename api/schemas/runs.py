@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, ValidationInfo, 
 from api.http.values import Instant, Moment, Money, Seconds, refusal
 from api.operations.models import Input, Output
 from api.operations.pages import PageQuery
+from api.schemas.budgets import BudgetIn, BudgetOut
 from api.services import SERVICES
 from vm_webapp.errors import InvalidInput
 from vm_webapp.runs.records import Priority, RunStatus, Spent, StageStatus
@@ -43,6 +44,11 @@ class NewRunIn(Input):
         " auto_approve, and not on an API that asks for no credentials.",
     )
     priority: Priority = "normal"
+    budget: BudgetIn | None = Field(
+        default=None,
+        description="What the calls of this run may spend. Once it is spent no further call begins: the run fails with"
+        " budget_exceeded, and a retry with a higher budget goes on.",
+    )
 
     @field_validator("workflow")
     @classmethod
@@ -182,5 +188,6 @@ class RunOut(Output):
     progress: ProgressOut
     usage: UsageOut
     cost: Cost
+    budget: BudgetOut | None
     waiting_on: WaitingOnOut | None
     stages: list[StageOut]

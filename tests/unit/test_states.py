@@ -30,14 +30,15 @@ from vm_webapp.workflows.model import RetryPolicy
 
 ROOT = Path(__file__).parents[2]
 RUN_EDGES = """
-    queued>running queued>failed queued>canceled running>waiting_approval running>completed running>failed running>canceled
+    queued>running queued>failed queued>canceled running>waiting_approval running>completed running>failed
+    running>canceled
     waiting_approval>running waiting_approval>completed waiting_approval>canceled failed>queued failed>canceled
 """
 STAGE_EDGES = """
     pending>queued pending>canceled queued>running queued>failed queued>canceled running>completed
-    running>waiting_approval running>queued running>failed running>canceled waiting_approval>completed waiting_approval>queued
-    waiting_approval>canceled failed>pending failed>queued failed>canceled completed>pending completed>queued
-    canceled>pending canceled>queued
+    running>waiting_approval running>queued running>failed running>canceled waiting_approval>completed
+    waiting_approval>queued waiting_approval>canceled failed>pending failed>queued failed>canceled completed>pending
+    completed>queued canceled>pending canceled>queued
 """
 MACHINES = [
     pytest.param(RUN_TRANSITIONS, get_args(RunStatus), RUN_EDGES, id="run"),

@@ -13,6 +13,7 @@ from dramatiq import Worker
 
 from actors import broker, middleware
 from actors.duties.beat import Beat
+from actors.duties.fail_spent import FailSpent
 from actors.duties.follow_clock import FollowClock
 from actors.duties.purge import PurgeAudit, PurgeLeftovers, PurgeRuns
 from actors.duties.renew import Renew
@@ -90,6 +91,7 @@ def make_pulse(database: str) -> MakePulse:
                 FollowClock(),
                 beat,
                 Rescue(activity),
+                FailSpent(),
                 PurgeLeftovers(),
                 PurgeRuns(None),
                 PurgeAudit(None),

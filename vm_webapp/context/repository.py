@@ -12,6 +12,7 @@ from uuid_utils.compat import uuid7
 
 from vm_webapp.access.actor import Actor
 from vm_webapp.access.audit import record
+from vm_webapp.context.time_zones import check_time_zone
 from vm_webapp.db.compiled import NO_KEY_UPDATE
 from vm_webapp.db.models import Brand, Project, Resource
 from vm_webapp.db.paging import Page, page_of
@@ -59,15 +60,15 @@ class Repository(Generic[Record]):
             actor: who creates it.
 
         Raises:
-            InvalidInput: its brand does not exist or is archived, or it ends before it starts.
+            InvalidInput: its brand does not exist or is archived, its time zone is none, or it ends before it starts.
         """
         with transaction():
             self._check(values)
             # The database's clock: the machines of several APIs may disagree, and listings are sorted by this time.
             now = fn.now()
             id = uuid7()
-            self._model.insert(**values, id=id, version=1, created_at=now, updated_at=now).execute()
-            self._note(actor, "create", id, version=1)
+            self._model.insert(**_columns(values), id=id, version=1, created_at=now, updated_at=now).execute()
+            self._note(actor, "create", id, version=1, **_budget_facts(values))
             return self.read(id)
 
     def read(self, id: UUID) -> Record:
@@ -116,8 +117,9 @@ class Repository(Generic[Record]):
             days = {name: getattr(current, name) for name in ("starts_on", "ends_on") if hasattr(current, name)}
             self._check(days | dict(changes))
             if changes:
-                self._update(id, version=self._model.version + 1, **changes)
-                self._note(actor, "change", id, version=version + 1, fields=sorted(changes))
+                self._update(id, version=self._model.version + 1, **_columns(changes))
+                facts = {"fields": sorted(changes), **_budget_facts(changes)}
+                self._note(actor, "change", id, version=version + 1, **facts)
             return self.read(id)
 
     def archive(self, id: UUID, *, actor: Actor) -> Record:
@@ -166,9 +168,32 @@ class Repository(Generic[Record]):
                 raise InvalidInput(str(error), pointer="/brand_id") from None
             if brand.archived_at is not None:
                 raise InvalidInput(f"the brand {brand_id} is archived", pointer="/brand_id")
+        if (time_zone := values.get("time_zone")) is not None:
+            check_time_zone(time_zone)
         starts_on, ends_on = values.get("starts_on"), values.get("ends_on")
         if starts_on and ends_on and ends_on < starts_on:
             raise InvalidInput("the project ends before it starts", pointer="/ends_on")
+
+
+def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the columns: a brand's ``day_budget`` has two."""
+    columns = dict(values)
+    if "day_budget" in columns:
+        columns |= {f"day_budget_{part}": value for part, value in _parts(columns.pop("day_budget")).items()}
+    return columns
+
+
+def _budget_facts(values: Mapping[str, Any]) -> dict[str, int | str | None]:
+    """Return what the audit trail says of a budget, which is money: where one is set, its parts."""
+    if values.get("day_budget") is None:
+        return {}
+    parts = _parts(values["day_budget"])
+    money = None if parts["money"] is None else f"{parts['money'].normalize():f}"
+    return {"day_budget_tokens": parts["tokens"], "day_budget_money": money}
+
+
+def _parts(day_budget: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {part: None if day_budget is None else day_budget.get(part) for part in ("tokens", "money")}
 
 
 brands = Repository(Brand, "brand")

@@ -7,6 +7,7 @@ all times.
 
 from __future__ import annotations
 
+from typing import Any
 from uuid import UUID
 
 from peewee import (
@@ -105,6 +106,12 @@ class Brand(Resource):
     time_zone = TimeZoneField()
     day_budget_tokens = TokenBudgetField(null=True)
     day_budget_money = MoneyBudgetField(null=True)
+
+    @property
+    def day_budget(self) -> dict[str, Any] | None:
+        """The two columns of its budget as one value, ``tokens`` and ``money``; None if it has no budget."""
+        parts = {"tokens": self.day_budget_tokens, "money": self.day_budget_money}
+        return None if parts == {"tokens": None, "money": None} else parts
 
     class Meta:
         table_name = "brands"

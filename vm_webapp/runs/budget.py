@@ -53,6 +53,22 @@ def check_priced(prices: PriceTable | None, model: str) -> None:
         )
 
 
+def how_spent(budget: Budget, tokens: int, money: Decimal | None) -> str:
+    """Return which parts of a budget are spent, in words; empty where none is.
+
+    Args:
+        budget: what may be spent.
+        tokens: what calls have used.
+        money: what they have cost, None if that is not known.
+    """
+    parts = []
+    if budget.tokens is not None and tokens >= budget.tokens:
+        parts.append(f"{tokens:,} of {budget.tokens:,} tokens")
+    if budget.money is not None and money is not None and money >= budget.money:
+        parts.append(f"{shown(money)} of {shown(budget.money)} in money")
+    return " and ".join(parts)
+
+
 def shown(money: Decimal) -> str:
     """Return a sum of money without zeros at its end."""
     return f"{money.normalize():f}"

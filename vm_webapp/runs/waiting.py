@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 from vm_webapp.db.pool import Row, rows
-from vm_webapp.runs.admission import explanation_of, is_pause
+from vm_webapp.runs.admission import BRAND_BUDGET, explanation_of, is_pause
+from vm_webapp.runs.day_budgets import DayBudget, read_day_budgets
 from vm_webapp.runs.pauses import NO_PAUSES, Pauses, read_pauses
 from vm_webapp.runs.records import WaitingOn
 from vm_webapp.runs.statements import MOST_COUNTED, read_queue_facts
@@ -44,6 +45,7 @@ class QueueFacts:
         held: runs whose due stage a rule holds back, with the rule's kind.
         ahead: how many due stages come before that of a run; without those before which there are more than
             ``MOST_COUNTED``.
+        day_budgets: of each run that its brand's budget holds back, that budget.
     """
 
     working: int
@@ -52,6 +54,7 @@ class QueueFacts:
     providers: frozenset[str]
     held: Mapping[UUID, str]
     ahead: Mapping[UUID, int]
+    day_budgets: Mapping[UUID, DayBudget] = field(default_factory=dict)
 
 
 def why_queued(stage: QueuedStage, facts: QueueFacts) -> WaitingOn:
@@ -86,6 +89,9 @@ def _why_held(kind: str, stage: QueuedStage, facts: QueueFacts) -> WaitingOn:
         pause = facts.pauses.providers[paused[0]]
         who = "until an operator resumes it" if pause.until is None else "and is tried again by itself"
         return WaitingOn(kind, f"{paused[0]} is paused {who}: {pause.reason or ''}", pause.since, pause.until)
+    if kind == BRAND_BUDGET and stage.run_id in facts.day_budgets:
+        day = facts.day_budgets[stage.run_id]
+        return WaitingOn(kind, day.detail, stage.available_at, day.until)
     # The pause may have ended since the rule was evaluated: each statement has a snapshot of its own.
     since = facts.pauses.queue.since if kind == "queue_paused" and facts.pauses.queue else stage.available_at
     return WaitingOn(kind, explanation_of(kind), since)
@@ -94,15 +100,16 @@ def _why_held(kind: str, stage: QueuedStage, facts: QueueFacts) -> WaitingOn:
 def read_facts(run_ids: Iterable[UUID]) -> QueueFacts:
     """Read the facts about the due stages of runs inside the current transaction, in one statement.
 
-    Where a pause holds one of them back, a second statement reads the pauses.
+    Where a pause holds one of them back, a second statement reads the pauses; likewise the budgets of brands.
     """
     return facts_of(rows(read_queue_facts(), run_ids=list(run_ids)))
 
 
 def facts_of(found: Sequence[Row]) -> QueueFacts:
-    """Return the facts in the rows of ``read_queue_facts`` or ``create_run`` of ``statements``; may read the pauses."""
+    """Return the facts in the rows of ``read_queue_facts`` or ``create_run``; may read pauses and budgets."""
     fleet, due = found[0], [each for each in found if each["run_id"] is not None]
     held = {each["run_id"]: each["held_by"] for each in due if each["held_by"] is not None}
+    over_budget = [run_id for run_id, kind in held.items() if kind == BRAND_BUDGET]
     return QueueFacts(
         working=fleet["working"],
         alive=fleet["alive"],
@@ -110,4 +117,5 @@ def facts_of(found: Sequence[Row]) -> QueueFacts:
         providers=frozenset(fleet["providers"]),
         held=held,
         ahead={each["run_id"]: each["ahead"] for each in due if each["ahead"] is not None},
+        day_budgets=read_day_budgets(over_budget) if over_budget else {},
     )

@@ -22,6 +22,7 @@ from vm_webapp.runs.admission.conditions import (
 from vm_webapp.runs.admission.demand import Demand, read_demand
 from vm_webapp.runs.admission.rule import due
 from vm_webapp.runs.admission.rules import (
+    BRAND_BUDGET,
     CALL_IN_FLIGHT,
     CALLS_ARE_COUNTED,
     PROVIDER_IS_PAUSED,
@@ -33,6 +34,7 @@ from vm_webapp.runs.admission.rules import (
 from vm_webapp.runs.admission.spending import USED_TODAY
 
 __all__ = [
+    "BRAND_BUDGET",
     "CALLS_ARE_COUNTED",
     "CALL_IN_FLIGHT",
     "PROVIDER_IS_PAUSED",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from vm_webapp.runs.admission.rule import BudgetRule, Rule
 from vm_webapp.runs.admission.spending import HAS_DAY_BUDGET, RUN_IS_SPENT, SPENT_BRANDS
 
+BRAND_BUDGET = "brand_budget"
 CALL_IN_FLIGHT = "status = 'running' AND needs_model"
 _QUEUE_PAUSED = "EXISTS (SELECT 1 FROM queues WHERE name = 'stages' AND paused_at IS NOT NULL)"
 _PROVIDER_PAUSED = "EXISTS (SELECT 1 FROM providers WHERE name = %(provider)s AND paused_at IS NOT NULL"
@@ -78,11 +79,11 @@ RULES: tuple[Rule | BudgetRule, ...] = (
         """,
     ),
     BudgetRule(
-        "brand_budget",
+        BRAND_BUDGET,
         "its brand's budget of this day is spent (its day_budget)",
         given=f"EXISTS (SELECT 1 FROM brands WHERE brands.id = {_brand_of('stages')} AND {HAS_DAY_BUDGET})",
-        spent=f"coalesce((SELECT spent FROM brand_budget) ? ({_brand_of('stages')})::text, false)",
-        once=f"brand_budget(spent) AS MATERIALIZED ({SPENT_BRANDS})",
+        spent=f"coalesce((SELECT spent FROM {BRAND_BUDGET}) ? ({_brand_of('stages')})::text, false)",
+        once=f"{BRAND_BUDGET}(spent) AS MATERIALIZED ({SPENT_BRANDS})",
     ),
     RUN_BUDGET,
 )

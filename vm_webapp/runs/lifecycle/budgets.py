@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from uuid import UUID
 
 from vm_webapp.db.compiled import NO_KEY_UPDATE, NOW, compiled, param
 from vm_webapp.db.models import Run, Stage
 from vm_webapp.db.pool import autocommit, execute, jsonb, row, rows, transaction
 from vm_webapp.runs import statements
-from vm_webapp.runs.budget import Budget, shown
+from vm_webapp.runs.budget import Budget, how_spent
 from vm_webapp.runs.events import append_events
 from vm_webapp.runs.lifecycle.steps import error_json, fail_run
 from vm_webapp.runs.states import Failure
@@ -40,7 +39,9 @@ def fail_run_if_budget_spent(run_id: UUID) -> bool:
         if stage is None:
             return False
         budget = Budget(stage["budget_tokens"], stage["budget_money"])
-        failure = _exceeded(budget, tokens=stage["tokens"], money=stage["money"])
+        spent = how_spent(budget, stage["tokens"], stage["money"])
+        message = f"the run's budget is spent: {spent}; a retry with a higher budget goes on"
+        failure = Failure("budget_exceeded", message, permanent=True)
         if not execute(_FAIL_STAGE, id=stage["id"], error=jsonb(error_json(failure))):
             return False
         append_events(run_id, ACTOR, *fail_run(run_id, stage["key"], failure))
@@ -56,13 +57,3 @@ def fail_spent_runs() -> int:
     with autocommit():
         found = rows(statements.FIND_SPENT_RUNS, limit=SPENT_BATCH)
     return sum(fail_run_if_budget_spent(each["run_id"]) for each in found)
-
-
-def _exceeded(budget: Budget, *, tokens: int, money: Decimal | None) -> Failure:
-    spent = []
-    if budget.tokens is not None and tokens >= budget.tokens:
-        spent.append(f"{tokens:,} of {budget.tokens:,} tokens")
-    if budget.money is not None and money is not None and money >= budget.money:
-        spent.append(f"{shown(money)} of {shown(budget.money)} in money")
-    message = f"the run's budget is spent: {' and '.join(spent)}; retry it with a higher budget"
-    return Failure("budget_exceeded", message, permanent=True)

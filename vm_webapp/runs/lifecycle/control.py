@@ -11,7 +11,8 @@ from vm_webapp.access.audit import record
 from vm_webapp.db.compiled import NOW, STATEMENT_TIME, compiled, param
 from vm_webapp.db.models import Run, Stage
 from vm_webapp.db.pool import Row, execute, row, transaction
-from vm_webapp.errors import Conflict, NotFound
+from vm_webapp.errors import Conflict, InvalidInput, NotFound
+from vm_webapp.runs.budget import Budget, how_spent
 from vm_webapp.runs.events import NewEvent, append_events
 from vm_webapp.runs.lifecycle.steps import LEASE_CLEARED, lock_run, signal_room
 from vm_webapp.runs.signals import stage_due
@@ -55,6 +56,15 @@ _RESTART_RUN = compiled(
         Run.id == param("id"), Run.status == "failed"
     )
 )
+_GIVE_BUDGET = compiled(
+    Run.update({Run.budget_tokens: param("tokens"), Run.budget_money: param("money")}).where(Run.id == param("id"))
+)
+_MARK_BUDGETED = compiled(Stage.update({Stage.budgeted: True}).where(_OF_RUN, ~Stage.budgeted))
+_SPENT = compiled(
+    Stage.select(
+        fn.sum(Stage.spent_tokens).cast("bigint").alias("tokens"), fn.sum(Stage.spent_money).alias("money")
+    ).where(_OF_RUN)
+)
 _STAGE = Stage.select(Stage.id, Stage.key, Stage.position).where(_OF_RUN)
 # A run's stages follow one another, so at most one has failed.
 _FAILED_STAGE = compiled(_STAGE.where(Stage.status == "failed").order_by(Stage.position).limit(1))
@@ -85,17 +95,19 @@ def cancel_run_if_open(run_id: UUID, *, actor: Actor) -> bool:
         return True
 
 
-def retry_run_if_failed(run_id: UUID, *, from_stage: str | None, actor: Actor) -> None:
+def retry_run_if_failed(run_id: UUID, *, from_stage: str | None, actor: Actor, budget: Budget | None = None) -> None:
     """Queue a failed run again from its failed stage or from an earlier one; the artifacts that it has stay.
 
     Args:
         run_id: the run.
         from_stage: key of the stage to start from, None for the one that failed.
         actor: who retries it.
+        budget: its budget from now on, for all its calls, those before included; None for the one that it has.
 
     Raises:
         NotFound: no such run or stage.
         Conflict: the run is not failed, or the stage comes after the one that failed.
+        InvalidInput: it has spent the budget that is given already.
     """
     with transaction():
         run = lock_run(run_id)
@@ -106,14 +118,25 @@ def retry_run_if_failed(run_id: UUID, *, from_stage: str | None, actor: Actor) -
         trace_context = str(request.context) if request else None
         execute(_RESTART_STAGES, run_id=run_id, position=first["position"], trace_context=trace_context)
         execute(_RESTART_RUN, id=run_id)
+        facts = {"from_stage": first["key"]} | (_give_budget(run_id, budget) if budget else {})
         append_events(
             run_id,
             actor.name,
-            NewEvent("run.retried", None, {"from_stage": first["key"]}),
+            NewEvent("run.retried", None, facts),
             NewEvent("stage.queued", first["key"]),
         )
-        record(actor, "run.retry", f"run:{run_id}", data={"from_stage": first["key"]})
+        record(actor, "run.retry", f"run:{run_id}", data=facts)
         stage_due.raise_after_commit(first["id"])
+
+
+def _give_budget(run_id: UUID, budget: Budget) -> dict[str, int | str]:
+    spent = row(_SPENT, run_id=run_id)
+    assert spent is not None, "a run has stages"
+    if words := how_spent(budget, spent["tokens"], spent["money"]):
+        raise InvalidInput(f"the run has spent it already: {words}", pointer="/budget")
+    execute(_GIVE_BUDGET, id=run_id, tokens=budget.tokens, money=budget.money)
+    execute(_MARK_BUDGETED, run_id=run_id)
+    return budget.facts()
 
 
 def _stage_to_start_from(run_id: UUID, key: str | None) -> Row:

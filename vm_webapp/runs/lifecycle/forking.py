@@ -115,7 +115,8 @@ def fork_run(
 ) -> RunRecord:
     """Create a run with the parent's snapshot of workflow, brand and project, which starts at one of its stages.
 
-    It has the parent's budget, of which it has spent nothing. Where somebody else than the parent's creator decides its reviews, that holds for the new run and its creator.
+    It has the parent's budget, and has spent nothing of it. Where somebody else than the parent's creator decides the
+    parent's reviews, that holds for the new run and its creator.
 
     1. Copy the run: same snapshot, its own request where one is given.
     2. Copy the stages: those before ``from_stage`` are completed, with the newest version of their artifact and what
