@@ -178,8 +178,7 @@ class Pulse:
             # A rescue may take half a second: the purge waits for the next tick, after the next renewal.
             if may_rescue and self._rescue.run_if_due(now):
                 return
-            if self._fail_spent.run_if_due(now):
-                return
+            self._fail_spent.run_if_due(now)
         if not self._purges.run_once(now) and not self._seal.run_if_due(now):
             self._sum.run_if_due(now)
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import (
     BeforeValidator,
     Field,
-    PlainSerializer,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
 
-from api.http.values import AS_JSON_WHOLE, refusal
+from api.http.values import AS_JSON_WHOLE, Money, refusal
 from api.operations.models import Input, Output
 from api.services import SERVICES
 from vm_webapp.errors import InvalidInput
@@ -23,23 +23,33 @@ from vm_webapp.runs.budget import Budget, check_priced
 
 MOST_TOKENS = 10**15
 MOST_MONEY = 10**9
+WRITTEN = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?")
 
 
-def _number(value: Any) -> Any:
-    # bool is a number in Python, and pydantic would take a text for one.
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        raise refusal("must be a number")
-    # The shortest text of a float, 0.1 for 0.1: not the binary fraction that is next to it.
-    return Decimal(str(value))
+def _decimal(value: Any) -> Any:
+    # bool is a number in Python.
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        # The shortest text of a float, 0.1 for 0.1: not the binary fraction that is next to it.
+        return Decimal(str(value))
+    if isinstance(value, str) and WRITTEN.fullmatch(value):
+        return Decimal(value)
+    raise refusal('must be a number, or one as text, such as "0.50"')
 
 
-Money = Annotated[
+# As text too, because responses write it so: what was read may be sent back.
+MoneyIn = Annotated[
     Decimal,
-    BeforeValidator(_number),
+    BeforeValidator(_decimal),
     Field(gt=0, le=MOST_MONEY, decimal_places=9),
-    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": MOST_MONEY}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "maximum": MOST_MONEY},
+                {"type": "string", "pattern": f"^{WRITTEN.pattern}$"},
+            ]
+        }
+    ),
 ]
-MoneyOut = Annotated[Decimal, PlainSerializer(float, return_type=float), WithJsonSchema({"type": "number"})]
 
 
 class BudgetIn(Input):
@@ -48,7 +58,7 @@ class BudgetIn(Input):
     tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS), AS_JSON_WHOLE] | None = Field(
         default=None, description="Prompt and completion tokens together."
     )
-    money: Money | None = Field(
+    money: MoneyIn | None = Field(
         default=None, description="In the currency of VM_MODEL_PRICES, which must have a price for the model."
     )
 
@@ -81,4 +91,4 @@ class BudgetOut(Output):
     """What may be spent; null for what is not limited."""
 
     tokens: int | None
-    money: MoneyOut | None
+    money: Money | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -30,7 +31,7 @@ BUDGETS = [
 ]
 
 
-def create_within(budget: Budget | None, workflow: str = "plan_90d", **options: object) -> CreatedRun:
+def create_within(budget: Budget | None, workflow: str = "plan_90d", **options: Any) -> CreatedRun:
     """Create a run with this budget; one call costs ``USED``."""
     return create(workflow, auto_approve=True, budget=budget, **options)
 

@@ -8,14 +8,19 @@ import time
 import pytest
 import redis
 
+from tests.db.attempts import OVERLOADED
+from tests.db.spending import CALL_TOKENS, USED
 from tests.support.resolver import hanging_resolver
-from tests.support.runs import read
+from tests.support.runs import create, read
 from tests.support.waiting import eventually
+from tests.support.work import claim_next
 from tests.worker.conftest import MakePulse
 from tests.worker.ticks import orphan, shift_ticks, tick
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.fleet.presence import Presence
 from vm_webapp.redis_client import quick_client
+from vm_webapp.runs import lifecycle
+from vm_webapp.runs.budget import Budget
 from vm_webapp.runs.states import LEASE_SECONDS
 
 
@@ -113,3 +118,16 @@ def test_a_drain_that_begins_while_the_schema_is_prepared_stays_a_drain(make_pul
     pulse = make_pulse(prepare=prepare)
     tick(pulse, 1.0, 2.0)
     assert read("SELECT state FROM worker_heartbeats") == [{"state": "draining"}]
+
+
+def test_runs_whose_budget_is_spent_fail_within_five_seconds(make_pulse: MakePulse) -> None:
+    pulse = make_pulse()
+    tick(pulse, 1.0)
+    shift_ticks(steady=LEASE_SECONDS + 1)
+    tick(pulse, 2.0)
+    spent = create(budget=Budget(tokens=CALL_TOKENS)).run.id
+    used = lifecycle.fail_attempt_if_held(claim_next(spent), OVERLOADED, jitter=0, usage=USED)
+    assert used == "retrying"
+    tick(pulse, 3.0, 4.0, 5.0, 6.0, 7.0)
+    (run,) = read("SELECT status, error FROM runs")
+    assert (run["status"], run["error"]["code"]) == ("failed", "budget_exceeded")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from vm_webapp import __version__
-from vm_webapp.cli.arguments import base_url, whole_number, words
+from vm_webapp.cli.arguments import base_url, money, tokens, whole_number, words
 from vm_webapp.cli.environment import read_environment
 from vm_webapp.cli.operations import add_operations
 from vm_webapp.cli.output import as_called, ending_quietly, prepare_streams
@@ -112,6 +112,8 @@ def _add_run(run: argparse.ArgumentParser) -> None:
     run.add_argument("--workflow", help=f"which workflow (default: {USUAL_WORKFLOW})")
     run.add_argument("--brand", type=words, metavar="ID|NAME", help="the brand to write for (default: the project's)")
     run.add_argument("--project", type=words, metavar="ID|NAME", help="the project that the run belongs to")
+    run.add_argument("--budget-tokens", type=tokens, metavar="N", help="tokens that its calls may use, in all")
+    run.add_argument("--budget-money", type=money, metavar="M", help="money that they may cost (VM_MODEL_PRICES)")
     run.add_argument("--yes", action="store_true", help="pass reviews without asking; needed without a terminal")
     run.add_argument(
         "--base-url",
@@ -126,6 +128,8 @@ def _refuse_unused_run_options(arguments: argparse.Namespace) -> None:
     """Exit with code 2 where an option has no effect on what is asked for."""
     if arguments.from_stage is not None and arguments.retry is None:
         arguments.refuse("argument --from-stage: only allowed with argument --retry")
+    if arguments.resume is not None and (arguments.budget_tokens or arguments.budget_money):
+        arguments.refuse("argument --budget-tokens, --budget-money: not allowed with argument --resume: use --retry")
     if arguments.request is None:
         for option in ("workflow", "brand", "project"):
             if getattr(arguments, option) is not None:
@@ -209,6 +213,8 @@ def _run(arguments: argparse.Namespace) -> int:
         workflow=arguments.workflow or USUAL_WORKFLOW,
         brand=arguments.brand,
         project=arguments.project,
+        budget_tokens=arguments.budget_tokens,
+        budget_money=arguments.budget_money,
         auto_approve=arguments.yes,
         base_url=arguments.base_url,
         output=arguments.output,

@@ -76,6 +76,18 @@ def whole_number(text: str, low: int, high: int) -> int:
     return int(text)
 
 
+def tokens(text: str) -> int:
+    """Return a number of tokens."""
+    return whole_number(text, 1, 10**15)
+
+
+def money(text: str) -> str:
+    """Return a sum of money as it is written, such as 2.50."""
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text) or not float(text):
+        raise argparse.ArgumentTypeError("must be a sum of money above 0, such as 2.50")
+    return text
+
+
 def wait_seconds(text: str) -> int:
     """Return a waiting time in seconds, up to an hour."""
     return whole_number(text, 0, 3600)

@@ -20,7 +20,7 @@ from vm_webapp.cli.review import approve, review
 from vm_webapp.cli.terminal import can_ask, open_console, say
 from vm_webapp.client import ApiClient, open_api
 from vm_webapp.client.errors import Refused
-from vm_webapp.client.shapes import Run
+from vm_webapp.client.shapes import Budget, Run
 from vm_webapp.errors import ConfigurationError, VMError
 from vm_webapp.settings import Settings
 
@@ -46,6 +46,8 @@ class RunOptions:
         workflow: the workflow of a new run.
         brand: the id or name of a new run's brand, or None.
         project: the id or name of a new run's project, or None.
+        budget_tokens: tokens that the run's calls may use, None for any number, or with ``retry`` for the run's own.
+        budget_money: money that they may cost, likewise.
         auto_approve: approve drafts without asking.
         base_url: a running API, None to start everything here.
         output: the folder for the artifacts, None for one named after the run.
@@ -58,9 +60,18 @@ class RunOptions:
     workflow: str
     brand: str | None
     project: str | None
+    budget_tokens: int | None
+    budget_money: str | None
     auto_approve: bool
     base_url: str | None
     output: str | None
+
+    @property
+    def budget(self) -> Budget | None:
+        """The run's budget, None where none is given."""
+        if self.budget_tokens is None and self.budget_money is None:
+            return None
+        return Budget(tokens=self.budget_tokens, money=self.budget_money)
 
 
 def run_in_terminal(settings: Settings, options: RunOptions) -> int:
@@ -136,7 +147,7 @@ async def _begin(client: ApiClient, options: RunOptions) -> Run:
         if options.resume is not None:
             return await client.runs.read(options.resume)
         if options.retry is not None:
-            return await client.runs.retry(options.retry, from_stage=options.from_stage)
+            return await client.runs.retry(options.retry, from_stage=options.from_stage, budget=options.budget)
         assert options.request is not None
         return await client.runs.create(
             workflow=options.workflow,
@@ -144,6 +155,7 @@ async def _begin(client: ApiClient, options: RunOptions) -> Run:
             auto_approve=options.auto_approve,
             brand_id=await find_id(client.brands, options.brand),
             project_id=await find_id(client.projects, options.project),
+            budget=options.budget,
         )
     except Refused as error:
         raise RunFailed(str(error)) from error

@@ -10,7 +10,7 @@ from typing import Any, cast
 from vm_webapp.client.connection import Connection, path_of
 from vm_webapp.client.errors import ApiError
 from vm_webapp.client.event_stream import EventStream
-from vm_webapp.client.shapes import Event, Run, Writing
+from vm_webapp.client.shapes import Budget, Event, Run, Writing
 
 RECONNECT_SECONDS = 1.0
 MAX_RECONNECT_SECONDS = 30.0  # whatever time the server asks for
@@ -35,6 +35,7 @@ class Runs:
         auto_approve: bool = False,
         brand_id: str | None = None,
         project_id: str | None = None,
+        budget: Budget | None = None,
     ) -> Run:
         """Create a run and return it.
 
@@ -44,6 +45,7 @@ class Runs:
             auto_approve: whether drafts are approved without a review.
             brand_id: the brand that it writes for, None for that of the project, if that has one.
             project_id: the project that it belongs to, None for none.
+            budget: what its calls may spend, None for any sum.
         """
         wanted = {
             "workflow": workflow,
@@ -51,6 +53,7 @@ class Runs:
             "auto_approve": auto_approve,
             "brand_id": brand_id,
             "project_id": project_id,
+            **_given(budget),
         }
         return cast(Run, await self._connection.post("/runs", wanted))
 
@@ -68,14 +71,16 @@ class Runs:
         """Cancel a run and return it."""
         return cast(Run, await self._connection.post(path_of("runs", run_id, "cancel")))
 
-    async def retry(self, run_id: str, *, from_stage: str | None = None) -> Run:
+    async def retry(self, run_id: str, *, from_stage: str | None = None, budget: Budget | None = None) -> Run:
         """Queue a failed run again and return it.
 
         Args:
             run_id: the run.
             from_stage: the key of the stage to begin with, None for the one that failed.
+            budget: the run's budget from now on, None for the one that it has.
         """
-        return cast(Run, await self._connection.post(path_of("runs", run_id, "retry"), {"from_stage": from_stage}))
+        wanted = {"from_stage": from_stage, **_given(budget)}
+        return cast(Run, await self._connection.post(path_of("runs", run_id, "retry"), wanted))
 
     async def approve(self, run_id: str, stage: str, *, artifact_sha256: str, content: str | None = None) -> Run:
         """Accept a draft.
@@ -135,6 +140,11 @@ class Runs:
 
     async def _decide(self, run_id: str, stage: str, decision: str, body: dict[str, Any]) -> Run:
         return cast(Run, await self._connection.post(path_of("runs", run_id, "stages", stage, decision), body))
+
+
+def _given(budget: Budget | None) -> dict[str, Any]:
+    # Left out where there is none: an API of an earlier build knows no budgets and refuses the field.
+    return {} if budget is None else {"budget": budget}
 
 
 async def _read_while_it_lasts(stream: EventStream) -> AsyncGenerator[Event | Writing, None]:

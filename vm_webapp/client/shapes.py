@@ -13,6 +13,13 @@ class Failure(TypedDict):
     retryable: bool
 
 
+class Budget(TypedDict, total=False):
+    """What a run may spend; money as text or number."""
+
+    tokens: int | None
+    money: str | None
+
+
 class WaitingOn(TypedDict):
     """Why a run is not moving."""
 

@@ -14,7 +14,7 @@ from vm_webapp.runs.lifecycle.steps import error_json, fail_run
 from vm_webapp.runs.states import Failure
 
 ACTOR = "budget"
-SPENT_BATCH = 100
+SPENT_BATCH = 20  # each takes statements of its own, and the loop that runs them must renew its leases in time
 
 # Skipped if another transaction has it: this one may be the loop's that renews leases, and the run is found again.
 _LOCK_FREE_RUN = compiled(Run.select(Run.id).where(Run.id == param("id")).for_update(NO_KEY_UPDATE, skip_locked=True))
