@@ -23,6 +23,7 @@ from actors.notices import Notice, Notices
 from actors.sender import Lane, Sender
 from actors.wake_list import WakeList
 from vm_webapp.execution.progress import StageProgress
+from vm_webapp.metrics import HINTS
 from vm_webapp.redis_client import quick_client
 from vm_webapp.runs.channels import channel_of
 
@@ -51,7 +52,7 @@ class HintBroker(Broker):
         self._work = work
         self.url: str | None = None
         self._hint_sender: HintSender | None = None
-        self._hints: Lane[Message[Any]] = Lane(self._send, rest_seconds=HINT_REST_SECONDS)
+        self._hints: Lane[Message[Any]] = Lane(self._send, rest_seconds=HINT_REST_SECONDS, note=_count_hints)
         self.notices = Notices()
         self.sender = Sender(self._hints, self.notices.lane)
 
@@ -110,3 +111,8 @@ class HintBroker(Broker):
     def _send(self, hints: list[Message[Any]]) -> list[redis.ResponseError]:
         sender = self._hint_sender
         return [] if sender is None else sender.send(hints)
+
+
+def _count_hints(sent: int, failed: int) -> None:
+    HINTS.labels("sent").inc(sent)
+    HINTS.labels("failed").inc(failed)

@@ -1,8 +1,9 @@
 """The pulse, a worker's maintenance loop: the order and the periods of its duties.
 
 Each second it renews the leases of the worker's attempts and writes the heartbeat; now and then it requeues the stages
-of dead workers (the rescue), fails runs whose budget is spent, deletes expired rows (the purges), seals the audit trail
-and sums the usage. The loop has a database connection of its own, so that an exhausted pool cannot stop the renewals,
+of dead workers (the rescue), fails runs whose budget is spent, deletes expired rows (the purges), seals the audit trail,
+sums the usage and publishes the worker's metrics. The loop has a database connection of its own, so that an exhausted
+pool cannot stop the renewals,
 which come first.
 """
 
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from actors.duties.beat import Beat
 from actors.duties.fail_spent import FailSpent
 from actors.duties.follow_clock import FollowClock
+from actors.duties.publish import Publish
 from actors.duties.purge import PurgeAudit, PurgeLeftovers, PurgeRuns
 from actors.duties.renew import Renew
 from actors.duties.rescue import Rescue
@@ -29,7 +31,9 @@ from vm_webapp.db.pool import dedicated_connection
 from vm_webapp.db.sessions import name_session
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.execution.activity import Activity
+from vm_webapp.fleet.process_metrics import PUBLISH_SECONDS
 from vm_webapp.loops import Loop
+from vm_webapp.metrics import LOOP_ERRORS
 from vm_webapp.runs.states import LEASE_SECONDS
 from vm_webapp.text import shortened
 
@@ -61,6 +65,7 @@ class Duties:
     purge_audit: PurgeAudit
     seal_audit: SealAudit
     sum_usage: SumUsage
+    publish: Publish
 
 
 class Purges:
@@ -120,6 +125,8 @@ class Pulse:
             duties.seal_audit.run_once, every_seconds=SEAL_EVERY_SECONDS, after_error_seconds=RETRY_SEAL_SECONDS
         )
         self._sum = Periodic(duties.sum_usage.run_once, every_seconds=SUM_EVERY_SECONDS)
+        self._publish = Periodic(duties.publish.run_once, every_seconds=PUBLISH_SECONDS)
+        self._publish_last = duties.publish.run_once
         self._status = status
         self._activity = activity
         self._prepare = prepare
@@ -146,8 +153,10 @@ class Pulse:
 
     def run_once(self) -> None:
         """Run a tick; record an error instead of ending the loop."""
+        now = time.monotonic()
         try:
-            self.tick_once(time.monotonic())
+            self.tick_once(now)
+            self._publish_if_due(now)
         except DatabaseUnavailable as error:
             self._record_failed_tick(error)
         except Exception as error:
@@ -182,6 +191,12 @@ class Pulse:
         if not self._purges.run_once(now) and not self._seal.run_if_due(now):
             self._sum.run_if_due(now)
 
+    def _publish_if_due(self, now: float) -> None:
+        if self._status.state == "stopped":  # the last tick
+            self._publish_last()
+        elif self._status.started:
+            self._publish.run_if_due(now)
+
     def _begin_if_possible(self) -> bool:
         reason = self._prepare()
         if reason:
@@ -207,6 +222,7 @@ class Pulse:
     def _record_failed_tick(self, error: Exception, *, unexpected: bool = False) -> None:
         self._activity.note_error(shortened(error))
         self._activity.count("loop_errors")
+        LOOP_ERRORS.inc()
         log.error("worker.loop_error", extra={"error": shortened(error)}, exc_info=unexpected)
 
 

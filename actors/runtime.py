@@ -13,6 +13,7 @@ from actors.broker import HintBroker
 from actors.duties.beat import Beat
 from actors.duties.fail_spent import FailSpent
 from actors.duties.follow_clock import FollowClock
+from actors.duties.publish import Publish
 from actors.duties.purge import PurgeAudit, PurgeLeftovers, PurgeRuns
 from actors.duties.renew import Renew
 from actors.duties.rescue import Rescue
@@ -195,6 +196,7 @@ def open_runtime(
                 PurgeAudit(settings.audit_keep),
                 SealAudit(),
                 SumUsage(runner.activity),
+                Publish(status),
             ),
             status,
             runner.activity,

@@ -31,10 +31,18 @@ class Lane(Generic[Item]):
         send: sends the things of a round, on the sender's thread. Returns the errors with which Redis refused some of
             them; raises ``redis.RedisError`` if Redis failed.
         rest_seconds: the time from one round to the next.
+        note: called with how many things were sent, and how many failed or were dropped; must not block.
     """
 
-    def __init__(self, send: Callable[[list[Item]], Iterable[redis.ResponseError]], *, rest_seconds: float) -> None:
+    def __init__(
+        self,
+        send: Callable[[list[Item]], Iterable[redis.ResponseError]],
+        *,
+        rest_seconds: float,
+        note: Callable[[int, int], object] = lambda sent, failed: None,
+    ) -> None:
         self.send = send
+        self.note = note
         self.rest_seconds = rest_seconds
         self._waiting: dict[Hashable, Item] = {}
         self._next_round = 0.0  # monotonic time
@@ -93,6 +101,7 @@ class Sender:
         with self._filled:
             if self._redis.is_open or self._waiting() >= MAX_QUEUED or not self._has_thread():
                 self.failed += 1
+                lane.note(0, 1)
                 return
             lane.add(key, item)
             if len(lane) == 1:  # otherwise the thread knows that there is something
@@ -126,9 +135,12 @@ class Sender:
                 items = lane.take()
                 self._sending = len(items)
             try:
-                for refusal in lane.send(items):
+                refusals = list(lane.send(items))
+                lane.note(len(items) - len(refusals), len(refusals))
+                for refusal in refusals:
                     self._note_refusal(refusal)
             except redis.RedisError as error:
+                lane.note(0, len(items))
                 self._pause_after(error)
             except Exception:
                 log.exception("redis.send_crashed")
@@ -157,6 +169,10 @@ class Sender:
         with self._filled:
             self._redis.record_failure()
             # Each queued item would run into a time-out of its own, and polling finds a stage before a late hint.
-            dropped = self._sending + sum(len(lane.clear()) for lane in self._lanes)
+            dropped = self._sending
+            for lane in self._lanes:
+                waiting = len(lane.clear())
+                lane.note(0, waiting)
+                dropped += waiting
             self.failed += dropped
         log.warning("redis.send_failed", extra={"error": type(error).__name__, "dropped": dropped})

@@ -21,6 +21,7 @@ from api.http.addresses import TRUSTED_PROXIES, TrustedProxies
 from api.http.problem_types import PROBLEM_TYPES
 from api.http.problems import HELD_UP, Handler, problem_middleware, refuse_expectation
 from api.http.request_ids import stamp
+from api.http.request_metrics import count_requests
 from api.http.security_headers import secure
 from api.operations.operation import PREFIX
 from api.request_log import log_departures, note_sent
@@ -56,7 +57,7 @@ def create_app(services: Services) -> web.Application:
             public_paths=OPEN_PATHS | PUBLIC_PATHS,
         )
     )
-    middlewares = [log_departures, _outside(check)]
+    middlewares = [log_departures, count_requests, _outside(check)]
     if services.tracer is not None:
         middlewares.insert(0, traced(services.tracer))
     root = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)

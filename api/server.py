@@ -15,6 +15,7 @@ from api.routes.table import ROUTES
 from api.services import SERVICES
 from vm_webapp.listening import BACKLOG, FINISH_SECONDS, listen
 from vm_webapp.loop_errors import LoopErrors
+from vm_webapp.loop_lag import LOOP_LAG
 
 PROBES = frozenset(PREFIX + route.path for route in ROUTES if route.path.startswith("/health/"))
 
@@ -54,6 +55,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     before = loop.get_exception_handler()
     loop.set_exception_handler(LoopErrors())
+    LOOP_LAG.watch(loop)
     await runner.setup()
     try:
         for each in sockets or listen(host, port):

@@ -15,6 +15,7 @@ from api.streams.open_streams import OpenStreams
 from vm_webapp.access.in_force import find_in_force
 from vm_webapp.access.sessions import SessionRules
 from vm_webapp.ops.health import HealthChecker
+from vm_webapp.ops.scrape import Scraper
 from vm_webapp.runs import queries
 from vm_webapp.settings import Settings
 from vm_webapp.tracing.spans import Tracer
@@ -58,6 +59,7 @@ class Services:
     rate_limits: RateLimits = field(init=False)
     sign_in_limit: SignInLimit = field(init=False)
     sessions: BrowserSessions = field(init=False)
+    scraper: Scraper = field(default_factory=Scraper)
 
     def __post_init__(self) -> None:
         self.rate_limits = RateLimits(

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
+from vm_webapp.metrics import LOOP_ERRORS
+
 log = logging.getLogger(__name__)
 
 
@@ -89,4 +91,5 @@ class Loop:
         try:
             self._run_once()
         except Exception:
+            LOOP_ERRORS.inc()
             log.exception("loop.failed", extra={"loop": self._name})

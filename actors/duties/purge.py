@@ -11,12 +11,17 @@ from vm_webapp.access.rate_windows import purge_old_windows
 from vm_webapp.access.sessions import purge_old_sessions
 from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.fleet.heartbeats import purge_stopped_workers
+from vm_webapp.fleet.process_metrics import purge_old_samples
 from vm_webapp.idempotency import PURGE_BATCH, purge_expired_keys
 from vm_webapp.ops.retention import BATCH, purge_batch
 
 
 class PurgeLeftovers:
-    """Deletes old heartbeats, API keys, sessions and counters of past minutes, and expired idempotency keys."""
+    """Deletes old rows that serve no longer.
+
+    They are heartbeats, metrics of processes that are gone, API keys, sessions, counters of past minutes, and expired
+    idempotency keys.
+    """
 
     def run_once(self) -> bool:
         """Delete a batch.
@@ -28,6 +33,7 @@ class PurgeLeftovers:
             DatabaseUnavailable: not all of it was deleted.
         """
         purge_stopped_workers()
+        purge_old_samples()
         purge_old_keys()
         purge_old_windows()
         purge_old_sessions()

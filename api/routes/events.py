@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from api.auth.actors import ACTOR
+from api.http.request_metrics import HELD
 from api.operations.call import Call
 from api.operations.headers import LAST_EVENT_ID
 from api.operations.pages import PageOut
@@ -27,6 +28,7 @@ async def _stream_if_wanted(
     if not wants_stream(request):
         return await read()
     own = services(request)
+    request[HELD] = True
     with own.open_streams.hold(request[ACTOR]) as held:
         return await stream_events(
             request,

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from api.auth.actors import ACTOR
 from api.http.cursors import Cursor
+from api.http.request_metrics import HELD
 from api.operations.call import Call
 from api.operations.command import command
 from api.operations.operation import PREFIX, JsonResponse
@@ -68,6 +69,7 @@ async def _wait_for_change(
     if not query.wait:
         return await read()
     own = services(request)
+    request[HELD] = True
     # Followed before the read: a change that commits between the two ends the wait.
     with own.open_streams.hold(request[ACTOR]) as held:
         async with own.followers.await_change(path.run_id) as change:

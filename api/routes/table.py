@@ -12,6 +12,7 @@ from api.routes import (
     documentation,
     events,
     health,
+    metrics,
     projects,
     providers,
     queue,
@@ -68,5 +69,5 @@ ROUTES: tuple[Operation, ...] = (
     documentation.read_page,
 )
 
-# Beside /api/v2: the type of a problem is an address of this service.
-ROOT_ROUTES: tuple[Operation, ...] = (documentation.read_problem_type,)
+# Beside /api/v2: the type of a problem is an address of this service, and Prometheus asks for /metrics.
+ROOT_ROUTES: tuple[Operation, ...] = (documentation.read_problem_type, metrics.read_metrics)

@@ -15,6 +15,7 @@ from api.streams.followers import Followers
 from api.streams.open_streams import Held
 from api.streams.readers import Reader
 from vm_webapp.errors import NotFound, Unavailable
+from vm_webapp.metrics import OPEN_STREAMS
 from vm_webapp.runs import queries
 from vm_webapp.runs.records import EventRecord
 from vm_webapp.runs.states import FINAL_RUN_STATUSES
@@ -78,7 +79,8 @@ async def stream_events(
         response = web.StreamResponse(headers=HEADERS)
         await response.prepare(request)
         if request.method != "HEAD":
-            await _Stream(request, response, run_id, reader, threads, as_json).run()
+            with OPEN_STREAMS.track_inprogress():
+                await _Stream(request, response, run_id, reader, threads, as_json).run()
         return response
 
 

@@ -112,7 +112,7 @@ async def test_documented_operations_and_routes_are_the_same(refusing: Api, docu
         for route in create_app(refusing.services).router.routes()
         if route.resource is not None
         and route.method != "HEAD"
-        and route.resource.canonical.startswith((PREFIX, "/problems/"))
+        and route.resource.canonical.startswith((PREFIX, "/problems/", "/metrics"))
     }
     assert {(method.upper(), path) for method, path, _ in operations(document)} == routes
     assert len(routes) == len(ROUTES) + len(ROOT_ROUTES)

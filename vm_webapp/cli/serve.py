@@ -20,7 +20,9 @@ from vm_webapp.cli.migrated import migrated_servers
 from vm_webapp.cli.output import announce
 from vm_webapp.db.pool import OPERATOR_CONNECTIONS, close_pool, open_pool
 from vm_webapp.db.sessions import name_session
+from vm_webapp.fleet.process_metrics import Process, published
 from vm_webapp.local.by_mode import Servers, servers_of
+from vm_webapp.metrics import BUILD_INFO
 from vm_webapp.ops.health import HealthChecker
 from vm_webapp.parents import Parents, drain_without
 from vm_webapp.settings import Settings
@@ -148,7 +150,8 @@ async def running_stack(
         if with_worker and not sockets:
             tasks.append(asyncio.create_task(child.keep_running()))
         # Judges readiness once a second, so that a probe never waits for a check.
-        with services.health.monitored():
+        BUILD_INFO.labels(settings.build).set(1)
+        with services.health.monitored(), published(Process("api")):
             yield stop
     finally:
         # The API first stops accepting, then the worker drains, and the servers stop last, because both use them.

@@ -26,6 +26,7 @@ from vm_webapp.db.errors import sqlstate
 from vm_webapp.db.poolers import Connection, Connector, Mode, find_mode, says_full, shut_down
 from vm_webapp.db.prepared import Prepared
 from vm_webapp.loops import Loop
+from vm_webapp.metrics import POOL_WAIT_SECONDS
 from vm_webapp.text import first_line
 
 log = logging.getLogger(__name__)
@@ -306,6 +307,11 @@ class Pool(PooledPostgresqlDatabase):
         """How many connections are in use."""
         return len(self._in_use)
 
+    @property
+    def idle(self) -> int:
+        """How many connections are open and not in use."""
+        return len(cast(Any, self)._connections)
+
     def break_taken(self, *, before: float) -> int:
         """Break every connection that was taken before some time and is still in use; its thread gets an error.
 
@@ -342,10 +348,16 @@ class Pool(PooledPostgresqlDatabase):
 
 def _taken(turns: SimpleQueue[None], *, until: float) -> bool:
     """Wait for a turn until a monotonic time; return whether there was one."""
+    with suppress(Empty):
+        turns.get_nowait()
+        return True
+    began = time.monotonic()
     try:
-        turns.get(timeout=max(0.0, until - time.monotonic()))
+        turns.get(timeout=max(0.0, until - began))
     except Empty:
         return False
+    finally:
+        POOL_WAIT_SECONDS.observe(time.monotonic() - began)
     return True
 
 

@@ -38,6 +38,7 @@ from vm_webapp.errors import (
     DatabaseRefused,
     DatabaseUnavailable,
 )
+from vm_webapp.metrics import POOL_CONNECTIONS
 from vm_webapp.text import first_line
 
 Row = dict[str, Any]
@@ -58,6 +59,8 @@ STATEMENT_TIMEOUT_MS = 10_000
 
 # autoconnect=False: a statement outside transaction() fails, where Peewee would open a connection and leave it open.
 database = Pool(None, autoconnect=False)
+POOL_CONNECTIONS.labels("in_use").set_function(lambda: database.taken)
+POOL_CONNECTIONS.labels("idle").set_function(lambda: database.idle)
 _dedicated = threading.local()
 _disk_full_at = -math.inf  # monotonic time
 

@@ -22,6 +22,7 @@ from vm_webapp.execution.activity import Activity
 from vm_webapp.execution.attempt_spans import begin_attempt
 from vm_webapp.execution.claiming import facts_of, release_unbegun
 from vm_webapp.execution.leases import HeldLease, HeldLeases
+from vm_webapp.execution.measured_call import MeasuredCall
 from vm_webapp.execution.metering import CallMeter
 from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.execution.progress import ProgressReporter, StageProgress
@@ -29,6 +30,7 @@ from vm_webapp.llm.base import Completion, PartialCompletion, Provider
 from vm_webapp.llm.calls import CallLoop
 from vm_webapp.llm.errors import LLMError, LLMTimeout
 from vm_webapp.logs import logged_with
+from vm_webapp.metrics import count_cost, count_tokens, observe_claim
 from vm_webapp.prices import PriceTable
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.lifecycle import Claim, Claimant, Finished
@@ -36,6 +38,7 @@ from vm_webapp.runs.records import NewestArtifact
 from vm_webapp.runs.states import LEASE_SECONDS, Failure
 from vm_webapp.text import shortened
 from vm_webapp.tracing.spans import Tracer, current_span, working_on
+from vm_webapp.usage.calls import CallUsage
 from vm_webapp.workflows.model import StageSpec, Workflow
 from vm_webapp.workflows.render import EarlierArtifact, Remark, StageContext, render_assignment
 
@@ -156,6 +159,7 @@ class StageRunner:
     def _run_claimed(self, claim: Claim, read: ReadRun) -> Claim | None:
         self.activity.last_claim_at = claim.claimed_at
         self.activity.count("claimed")
+        observe_claim(claim.workflow.name, claim.key, claim.waited_seconds)
         completion: Completion | None = None
         meter = CallMeter(self._prices)
         with self.leases.hold(claim.token, timeout_seconds=claim.seconds_left) as lease:
@@ -200,8 +204,10 @@ class StageRunner:
         reporter = ProgressReporter(
             claim.spec.key, claim.attempt, lambda progress: self._on_progress(claim.run_id, progress)
         )
+        measured = MeasuredCall(claim, provider.model)
 
         def hear(text: str) -> None:
+            measured.note_piece()
             meter.add(text)
             if text:
                 reporter.add(text)
@@ -219,7 +225,8 @@ class StageRunner:
         # one waits in result(). Canceling the future ends even a call on which nothing arrives.
         lease.on_abandon(future.cancel)
         try:
-            completion = future.result()
+            with measured:
+                completion = future.result()
         except CancelledError:
             raise AttemptAbandoned from None
         except LLMError as error:
@@ -227,11 +234,20 @@ class StageRunner:
             if claim.provider:
                 self.activity.note_outcome(error.code, str(error))
             raise
-        meter.end(completion)
+        else:
+            meter.end(completion)
+        finally:
+            self._count_usage(claim, meter.usage())
         reporter.flush()
         if claim.provider:
             self.activity.note_outcome("ok", None)
         return completion
+
+    def _count_usage(self, claim: Claim, usage: CallUsage | None) -> None:
+        if claim.provider and usage:
+            count_tokens(claim.provider, usage.model, prompt=usage.prompt_tokens, completion=usage.completion_tokens)
+            if self._prices and usage.money is not None:
+                count_cost(usage.model, self._prices.currency, float(usage.money))
 
     def _finish(self, claim: Claim, lease: HeldLease, completion: Completion, meter: CallMeter) -> Finished | None:
         # One token for every repetition, so that a finish whose COMMIT succeeded unseen recognises the claim that it

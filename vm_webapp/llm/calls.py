@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from vm_webapp.llm.base import Assignment, Completion, PartialCompletion, Provider
 from vm_webapp.llm.errors import LLMSilent, LLMTimeout
 from vm_webapp.loop_errors import LoopErrors
+from vm_webapp.loop_lag import LOOP_LAG
 from vm_webapp.text import storable
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ class CallLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._loop.set_exception_handler(LoopErrors())
+            self._loop.call_soon(LOOP_LAG.watch, self._loop)
             self._missed_checks = 0
             self._thread = threading.Thread(target=self._loop.run_forever, name="model-calls", daemon=True)
             self._thread.start()

@@ -12,6 +12,7 @@ from vm_webapp.db.compiled import NOW, SECOND, compiled, param
 from vm_webapp.db.models import Stage
 from vm_webapp.db.pool import Row, autocommit, execute, jsonb, row, transaction
 from vm_webapp.llm.base import Completion
+from vm_webapp.metrics import RELEASES, count_retry, count_run, count_stage
 from vm_webapp.runs import admission, artifacts, providers, statements
 from vm_webapp.runs.artifacts import NewArtifact
 from vm_webapp.runs.events import NewEvent, append_events
@@ -29,6 +30,7 @@ from vm_webapp.runs.lifecycle.steps import (
     FENCED,
     LEASE_CLEARED,
     REQUEUED,
+    count_after_commit,
     error_json,
     fail_run,
     failed_attempt_json,
@@ -138,16 +140,24 @@ def finish_stage_if_held(
             run_changed.raise_after_commit(claim.run_id)
             if done["id"] is None and done["owner_is_limited"]:
                 stage_due.raise_after_commit(claim.stage_id)
+            if not done["waits"]:
+                count_after_commit(_count_completed, claim, done["id"] is None)
     if done is None:
         return _own_earlier_finish(claim, next_token)
     if done["provider_has_failed"] and claim.provider:
         with transaction():
             providers.record_success(claim.provider)
     if done["status"] == "running" and next_token:
-        return Finished(make_claim(_run_of(claim), done, next_token), done["version"])
+        return Finished(make_claim(_run_of(claim), done, next_token, waited_seconds=0.0), done["version"])
     if done["status"] == "queued":
         return Finished(_claim_next(claim, done, claimant, next_token), done["version"])
     return Finished(version=done["version"])
+
+
+def _count_completed(claim: Claim, run_too: bool) -> None:
+    count_stage(claim.workflow.name, claim.key, "completed")
+    if run_too:
+        count_run(claim.workflow.name, "completed")
 
 
 def _values(claim: Claim, completion: Completion, claimant: Claimant, next_token: UUID | None) -> dict[str, Any]:
@@ -278,6 +288,7 @@ def release_stage_if_held(claim: Claim | UnreadableClaim, *, usage: CallUsage | 
         _record_call(claim, usage)
         append_events(claim.run_id, ACTOR, NewEvent("stage.released", claim.key, {"attempt": claim.attempt}))
         stage_due.raise_after_commit(claim.stage_id)
+        count_after_commit(RELEASES.inc)
         return True
 
 
@@ -335,6 +346,7 @@ def _requeue(claim: Claim, failure: Failure, delay_seconds: float, *, counted: b
         "counted": counted,
     }
     append_events(claim.run_id, ACTOR, NewEvent("stage.retry_scheduled", claim.spec.key, data))
+    count_after_commit(count_retry, failure.code)
     signal_room(claim.run_id)
 
 

@@ -58,6 +58,7 @@ class Claim:
         trace_context: the ``traceparent`` of the attempt's span, None if the run is not traced.
         seconds_left: the time until the attempt's deadline (not its lease), measured at the claim.
         claimed_at: when it was claimed, by the database's clock.
+        waited_seconds: for how long it had been due by then, None if that is unknown.
         made_at: when this process received the claim, in monotonic seconds.
     """
 
@@ -75,6 +76,7 @@ class Claim:
     trace_context: str | None
     seconds_left: float = field(compare=False)
     claimed_at: datetime = field(compare=False)
+    waited_seconds: float | None = field(default=None, compare=False)
     made_at: float = field(default_factory=time.monotonic, compare=False, repr=False)
 
     @property
@@ -258,7 +260,7 @@ def _read(stages: Sequence[Row]) -> tuple[tuple[Claim, ...], tuple[UnreadableCla
         try:
             snapshot, workflow = _restored(stage["snapshot"])
             run = RunOfStage(stage["run_id"], workflow, stage["request"], stage["request_id"], snapshot)
-            claims.append(make_claim(run, stage, token))
+            claims.append(make_claim(run, stage, token, waited_seconds=stage.get("waited_seconds")))
         except Exception as error:  # whatever the snapshot of another build makes it raise
             unreadable.append(
                 UnreadableClaim(
@@ -275,7 +277,7 @@ def _restored(snapshot: str) -> tuple[Mapping[str, Any], Workflow]:
     return content, Workflow.from_snapshot(content["workflow"])
 
 
-def make_claim(run: RunOfStage, stage: Row, token: UUID) -> Claim:
+def make_claim(run: RunOfStage, stage: Row, token: UUID, *, waited_seconds: float | None = None) -> Claim:
     """Build the claim from the row that the claim, or the search for an earlier one, has returned."""
     return Claim(
         stage_id=stage["id"],
@@ -292,4 +294,5 @@ def make_claim(run: RunOfStage, stage: Row, token: UUID) -> Claim:
         trace_context=stage["trace_context"],
         seconds_left=stage["seconds_left"],
         claimed_at=stage["claimed_at"],
+        waited_seconds=waited_seconds,
     )

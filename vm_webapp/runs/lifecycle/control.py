@@ -12,9 +12,10 @@ from vm_webapp.db.compiled import NOW, STATEMENT_TIME, compiled, param
 from vm_webapp.db.models import Run, Stage
 from vm_webapp.db.pool import Row, execute, row, transaction
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
+from vm_webapp.metrics import count_run
 from vm_webapp.runs.budget import Budget, how_spent
 from vm_webapp.runs.events import NewEvent, append_events
-from vm_webapp.runs.lifecycle.steps import LEASE_CLEARED, lock_run, signal_room
+from vm_webapp.runs.lifecycle.steps import LEASE_CLEARED, count_after_commit, lock_run, signal_room
 from vm_webapp.runs.signals import stage_due
 from vm_webapp.tracing.spans import current_span
 
@@ -89,6 +90,7 @@ def cancel_run_if_open(run_id: UUID, *, actor: Actor) -> bool:
             return False
         execute(_CANCEL_STAGES, run_id=run_id)
         execute(_CANCEL_RUN, id=run_id)
+        count_after_commit(count_run, run["workflow"], "canceled")
         signal_room(run_id)
         append_events(run_id, actor.name, NewEvent("run.canceled"))
         record(actor, "run.cancel", f"run:{run_id}")

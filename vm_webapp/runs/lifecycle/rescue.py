@@ -13,8 +13,9 @@ from peewee import SQL, fn
 from vm_webapp.db.compiled import NO_KEY_UPDATE, NOW, compiled, param
 from vm_webapp.db.models import Run, Stage
 from vm_webapp.db.pool import Row, execute, jsonb, rows, transaction
+from vm_webapp.metrics import RESCUES
 from vm_webapp.runs.events import NewEvent, append_events, append_events_of_runs
-from vm_webapp.runs.lifecycle.steps import LEASE_CLEARED, REQUEUED, error_json, fail_run
+from vm_webapp.runs.lifecycle.steps import LEASE_CLEARED, REQUEUED, count_after_commit, error_json, fail_run
 from vm_webapp.runs.signals import stage_due
 from vm_webapp.runs.states import MAX_RESCUES, Failure, GiveUp, decide_rescue
 
@@ -104,12 +105,14 @@ def rescue_expired_leases(*, until: float = math.inf) -> Rescued:
         queued = tuple(stage["id"] for stage in expired if stage not in lost_too_often)
         if queued:
             _requeue(queued)
+            count_after_commit(RESCUES.inc, len(queued))
             for stage_id in queued:
                 stage_due.raise_after_commit(stage_id)
         failed = []
         for stage in lost_too_often:
             _give_up(stage)
             failed.append(stage["id"])
+            count_after_commit(RESCUES.inc)
             # After the first one and not before: each batch makes progress, however late it is.
             if time.monotonic() >= until:
                 break

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from uuid import UUID
 
+from peewee import fn
+
 from vm_webapp.access.actor import Actor
 from vm_webapp.access.audit import record
 from vm_webapp.db.compiled import NOW, STATEMENT_TIME, compiled, param
-from vm_webapp.db.models import Run, Stage
+from vm_webapp.db.models import Artifact, Run, Stage
 from vm_webapp.db.pool import Row, execute, row, transaction
 from vm_webapp.errors import Conflict, NotFound
+from vm_webapp.metrics import count_stage, observe_review
 from vm_webapp.runs import artifacts
-from vm_webapp.runs.artifacts import NewArtifact, StoredArtifact
+from vm_webapp.runs.artifacts import NewArtifact, StoredArtifact, newest_of
 from vm_webapp.runs.events import NewEvent, append_events
 from vm_webapp.runs.lifecycle.four_eyes import check_decided_by_another
-from vm_webapp.runs.lifecycle.steps import advance_run, lock_run
+from vm_webapp.runs.lifecycle.steps import advance_run, count_after_commit, lock_run
 from vm_webapp.runs.run_spans import note_review
 from vm_webapp.runs.signals import stage_due
 
@@ -39,8 +42,9 @@ _REQUEUE = compiled(
 _RESUME_RUN = compiled(
     Run.update({Run.status: "running"}).where(Run.id == param("id"), Run.status == "waiting_approval")
 )
+_DRAFT_AGE = fn.date_part("epoch", NOW - newest_of(Stage.id, Artifact.created_at))
 _STAGE = compiled(
-    Stage.select(Stage.id, Stage.status, Stage.trace_context).where(
+    Stage.select(Stage.id, Stage.status, Stage.trace_context, _DRAFT_AGE.alias("draft_age")).where(
         Stage.run == param("run_id"), Stage.key == param("key")
     )
 )
@@ -93,6 +97,7 @@ def approve_stage_if_waiting(
             new = NewArtifact(name=draft.name, content=content, provider=HUMAN, author=actor.name)
             draft = artifacts.add_version(run_id, stage["id"], new)
         execute(_COMPLETE, id=stage["id"])
+        count_after_commit(count_stage, stage["workflow"], stage_key, "completed")
         data = {"version": draft.version, "sha256": draft.sha256, "edited": content is not None}
         due, events = advance_run(run_id)
         # Where no stage is left, advance_run has completed the run, and there is nothing to resume.
@@ -142,7 +147,8 @@ def request_changes_if_waiting(
 def _waiting_draft(run_id: UUID, stage_key: str, artifact_sha256: str, reviewer: Actor) -> tuple[Row, StoredArtifact]:
     # The lock has a statement of its own: the next one has a new snapshot, and sees what the transition committed that
     # held the lock before. Of two decisions at once, the second finds a stage that does not wait any more.
-    check_decided_by_another(lock_run(run_id), reviewer)
+    run = lock_run(run_id)
+    check_decided_by_another(run, reviewer)
     stage = row(_STAGE, run_id=run_id, key=stage_key)
     if stage is None:
         raise NotFound(f"run {run_id} has no stage {stage_key}")
@@ -154,4 +160,6 @@ def _waiting_draft(run_id: UUID, stage_key: str, artifact_sha256: str, reviewer:
     # read.
     if draft.sha256 != artifact_sha256:
         raise DraftChanged(draft.sha256)
+    stage["workflow"] = run["workflow"]
+    count_after_commit(observe_review, run["workflow"], stage_key, stage["draft_age"])
     return stage, draft

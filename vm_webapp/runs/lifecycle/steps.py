@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -9,8 +11,10 @@ from peewee import Field
 
 from vm_webapp.db.compiled import NO_KEY_UPDATE, NOW, STATEMENT_TIME, compiled, param
 from vm_webapp.db.models import Run, Stage
-from vm_webapp.db.pool import Row, execute, jsonb, row
+from vm_webapp.db.pool import Row, jsonb, row
+from vm_webapp.db.unit_of_work import after_commit
 from vm_webapp.errors import NotFound
+from vm_webapp.metrics import count_run, count_stage
 from vm_webapp.runs import statements
 from vm_webapp.runs.events import NewEvent
 from vm_webapp.runs.signals import stage_due
@@ -32,7 +36,7 @@ MOST_PARTIAL_CHARACTERS = 20_000
 # PostgreSQL returns the run's newest version, not that of the statement's snapshot; only what the caller reads next
 # sees the rest.
 _LOCK_RUN = compiled(
-    Run.select(Run.id, Run.status, Run.auto_approve, Run.four_eyes, Run.creator_id)
+    Run.select(Run.id, Run.workflow, Run.status, Run.auto_approve, Run.four_eyes, Run.creator_id)
     .where(Run.id == param("id"))
     .for_update(NO_KEY_UPDATE)
 )
@@ -51,16 +55,16 @@ _QUEUE_NEXT = compiled(
 )
 # Two statuses: the last stage may end by a worker's finish or by a person's approval.
 _COMPLETE_RUN = compiled(
-    Run.update({Run.status: "completed", Run.finished_at: NOW}).where(
-        Run.id == param("id"), Run.status.in_(("running", "waiting_approval"))
-    )
+    Run.update({Run.status: "completed", Run.finished_at: NOW})
+    .where(Run.id == param("id"), Run.status.in_(("running", "waiting_approval")))
+    .returning(Run.workflow)
 )
 # A canceled run stays canceled: its stage has lost its token by then, so this is a second guard. A run may be queued
 # that fails because its budget is spent.
 _FAIL_RUN = compiled(
-    Run.update({Run.status: "failed", Run.finished_at: NOW, Run.error: param("error")}).where(
-        Run.id == param("id"), Run.status.in_(("queued", "running"))
-    )
+    Run.update({Run.status: "failed", Run.finished_at: NOW, Run.error: param("error")})
+    .where(Run.id == param("id"), Run.status.in_(("queued", "running")))
+    .returning(Run.workflow)
 )
 
 
@@ -95,7 +99,9 @@ def advance_run(run_id: UUID) -> tuple[Row | None, list[NewEvent]]:
     queued = queue_next_stage(run_id)
     if queued is not None:
         return queued, [NewEvent("stage.queued", queued["key"])]
-    execute(_COMPLETE_RUN, id=run_id)
+    completed = row(_COMPLETE_RUN, id=run_id)
+    if completed:
+        count_after_commit(count_run, completed["workflow"], "completed")
     return None, [NewEvent("run.completed")]
 
 
@@ -113,12 +119,21 @@ def signal_room(run_id: UUID) -> None:
 def fail_run(run_id: UUID, stage_key: str, failure: Failure) -> list[NewEvent]:
     """Fail the run because one of its stages failed, which no longer runs; return the events to append."""
     error = error_json(failure)
-    execute(_FAIL_RUN, id=run_id, error=jsonb(error))
+    failed = row(_FAIL_RUN, id=run_id, error=jsonb(error))
+    if failed:
+        count_after_commit(count_stage, failed["workflow"], stage_key, "failed")
+        count_after_commit(count_run, failed["workflow"], "failed")
     signal_room(run_id)
     return [
         NewEvent("stage.failed", stage_key, failed_attempt_json(failure)),
         NewEvent("run.failed", None, error | {"stage": stage_key}),
     ]
+
+
+def count_after_commit(count: Callable[..., object], *values: object) -> None:
+    """Count in a metric once the current transaction is committed, each time that this is called."""
+    # Of equal calls only one would be made.
+    after_commit(partial(count, *values))
 
 
 def failed_attempt_json(failure: Failure) -> dict[str, object]:

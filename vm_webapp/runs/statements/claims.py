@@ -128,6 +128,7 @@ def _claim(which: str) -> str:
               FROM taken WHERE stages.id = taken.id
             RETURNING number, stages.run_id, stages.id, stages.key, stages.attempt, stages.feedback, stages.provider,
                       stages.lease_token, stages.trace_context, clock_timestamp() AS claimed_at,
+                      extract(epoch FROM clock_timestamp() - stages.available_at)::float8 AS waited_seconds,
                       extract(epoch FROM stages.deadline_at - clock_timestamp())::float8 AS seconds_left
         ), started AS (
             UPDATE runs SET status = 'running', started_at = coalesce(runs.started_at, clock_timestamp())

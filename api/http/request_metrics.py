@@ -1,0 +1,45 @@
+"""Counts requests by route and status, and how long they take."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from aiohttp import hdrs, web
+
+from api.http.problems import Handler
+from vm_webapp.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS, OTHER
+
+UNMATCHED = "unmatched"
+CLIENT_LEFT = 499  # as nginx logs it
+HELD = web.RequestKey("held", bool)
+"""Set on a request that lasts for as long as its client likes: how long it took says nothing of this service."""
+
+
+@web.middleware
+async def count_requests(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Count the request when its response is there, or its client has left."""
+    began = time.perf_counter()
+    status = 500
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    except web.HTTPException as error:
+        status = error.status
+        raise
+    except asyncio.CancelledError:
+        status = CLIENT_LEFT  # also how most streams end
+        raise
+    finally:
+        _count(request, status, time.perf_counter() - began)
+
+
+def _count(request: web.Request, status: int, seconds: float) -> None:
+    # Any word is a method, and any path may be asked for: only what this service knows becomes a label.
+    method = request.method if request.method in hdrs.METH_ALL else OTHER
+    resource = request.match_info.route.resource
+    route = UNMATCHED if resource is None else resource.canonical
+    HTTP_REQUESTS.labels(method, route, str(status)).inc()
+    if HELD not in request:
+        HTTP_REQUEST_SECONDS.labels(method, route).observe(seconds)
