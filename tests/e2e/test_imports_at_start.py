@@ -23,7 +23,7 @@ SERVICE = frozenset(
         *("environs", "marshmallow", "dotenv"),
         *("structlog", "rich", "pygments", "attr", "colorama", "better_exceptions"),  # structlog's, where installed
         *("peewee", "playhouse", "psycopg2", "uuid_utils"),
-        *("dramatiq", "redis"),
+        *("dramatiq", "redis", "prometheus_client"),
         *("jinja2", "markupsafe", "yaml"),
         *("yoyo", "sqlparse", "importlib_metadata", "zipp"),
         *("typing_extensions", "greenlet", "gevent", "opentelemetry", "lazy_importer"),  # others' optional ones
