@@ -34,6 +34,8 @@ IDLE_WORKER_COMMITS = 4
 # Of a second: one transaction that reads what readiness says.
 IDLE_API = 13
 IDLE_API_COMMITS = 1
+# Of a second: a process publishes its metrics in ten seconds, and if they have changed, in five.
+IDLE_PUBLISHING = 0.2
 IDLE_SECONDS = 4.0
 
 
@@ -98,6 +100,8 @@ def test_an_idle_second_costs_few_round_trips(pair: Pair) -> None:
     assert sum(query.commits for query in of_worker) <= IDLE_WORKER_COMMITS * seconds, shown(of_worker)
     assert len(of_api) <= IDLE_API * seconds, shown(of_api)
     assert sum(query.commits for query in of_api) <= IDLE_API_COMMITS * seconds, shown(of_api)
+    for queries in (of_worker, of_api):
+        assert sum("process_metrics" in query.sql for query in queries) <= IDLE_PUBLISHING * seconds, shown(queries)
 
 
 def shown(queries: list[Query]) -> str:

@@ -150,8 +150,7 @@ async def running_stack(
         if with_worker and not sockets:
             tasks.append(asyncio.create_task(child.keep_running()))
         # Judges readiness once a second, so that a probe never waits for a check.
-        BUILD_INFO.labels(settings.build).set(1)
-        with services.health.monitored(), published(Process("api")):
+        with services.health.monitored():
             yield stop
     finally:
         # The API first stops accepting, then the worker drains, and the servers stop last, because both use them.
@@ -173,6 +172,8 @@ def _open(settings: Settings, catalog: Catalog, servers: Servers, host: str, ope
         leave_free=OPERATOR_CONNECTIONS,
     )
     opened.enter_context(connected(redis_url))
+    BUILD_INFO.labels(settings.build).set(1)
+    opened.enter_context(published(Process("api")))
     tracer = opened.enter_context(
         open_tracer(settings.tracing, service="vm-webapp-api", build=settings.build, instance=this_process())
     )
