@@ -1,10 +1,9 @@
 """The pulse, a worker's maintenance loop: the order and the periods of its duties.
 
 Each second it renews the leases of the worker's attempts and writes the heartbeat; now and then it requeues the stages
-of dead workers (the rescue), fails runs whose budget is spent, deletes expired rows (the purges), seals the audit trail,
-sums the usage and publishes the worker's metrics. The loop has a database connection of its own, so that an exhausted
-pool cannot stop the renewals,
-which come first.
+of dead workers (the rescue), fails runs whose budget is spent, deletes expired rows (the purges), seals the audit
+trail, sums the usage and publishes the worker's metrics. The loop has a database connection of its own, so that an
+exhausted pool cannot stop the renewals, which come first.
 """
 
 from __future__ import annotations

@@ -47,3 +47,19 @@ def start_command(service: str) -> str:
     """Return the start command of a service from the table of services."""
     (command,) = re.findall(rf"^\| `{service}` \| .+ \| `(.+)` \|$", TEXT, re.M)
     return str(command)
+
+
+def sections() -> dict[str, str]:
+    """Return every section: its anchor, as GitHub makes it of the heading, → its text up to the next heading."""
+    parts = re.split(r"^##+ (.+)$", TEXT, flags=re.M)[1:]
+    return {
+        re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-"): body
+        for heading, body in zip(parts[::2], parts[1::2], strict=True)
+    }
+
+
+def symptoms() -> dict[str, str]:
+    """Return the sections below *Something is wrong*."""
+    names, every = list(sections()), sections()
+    first, last = names.index("something-is-wrong") + 1, names.index("roll-back")
+    return {name: every[name] for name in names[first:last]}
