@@ -15,6 +15,8 @@ from grafana_foundation_sdk.models.dashboard import DashboardCursorSync
 from deploy.grafana.panels import mean, number, quantile, rate, series, share
 
 FILE = Path(__file__).with_name("dashboard.json")
+# As in ../prometheus/alerts.yml.
+NOT_OK = 'vm_dependency_status{status!~"ok|none|offline"}'
 # Readiness answers 503 by design.
 NOT_PROBES = 'route!~".*/health/.*"'
 
@@ -88,9 +90,9 @@ ROWS: dict[str, Sequence[Stat | Timeseries]] = {
         ),
         series(
             "Dependencies that are not ok",
-            {"{{dependency}} {{status}}": 'max by (dependency, status) (vm_dependency_status{status!="ok"}) == 1'},
+            {"{{dependency}} {{status}}": f"max by (dependency, status) ({NOT_OK}) == 1"},
             unit="bool_yes_no",
-            section="readiness-says-not_ready",
+            section="readiness-says-ready-but-a-dependency-is-not-ok",
         ),
     ],
     "Stages": [
@@ -213,7 +215,13 @@ ROWS: dict[str, Sequence[Stat | Timeseries]] = {
             section="database-connections",
         ),
         series(
-            "Wait for a database connection, p95",
+            "Threads that wait for a database connection, on average",
+            {"{{process}}": rate("vm_pool_wait_seconds_sum", "process")},
+            unit="none",
+            section="database-connections",
+        ),
+        series(
+            "Time that they wait, p95",
             {"{{process}}": quantile(0.95, "vm_pool_wait_seconds", "process")},
             unit="s",
             section="database-connections",

@@ -14,11 +14,26 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from deploy.grafana import dashboard
 from deploy.grafana.panels import RUNBOOK
-from tests.deploy.monitoring import ALERTS, PANELS, RULES
+from tests.deploy.monitoring import ALERTS, PANELS, RULES, SUMS
 from tests.deploy.runbook import sections, symptoms
 from tests.support.prometheus import promtool
+from vm_webapp.metrics import DECLARED
 
 ALERT_LINE = re.compile(r"^(?:Alerts?: (?P<alerts>.+?)|No alert\b.*?)(?:\n\n|\Z)", re.M | re.S)
+
+
+SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}
+QUERIES = [target["expr"] for panel in PANELS for target in panel["targets"]]
+
+
+def series_of(metric: str) -> set[str]:
+    """Return the names of the series that a metric has."""
+    return {metric + suffix for suffix in SUFFIXES.get(DECLARED[metric].kind, ("",))}
+
+
+def named_in(*queries: str) -> set[str]:
+    """Return the names of the series in queries."""
+    return {name for query in queries for name in re.findall(r"\bvm_\w+", query)}
 
 
 def alerts_of(section: str) -> set[str]:
@@ -54,6 +69,21 @@ def test_the_panels_show_what_there_are_alerts_for_and_link_to_the_same_sections
     linked = {link["url"] for panel in PANELS for link in panel["links"]}
     assert {url.removeprefix(f"{RUNBOOK}#") for url in linked} <= set(sections())
     assert linked >= {rule["annotations"]["runbook_url"] for rule in ALERTS.values()}
+
+
+def test_every_counter_and_histogram_is_summed_over_all_processes() -> None:
+    counted = [name for metric in DECLARED for name in series_of(metric) if DECLARED[metric].kind in SUFFIXES]
+    assert {f"fleet:{name}:sum": f"sum without (instance) ({name})" for name in counted} == SUMS
+
+
+def test_queries_name_only_series_that_there_are() -> None:
+    known = {name for metric in DECLARED for name in series_of(metric)}
+    assert named_in(*QUERIES, *(rule["expr"] for rule in ALERTS.values())) <= known
+
+
+@pytest.mark.parametrize("metric", DECLARED)
+def test_a_metric_is_shown_in_a_panel(metric: str) -> None:
+    assert not named_in(*QUERIES).isdisjoint(series_of(metric))
 
 
 def test_the_dashboard_is_the_one_that_is_generated() -> None:
