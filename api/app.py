@@ -125,6 +125,7 @@ def _outside(check: Middleware) -> Middleware:
 
 async def _close_followers(root: web.Application) -> None:
     await root[SERVICES].followers.close()
+    await root[SERVICES].changes.close()
     await root[SERVICES].open_streams.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -10,6 +11,7 @@ from api.auth.rate_limits import RateLimits
 from api.auth.sessions import BrowserSessions
 from api.auth.sign_in_limit import SignInLimit
 from api.http.threads import Threads
+from api.streams.changes import Changes
 from api.streams.followers import Followers
 from api.streams.open_streams import OpenStreams
 from vm_webapp.access.in_force import find_in_force
@@ -55,6 +57,7 @@ class Services:
     redis_url: str | None = None
     tracer: Tracer | None = None
     followers: Followers = field(init=False)
+    changes: Changes = field(init=False)
     open_streams: OpenStreams = field(init=False)
     rate_limits: RateLimits = field(init=False)
     sign_in_limit: SignInLimit = field(init=False)
@@ -72,7 +75,14 @@ class Services:
         rules = SessionRules.of(self.settings)
         self.open_streams = OpenStreams(self.threads, lambda callers: find_in_force(callers, rules))
         self.followers = Followers(self.threads, queries.run_heads, self.redis_url)
+        self.changes = Changes(self.threads, self._mark)
         self.sessions = BrowserSessions(self.threads, rules, loopback=self.loopback)
+
+    def _mark(self) -> Hashable:
+        """Return what differs if a page of many runs has to be read again."""
+        health = self.health.latest()
+        statuses = {name: facts["status"] for name, facts in health.dependencies.items()} if health else {}
+        return queries.read_mark(), frozenset(statuses.items())
 
 
 SERVICES = web.AppKey("services", Services)

@@ -70,7 +70,7 @@ async def stream_events(
     position = _read_last_id(request, after)
     # Registered before the first read: an event that is committed between the two still wakes the reader.
     async with followers.follow(run_id) as reader:
-        held.on_end(reader, partial(_abort, request))
+        held.on_end(reader, partial(abort, request))
         newest = await threads.run(lambda: queries.newest_event(run_id))
         # None if a crash of PostgreSQL, or a restored backup, has undone what the caller saw: it then gets everything.
         reader.last = await threads.run(lambda: queries.find_event(run_id, position))
@@ -98,7 +98,8 @@ def _refusal(message: str) -> RequestError:
     return RequestError(422, "invalid_header", f"{LAST_ID_HEADER}: {message}", errors=[wrong])
 
 
-def _abort(request: web.Request) -> None:
+def abort(request: web.Request) -> None:
+    """Close the connection of a client that has left or does not read."""
     # Unlike close(), abort() discards the data that the client has not taken.
     if request.transport is not None:
         request.transport.abort()
@@ -139,7 +140,7 @@ class _Stream:
                     ended = await self._send_new()
             await self._response.write_eof()
         except (TimeoutError, ConnectionError):
-            _abort(self._request)  # the client has left, or does not read
+            abort(self._request)  # the client has left, or does not read
 
     async def _send_new(self) -> bool:
         """Send every event after the reader's last one; return whether the run has ended, or is gone."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from typing import Any
 from uuid import UUID
 
 from aiohttp import web
@@ -10,24 +10,22 @@ from aiohttp import web
 from api.auth.actors import ACTOR
 from api.http.problems import RequestError
 from api.services import services
-from api.ui.places import HOME, SIGN_IN, see_other
-from api.ui.rendering import page
+from api.ui.places import ACCOUNT, SIGN_IN, see_other
+from api.ui.rendering import site_page
 from vm_webapp.access.sessions import list_sessions
 
 MOST_SHOWN = 200
 
 
-async def show_home(request: web.Request) -> web.Response:
-    """Send a browser that comes to the site to the page of its account."""
-    return see_other(HOME)
-
-
 async def show_account(request: web.Request) -> web.Response:
     """Show the account."""
     own, actor = services(request), request[ACTOR]
-    read = partial(list_sessions, actor, own.sessions.rules, everybody=False, limit=MOST_SHOWN, after=None)
-    found = await own.threads.run(read)
-    return page("account.html", actor=actor, sessions=found.items, more=found.next_position is not None)
+
+    def read() -> dict[str, Any]:
+        found = list_sessions(actor, own.sessions.rules, everybody=False, limit=MOST_SHOWN, after=None)
+        return {"sessions": found.items, "more": found.next_position is not None}
+
+    return await site_page(request, "account.html", read, actor=actor)
 
 
 async def end_session(request: web.Request) -> web.Response:
@@ -37,7 +35,7 @@ async def end_session(request: web.Request) -> web.Response:
     except ValueError:
         raise RequestError(404, "not_found", "there is no such session") from None
     await services(request).sessions.end(id, actor=request[ACTOR])
-    return see_other(HOME)
+    return see_other(ACCOUNT)
 
 
 async def sign_out(request: web.Request) -> web.Response:

@@ -7,7 +7,11 @@ import re
 from aiohttp import web
 from yarl import URL
 
-HOME, SIGN_IN = "/account", "/sign-in"
+from api.operations.operation import PREFIX
+
+HOME, ACCOUNT, SIGN_IN = "/", "/account", "/sign-in"
+RUNS, NEW_RUN, CHANGES, STATUS = "/ui/runs", "/ui/runs/new", "/ui/changes", "/ui/status"
+DOCS = f"{PREFIX}/docs"
 # Printable ASCII that begins with one slash. A browser takes a second one, or a backslash, for the start of a host, and
 # drops tabs and line ends before it looks.
 LOCAL_PATH = re.compile(r"/(?:[!-.0-\[\]-~][!-\[\]-~]{0,2000})?")
@@ -15,7 +19,7 @@ ASKING = re.compile(rf"{SIGN_IN}(?![^?#])")
 
 
 def local_path(given: str | None) -> str:
-    """Return where to go on after signing in: the given path of this site, or the page of the own account."""
+    """Return where to go on after signing in: the given path of this site, or the first page."""
     is_usable = given is not None and LOCAL_PATH.fullmatch(given) and not ASKING.match(given)
     return given if given is not None and is_usable else HOME
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from api.http.problems import Handler
-from api.ui.account import end_session, show_account, show_home, sign_out, sign_out_everywhere
-from api.ui.places import HOME, SIGN_IN
+from api.ui.account import end_session, show_account, sign_out, sign_out_everywhere
+from api.ui.changes import follow_changes
+from api.ui.home import show_home
+from api.ui.places import ACCOUNT, CHANGES, HOME, SIGN_IN
 from api.ui.sign_in import ask_for_key, sign_in
 from api.ui.static import static_files
 
 STATIC_FILES = static_files()
 PAGES: tuple[tuple[str, str, Handler], ...] = (
-    ("GET", "/", show_home),
+    ("GET", HOME, show_home),
+    ("GET", CHANGES, follow_changes),
     ("GET", SIGN_IN, ask_for_key),
     ("POST", SIGN_IN, sign_in),
-    ("GET", HOME, show_account),
+    ("GET", ACCOUNT, show_account),
     ("POST", "/account/sessions/{id}/end", end_session),
     ("POST", "/sign-out", sign_out),
     ("POST", "/sign-out-everywhere", sign_out_everywhere),

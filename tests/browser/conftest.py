@@ -5,13 +5,24 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.support.deployment import address_of, managed_environment
+from tests.browser.watched import Watched
+from tests.fakes.behaviours import GOOD
+from tests.fakes.model_server import ModelServer
+from tests.support.actors import OPERATOR
+from tests.support.databases import Databases
+from tests.support.deployment import Deployment, address_of, clean, deployment, managed_environment
 from tests.support.processes import program
+from vm_webapp.access.keys import create_key
+from vm_webapp.access.roles import Role
+from vm_webapp.db.pool import close_pool, open_pool
+from vm_webapp.local import LocalServers
 
 WITHOUT_IT = "there is no chromium: apt-get install chromium"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -53,3 +64,59 @@ def service(database: str, redis_url: str, tmp_path: Path) -> Iterator[str]:
         port = address_of(running).rpartition(":")[2]
         # Chromium takes what http://localhost sends for secure, and so accepts its __Host- cookies without TLS.
         yield f"http://localhost:{port}"
+
+
+@pytest.fixture(scope="package")
+def writer() -> Iterator[ModelServer]:
+    """The fake model of the workspace's workers."""
+    with ModelServer() as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def running(
+    servers: LocalServers, databases: Databases, writer: ModelServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    """An API and a worker that all tests of the workspace share."""
+    folder = tmp_path_factory.mktemp("workspace")
+    model = {"KIMI_API_KEY": "sk-of-the-tests", "KIMI_BASE_URL": writer.base_url}
+    assert servers.redis_url is not None
+    env = managed_environment(
+        databases.url(databases.take()), servers.redis_url, folder, VM_API_TOKEN=TOKEN, VM_WORKER_THREADS="4", **model
+    )
+    with deployment(env, folder) as started:
+        yield started
+
+
+@pytest.fixture
+def workspace(running: Deployment, writer: ModelServer) -> Iterator[str]:
+    """The URL of the workspace, without runs and keys, with this process's pool open on its database."""
+    url = running.env["VM_DB_URL"]
+    open_pool(url, max_connections=4, application_name="tests")
+    yield running.url
+    close_pool()
+    writer.script = lambda _: GOOD
+    clean(url)
+
+
+@pytest.fixture
+def tab(chromium: Browser, workspace: str) -> Iterator[Watched]:
+    """A watched tab in which an editor, ann, is signed in."""
+    with watched(chromium, workspace) as opened:
+        opened.sign_in(key_of("ann"))
+        yield opened
+
+
+def key_of(name: str, role: Role = "editor") -> str:
+    """Return the secret of a new key."""
+    return create_key(name, actor=OPERATOR, role=role).secret
+
+
+@contextmanager
+def watched(chromium: Browser, base_url: str, **options: Any) -> Iterator[Watched]:
+    """Open a watched tab of a browser without cookies; fail in the end if a page has complained."""
+    with chromium.new_context(**options) as context:
+        opened = Watched(context, base_url)
+        opened.page.set_default_timeout(PATIENCE_MS)
+        yield opened
+        opened.verify()

@@ -1,14 +1,17 @@
 """Queries for runs, their events and their artifacts; they return plain data."""
 
-from vm_webapp.runs.queries.approvals import Approval, list_approvals
+from vm_webapp.runs.queries.approvals import Approval, count_approvals, list_approvals
 from vm_webapp.runs.queries.artifacts import list_artifacts, newest_artifacts, read_artifact
+from vm_webapp.runs.queries.changes import Mark, read_mark
 from vm_webapp.runs.queries.events import find_event, list_events, newest_event, page_of_events, read_remarks
 from vm_webapp.runs.queries.heads import run_heads
 from vm_webapp.runs.queries.runs import RunFilter, get_run, list_runs, read_run
 
 __all__ = [
     "Approval",
+    "Mark",
     "RunFilter",
+    "count_approvals",
     "find_event",
     "get_run",
     "list_approvals",
@@ -19,6 +22,7 @@ __all__ = [
     "newest_event",
     "page_of_events",
     "read_artifact",
+    "read_mark",
     "read_remarks",
     "read_run",
     "run_heads",

@@ -8,10 +8,13 @@ from uuid import UUID
 
 from peewee import JOIN, SQL, Tuple, fn
 
-from vm_webapp.db.compiled import NOW, compiled, param
+from vm_webapp.access.actor import Actor
+from vm_webapp.access.roles import includes
+from vm_webapp.db.compiled import COUNT, NOW, compiled, param
 from vm_webapp.db.models import Artifact, Run, Stage
 from vm_webapp.db.paging import Page, page_of
-from vm_webapp.db.pool import rows
+from vm_webapp.db.pool import row, rows
+from vm_webapp.db.prepared import prepared
 from vm_webapp.runs.artifacts import newest_of
 from vm_webapp.runs.queries.reading import read_only
 
@@ -26,6 +29,8 @@ class Approval:
         size: in bytes of UTF-8.
         truncated: the model reached its budget, so the draft breaks off.
         note: what a reader should know of how it was written, or None.
+        four_eyes: whether somebody else than the run's creator has to decide.
+        creator_id: the creator's id as in ``Actor``, None if the creator is not known.
     """
 
     run_id: UUID
@@ -43,6 +48,14 @@ class Approval:
     note: str | None
     waiting_since: datetime
     age_seconds: int
+    four_eyes: bool
+    creator_id: str | None
+
+    def may_be_decided_by(self, reviewer: Actor) -> bool:
+        """Return whether a person with this role and this key may decide."""
+        if not includes(reviewer.role, "editor"):
+            return False
+        return not self.four_eyes or reviewer.id not in (None, self.creator_id)
 
 
 # PostgreSQL demands ON for a lateral join, and the condition is in the subquery already, hence ``on=SQL("true")``.
@@ -72,6 +85,8 @@ _PAGE = (
         _DRAFT.c.note,
         _DRAFT.c.created_at.alias("waiting_since"),
         fn.date_part("epoch", NOW - _DRAFT.c.created_at).cast("int").alias("age_seconds"),
+        Run.four_eyes,
+        Run.creator_id,
     )
     .join(Run)
     .join_from(Stage, _DRAFT, JOIN.LATERAL, on=SQL("true"))
@@ -83,6 +98,25 @@ _PAGE = (
 # stages_waiting finds: the drafts that wait now, however long the history.
 _FIRST_PAGE = compiled(_PAGE)
 _NEXT_PAGE = compiled(_PAGE.where(Tuple(_DRAFT.c.created_at, Run.id) > Tuple(param("at"), param("id"))))
+
+_COUNT = prepared(
+    Stage.select(COUNT.alias("n"))
+    .join(Run)
+    .where(
+        Stage.status == "waiting_approval",
+        ~Run.four_eyes | (param("known") & (fn.coalesce(Run.creator_id, "") != param("reviewer_id"))),
+    )
+)
+
+
+@read_only
+def count_approvals(reviewer: Actor) -> int:
+    """Return how many drafts wait that this person may decide about; see ``Approval.may_be_decided_by``."""
+    if not includes(reviewer.role, "editor"):
+        return 0
+    found = row(_COUNT, known=reviewer.id is not None, reviewer_id=reviewer.id or "")
+    assert found is not None
+    return int(found["n"])
 
 
 @read_only

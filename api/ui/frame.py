@@ -1,0 +1,68 @@
+"""What stands around every page of the workspace: who looks at it, what needs that person, and what is out of order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from api.services import Services
+from api.ui.places import ACCOUNT, DOCS, HOME
+from vm_webapp.access.actor import Actor
+from vm_webapp.access.roles import includes
+from vm_webapp.ops.health import Health
+from vm_webapp.runs import queries
+from vm_webapp.runs.pauses import Pauses, read_pauses
+
+NAVIGATION = ((HOME, "Home"), (DOCS, "API"), (ACCOUNT, "Account"))
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The frame of one page.
+
+    Attributes:
+        actor: who looks at it.
+        reviews: how many drafts wait that this person may decide about.
+        notices: what is out of order, in sentences that say what would help.
+    """
+
+    actor: Actor
+    reviews: int
+    notices: tuple[str, ...]
+
+    @property
+    def may_edit(self) -> bool:
+        """Whether this person may create runs and decide."""
+        return includes(self.actor.role, "editor")
+
+
+def read_frame(own: Services, actor: Actor) -> Frame:
+    """Read the frame, inside the current transaction."""
+    notices = (*_of_pauses(read_pauses()), *_of_health(own.health.latest()))
+    return Frame(actor, queries.count_approvals(actor), notices)
+
+
+def _of_pauses(pauses: Pauses) -> Iterator[str]:
+    if pauses.queue is not None:
+        by = f" by {pauses.queue.by}" if pauses.queue.by else ""
+        why = f" ({pauses.queue.reason})" if pauses.queue.reason else ""
+        yield f"The queue was paused{by}{why}. Runs wait until an operator resumes it."
+    for name, pause in pauses.providers.items():
+        why = f" ({pause.reason or pause.code})" if pause.reason or pause.code else ""
+        until = "It is tried again by itself." if pause.until else "Runs wait until an operator resumes it."
+        yield f"The model's provider {name} is paused{why}. {until}"
+
+
+def _of_health(health: Health | None) -> Iterator[str]:
+    if health is None:  # nobody monitors it in this process, or there is no verdict yet
+        return
+    status = {name: facts["status"] for name, facts in health.dependencies.items()}
+    if status["worker"] == "down":
+        yield "No worker is running. Runs are kept and go on as soon as an operator has started one."
+    if status["llm"] == "offline":
+        yield (
+            "Offline: no model is called, and documents are worksheets to fill in. Whoever runs this service sets"
+            " KIMI_API_KEY to change that."
+        )
+    if status["llm"] == "not_configured":
+        yield "No model is configured: stages that need one fail until an operator has set KIMI_API_KEY."

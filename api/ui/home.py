@@ -1,0 +1,43 @@
+"""The first page: what needs this person, what is in progress, and what has failed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aiohttp import web
+
+from api.auth.actors import ACTOR
+from api.services import services
+from api.ui.rendering import site_page
+from vm_webapp.runs import queries
+from vm_webapp.runs.queries import RunFilter
+from vm_webapp.runs.records import RunRecord, RunStatus
+
+MOST_SHOWN, FINISHED_SHOWN = 20, 5
+FAILED_WITHIN = timedelta(days=1)
+
+
+async def show_home(request: web.Request) -> web.Response:
+    """Show the first page."""
+    actor = request[ACTOR]
+    titles = {name: workflow.title for name, workflow in services(request).catalog.workflows.items()}
+
+    def read() -> dict[str, Any]:
+        approvals = queries.list_approvals(limit=MOST_SHOWN, after=None)
+        failed = RunFilter("failed", finished_after=datetime.now(UTC) - FAILED_WITHIN)
+        own = [each for each in approvals.items if each.may_be_decided_by(actor)]
+        return {
+            "reviews": own,
+            "others": [each for each in approvals.items if each not in own],
+            "more_reviews": approvals.next_position is not None,
+            "moving": [*_newest("running"), *_newest("queued")][:MOST_SHOWN],
+            "failed": queries.list_runs(failed, limit=MOST_SHOWN, after=None).items,
+            "finished": queries.list_runs(RunFilter("completed"), limit=FINISHED_SHOWN, after=None).items,
+        }
+
+    return await site_page(request, "home.html", read, titles=titles)
+
+
+def _newest(status: RunStatus) -> tuple[RunRecord, ...]:
+    return queries.list_runs(RunFilter(status), limit=MOST_SHOWN, after=None).items

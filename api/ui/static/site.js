@@ -1,0 +1,91 @@
+// What the pages of the workspace need beside htmx: local times, one stream for a tab that is seen, forms sent once.
+"use strict";
+
+(() => {
+  const UNITS = [["day", 86400], ["h", 3600], ["min", 60]];
+  const absolute = new Intl.DateTimeFormat(undefined, {dateStyle: "medium", timeStyle: "short"});
+  const zone = new Intl.DateTimeFormat(undefined, {timeZoneName: "short"});
+  const zoneOf = (time) => zone.formatToParts(time).find((part) => part.type === "timeZoneName").value;
+
+  const ago = (seconds) => {
+    for (const [unit, length] of UNITS) {
+      const number = Math.floor(seconds / length);
+      if (number >= 1) return `${number} ${unit}${unit === "day" && number > 1 ? "s" : ""} ago`;
+    }
+    return "just now";
+  };
+
+  // The server writes times in UTC; a reader sees them in the own zone, which is named.
+  const showTimes = () => {
+    for (const element of document.querySelectorAll("time[datetime]")) {
+      const time = new Date(element.dateTime);
+      const local = `${absolute.format(time)} ${zoneOf(time)}`;
+      const shown = "ago" in element.dataset ? ago((Date.now() - time) / 1000) : local;
+      if (element.textContent !== shown) element.textContent = shown;
+      if ("ago" in element.dataset) element.title = local;
+    }
+  };
+
+  const trouble = (words) => {
+    const region = document.getElementById("trouble");
+    region.replaceChildren();
+    if (!words) return;
+    const line = document.createElement("p");
+    line.className = "notice bad";
+    line.textContent = words;
+    region.append(line);
+  };
+
+  // A tab that was opened in the background opens its stream when it is seen: a browser has six connections to a host.
+  const connect = () => {
+    const stream = document.getElementById("changes");
+    if (stream && !document.hidden) htmx.trigger(stream, "shown");
+  };
+
+  // Longer text than the server takes is refused here, and stays in its field.
+  const checkLength = (field) => {
+    const most = Number(field.dataset.most), length = [...field.value].length;
+    const format = (number) => number.toLocaleString("en");
+    field.setCustomValidity(length > most ? `At most ${format(most)} characters; this has ${format(length)}.` : "");
+  };
+
+  // A second click sends nothing; the server would make nothing twice either.
+  const sendOnce = (event) => {
+    const form = event.target;
+    if (form.method !== "post" || event.defaultPrevented) return;
+    if (form.dataset.sent) {
+      event.preventDefault();
+      return;
+    }
+    form.dataset.sent = "yes";
+    const button = event.submitter;
+    if (button) {
+      button.setAttribute("aria-busy", "true");
+      button.dataset.words = button.textContent;
+      if (button.dataset.busy) button.textContent = button.dataset.busy;
+    }
+  };
+
+  const allowAgain = () => {
+    for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+    for (const button of document.querySelectorAll("[aria-busy]")) {
+      button.removeAttribute("aria-busy");
+      button.textContent = button.dataset.words;
+    }
+  };
+
+  document.addEventListener("DOMContentLoaded", () => {
+    showTimes();
+    setInterval(showTimes, 20000);
+    connect();
+    document.querySelector("[data-focus]")?.focus();
+  });
+  document.addEventListener("visibilitychange", connect);
+  document.addEventListener("htmx:after:swap", showTimes);
+  document.addEventListener("htmx:sse:after:connection", () => (document.body.dataset.following = "yes"));
+  document.addEventListener("htmx:sse:error", () => trouble("The connection is lost. This page tries again by itself."));
+  document.addEventListener("htmx:error", () => trouble("The connection is lost. This page tries again by itself."));
+  document.addEventListener("input", (event) => event.target.dataset.most && checkLength(event.target));
+  document.addEventListener("submit", sendOnce);
+  addEventListener("pageshow", allowAgain);
+})();
