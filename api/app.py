@@ -13,7 +13,6 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from api.auth.guard import guard
-from api.auth.hosts import SAFE_METHODS
 from api.auth.key_cache import KeyCache
 from api.auth.rate_limits import tell_standing
 from api.auth.refusals import REFUSALS, noting_refusals
@@ -99,9 +98,8 @@ def _add(app: web.Application, method: str, path: str, handler: Handler) -> None
 def _outside(check: Middleware) -> Middleware:
     """Return the middleware for pages and for paths below no prefix: it applies the API's guard.
 
-    Errors of pages are pages, the others the API's problems.
+    Browsers get errors as pages, all others get the API's problems.
     """
-    pages = {handler for _, _, handler in PAGES}
 
     @web.middleware
     async def respond(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -112,13 +110,8 @@ def _outside(check: Middleware) -> Middleware:
             # The documentation is part of the API, and read in browsers.
             is_page = request.path.startswith(DOCS) and accepts_pages(request)
             return sign_in_first(request) if is_page and response.status == 401 else response
-        guarded = partial(check, handler=handler)
-        if request.match_info.handler in pages:
-            return await show_errors(request, guarded)
-        response = await problem_middleware(request, guarded)
-        if response.status == 401 and request.method in SAFE_METHODS and accepts_pages(request):
-            return sign_in_first(request)
-        return response
+        # For a path that is neither as well, so that a browser gets a page that leads on.
+        return await show_errors(request, partial(check, handler=handler))
 
     return respond
 

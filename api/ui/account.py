@@ -55,4 +55,5 @@ async def sign_out_everywhere(request: web.Request) -> web.Response:
 def _signed_out(request: web.Request) -> web.Response:
     response = see_other(SIGN_IN)
     services(request).sessions.cookie(request).clear(response)
+    response.headers["Clear-Site-Data"] = '"storage"'  # what the script has kept of unsent forms
     return response

@@ -10,7 +10,8 @@ from yarl import URL
 from api.operations.operation import PREFIX
 
 HOME, ACCOUNT, SIGN_IN = "/", "/account", "/sign-in"
-RUNS, NEW_RUN, CHANGES, STATUS = "/ui/runs", "/ui/runs/new", "/ui/changes", "/ui/status"
+WORKSPACE = "/ui/"  # below it are the pages and forms of the workspace
+RUNS, NEW_RUN, CHANGES = f"{WORKSPACE}runs", f"{WORKSPACE}runs/new", f"{WORKSPACE}changes"
 DOCS = f"{PREFIX}/docs"
 # Printable ASCII that begins with one slash. A browser takes a second one, or a backslash, for the start of a host, and
 # drops tabs and line ends before it looks.

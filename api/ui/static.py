@@ -1,4 +1,4 @@
-"""The files that pages refer to: read and compressed once, and named by what they contain, so that browsers keep them."""
+"""The files that pages refer to: read and compressed once, named by what they contain, so that browsers keep them."""
 
 from __future__ import annotations
 

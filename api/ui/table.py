@@ -6,7 +6,9 @@ from api.http.problems import Handler
 from api.ui.account import end_session, show_account, sign_out, sign_out_everywhere
 from api.ui.changes import follow_changes
 from api.ui.home import show_home
-from api.ui.places import ACCOUNT, CHANGES, HOME, SIGN_IN
+from api.ui.new_run import create_run, show_new_run
+from api.ui.places import ACCOUNT, CHANGES, HOME, NEW_RUN, RUNS, SIGN_IN
+from api.ui.run import show_run
 from api.ui.sign_in import ask_for_key, sign_in
 from api.ui.static import static_files
 
@@ -14,6 +16,9 @@ STATIC_FILES = static_files()
 PAGES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", HOME, show_home),
     ("GET", CHANGES, follow_changes),
+    ("GET", NEW_RUN, show_new_run),
+    ("POST", RUNS, create_run),
+    ("GET", f"{RUNS}/{{run_id}}", show_run),
     ("GET", SIGN_IN, ask_for_key),
     ("POST", SIGN_IN, sign_in),
     ("GET", ACCOUNT, show_account),

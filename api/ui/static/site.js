@@ -3,6 +3,8 @@
 
 (() => {
   const UNITS = [["day", 86400], ["h", 3600], ["min", 60]];
+  const LOST = "The connection is lost. This page tries again by itself.";
+  const SIGNED_OUT = "You are signed out, and this page no longer follows what happens. Reload it to sign in.";
   const absolute = new Intl.DateTimeFormat(undefined, {dateStyle: "medium", timeStyle: "short"});
   const zone = new Intl.DateTimeFormat(undefined, {timeZoneName: "short"});
   const zoneOf = (time) => zone.formatToParts(time).find((part) => part.type === "timeZoneName").value;
@@ -58,11 +60,38 @@
       return;
     }
     form.dataset.sent = "yes";
+    const draft = form.querySelector("[data-draft]");
+    if (draft) sessionStorage.setItem(SENT, nameOf(draft));
     const button = event.submitter;
     if (button) {
       button.setAttribute("aria-busy", "true");
       button.dataset.words = button.textContent;
       if (button.dataset.busy) button.textContent = button.dataset.busy;
+    }
+  };
+
+  // What is typed into a field with a data-draft stays in this tab until a form that has it was accepted: until then
+  // another page, a page that could not be loaded and Back lose nothing.
+  const SENT = "sent";
+  const nameOf = (field) => `draft:${document.body.dataset.actor}:${field.dataset.draft}`;
+
+  const restoreDrafts = () => {
+    const fields = [...document.querySelectorAll("[data-draft]")];
+    const sent = sessionStorage.getItem(SENT);
+    // Sent, and what came is not the same form again: it was accepted.
+    if (sent && !fields.some((field) => nameOf(field) === sent)) sessionStorage.removeItem(sent);
+    sessionStorage.removeItem(SENT);
+    for (const field of fields) {
+      if (field.value === field.defaultValue) field.value = sessionStorage.getItem(nameOf(field)) ?? field.value;
+      if (field.dataset.most) checkLength(field);
+    }
+  };
+
+  const keepDraft = (field) => {
+    try {
+      sessionStorage.setItem(nameOf(field), field.value);
+    } catch {
+      // The browser has no room, or allows no storage: the text is still in its field.
     }
   };
 
@@ -75,6 +104,7 @@
   };
 
   document.addEventListener("DOMContentLoaded", () => {
+    restoreDrafts();
     showTimes();
     setInterval(showTimes, 20000);
     connect();
@@ -83,9 +113,12 @@
   document.addEventListener("visibilitychange", connect);
   document.addEventListener("htmx:after:swap", showTimes);
   document.addEventListener("htmx:sse:after:connection", () => (document.body.dataset.following = "yes"));
-  document.addEventListener("htmx:sse:error", () => trouble("The connection is lost. This page tries again by itself."));
-  document.addEventListener("htmx:error", () => trouble("The connection is lost. This page tries again by itself."));
-  document.addEventListener("input", (event) => event.target.dataset.most && checkLength(event.target));
+  document.addEventListener("htmx:sse:error", (event) => trouble(event.detail.status === 401 ? SIGNED_OUT : LOST));
+  document.addEventListener("htmx:error", () => trouble(LOST));
+  document.addEventListener("input", (event) => {
+    if (event.target.dataset.most) checkLength(event.target);
+    if (event.target.dataset.draft) keepDraft(event.target);
+  });
   document.addEventListener("submit", sendOnce);
   addEventListener("pageshow", allowAgain);
 })();
