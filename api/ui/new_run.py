@@ -138,7 +138,7 @@ async def _form(
         read,
         status=status,
         workflows=sorted(services(request).catalog.workflows.values(), key=_by_usefulness),
-        values=values,
+        values=dict.fromkeys(FIELDS, "") | dict(values),
         wrong=wrong or {},
         trouble=trouble,
         earlier=earlier,

@@ -60,7 +60,7 @@ async def send_once(request: web.Request, fields: Mapping[str, str], effect: Cal
     digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest().encode()
 
     def run() -> tuple[StoredResponse, bool]:
-        return run_once_per_key(scope, b"", lambda: StoredResponse(303, {"Location": effect()}, digest))
+        return run_once_per_key(scope, b"", lambda: StoredResponse(201, {"Location": effect()}, digest))
 
     for attempt in range(MOST_WAITS):
         try:

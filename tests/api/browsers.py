@@ -46,7 +46,7 @@ class Browser:
         """Return who the page of the account says is signed in, None if it is the sign-in page that is shown."""
         response = await self.get("/account")
         if response.status == 303:
-            assert response.headers["Location"] == "/sign-in"
+            assert response.headers["Location"] == "/sign-in?next=/account"
             return None
         assert response.status == 200
         (heading,) = re.findall(r"<h1>(.*)</h1>", response.body.decode())

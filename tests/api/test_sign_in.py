@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import ipaddress
 import re
@@ -62,7 +63,7 @@ def port_of(api: Api) -> str:
 
 async def test_a_key_signs_in_and_is_who_acts(browser: Browser) -> None:
     response = await browser.sign_in(key_of("ann"))
-    assert (response.status, response.headers["Location"], response.body) == (303, "/account", b"")
+    assert (response.status, response.headers["Location"], response.body) == (303, "/", b"")
     assert await browser.actor() == "key:ann"
     ours = {"Cookie": browser.cookie, "Sec-Fetch-Site": "same-origin"}
     assert (await browser.api.post("/runs", NEW_RUN, headers=ours)).status == 201
@@ -495,9 +496,9 @@ async def test_a_form_of_a_session_that_has_ended_leads_to_the_sign_in_page(brow
 )
 async def test_a_browser_is_never_sent_to_another_site(browser: Browser, elsewhere: str) -> None:
     shown = await browser.get(str(URL("/sign-in").with_query(next=elsewhere)))
-    assert '<input type="hidden" name="next" value="/account">' in shown.body.decode()
+    assert '<input type="hidden" name="next" value="/">' in shown.body.decode()
     response = await browser.sign_in(TOKEN, next=elsewhere)
-    assert response.headers.getall("Location") == ["/account"]
+    assert response.headers.getall("Location") == ["/"]
 
 
 async def test_pages_are_kept_by_no_cache_and_name_no_secret(browser: Browser) -> None:
@@ -508,16 +509,25 @@ async def test_pages_are_kept_by_no_cache_and_name_no_secret(browser: Browser) -
         assert response.headers["Content-Type"] == "text/html; charset=utf-8"
         assert browser.cookie.partition("=")[2] not in response.body.decode()
         # Nothing that the policy default-src 'self' would block.
-        assert not re.search(r"<script|<style|style=|\son\w+=|data:|https?://", response.body.decode())
+        assert not re.search(
+            r"<script(?! src=\"/static/)|<style|style=|\son\w+=|data:|https?://", response.body.decode()
+        )
 
 
 async def test_what_pages_refer_to_needs_no_credentials_and_is_sent_once(browser: Browser) -> None:
     paths = re.findall(r'href="(/static/[^"]+)"', (await browser.get("/sign-in")).body.decode())
-    types = {"style.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml; charset=utf-8"}
-    assert sorted(paths) == sorted(f"/static/{name}" for name in types)
+    css = "text/css; charset=utf-8"
+    types = {"style.css": css, "site.css": css, "icon.svg": "image/svg+xml; charset=utf-8"}
+    assert sorted(path.partition("?")[0] for path in paths) == sorted(f"/static/{name}" for name in types)
     for path in paths:
         response = await browser.get(path)
-        assert (response.status, response.headers["Content-Type"]) == (200, types[path.rpartition("/")[2]])
+        name = path.partition("?")[0].rpartition("/")[2]
+        assert (response.status, response.headers["Content-Type"]) == (200, types[name])
+        assert response.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        packed = await browser.get(path, {"Accept-Encoding": "gzip"})
+        assert gzip.decompress(packed.body) == (await browser.get(path, {"Accept-Encoding": "identity"})).body
+        older = await browser.get(f"/static/{name}?v=0")
+        assert older.headers["Cache-Control"] == "no-cache"
         again = await browser.get(path, {"If-None-Match": response.headers["ETag"]})
         assert (again.status, again.body) == (304, b"")
     assert (await browser.get("/static/../sign_in.py")).status == 303

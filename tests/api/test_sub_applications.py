@@ -116,11 +116,15 @@ async def test_a_client_of_the_api_gets_problems_from_pages(
         ("GET", "/api/v2x", 404, "not_found"),
     ],
 )
-async def test_problems_come_from_the_api_and_from_paths_below_no_prefix(
+async def test_errors_come_from_the_api_and_from_paths_below_no_prefix(
     with_pages: Api, accept: dict[str, str], method: str, path: str, status: int, code: str
 ) -> None:
     response = await ask(with_pages, method, path, accept | BEARER)
-    response.problem(status, code)
+    if accept == BROWSER and not path.startswith("/api/v2/") and path != "/api/v2":
+        assert (response.status, response.headers["Content-Type"]) == (status, "text/html; charset=utf-8")
+        assert response.headers["X-Request-ID"] in response.body.decode()
+    else:
+        response.problem(status, code)
     assert ("Allow" in response.headers) == (status == 405)
     assert "Set-Cookie" not in response.headers
 

@@ -25,7 +25,7 @@ def signed_in(running: Service) -> str:
     """Sign in; return the cookie."""
     site = running.url.removesuffix("/api/v2")
     response = httpx.post(f"{site}/sign-in", data={"key": TOKEN}, headers=OURS, timeout=30, trust_env=False)
-    assert (response.status_code, response.headers["Location"]) == (303, "/account")
+    assert (response.status_code, response.headers["Location"]) == (303, "/")
     cookie, *attributes = response.headers["Set-Cookie"].split("; ")
     # Loopback: the address that is bound decides, and both processes know the port.
     assert cookie.startswith(f"vm-{running.port}=vms_")

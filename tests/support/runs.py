@@ -17,6 +17,7 @@ from vm_webapp.runs.lifecycle import NewRun
 from vm_webapp.runs.records import RunRecord
 from vm_webapp.workflows.loader import load_catalog
 
+TESTER = Actor("tests")
 CATALOG = load_catalog()
 STILL = ("completed", "failed", "canceled", "waiting_approval")
 
@@ -29,9 +30,11 @@ class CreatedRun:
     stage_id: UUID
 
 
-def create(workflow: str = "content_calendar", request: str = "a request", **options: Any) -> CreatedRun:
+def create(
+    workflow: str = "content_calendar", request: str = "a request", *, actor: Actor = TESTER, **options: Any
+) -> CreatedRun:
     """Create a run. Workers get a hint if this process is connected to their Redis."""
-    run = lifecycle.create_run(NewRun(CATALOG.get(workflow), request, **options), actor=Actor("tests"))
+    run = lifecycle.create_run(NewRun(CATALOG.get(workflow), request, **options), actor=actor)
     (first,) = read("SELECT id FROM stages WHERE run_id = %(id)s AND position = 1", id=run.id)
     return CreatedRun(run, first["id"])
 
