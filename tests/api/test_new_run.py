@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import html
+import io
 import re
 
 import pytest
 
-from tests.api.browsers import Browser
+from api.ui.forms import FORM_TYPE
+from tests.api.browsers import ACCEPT, Browser
 from tests.api.client import Api, Response, written
 from tests.api.conftest import MANAGED, Serving
 from tests.support.actors import OPERATOR
@@ -195,10 +197,18 @@ async def test_a_form_of_another_site_starts_nothing(editor: Browser) -> None:
     assert runs() == ()
 
 
-@pytest.mark.parametrize(("more", "status"), [({"surprise": "x"}, 400), ({"request": "x" * 2**20}, 413)])
-async def test_what_no_form_of_this_site_sends_is_refused(editor: Browser, more: dict[str, str], status: int) -> None:
-    answer = await editor.post("/ui/runs", None, **FORM | more)
-    assert (answer.status, answer.headers["Content-Type"]) == (status, "text/html; charset=utf-8")
+async def test_a_field_that_the_form_does_not_have_is_refused(editor: Browser) -> None:
+    answer = await editor.post("/ui/runs", None, **FORM, surprise="x")
+    assert (answer.status, answer.headers["Content-Type"]) == (400, "text/html; charset=utf-8")
+    assert runs() == ()
+
+
+async def test_a_megabyte_is_refused_with_the_way_back_to_it(editor: Browser) -> None:
+    headers = {"Cookie": editor.cookie, "Sec-Fetch-Site": "same-origin", "Accept": ACCEPT, "Content-Type": FORM_TYPE}
+    body = io.BytesIO(b"workflow=content_calendar&request=" + b"x" * 2**20)
+    answer = await editor.api.request("POST", "/ui/runs", prefix="", data=body, headers=headers)
+    assert answer.status == 413
+    assert "it still has what you typed" in answer.body.decode()
     assert runs() == ()
 
 

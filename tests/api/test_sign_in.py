@@ -206,6 +206,7 @@ async def test_signing_out_ends_the_session_and_takes_the_cookie_away(browser: B
     old = browser.cookie
     response = await browser.post("/sign-out")
     assert (response.status, response.headers["Location"], browser.cookie) == (303, "/sign-in", "")
+    assert response.headers["Clear-Site-Data"] == '"storage"'
     browser.cookie = old
     assert await browser.actor() is None
 

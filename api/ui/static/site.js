@@ -113,7 +113,11 @@
   document.addEventListener("visibilitychange", connect);
   document.addEventListener("htmx:after:swap", showTimes);
   document.addEventListener("htmx:sse:after:connection", () => (document.body.dataset.following = "yes"));
-  document.addEventListener("htmx:sse:error", (event) => trouble(event.detail.status === 401 ? SIGNED_OUT : LOST));
+  document.addEventListener("htmx:sse:error", (event) => {
+    const signedOut = event.detail.status === 401;
+    trouble(signedOut ? SIGNED_OUT : LOST);
+    if (signedOut) document.getElementById("changes").remove();  // otherwise it would go on asking
+  });
   document.addEventListener("htmx:error", () => trouble(LOST));
   document.addEventListener("input", (event) => {
     if (event.target.dataset.most) checkLength(event.target);
