@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.browser.attacks import WORKFLOW
 from tests.browser.watched import Watched
 from tests.fakes.behaviours import GOOD
 from tests.fakes.model_server import ModelServer
@@ -21,7 +22,7 @@ from tests.support.deployment import Deployment, address_of, clean, deployment, 
 from tests.support.processes import program
 from vm_webapp.access.keys import create_key
 from vm_webapp.access.roles import Role
-from vm_webapp.db.pool import close_pool, open_pool
+from vm_webapp.db.pool import close_pool, execute, open_pool, transaction
 from vm_webapp.local import LocalServers
 
 WITHOUT_IT = "there is no chromium: apt-get install chromium"
@@ -81,9 +82,12 @@ def running(
     folder = tmp_path_factory.mktemp("workspace")
     model = {"KIMI_API_KEY": "sk-of-the-tests", "KIMI_BASE_URL": writer.base_url}
     assert servers.redis_url is not None
-    env = managed_environment(
-        databases.url(databases.take()), servers.redis_url, folder, VM_API_TOKEN=TOKEN, VM_WORKER_THREADS="4", **model
-    )
+    hostile = folder / "workflows" / "hostile"
+    hostile.mkdir(parents=True)
+    (hostile / "workflow.yaml").write_text(WORKFLOW)
+    (hostile / "check.md").write_text("Nothing.")
+    further = {"VM_API_TOKEN": TOKEN, "VM_WORKER_THREADS": "8", "VM_WORKFLOWS_PATH": str(hostile.parent)}
+    env = managed_environment(databases.url(databases.take()), servers.redis_url, folder, **further, **model)
     with deployment(env, folder) as started:
         yield started
 
@@ -94,9 +98,12 @@ def workspace(running: Deployment, writer: ModelServer) -> Iterator[str]:
     url = running.env["VM_DB_URL"]
     open_pool(url, max_connections=4, application_name="tests")
     yield running.url
-    close_pool()
     writer.script = lambda _: GOOD
     clean(url)
+    with transaction():
+        execute("DELETE FROM projects")
+        execute("DELETE FROM brands")
+    close_pool()
 
 
 @pytest.fixture

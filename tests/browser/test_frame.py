@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import expect
+import gzip
 
+import pytest
+from playwright.sync_api import Browser, Request, expect
+
+from api.ui import static
+from tests.browser.conftest import key_of, watched
 from tests.browser.watched import Watched, follows
 from tests.support.actors import OPERATOR
 from tests.support.runs import create, wait_until_still
 from vm_webapp.ops import queue_control
+
+# Other tabs of a real window are hidden; a test's browser shows each, so that a page is told by hand.
+HIDE = "Object.defineProperty(document, 'hidden', {value: true, configurable: true});"
+SHOW = "Object.defineProperty(document, 'hidden', {value: false, configurable: true});"
+TELL = "document.dispatchEvent(new Event('visibilitychange'))"
 
 
 def test_a_draft_that_begins_to_wait_shows_in_the_title_and_the_icon(tab: Watched) -> None:
@@ -30,3 +40,84 @@ def test_a_paused_queue_is_said_on_every_page_and_taken_back(tab: Watched) -> No
     expect(page.get_by_text("we move house")).to_be_visible()
     queue_control.resume_queue(actor=OPERATOR)
     expect(page.get_by_text("we move house")).to_have_count(0)
+
+
+def test_the_seventh_tab_works_although_a_browser_has_six_connections_to_a_host(tab: Watched) -> None:
+    tab.goto("/")
+    for _ in range(6):
+        follows(tab.page)
+        tab.page.evaluate(HIDE + TELL)
+        tab.page = tab.context.new_page()
+        tab.goto("/")
+    follows(tab.page)
+    queue_control.pause_queue(reason="we move house", actor=OPERATOR)
+    expect(tab.page.get_by_text("we move house")).to_be_visible()
+    first = tab.context.pages[0]
+    expect(first.get_by_text("we move house")).to_have_count(0)
+    # Back in view, it reads what it has missed.
+    tab.page.evaluate(HIDE + TELL)
+    first.evaluate(SHOW + TELL)
+    expect(first.get_by_text("we move house")).to_be_visible()
+    queue_control.resume_queue(actor=OPERATOR)
+
+
+def test_times_are_in_the_readers_zone_which_is_named(chromium: Browser, workspace: str) -> None:
+    with watched(chromium, workspace, timezone_id="Asia/Tokyo", locale="en-GB") as opened:
+        opened.sign_in(key_of("ann"))
+        page = opened.goto("/account")
+        expect(page.locator("time").first).to_contain_text("GMT+9")
+        opened.show("account")
+
+
+def test_the_first_page_is_light(tab: Watched) -> None:
+    sizes: list[int] = []
+
+    def note(request: Request) -> None:
+        size = request.sizes()
+        sizes.append(size["responseBodySize"] + size["responseHeadersSize"])
+
+    tab.page.on("requestfinished", note)
+    tab.goto("/")
+    tab.page.wait_for_load_state("load")
+    assert 0 < sum(sizes) < 100_000
+    css = [file for file in static.FILES if file.suffix == ".css" and file.name != "docs.css"]
+    assert sum(len(gzip.compress(file.read_bytes())) for file in css) <= 8 * 1024
+
+
+@pytest.mark.only_in_full
+def test_the_first_page_takes_input_soon_on_a_slow_machine(tab: Watched) -> None:
+    session = tab.context.new_cdp_session(tab.page)
+    session.send("Emulation.setCPUThrottlingRate", {"rate": 4})
+    tab.goto("/")
+    ready = tab.page.evaluate("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
+    assert ready < 300
+
+
+def test_a_lost_connection_is_said_and_taken_back(chromium: Browser, workspace: str) -> None:
+    with watched(chromium, workspace) as opened:
+        opened.sign_in(key_of("ann"))
+        opened.expect_failures_to_connect()
+        page = opened.goto("/")
+        follows(page)
+        # A stream that is open goes on offline: another one is needed.
+        page.evaluate(HIDE + TELL)
+        opened.context.set_offline(True)
+        page.evaluate(SHOW + TELL)
+        expect(page.get_by_text("The connection is lost")).to_be_visible()
+        opened.context.set_offline(False)
+        expect(page.get_by_text("The connection is lost")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "name"), [("/nothing", 404, "not-found"), ("/ui/runs/new", 403, "forbidden")]
+)
+def test_errors_are_pages_that_lead_on(chromium: Browser, workspace: str, path: str, status: int, name: str) -> None:
+    with watched(chromium, workspace) as opened:
+        opened.sign_in(key_of("vic", "viewer"))
+        opened.expect_status(status)
+        page = opened.goto(path)
+        opened.show(name)
+        page.get_by_role("link", name="Go to the first page").click()
+        expect(page).to_have_title("Home · VM Webapp")
+        expect(page.get_by_text("Nothing has been written here yet")).to_be_visible()
+        opened.show("home-empty")

@@ -58,7 +58,7 @@ class Watched:
 
     def expect_status(self, *statuses: int) -> None:
         """Let responses with these statuses be, which browsers report on the console."""
-        self._expected += [f"status of {status}" for status in statuses]
+        self._expected += [words.format(status) for status in statuses for words in ("status of {}", "status {}")]
 
     def expect_failures_to_connect(self) -> None:
         """Let requests fail, because the test stops the service."""
@@ -66,10 +66,12 @@ class Watched:
 
     def check(self) -> None:
         """Check the page that is shown: accessible by axe-core's rules, no violation of its policy, no overflow."""
-        assert self.page.evaluate("window.violations") == []
+        violations = self.page.evaluate("window.violations")
+        assert violations == [], violations
         self.page.evaluate(AXE.read_text())
         found: dict[str, Any] = self.page.evaluate("axe.run()")
-        assert [_described(each) for each in found["violations"]] == []
+        barriers = [_described(each) for each in found["violations"]]
+        assert barriers == [], barriers
         assert self.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "wider than its window"
 
     def show(self, name: str) -> None:
@@ -88,7 +90,7 @@ class Watched:
 
     def verify(self) -> None:
         """Check that nothing has complained."""
-        assert self.complaints == []
+        assert self.complaints == [], self.complaints
 
     def _keep(self, name: str) -> None:
         if folder := os.environ.get(SCREENSHOTS):
