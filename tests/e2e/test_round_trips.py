@@ -27,15 +27,15 @@ POLL_OR_NEW_CONNECTION = r"EXECUTE \w+ \(\d+, 'kimi'|PREPARE|SELECT pg_backend_p
 # itself. The claims of first stages are not counted: one poll makes many.
 ROUND_TRIPS_OF_A_RUN = 3
 COMMITS_OF_A_RUN = 3
+# Of a second: a process publishes its metrics once in five seconds, and once in ten if nothing has changed.
+IDLE_PUBLISHING = 0.2
 # Of a second: two polls; the step of the clock; the fingerprint and the heartbeat, with a COMMIT after what belongs
 # together.
-IDLE_WORKER = 7
-IDLE_WORKER_COMMITS = 4
+IDLE_WORKER = 7 + IDLE_PUBLISHING
+IDLE_WORKER_COMMITS = 4 + IDLE_PUBLISHING
 # Of a second: one transaction that reads what readiness says.
-IDLE_API = 13
-IDLE_API_COMMITS = 1
-# Of a second: a process publishes its metrics in ten seconds, and if they have changed, in five.
-IDLE_PUBLISHING = 0.2
+IDLE_API = 13 + IDLE_PUBLISHING
+IDLE_API_COMMITS = 1 + IDLE_PUBLISHING
 IDLE_SECONDS = 4.0
 
 
