@@ -1,6 +1,6 @@
 """Spans as OpenTelemetry's protocol encodes them (OTLP).
 
-Not by OpenTelemetry's SDK, whose spans cost several times as much CPU (docs/decisions.md).
+Not by OpenTelemetry's SDK, whose spans cost more than twice as much CPU (docs/decisions.md).
 """
 
 from __future__ import annotations
