@@ -13,6 +13,8 @@ from vm_webapp.ops.health import Health
 from vm_webapp.runs import queries
 from vm_webapp.runs.pauses import Pauses, read_pauses
 
+NO_WORKER = "No worker is running. Runs are kept and go on as soon as an operator has started one."
+WORKERS_STAND_STILL = "Workers run, but begin nothing. Runs are kept and go on once an operator has restarted them."
 NAVIGATION = ((HOME, "Home"), (DOCS, "API"), (ACCOUNT, "Account"))
 
 
@@ -38,8 +40,17 @@ class Frame:
 
 def read_frame(own: Services, actor: Actor) -> Frame:
     """Read the frame, inside the current transaction."""
-    notices = (*_of_pauses(read_pauses()), *_of_health(own.health.latest()))
-    return Frame(actor, queries.count_approvals(actor), notices)
+    return Frame(actor, queries.count_approvals(actor), notices_of(read_pauses(), own.health.latest()))
+
+
+def notices_of(pauses: Pauses, health: Health | None) -> tuple[str, ...]:
+    """Return what is out of order.
+
+    Args:
+        pauses: the pauses in force.
+        health: the last verdict of readiness, None if there is none yet.
+    """
+    return (*_of_pauses(pauses), *_of_health(health))
 
 
 def _of_pauses(pauses: Pauses) -> Iterator[str]:
@@ -58,7 +69,8 @@ def _of_health(health: Health | None) -> Iterator[str]:
         return
     status = {name: facts["status"] for name, facts in health.dependencies.items()}
     if status["worker"] == "down":
-        yield "No worker is running. Runs are kept and go on as soon as an operator has started one."
+        alive = health.dependencies["worker"].get("alive")
+        yield WORKERS_STAND_STILL if alive else NO_WORKER
     if status["llm"] == "offline":
         yield (
             "Offline: no model is called, and documents are worksheets to fill in. Whoever runs this service sets"

@@ -1,1 +1,1 @@
-"""Tests of the pages in a real browser."""
+"""Tests of the pages in a real browser; ``VM_SCREENSHOTS=folder`` keeps pictures of them in both themes."""
