@@ -157,7 +157,12 @@ class EventRecord:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactRecord:
-    """One version of a stage's artifact, without its content. ``size`` is in bytes of UTF-8."""
+    """One version of a stage's artifact, without its content.
+
+    Attributes:
+        size: in bytes of UTF-8.
+        author: the person who wrote or edited it, None where a model did.
+    """
 
     stage: str
     version: int
@@ -170,6 +175,7 @@ class ArtifactRecord:
     usage: Usage
     truncated: bool
     note: str | None
+    author: str | None
     created_at: datetime
 
 

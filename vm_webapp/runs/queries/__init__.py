@@ -5,11 +5,15 @@ from vm_webapp.runs.queries.artifacts import list_artifacts, newest_artifacts, r
 from vm_webapp.runs.queries.changes import Mark, read_mark
 from vm_webapp.runs.queries.events import find_event, list_events, newest_event, page_of_events, read_remarks
 from vm_webapp.runs.queries.heads import run_heads
+from vm_webapp.runs.queries.history import History, read_history
+from vm_webapp.runs.queries.origin import Origin, read_origin
 from vm_webapp.runs.queries.runs import RunFilter, get_run, list_runs, read_run
 
 __all__ = [
     "Approval",
+    "History",
     "Mark",
+    "Origin",
     "RunFilter",
     "count_approvals",
     "find_event",
@@ -22,7 +26,9 @@ __all__ = [
     "newest_event",
     "page_of_events",
     "read_artifact",
+    "read_history",
     "read_mark",
+    "read_origin",
     "read_remarks",
     "read_run",
     "run_heads",

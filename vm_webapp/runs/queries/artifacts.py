@@ -28,6 +28,7 @@ _SUMMARIES = Artifact.select(
     fn.coalesce(Artifact.completion_tokens, 0).alias("completion_tokens"),
     Artifact.truncated,
     Artifact.note,
+    Artifact.author,
     Artifact.created_at,
 ).join(Stage)
 _LIST = prepared(_SUMMARIES.where(Artifact.run == param("run_id")).order_by(Stage.position, Artifact.version))

@@ -1,0 +1,61 @@
+"""What a run was created with: by whom, and with which brand and project as they were then."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from vm_webapp.db.compiled import param
+from vm_webapp.db.models import Run
+from vm_webapp.db.pool import row
+from vm_webapp.db.prepared import prepared
+from vm_webapp.errors import NotFound
+from vm_webapp.runs.queries.reading import read_only
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a run was created with.
+
+    Attributes:
+        title: the title of its workflow.
+        brand: the brand's content in the run's snapshot, or None.
+        project: likewise.
+        created_by: who created it, as timelines show it; None for runs of old.
+        creator_id: the creator's id as in ``Actor``, None if the creator is not known.
+        four_eyes: whether somebody else than the creator decides its reviews.
+    """
+
+    title: str
+    brand: Mapping[str, Any] | None
+    project: Mapping[str, Any] | None
+    created_by: str | None
+    creator_id: str | None
+    four_eyes: bool
+
+
+_ORIGIN = prepared(
+    Run.select(
+        Run.snapshot["workflow"]["title"].alias("title"),
+        Run.snapshot["brand"].as_json(True).alias("brand"),
+        Run.snapshot["project"].as_json(True).alias("project"),
+        Run.created_by,
+        Run.creator_id,
+        Run.four_eyes,
+    ).where(Run.id == param("id"))
+)
+
+
+@read_only
+def read_origin(run_id: UUID) -> Origin:
+    """Return what a run was created with.
+
+    Raises:
+        NotFound: there is no such run.
+    """
+    found = row(_ORIGIN, id=run_id)
+    if found is None:
+        raise NotFound(f"there is no run {run_id}")
+    return Origin(**found)
