@@ -98,6 +98,11 @@ def _refusal(message: str) -> RequestError:
     return RequestError(422, "invalid_header", f"{LAST_ID_HEADER}: {message}", errors=[wrong])
 
 
+def progress_event(notice: str) -> bytes:
+    """Return a piece of text that the run's model wrote, given as JSON, as an event without an id."""
+    return b"event: stage.progress\ndata: " + notice.encode() + b"\n\n"
+
+
 def abort(request: web.Request) -> None:
     """Close the connection of a client that has left or does not read."""
     # Unlike close(), abort() discards the data that the client has not taken.
@@ -135,7 +140,7 @@ class _Stream:
                 if not came and not self._unread:
                     await self._write(b": still here\n\n")
                 for notice in self._reader.take_notices():
-                    await self._write(b"event: stage.progress\ndata: " + notice.encode() + b"\n\n")
+                    await self._write(progress_event(notice))
                 if (self._reader.take_change() or self._unread) and not self._reader.closed:
                     ended = await self._send_new()
             await self._response.write_eof()

@@ -65,10 +65,15 @@ class Followers:
         return self._wake_ups is not None and self._wake_ups.listening
 
     @asynccontextmanager
-    async def follow(self, run_id: UUID) -> AsyncIterator[Reader]:
-        """Follow a run for the block. Read its events only within the block, so that none is missed."""
-        async with self._registered(run_id, Reader()) as reader:
-            yield reader
+    async def follow(self, run_id: UUID, reader: Reader | None = None) -> AsyncIterator[Reader]:
+        """Follow a run for the block. Read its events only within the block, so that none is missed.
+
+        Args:
+            run_id: the run.
+            reader: who is woken; by default a new one.
+        """
+        async with self._registered(run_id, reader or Reader()) as follower:
+            yield follower
 
     @asynccontextmanager
     async def await_change(self, run_id: UUID) -> AsyncIterator[Waiter]:

@@ -71,6 +71,26 @@ class Reader:
         self._woken.set()
 
 
+class Notices(Reader):
+    """A follower of one run that passes on what its model writes, and nothing else, to a reader of something more.
+
+    Args:
+        reader: gets the pieces of text.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        super().__init__()
+        self._reader = reader
+
+    def wake(self, notice: str) -> None:
+        """Wake the reader if this is a piece of text."""
+        if notice:
+            self._reader.wake(notice)
+
+    def update(self, head: RunHead | None) -> None:
+        """Do nothing: the reader learns in another way that the run has changed."""
+
+
 class Waiter:
     """A follower that waits for the run's status to change.
 
