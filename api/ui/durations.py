@@ -9,7 +9,8 @@ def duration(seconds: float) -> str:
     """Return a duration: ``0.4 s``, ``31 s``, ``4 min 10 s``, ``3 d 4 h``."""
     if seconds < 9.95:
         return f"{max(seconds, 0):.1f} s".replace(".0 ", " ")
-    left, words = round(seconds), []
+    left = round(seconds)
+    words: list[str] = []
     for number, (unit, size) in enumerate(UNITS):
         if left >= size and not words:
             words.append(f"{left // size} {unit}")

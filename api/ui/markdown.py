@@ -60,9 +60,13 @@ _remembered = lru_cache(maxsize=64)(_rendered)
 
 
 def _lower_headings(state: StateCore) -> None:
+    """Put the headings of a text below those of its page, and let no level be left out."""
+    level = HEADINGS_ABOVE
     for token in state.tokens:
+        if token.type == "heading_open":
+            level = min(int(token.tag[1:]) + HEADINGS_ABOVE, level + 1, 6)
         if token.type in ("heading_open", "heading_close"):
-            token.tag = f"h{min(int(token.tag[1:]) + HEADINGS_ABOVE, 6)}"
+            token.tag = f"h{level}"
 
 
 def _parser() -> MarkdownIt:

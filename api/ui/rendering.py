@@ -14,6 +14,7 @@ from markupsafe import Markup
 from api.auth.actors import ACTOR
 from api.http.templates import templates_in
 from api.services import services
+from api.ui import run_words
 from api.ui.frame import NAVIGATION, read_frame
 from api.ui.static import static_url
 from vm_webapp.db.pool import transaction
@@ -135,5 +136,6 @@ _ENVIRONMENT.filters |= {
     "excerpt": excerpt,
     "stage_in_hand": stage_in_hand,
     "status_words": STATUS_WORDS.__getitem__,
+    **run_words.FILTERS,
 }
 _ENVIRONMENT.globals |= {"static": static_url}

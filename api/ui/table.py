@@ -5,10 +5,16 @@ from __future__ import annotations
 from api.http.problems import Handler
 from api.ui.account import end_session, show_account, sign_out, sign_out_everywhere
 from api.ui.changes import follow_changes
+from api.ui.documents import download_document, show_document
+from api.ui.fork import fork_run, show_fork
 from api.ui.home import show_home
 from api.ui.new_run import create_run, show_new_run
-from api.ui.places import ACCOUNT, CHANGES, HOME, NEW_RUN, RUNS, SIGN_IN
+from api.ui.places import ACCOUNT, CHANGES, DOCUMENT, HOME, NEW_RUN, PREVIEW, REVIEW, REVIEWS, RUN, RUNS, SIGN_IN
+from api.ui.review import decide, show_review
+from api.ui.reviews import list_reviews, preview_draft
 from api.ui.run import show_run
+from api.ui.run_control import cancel_run, retry_run
+from api.ui.run_event import show_event
 from api.ui.sign_in import ask_for_key, sign_in
 from api.ui.static import static_files
 
@@ -18,7 +24,18 @@ PAGES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", CHANGES, follow_changes),
     ("GET", NEW_RUN, show_new_run),
     ("POST", RUNS, create_run),
-    ("GET", f"{RUNS}/{{run_id}}", show_run),
+    ("GET", RUN, show_run),
+    ("POST", f"{RUN}/cancel", cancel_run),
+    ("POST", f"{RUN}/retry", retry_run),
+    ("GET", f"{RUN}/fork", show_fork),
+    ("POST", f"{RUN}/fork", fork_run),
+    ("GET", f"{RUN}/events/{{event_id}}", show_event),
+    ("GET", DOCUMENT, show_document),
+    ("GET", f"{DOCUMENT}/download", download_document),
+    ("GET", REVIEWS, list_reviews),
+    ("GET", REVIEW, show_review),
+    ("POST", REVIEW, decide),
+    ("POST", PREVIEW, preview_draft),
     ("GET", SIGN_IN, ask_for_key),
     ("POST", SIGN_IN, sign_in),
     ("GET", ACCOUNT, show_account),

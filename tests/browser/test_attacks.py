@@ -9,12 +9,13 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.attacks import STRINGS
 from tests.browser.watched import Watched, follows
-from tests.fakes.behaviours import GOOD, Behaviour, refusal
+from tests.fakes.behaviours import GOOD, Behaviour, completion, refusal
 from tests.fakes.model_server import ModelServer
 from tests.support.actors import OPERATOR
 from tests.support.runs import create, wait_until_still
 from vm_webapp.context import brands
 from vm_webapp.ops import queue_control
+from vm_webapp.runs import lifecycle, queries
 
 HARMFUL = "script, img, iframe, svg, object, embed, base, link, meta, input, form, video, math, template, [hx-get]"
 
@@ -69,6 +70,38 @@ def test_attacks_in_a_form_that_comes_back_and_in_a_workflows_file_are_text(tab:
         assert page.evaluate("window.harmed") is None
         assert page.locator("main script, main img, main iframe, main svg").count() == 0
         assert page.get_by_label("What do you want?").input_value() == text.replace("\0", "")
+
+
+def test_attacks_in_a_run_its_documents_and_its_review_are_text(tab: Watched, writer: ModelServer) -> None:
+    brand = brands.create(
+        {"name": STRINGS[0], "facts": list(STRINGS), "forbidden_words": list(STRINGS)}, actor=OPERATOR
+    )
+    writer.enqueue(completion("\n\n".join(STRINGS)), completion("\n\n".join(reversed(STRINGS))))
+    run_id = create("landing_page", "\n".join(STRINGS), brand_id=brand.id).run.id
+    wait_until_still(run_id)
+    (draft,) = queries.list_artifacts(run_id)
+    remark = "\n".join(STRINGS)
+    lifecycle.request_changes_if_waiting(
+        run_id, draft.stage, artifact_sha256=draft.sha256, feedback=remark, actor=OPERATOR
+    )
+    wait_until_still(run_id)
+    document, review = f"/ui/runs/{run_id}/documents/message", f"/ui/reviews/{run_id}/message"
+    for path, region in {
+        f"/ui/runs/{run_id}": ".timeline",
+        f"/ui/runs/{run_id}/fork": "#from_stage",
+        document: "article.document",
+        f"{document}?view=raw": ".document",
+        f"{document}?compare=1": ".diff",
+        review: "article.document",
+        f"{review}?compare=1": "aside",
+    }.items():
+        page = tab.goto(path)
+        harmless(page, region)
+        tab.check()
+    page.locator("#edit summary").click()
+    page.get_by_label("Text").fill("\n\n".join(STRINGS) + "\n\n**seen**")
+    expect(page.locator("#preview strong").last).to_have_text("seen")
+    harmless(page, "#preview")
 
 
 def test_attacks_in_an_address_are_text(tab: Watched) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from html.parser import HTMLParser
 
@@ -118,6 +119,11 @@ def test_what_a_document_has_is_shown() -> None:
         '<div class="scroll" tabindex="0"><table>\n<thead>\n<tr>\n<th>Day</th>\n<th>Post</th>\n</tr>\n</thead>\n'
         "<tbody>\n<tr>\n<td>1</td>\n<td>A</td>\n</tr>\n</tbody>\n</table></div>\n"
     )
+
+
+def test_headings_follow_those_of_the_page_and_leave_no_level_out() -> None:
+    text = "### Third\n\n# First\n\n#### Fourth\n\n###### Sixth"
+    assert re.findall(r"<h\d", render_markdown(text)) == ["<h3", "<h3", "<h4", "<h5"]
 
 
 def test_a_picture_becomes_a_link() -> None:

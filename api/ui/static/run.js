@@ -1,0 +1,25 @@
+// The text of a stage while the model writes it: pieces arrive beside the hints, and are shown as text and nothing else.
+"use strict";
+
+(() => {
+  const NEAR = 40; // pixels from the end, within which a reader follows the text
+
+  const boxOf = ({stage, attempt}) =>
+    [...document.querySelectorAll("pre[data-stage]")].find(
+      (each) => each.dataset.stage === stage && Number(each.dataset.attempt) === attempt);
+
+  const show = (piece) => {
+    const box = boxOf(piece);
+    if (!box) return;
+    const length = Number(box.dataset.length ?? piece.offset);
+    if (piece.offset < length) return; // sent twice
+    const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR;
+    // The beginning, or what was written while this tab was hidden, is not sent again.
+    if (piece.offset > length || (!box.hasChildNodes() && piece.offset)) box.append("[…] ");
+    box.append(piece.text);
+    box.dataset.length = piece.offset + [...piece.text].length;
+    if (atEnd) box.scrollTop = box.scrollHeight;
+  };
+
+  document.addEventListener("stage.progress", (event) => show(JSON.parse(event.detail.data)));
+})();
