@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -30,14 +30,14 @@ class Scrapes:
 
     def __init__(self, *urls: str) -> None:
         self._urls = list(urls)
-        self._before: Counter[tuple[str, Labels]] = Counter()
+        self._before: dict[tuple[str, Labels], float] = {}
         self.instances: set[tuple[str, str]] = set()
 
-    def sums(self) -> Counter[tuple[str, Labels]]:
+    def sums(self) -> dict[tuple[str, Labels], float]:
         """Scrape the next API; return the sum of each counter and bucket over all processes, without their names."""
         self._urls.append(self._urls.pop(0))
         response = httpx.get(f"{self._urls[0]}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False)
-        found: Counter[tuple[str, Labels]] = Counter()
+        found: dict[tuple[str, Labels], float] = defaultdict(float)
         self.instances = set()
         for family in text_string_to_metric_families(response.raise_for_status().text):
             for sample in family.samples:
