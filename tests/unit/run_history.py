@@ -41,5 +41,6 @@ def stage(key: str, status: StageStatus = "completed", position: int = 1) -> Sta
         provider=None,
         model=None,
         usage=Usage(0, 0),
+        cost=None,
         artifact=None,
     )
