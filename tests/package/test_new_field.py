@@ -22,7 +22,7 @@ from api.schemas.brands import BRANDS
 from vm_webapp.access.actor import Actor
 from vm_webapp.context import brands
 from vm_webapp.db import migrate, pool
-from vm_webapp.execution.stage_runner import StageContext
+from vm_webapp.workflows.render import StageContext
 from vm_webapp.llm.worksheet import write_worksheet
 from vm_webapp.runs.lifecycle import NewRun, create_run
 from vm_webapp.workflows.loader import load_catalog, load_workflow

@@ -9,7 +9,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,21 +26,20 @@ from vm_webapp.execution.measured_call import MeasuredCall
 from vm_webapp.execution.metering import CallMeter
 from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.execution.progress import ProgressReporter, StageProgress
+from vm_webapp.execution.prompt_inputs import ReadRun, read_context
 from vm_webapp.llm.base import Completion, PartialCompletion, Provider
 from vm_webapp.llm.calls import CallLoop
 from vm_webapp.llm.errors import LLMError, LLMTimeout
 from vm_webapp.logs import logged_with
 from vm_webapp.metrics import count_cost, count_tokens, observe_claim
 from vm_webapp.prices import PriceTable
-from vm_webapp.runs import lifecycle, queries
+from vm_webapp.runs import lifecycle
 from vm_webapp.runs.lifecycle import Claim, Claimant, Finished
-from vm_webapp.runs.records import NewestArtifact
 from vm_webapp.runs.states import LEASE_SECONDS, Failure
 from vm_webapp.text import shortened
 from vm_webapp.tracing.spans import Tracer, current_span, working_on
 from vm_webapp.usage.calls import CallUsage
-from vm_webapp.workflows.model import StageSpec, Workflow
-from vm_webapp.workflows.render import EarlierArtifact, Remark, StageContext, render_assignment
+from vm_webapp.workflows.render import render_assignment
 
 log = logging.getLogger(__name__)
 Outcome = TypeVar("Outcome")
@@ -195,7 +194,7 @@ class StageRunner:
             return finished.next
 
     def _attempt(self, claim: Claim, read: ReadRun, lease: HeldLease, meter: CallMeter) -> Completion:
-        context = self._through_outages(lease, lambda: _context(claim, read))
+        context = self._through_outages(lease, lambda: read_context(claim, read))
         left = lease.deadline - time.monotonic()
         if context is None or left <= 0:
             raise AttemptAbandoned  # the database was out of reach for as long as the attempt may take
@@ -265,7 +264,7 @@ class StageRunner:
         if finished.version is not None:
             self._mirror.write(
                 claim.run_id,
-                position=_position(claim.workflow, claim.spec.key),
+                position=claim.workflow.position_of(claim.spec.key),
                 stage_key=claim.spec.key,
                 version=finished.version,
                 name=claim.spec.artifact_name,
@@ -344,85 +343,6 @@ class StageRunner:
 
     def _log_crash(self, claim: Claim) -> None:
         log.exception("attempt.crashed", extra={"run_id": str(claim.run_id), "stage": claim.spec.key})
-
-
-class ReadRun:
-    """What a thread has read of the run that it carries.
-
-    Between the end of a stage and the thread's claim of the next one nobody can change the run's artifacts, nor review
-    them, so nothing is read twice, and what the thread has written itself is not read at all.
-    """
-
-    def __init__(self, run_id: UUID) -> None:
-        self._run_id = run_id
-        self._newest: dict[str, NewestArtifact] | None = None
-        self._said: tuple[tuple[str, str], ...] | None = None
-        self._written: dict[str, NewestArtifact] = {}
-
-    def newest_artifacts(self) -> Mapping[str, NewestArtifact]:
-        """Return the newest artifact of each stage that has one, by the stage's key."""
-        if self._newest is None:
-            self._newest = queries.newest_artifacts(self._run_id)
-        return {**self._newest, **self._written}
-
-    def remarks(self) -> tuple[tuple[str, str], ...]:
-        """Return what reviewers said of the run's drafts, oldest first: pairs of stage key and text."""
-        if self._said is None:
-            self._said = queries.read_remarks(self._run_id)
-        return self._said
-
-    def begins(self, *, for_the_first_time: bool) -> None:
-        """Note that the run has no artifact that counts; for the first time there is none that anybody could review."""
-        self._newest = {}
-        if for_the_first_time:
-            self._said = ()
-
-    def note_written(self, key: str, completion: Completion) -> None:
-        """Note the artifact that the thread has stored for a stage."""
-        self._written[key] = NewestArtifact(completion.text, completion.truncated)
-
-
-def _context(claim: Claim, read: ReadRun) -> StageContext:
-    before = claim.workflow.stages[: _position(claim.workflow, claim.spec.key) - 1]
-    if not before and not claim.feedback:
-        # A run's first stage has nothing to read, unless it is written again.
-        read.begins(for_the_first_time=claim.attempt == 1)
-    newest = read.newest_artifacts()
-    earlier = tuple(
-        EarlierArtifact(stage.key, stage.title, artifact.content, artifact.truncated)
-        for stage in before
-        if (artifact := newest.get(stage.key))
-    )
-    draft = newest.get(claim.spec.key) if claim.feedback else None
-    return StageContext(
-        request=claim.request,
-        brand=claim.snapshot["brand"],
-        project=claim.snapshot["project"],
-        earlier=earlier,
-        feedback=claim.feedback,
-        draft=draft.content if draft else None,
-        draft_truncated=draft.truncated if draft else False,
-        remarks=_remarks(claim, (*before, claim.spec), read),
-        today=claim.claimed_at.date(),
-    )
-
-
-def _remarks(claim: Claim, stages: tuple[StageSpec, ...], read: ReadRun) -> tuple[Remark, ...]:
-    """Return what reviewers said of these stages, without the feedback that the prompt has beside the draft."""
-    # Only a stage that requires approval has remarks, and many stages come before the first of these: no query then.
-    if not any(stage.requires_approval for stage in stages):
-        return ()
-    titles = {stage.key: stage.title for stage in stages}
-    said = [(key, text) for key, text in read.remarks() if key in titles]
-    own = [number for number, (key, _) in enumerate(said) if key == claim.spec.key]
-    if claim.feedback and own:
-        # The stage's newest remark. After a retry there is neither feedback nor draft, and the remark stays.
-        del said[own[-1]]
-    return tuple(Remark(key, titles[key], text) for key, text in said)
-
-
-def _position(workflow: Workflow, key: str) -> int:
-    return next(number for number, stage in enumerate(workflow.stages, start=1) if stage.key == key)
 
 
 def _failure(error: VMError) -> Failure:

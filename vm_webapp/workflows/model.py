@@ -92,6 +92,10 @@ class Workflow:
         )
         return cls(**{**data, "stages": stages, "retry": RetryPolicy(**data["retry"])})
 
+    def position_of(self, key: str) -> int:
+        """Return the position of the stage with this key, counted from 1."""
+        return next(number for number, stage in enumerate(self.stages, start=1) if stage.key == key)
+
     def stage(self, key: str) -> StageSpec:
         """Return the stage with this key.
 
