@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,8 +25,10 @@ from tests.fakes.collector import FakeCollector
 from tests.support.deployment import address_of, managed_environment
 from tests.support.processes import Program, program
 from tests.support.waiting import eventually
+from vm_webapp.tracing.batches import EVERY_SECONDS
 
 STAGES = 3
+SETTLE_SECONDS = EVERY_SECONDS + 1.0
 WARM_UP = 20
 TOKEN = "b" * 32
 NEW_RUN = {"workflow": "plan_90d", "request": "A plan for a bakery that delivers by bicycle", "auto_approve": True}
@@ -75,7 +78,9 @@ def _carry(given: Servers, client: httpx.Client, count: int) -> None:
 
 
 def _wait_for_spans(collector: FakeCollector | None, runs: int) -> None:
-    # A request, its run, and of each stage an attempt and a call: what is still to be sent also takes time.
+    # A request, its run, and of each stage an attempt and a call: what is still to be sent also takes time. Both wait
+    # as long, for idle processes use CPU, too.
+    time.sleep(SETTLE_SECONDS)
     if collector is not None:
         wanted = runs * (2 + 2 * STAGES)
         eventually(lambda: len(collector.spans) >= wanted, f"{wanted} spans", seconds=30, every=0.2)
