@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 
 from aiohttp import web
 
 from api.operations.call import Call
 from api.operations.headers import VARY
-from api.operations.query import query
+from api.operations.query import Found, query
 from api.schemas.usage import UsageQuery, UsageReportOut
+from api.services import services
 from vm_webapp.usage.reports import Part, UsageRow, read_usage
 
 DAYS = timedelta(days=30)
@@ -40,14 +42,18 @@ class UsageReport:
     items: list[UsageRow]
 
 
-def _respond(request: web.Request, report: UsageReport) -> web.Response:
-    """Return the report as CSV if the caller asks for that, else as JSON."""
-    headers = {VARY.name: "Accept"}
+async def _csv_if_wanted(
+    request: web.Request, read: Callable[[], Awaitable[Found]], *, query: UsageQuery
+) -> Found | web.StreamResponse:
+    """Return the report as CSV if the caller asks for that."""
+    found = await read()
     if CSV not in request.headers.get("Accept", ""):
-        text = UsageReportOut.model_validate(report).model_dump_json()
-        return web.Response(text=text, content_type="application/json", headers=headers)
-    headers["Content-Disposition"] = f'attachment; filename="usage-{report.first}-{report.last}.csv"'
-    return web.Response(text=_csv(report), content_type=CSV, charset="utf-8", headers=headers)
+        return found
+    report = found.records
+    text = await services(request).threads.run(partial(_csv, report))
+    name = f"usage-{report.first}-{report.last}.csv"
+    headers = {VARY.name: "Accept", "Content-Disposition": f'attachment; filename="{name}"'}
+    return web.Response(text=text, content_type=CSV, charset="utf-8", headers=headers)
 
 
 @query(
@@ -55,7 +61,8 @@ def _respond(request: web.Request, report: UsageReport) -> web.Response:
     UsageReportOut,
     role="viewer",
     summary="Tokens and money that model calls have used, by day, brand, workflow and model",
-    respond=_respond,
+    around=_csv_if_wanted,
+    headers=lambda report: {VARY.name: "Accept"},
     returns=(VARY,),
     alternatives={CSV: {"type": "string"}},
 )
@@ -64,7 +71,9 @@ def read_usage_report(call: Call, query: UsageQuery) -> UsageReport:
     last = query.last or datetime.now(UTC).date() + timedelta(days=1)
     first = query.first or last - DAYS
     prices = call.services.settings.model_prices
-    return UsageReport(first, last, query.by, prices.currency if prices else None, read_usage(first, last, query.by))
+    return UsageReport(
+        first, last, query.parts, prices.currency if prices else None, read_usage(first, last, query.parts)
+    )
 
 
 def _csv(report: UsageReport) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, get_args
+from typing import Annotated, cast, get_args
 from uuid import UUID
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from api.http.values import Day, Money, refusal
 from api.operations.models import Input, Output
@@ -15,11 +15,11 @@ from vm_webapp.usage.reports import Part
 PARTS = get_args(Part)
 
 
-def _read_parts(text: object) -> object:
-    parts = text.split(",") if isinstance(text, str) else []
+def _check_parts(text: str) -> str:
+    parts = text.split(",")
     if len(set(parts)) < len(parts) or not set(parts) <= set(PARTS):
         raise refusal(f"must be some of {', '.join(PARTS)}, separated by commas, each once")
-    return tuple(parts)
+    return text
 
 
 class UsageQuery(Input):
@@ -31,11 +31,14 @@ class UsageQuery(Input):
         alias="to",
         description="by default tomorrow in UTC, which may have begun elsewhere",
     )
-    by: Annotated[
-        tuple[Part, ...],
-        BeforeValidator(_read_parts, json_schema_input_type=str),
-        Field(description="some of day, brand, workflow and model, separated by commas"),
-    ] = ("day",)
+    by: Annotated[str, AfterValidator(_check_parts)] = Field(
+        default="day", description="some of day, brand, workflow and model, separated by commas"
+    )
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What the usage is told apart by, in the order in which it was asked for."""
+        return cast("tuple[Part, ...]", tuple(self.by.split(",")))
 
     @field_validator("last")
     @classmethod

@@ -96,6 +96,7 @@ async def test_the_table_for_spreadsheets_holds_no_formula(priced: Api) -> None:
     assert response.headers["Content-Type"] == "text/csv; charset=utf-8"
     assert response.headers["Content-Disposition"] == 'attachment; filename="usage-2026-11-01-2026-11-01.csv"'
     head, *rows = csv.reader(io.StringIO(response.body.decode()))
+    assert response.headers["Vary"] == "Accept"
     assert head == ["brand_id", "brand", "workflow", *USAGE_COLUMNS]
     assert {row[2] for row in rows} == {"'=1+1"}
     stored = {brand["name"] for brand in brands}
