@@ -24,6 +24,7 @@ from api.http import refusals
 from api.http.problems import INTERNAL, from_aiohttp_error, problem
 from api.http.refusals import FIELD_BYTES, HEADERS, HEADERS_BYTES, LINE_BYTES, Refusal, Refused, refusal_of
 from api.http.request_ids import HEADER, request_id
+from api.http.request_metrics import count_refused
 from api.http.security_headers import CACHE_CONTROL, NOT_STORED, SECURITY_HEADERS
 from vm_webapp.listening import BACKLOG
 from vm_webapp.logs import place_of
@@ -367,4 +368,5 @@ def _answer(request: web.Request, refusal: Refusal) -> web.Response:
         headers["Retry-After"] = str(refusal.retry_after)
     response = problem(request, refusal.status, refusal.code, refusal.detail, headers=headers)
     response.force_close()
+    count_refused(refusal.status)
     return response

@@ -11,6 +11,7 @@ from api.http.problems import Handler
 from vm_webapp.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS, OTHER
 
 UNMATCHED = "unmatched"
+REFUSED = "refused"
 CLIENT_LEFT = 499  # as nginx logs it
 HELD = web.RequestKey("held", bool)
 """Set on a request that lasts for as long as its client likes: how long it took says nothing of this service."""
@@ -23,7 +24,8 @@ async def count_requests(request: web.Request, handler: Handler) -> web.StreamRe
     status = 500
     try:
         response = await handler(request)
-        status = response.status
+        if isinstance(response, web.StreamResponse):  # else the handler is wrong, which is said further out
+            status = response.status
         return response
     except web.HTTPException as error:
         status = error.status
@@ -33,6 +35,11 @@ async def count_requests(request: web.Request, handler: Handler) -> web.StreamRe
         raise
     finally:
         _count(request, status, time.perf_counter() - began)
+
+
+def count_refused(status: int) -> None:
+    """Count a request that is refused before any route: it may be malformed, or there are too many connections."""
+    HTTP_REQUESTS.labels(OTHER, REFUSED, str(status)).inc()
 
 
 def _count(request: web.Request, status: int, seconds: float) -> None:

@@ -16,6 +16,7 @@ from api.http.security_headers import SECURITY_HEADERS
 from tests.api.client import Api, until
 from tests.api.conftest import Serving
 from tests.support.raw_http import HEAD, PROBE, RawConnection, answer_to, raw_connection
+from vm_webapp.metrics import HTTP_REQUESTS
 
 SECRET = "s3cret-t0ken"
 BEARER = HEAD + f"Authorization: Bearer {SECRET}".encode()
@@ -475,11 +476,14 @@ class TestTooManyConnections:
             for _ in range(self.MOST):
                 (await opened.enter_async_context(raw_connection(api.base_url))).send(wait)
             await until(lambda: api.services.followers.waiting == self.MOST)
+            counted = HTTP_REQUESTS.labels("other", "refused", "503")._value
+            before = counted.get()
             for _ in range(10):
                 refused = await answer_to(api.base_url, HEAD.replace(b"health/live", b"runs") + b"\r\n")
                 refused.problem(503, "too_many_connections")
                 assert refused.headers["Retry-After"] == "1"
                 assert (await answer_to(api.base_url, PROBE)).status == 200
+            assert counted.get() == before + 10
         await until(lambda: api.services.followers.waiting == 0)
         await until_served(api.base_url)
 
