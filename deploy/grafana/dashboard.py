@@ -179,6 +179,8 @@ ROWS: dict[str, Sequence[Stat | Timeseries]] = {
             "Requests per second, by route",
             {"{{method}} {{route}}": rate("vm_http_requests_total", "method", "route")},
             unit="reqps",
+            section="clients-get-503-too_many_connections",
+            about="What is malformed, or one connection too many, has the route refused.",
         ),
         series(
             "Requests per second, by status",

@@ -74,6 +74,11 @@ CASES = {
         requests("503", 1) | requests("503", 50, "/api/v2/health/ready"),
         "9.091% of the requests fail",
     ),
+    "VmConnectionsFull": Case(
+        requests("503", 1, "refused"),
+        requests("503", 1) | requests("400", 1, "refused"),
+        "Clients are refused because too many connections are open",
+    ),
     "VmRequestsSlow": Case(
         latencies("vm_http_request_seconds", 'process="api",route="/api/v2/runs"', {"1": 90, "2": 100, "+Inf": 100}),
         latencies("vm_http_request_seconds", 'process="api",route="/api/v2/runs"', {"1": 96, "2": 100, "+Inf": 100}),
