@@ -32,5 +32,6 @@ TAGS = {
     "queue": "The queue and its workers, for operators.",
     "sessions": "Browsers in which people are signed in.",
     "audit": "Who did what, for admins.",
+    "metrics": "What all processes have counted, for Prometheus.",
     "docs": "This document and its explanations.",
 }
