@@ -7,14 +7,16 @@ images, and a link is followed only by a click.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
-import nh3
-from markdown_it import MarkdownIt
-from markdown_it.rules_core import StateCore
 from markupsafe import Markup
 
 from vm_webapp.text import storable
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.rules_core import StateCore
 
 MOST_CHARACTERS = 100_000
 REMEMBERED_CHARACTERS = 64_000
@@ -40,8 +42,10 @@ def render_markdown(text: str) -> Markup:
 
 
 def _rendered(text: str) -> Markup:
+    import nh3  # here, as the parser below: an API starts sooner without them
+
     cleaned = nh3.clean(
-        _PARSER.render(storable(text)),
+        _parser().render(storable(text)),
         tags=set(TAGS),
         attributes=ATTRIBUTES,
         url_schemes=SCHEMES,
@@ -69,10 +73,10 @@ def _lower_headings(state: StateCore) -> None:
             token.tag = f"h{level}"
 
 
+@cache
 def _parser() -> MarkdownIt:
+    from markdown_it import MarkdownIt
+
     parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("image")
     parser.core.ruler.push("lower_headings", _lower_headings)
     return parser
-
-
-_PARSER = _parser()

@@ -30,6 +30,7 @@ TAGS = {
     "brands": "Brands, for which runs write.",
     "projects": "Projects, for which runs write.",
     "queue": "The queue and its workers, for operators.",
+    "usage": "What model calls have used and cost.",
     "sessions": "Browsers in which people are signed in.",
     "audit": "Who did what, for admins.",
     "metrics": "What all processes have counted, for Prometheus.",
