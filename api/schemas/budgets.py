@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import (
     BeforeValidator,
+    ConfigDict,
     Field,
     ValidationInfo,
     WithJsonSchema,
@@ -54,6 +55,14 @@ MoneyIn = Annotated[
 
 class BudgetIn(Input):
     """What may be spent: tokens, money or both. It is given whole: what it leaves out is not limited."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in ("tokens", "money")
+            ]
+        }
+    )
 
     tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS), AS_JSON_WHOLE] | None = Field(
         default=None, description="Prompt and completion tokens together."

@@ -17,8 +17,8 @@ PARTS = get_args(Part)
 
 def _check_parts(text: str) -> str:
     parts = text.split(",")
-    if len(set(parts)) < len(parts) or not set(parts) <= set(PARTS):
-        raise refusal(f"must be some of {', '.join(PARTS)}, separated by commas, each once")
+    if not set(parts) <= set(PARTS):
+        raise refusal(f"must be some of {', '.join(PARTS)}, separated by commas")
     return text
 
 
@@ -32,13 +32,15 @@ class UsageQuery(Input):
         description="by default tomorrow in UTC, which may have begun elsewhere",
     )
     by: Annotated[str, AfterValidator(_check_parts)] = Field(
-        default="day", description="some of day, brand, workflow and model, separated by commas"
+        default="day",
+        description="some of day, brand, workflow and model, separated by commas",
+        json_schema_extra={"pattern": f"^({'|'.join(PARTS)})(,({'|'.join(PARTS)}))*$"},
     )
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """What the usage is told apart by, in the order in which it was asked for."""
-        return cast("tuple[Part, ...]", tuple(self.by.split(",")))
+        return cast("tuple[Part, ...]", tuple(dict.fromkeys(self.by.split(","))))
 
     @field_validator("last")
     @classmethod

@@ -74,8 +74,7 @@ async def site_page(
         return _ENVIRONMENT.get_template(template).render(
             layout="fragment.html" if wants_fragment(request) else "site.html",
             navigation=NAVIGATION,
-            path=request.path,
-            path_qs=request.rel_url.raw_path_qs,
+            path=request.rel_url.raw_path,
             now=datetime.now(UTC),
             **values,
             **found,

@@ -37,6 +37,6 @@ async def preview_draft(request: web.Request) -> web.Response:
     require(request, "editor")
     content = (await read_form(request)).get("content", "")
     if len(content) > MAX_CONTENT_CHARACTERS:
-        raise RequestError(413, "too_large", f"a document may have {MAX_CONTENT_CHARACTERS:,} characters")
+        raise RequestError(413, "body_too_large", f"a document may have {MAX_CONTENT_CHARACTERS:,} characters")
     rendered = await services(request).threads.run(lambda: render_markdown(content))
     return web.Response(text=rendered, content_type="text/html", headers={"Cache-Control": "no-store"})

@@ -45,6 +45,8 @@ async def test_the_response_is_the_whole_run(api: Api) -> None:
         "error": None,
         "progress": {"completed": 0, "total": 2},
         "usage": {"prompt_tokens": 0, "completion_tokens": 0},
+        "cost": None,
+        "budget": None,
     }
     assert first["queued_at"] == first["available_at"]
     assert second == {
@@ -62,6 +64,7 @@ async def test_the_response_is_the_whole_run(api: Api) -> None:
         "provider": None,
         "model": None,
         "usage": {"prompt_tokens": 0, "completion_tokens": 0},
+        "cost": None,
         "artifact": None,
     }
     assert (first["key"], first["position"], first["status"]) == ("topic_map", 1, "queued")

@@ -115,7 +115,6 @@ USAGE_COLUMNS = (
     ("query", "parameter"),
     [
         ("by=", "by"),
-        ("by=day,day", "by"),
         ("by=run", "by"),
         ("from=2026-13-01", "from"),
         ("from=1.11.2026", "from"),

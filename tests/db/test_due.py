@@ -165,14 +165,15 @@ def test_a_provider_that_was_never_called_is_not_paused() -> None:
 
 @pytest.fixture
 def history(database: str) -> None:
-    """20,000 stages that are queued, 30 that run, and 100,000 that are finished; and 2,000 brands."""
+    """20,000 stages that are queued, 30 that run, and 30,000 that are finished; and 2,000 brands."""
     snapshot = "jsonb_build_object('workflow', repeat('x', 200))"
     with transaction():
+        execute("SET LOCAL statement_timeout = '60s'")
         execute("SET LOCAL session_replication_role = replica")  # foreign keys hold by construction
         execute(
             f"""
             INSERT INTO runs (id, workflow, status, request, snapshot, started_at, finished_at, created_by, start_tag)
-            SELECT uuidv7(), 'w', 'completed', 'x', {snapshot}, now(), now(), 'tests', n FROM generate_series(1, 1000) n
+            SELECT uuidv7(), 'w', 'completed', 'x', {snapshot}, now(), now(), 'tests', n FROM generate_series(1, 300) n
             """
         )
         execute("INSERT INTO brands (id, name) SELECT uuidv7(), 'Brand ' || n FROM generate_series(1, 2000) n")

@@ -17,6 +17,7 @@ DELETE FROM runs;
 DELETE FROM idempotency_keys;
 DELETE FROM api_keys;
 DELETE FROM providers;
+DELETE FROM rate_windows;
 UPDATE queues SET paused_at = NULL, paused_by = NULL, reason = NULL;
 """
 
