@@ -118,7 +118,7 @@ def test_the_keyboard_alone_starts_a_run(tab: Watched) -> None:
     page = tab.goto("/")
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
-    for _ in range(5):
+    for _ in range(6):
         page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="New run", exact=True)).to_be_focused()
     page.keyboard.press("Enter")
