@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from vm_webapp.db.pool import execute, rows, transaction
+from vm_webapp.errors import DatabaseUnavailable
+from vm_webapp.fleet import process_metrics
 from vm_webapp.fleet.process_metrics import (
     KEEP_HOURS,
     Process,
@@ -53,6 +55,11 @@ def totals(kind: str) -> dict[str, float]:
         if each.process == kind:
             total.update(each.samples["counters"])
     return dict(total)
+
+
+def fail(*arguments: object) -> None:
+    """Fail as a write does whose connection breaks."""
+    raise DatabaseUnavailable("gone")
 
 
 class TestPublisher:
@@ -99,6 +106,21 @@ class TestPublisher:
         self.counters[KEY] = 6
         publisher.publish_once()
         assert totals("worker") == {KEY: 6}
+
+    def test_what_is_purged_is_taken_off_once_although_the_database_fails_meanwhile(
+        self, process: Process, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        publisher = self.publisher(process)
+        publisher.publish_once()
+        age(process, "25 hours")
+        purge_old_samples()
+        self.counters[KEY] = 4
+        with monkeypatch.context() as patched:
+            patched.setattr(process_metrics, "insert_samples", fail)
+            with pytest.raises(DatabaseUnavailable):
+                publisher.publish_once()
+        publisher.publish_once()
+        assert totals("worker") == {KEY: 4}
 
     def test_the_end_of_a_process_is_published(self, process: Process) -> None:
         with published(process):

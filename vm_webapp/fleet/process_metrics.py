@@ -129,17 +129,19 @@ class Publisher:
         Raises:
             DatabaseUnavailable: the row was not written; the next call writes it.
         """
-        samples, now = self._without_purged(self._collect()), self._clock()
+        collected, now = self._collect(), self._clock()
+        samples = self._without_purged(collected)
         # A little less than the period, or one more call would pass before it is due.
         if samples == self._written and now - self._written_at < REPEAT_SECONDS - 1:
             return False
-        if self._written is None:
-            insert_samples(self._process, samples)
-        elif not update_samples(self._process, samples):
+        if self._written is not None and not update_samples(self._process, samples):
             # It slept for a day, say with its machine, and was taken for gone: what it had published is counted there.
             for key, value in self._written["counters"].items():
                 self._purged[key] = self._purged.get(key, 0) + value
-            samples = self._without_purged(self._collect())
+            # Before the insert, which may fail: the next call must not take the same off again.
+            self._written = None
+            samples = self._without_purged(collected)
+        if self._written is None:
             insert_samples(self._process, samples)
         self._written, self._written_at = samples, now
         return True
