@@ -14,6 +14,7 @@ from api.streams.event_stream import HEADERS, HEARTBEAT_SECONDS, WRITE_SECONDS, 
 from api.streams.followers import Followers
 from api.streams.open_streams import Held
 from api.streams.readers import Notices
+from vm_webapp.metrics import OPEN_STREAMS
 
 CHANGE = b"event: change\ndata:\n\n"
 HEARTBEAT = b": still here\n\n"
@@ -40,17 +41,18 @@ async def stream_changes(
         await response.prepare(request)
         if request.method == "HEAD":
             return response
-        try:
-            await _write(response, CHANGE)
-            while not reader.closed:
-                await reader.wait(HEARTBEAT_SECONDS)
-                notices = [progress_event(notice) for notice in reader.take_notices()]
-                changed = reader.take_change()
-                if not reader.closed:
-                    await _write(response, b"".join([*notices, CHANGE if changed else b""]) or HEARTBEAT)
-            await response.write_eof()
-        except (TimeoutError, ConnectionError):
-            abort(request)  # the client has left, or does not read
+        with OPEN_STREAMS.track_inprogress():
+            try:
+                await _write(response, CHANGE)
+                while not reader.closed:
+                    await reader.wait(HEARTBEAT_SECONDS)
+                    notices = [progress_event(notice) for notice in reader.take_notices()]
+                    changed = reader.take_change()
+                    if not reader.closed:
+                        await _write(response, b"".join([*notices, CHANGE if changed else b""]) or HEARTBEAT)
+                await response.write_eof()
+            except (TimeoutError, ConnectionError):
+                abort(request)  # the client has left, or does not read
         return response
 
 

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from api.auth.actors import ACTOR
 from api.http.problems import RequestError
+from api.http.request_metrics import HELD
 from api.services import services
 from api.streams.change_stream import stream_changes
 
@@ -15,6 +16,7 @@ from api.streams.change_stream import stream_changes
 async def follow_changes(request: web.Request) -> web.StreamResponse:
     """Stream hints until the client leaves; with ``run`` in the query, what that run's model writes as well."""
     own, run_id = services(request), _run_in(request)
+    request[HELD] = True
     with own.open_streams.hold(request[ACTOR]) as held:
         return await stream_changes(request, changes=own.changes, held=held, followers=own.followers, run_id=run_id)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -15,6 +13,7 @@ from vm_webapp.db.pool import rows, transaction
 from vm_webapp.fleet.process_metrics import Process, Publisher
 from vm_webapp.metrics import DECLARED, OPEN_STREAMS
 
+PROCESS = Process("api")
 Values = dict[tuple[str, ...], float]
 
 
@@ -38,7 +37,7 @@ def values(response: Response, sample: str, *labels: str) -> Values:
 
 async def published(api: Api) -> Response:
     """Publish what this process has counted, and scrape."""
-    Publisher(Process("api")).publish_once()
+    Publisher(PROCESS).publish_once()
     return await scrape(api)
 
 
@@ -48,7 +47,7 @@ async def test_every_figure_has_a_help_a_type_and_a_declaration(api: Api) -> Non
         (parse_text, {}, "text/plain; version=0.0.4; charset=utf-8"),
         (parse_openmetrics, {"Accept": "application/openmetrics-text; version=1.0.0"}, "application/openmetrics-text"),
     ):
-        Publisher(Process("api")).publish_once()
+        Publisher(PROCESS).publish_once()
         response = await scrape(api, **headers)
         assert response.headers["Content-Type"].startswith(content_type)
         assert response.headers["Vary"] == "Accept"
@@ -85,9 +84,16 @@ async def test_a_wait_is_counted_and_not_timed(api: Api) -> None:
     assert after == before
 
 
-async def test_streams_are_counted_while_they_are_open(api: Api) -> None:
-    run = await api.create_run()
-    url = f"{api.base_url}/api/v2/runs/{run['id']}/events"
+@pytest.mark.parametrize(
+    ("route", "path"),
+    [
+        pytest.param("/api/v2/runs/{run_id}/events", "/api/v2/runs/{id}/events", id="of a run's timeline"),
+        pytest.param("/ui/changes", "/ui/changes?run={id}", id="of a page's hints"),
+    ],
+)
+async def test_streams_are_counted_while_they_are_open_and_not_timed(api: Api, route: str, path: str) -> None:
+    url = api.base_url + path.format(id=(await api.create_run())["id"])
+    timed = values(await published(api), "vm_http_request_seconds_count", "route")
     async with api.session.get(url, headers={"Accept": "text/event-stream"}) as stream:
         await stream.content.readline()
         assert values(await published(api), "vm_open_streams") == {(): 1}
@@ -96,6 +102,8 @@ async def test_streams_are_counted_while_they_are_open(api: Api) -> None:
         return [each.value for metric in OPEN_STREAMS.collect() for each in metric.samples] == [0]
 
     await until(none_is_open)
+    after = values(await published(api), "vm_http_request_seconds_count", "route")
+    assert after.get((route,)) == timed.get((route,))
 
 
 async def test_the_queue_and_the_workers_come_from_the_database(api: Api) -> None:
@@ -133,7 +141,6 @@ async def test_two_scrapes_in_a_second_read_the_queue_once(api: Api) -> None:
     assert values(await scrape(api), "vm_queue_stages", "state")["due",] == 0
     await api.create_run()
     assert values(await scrape(api), "vm_queue_stages", "state")["due",] == 0
-    await asyncio.sleep(0)
     api.services.scraper._facts_until = 0.0
     assert values(await scrape(api), "vm_queue_stages", "state")["due",] == 1
     with transaction():
