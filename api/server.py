@@ -9,15 +9,18 @@ from collections.abc import Callable, Sequence
 from aiohttp import web
 
 from api.http.connections import Runner, most_connections
-from api.operations.operation import PREFIX
 from api.request_log import RequestLog, log
+from api.routes.metrics import read_metrics
 from api.routes.table import ROUTES
 from api.services import SERVICES
 from vm_webapp.listening import BACKLOG, FINISH_SECONDS, listen
 from vm_webapp.loop_errors import LoopErrors
 from vm_webapp.loop_lag import LOOP_LAG
 
-PROBES = frozenset(PREFIX + route.path for route in ROUTES if route.path.startswith("/health/"))
+# Whoever watches the service gets a response also while all its connections are busy.
+ALWAYS_SERVED = frozenset(
+    {route.full_path for route in ROUTES if route.path.startswith("/health/")} | {read_metrics.full_path}
+)
 
 
 async def serve(
@@ -46,7 +49,7 @@ async def serve(
     runner = Runner(
         app,
         most=most_connections(other_files=app[SERVICES].settings.api_connections),
-        always_served=PROBES,
+        always_served=ALWAYS_SERVED,
         access_log_class=RequestLog,
         access_log=log,
         shutdown_timeout=FINISH_SECONDS,

@@ -37,7 +37,7 @@ LINGER_SECONDS = 2.0
 # A process serves some hundred requests at a time; a thousand idle connections take about 20 MB.
 MOST_CONNECTIONS = 1000
 FEWEST_CONNECTIONS = 16
-SPARE_CONNECTIONS = 32  # beyond the most, for probes
+SPARE_CONNECTIONS = 32  # beyond the most, for probes and scrapes
 OTHER_FILES = 64
 TELL_AGAIN_SECONDS = 60.0
 
@@ -258,12 +258,13 @@ class Connections(web.Server):
     """The connections of a process, of which there are at most so many.
 
     One more ends the oldest one that has sent a part of a request, or else the oldest one between two requests, or else
-    the oldest one whose client does not read. If all serve requests, it is answered 503, unless it asks for a probe.
+    the oldest one whose client does not read. If all serve requests, it is answered 503, unless it asks for a path
+    that is always served.
 
     Args:
         made: the server that aiohttp has made for the application.
         most: how many connections may be served.
-        always_served: the paths of probes.
+        always_served: the paths of probes and scrapes.
     """
 
     def __init__(self, made: web.Server, *, most: int, always_served: Collection[str]) -> None:

@@ -398,7 +398,7 @@ async def test_a_flood_of_pipelined_requests_is_served_in_order(refusing: Api) -
 
 
 class TestTooManyConnections:
-    """A process serves so many connections, and probes beyond that."""
+    """A process serves so many connections, and probes and scrapes beyond that."""
 
     MOST = 4
 
@@ -468,7 +468,7 @@ class TestTooManyConnections:
             for _ in range(50):  # meanwhile no buffer has room for another response
                 await until_served(refusing.base_url)
 
-    async def test_where_all_serve_requests_only_probes_are_served(self, api: Api) -> None:
+    async def test_where_all_serve_requests_only_probes_and_scrapes_are_served(self, api: Api) -> None:
         run_id = (await api.create_run())["id"]
         await api.session.close()
         wait = f"GET /api/v2/runs/{run_id}?wait=30 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
@@ -483,6 +483,10 @@ class TestTooManyConnections:
                 refused.problem(503, "too_many_connections")
                 assert refused.headers["Retry-After"] == "1"
                 assert (await answer_to(api.base_url, PROBE)).status == 200
+            # A scrape as well: it tells that clients are refused.
+            assert (
+                await answer_to(api.base_url, HEAD.replace(b"/api/v2/health/live", b"/metrics") + b"\r\n")
+            ).status == 200
             assert counted.get() == before + 10
         await until(lambda: api.services.followers.waiting == 0)
         await until_served(api.base_url)
