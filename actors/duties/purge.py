@@ -33,11 +33,11 @@ class PurgeLeftovers:
             DatabaseUnavailable: not all of it was deleted.
         """
         purge_stopped_workers()
-        purge_old_samples()
+        more_samples = purge_old_samples()
         purge_old_keys()
         purge_old_windows()
         purge_old_sessions()
-        return purge_expired_keys() == PURGE_BATCH
+        return purge_expired_keys() == PURGE_BATCH or more_samples
 
 
 class PurgeRuns:

@@ -14,6 +14,7 @@ from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.fleet import process_metrics
 from vm_webapp.fleet.process_metrics import (
     KEEP_HOURS,
+    PURGE_BATCH,
     Process,
     Publisher,
     insert_samples,
@@ -172,6 +173,18 @@ class TestPurging:
         age(process, "25 hours")
         purge_old_samples()
         assert [each.samples for each in read()] == [{"counters": {}}]
+
+    def test_many_are_purged_in_batches(self) -> None:
+        processes = [Process("worker") for _ in range(PURGE_BATCH + 1)]
+        with transaction():
+            for each in processes:
+                insert_samples(each, samples({KEY: 1}))
+                age(each, f"{KEEP_HOURS} hours 1 second")
+        assert purge_old_samples()
+        assert len(read()) == 2
+        assert totals("worker") == {KEY: PURGE_BATCH + 1}
+        assert not purge_old_samples()
+        assert totals("worker") == {KEY: PURGE_BATCH + 1}
 
     def test_purges_at_once_lose_nothing_and_no_scrape_sees_a_counter_fall(self) -> None:
         seed = random.randrange(10**6)

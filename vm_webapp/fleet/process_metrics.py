@@ -32,7 +32,9 @@ PUBLISH_SECONDS = 5.0
 REPEAT_SECONDS = 10.0
 # Of a process that has not written for so long, gauges are not shown any more.
 GAUGES_SECONDS = 15
-KEEP_HOURS = 24
+# A scrape returns about a thousand lines for each row: those of processes that are gone must not pile up.
+KEEP_HOURS = 1
+PURGE_BATCH = 100  # rows; about a tenth of a second
 STOP_SECONDS = 1.0
 
 # Durable, unlike heartbeats: a counter that a scrape has seen must not fall because a crash of PostgreSQL undid it.
@@ -57,7 +59,8 @@ _READ = f"""
 _PURGE = f"""
     WITH old AS MATERIALIZED (
         SELECT process_id FROM process_metrics
-         WHERE NOT gone AND written_at < clock_timestamp() - interval '{KEEP_HOURS} hours' FOR UPDATE SKIP LOCKED
+         WHERE NOT gone AND written_at < clock_timestamp() - interval '{KEEP_HOURS} hours'
+         LIMIT {PURGE_BATCH} FOR UPDATE SKIP LOCKED
     ), purged AS (
         DELETE FROM process_metrics USING old WHERE process_metrics.process_id = old.process_id
         RETURNING kind, samples
@@ -66,19 +69,21 @@ _PURGE = f"""
           FROM (SELECT kind, key, sum(value::numeric) AS total
                   FROM purged LEFT JOIN LATERAL jsonb_each_text(samples -> 'counters') ON true GROUP BY kind, key) each
          GROUP BY kind
+    ), kept AS (
+        INSERT INTO process_metrics (process_id, kind, instance, gone, samples, written_at)
+        SELECT gen_random_uuid(), kind, 'gone', true, jsonb_build_object('counters', coalesce(counters, '{{}}')),
+               clock_timestamp()
+          FROM added ORDER BY kind
+        ON CONFLICT (kind) WHERE gone DO UPDATE
+           SET written_at = EXCLUDED.written_at,
+               samples = jsonb_build_object('counters', (
+                   SELECT coalesce(jsonb_object_agg(key, total), '{{}}')
+                     FROM (SELECT key, sum(value::numeric) AS total
+                             FROM (SELECT * FROM jsonb_each_text(process_metrics.samples -> 'counters')
+                                   UNION ALL SELECT * FROM jsonb_each_text(EXCLUDED.samples -> 'counters')) counted
+                            GROUP BY key) summed))
     )
-    INSERT INTO process_metrics (process_id, kind, instance, gone, samples, written_at)
-    SELECT gen_random_uuid(), kind, 'gone', true, jsonb_build_object('counters', coalesce(counters, '{{}}')),
-           clock_timestamp()
-      FROM added ORDER BY kind
-    ON CONFLICT (kind) WHERE gone DO UPDATE
-       SET written_at = EXCLUDED.written_at,
-           samples = jsonb_build_object('counters', (
-               SELECT coalesce(jsonb_object_agg(key, total), '{{}}')
-                 FROM (SELECT key, sum(value::numeric) AS total
-                         FROM (SELECT * FROM jsonb_each_text(process_metrics.samples -> 'counters')
-                               UNION ALL SELECT * FROM jsonb_each_text(EXCLUDED.samples -> 'counters')) counted
-                        GROUP BY key) summed))
+    SELECT count(*) AS purged FROM purged
 """
 
 
@@ -135,7 +140,7 @@ class Publisher:
         if samples == self._written and now - self._written_at < REPEAT_SECONDS - 1:
             return False
         if self._written is not None and not update_samples(self._process, samples):
-            # It slept for a day, say with its machine, and was taken for gone: what it had published is counted there.
+            # It slept for an hour, say with its machine, and was taken for gone: what it published is counted there.
             for key, value in self._written["counters"].items():
                 self._purged[key] = self._purged.get(key, 0) + value
             # Before the insert, which may fail: the next call must not take the same off again.
@@ -203,7 +208,11 @@ def read_samples() -> list[ProcessSamples]:
     ]
 
 
-def purge_old_samples() -> None:
-    """Add what processes have counted that last wrote more than 24 hours ago to the row of those that are gone."""
+def purge_old_samples() -> bool:
+    """Add what processes have counted that last wrote over an hour ago to the row of those that are gone.
+
+    Returns:
+        Whether more may be left: at most 100 rows are purged at a time.
+    """
     with autocommit():
-        execute(_PURGE)
+        return bool(rows(_PURGE)[0]["purged"] == PURGE_BATCH)
