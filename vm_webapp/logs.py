@@ -104,7 +104,8 @@ def place_of(error: BaseException | None) -> str:
 
 
 def _add_process_and_trace(logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name, fact in _of_process.items():
+    # A copy: a process that begins or ends changes them while its other threads log.
+    for name, fact in _of_process.copy().items():
         event.setdefault(name, fact)
     if (span := current_span()) is not None:
         event.setdefault("trace_id", span.trace_id)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from contextvars import copy_context
 from typing import Any
 from uuid import UUID
@@ -16,7 +17,7 @@ from uuid import UUID
 import pytest
 import structlog
 
-from vm_webapp.logs import configure_logging, logged_with, process_logs_with
+from vm_webapp.logs import _add_process_and_trace, configure_logging, logged_with, process_logs_with
 from vm_webapp.tracing.spans import Kind, Tracer, working_on
 
 NOISY = ("httpx", "httpcore", "dramatiq", "aiohttp.access", "yoyo", "asyncio", "peewee")
@@ -191,6 +192,18 @@ def test_a_process_a_request_and_a_trace_are_in_every_line(capsys: pytest.Captur
     assert (carried["worker"], carried["request_id"], carried["trace_id"]) == ("w-1", "r-1", span.trace_id)
     assert (apart["worker"], "request_id" in apart, "trace_id" in apart) == ("w-1", False, False)
     assert not {"worker", "request_id", "trace_id"} & after.keys()
+
+
+def test_a_record_is_made_while_another_thread_changes_the_facts_of_the_process() -> None:
+    with ExitStack() as stack:
+
+        class Event(dict[str, Any]):
+            def setdefault(self, name: str, fact: Any = None) -> Any:
+                stack.enter_context(process_logs_with(later=True))
+                return super().setdefault(name, fact)
+
+        stack.enter_context(process_logs_with(worker="w-1"))
+        assert _add_process_and_trace(None, "info", Event()) == {"worker": "w-1"}
 
 
 def test_what_python_would_print_itself_is_one_record() -> None:
