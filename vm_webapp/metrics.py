@@ -183,12 +183,17 @@ def observe_claim(workflow: str, stage: str, waited_seconds: float | None) -> No
         waited_seconds: for how long it had been due, None if that is unknown.
     """
     if waited_seconds is not None:
-        STAGE_QUEUE_SECONDS.labels(*_STAGES.label(workflow, stage)).observe(waited_seconds)
+        STAGE_QUEUE_SECONDS.labels(*_STAGES.label(workflow, stage)).observe(_since(waited_seconds))
 
 
 def observe_review(workflow: str, stage: str, seconds: float) -> None:
     """Record that a person decided about a draft, so many seconds after it was written."""
-    STAGE_REVIEW_SECONDS.labels(*_STAGES.label(workflow, stage)).observe(seconds)
+    STAGE_REVIEW_SECONDS.labels(*_STAGES.label(workflow, stage)).observe(_since(seconds))
+
+
+def _since(seconds: float) -> float:
+    """Return a time between two readings of the database's clock, which may have been set back between them."""
+    return max(0.0, seconds)
 
 
 def count_stage(workflow: str, stage: str, outcome: Literal["completed", "failed"]) -> None:

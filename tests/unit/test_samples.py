@@ -98,6 +98,18 @@ def test_names_beyond_the_limit_are_one() -> None:
     ]
 
 
+def test_a_clock_that_was_set_back_takes_nothing_from_a_sum() -> None:
+    before = collect_samples()["counters"]
+    metrics.observe_claim("of a clock", "claim", -3.5)
+    metrics.observe_review("of a clock", "review", -3.5)
+    after = collect_samples()["counters"]
+    new = {key: value for key, value in after.items() if value != before.get(key, 0)}
+    assert new == {
+        '["vm_stage_queue_seconds","of a clock","claim","0.01"]': 1,
+        '["vm_stage_review_seconds","of a clock","review","10.0"]': 1,
+    }
+
+
 def test_every_declared_metric_has_a_name_and_a_help_of_its_own() -> None:
     assert all(name.startswith("vm_") for name in metrics.DECLARED)
     helps = [declared.help for declared in metrics.DECLARED.values()]
