@@ -23,7 +23,7 @@ from vm_webapp.logs import log_with
 
 log = logging.getLogger("api.requests")
 
-PROBES = f"{PREFIX}/health/"
+WATCHING = (f"{PREFIX}/health/", "/metrics")  # where routes begin whose clients ask every few seconds
 UNPARSED = "UNKNOWN"  # the method that aiohttp gives a request that it could not parse
 CLIENT_LEFT = 499  # as nginx logs it
 ROUTE = web.RequestKey("route", str)
@@ -79,8 +79,7 @@ async def note_sent(request: web.Request, response: web.StreamResponse) -> None:
 
 def _log(request: web.BaseRequest, status: int, seconds: float) -> None:
     route = request.get(ROUTE)
-    # A platform probes every few seconds.
-    if route is not None and route.startswith(PROBES) and status < 400:
+    if route is not None and route.startswith(WATCHING) and status < 400:
         return
     parsed = request.method != UNPARSED
     log.info(

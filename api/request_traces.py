@@ -13,7 +13,7 @@ from aiohttp.typedefs import Middleware
 from api.http.problems import Handler
 from api.http.request_ids import request_id
 from api.http.shown_paths import shown_path
-from api.request_log import CLIENT_LEFT, PROBES, SENT, canonical_route
+from api.request_log import CLIENT_LEFT, SENT, WATCHING, canonical_route
 from vm_webapp.tracing.spans import Kind, Span, Tracer, make_current
 
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"})
@@ -21,12 +21,12 @@ OTHER_METHOD = "_OTHER"  # as the conventions write a method that a caller has m
 
 
 def traced(tracer: Tracer) -> Middleware:
-    """Return the outermost middleware, which makes a span of each request but the probes."""
+    """Return the outermost middleware, which makes a span of each request but probes and scrapes."""
 
     @web.middleware
     async def trace(request: web.Request, handler: Handler) -> web.StreamResponse:
         route = canonical_route(request)
-        if route is not None and route.startswith(PROBES):
+        if route is not None and route.startswith(WATCHING):
             return await handler(request)
         method = request.method if request.method in KNOWN_METHODS else "HTTP"
         span = tracer.begin(f"{method} {route}" if route else method, Kind.SERVER, {})

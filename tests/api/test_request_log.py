@@ -82,9 +82,10 @@ async def test_a_key_in_a_path_is_not_logged(serving: Serving, database: str, ca
     assert shown == [f"/api/v2{path}" for path in ("/runs/…", "/…/runs", f"/runs/{RUN_ID}/…", "/workflows/…")]
 
 
-async def test_probes_are_logged_only_when_they_fail(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+async def test_probes_and_scrapes_are_logged_only_when_they_fail(api: Api, caplog: pytest.LogCaptureFixture) -> None:
     assert (await api.get("/health/live")).status == 200
     assert (await api.request("HEAD", "/health/live")).status == 200
+    assert (await api.request("GET", "/metrics", prefix="")).status == 200
     assert (await api.get("/health/ready")).status == 503, "no worker runs"
     (line,) = await lines(caplog, 1)
     assert facts(line)[1:4] == ("/api/v2/health/ready", "/api/v2/health/ready", 503)

@@ -149,7 +149,9 @@ def test_a_run_is_one_trace_over_both_processes(
     assert (failed["trace_id"], failed["request_id"]) == (TRACE, "from-the-caller")
 
 
-def test_a_stranger_is_not_believed_and_probes_are_no_spans(database: str, redis_url: str, tmp_path: Path) -> None:
+def test_a_stranger_is_not_believed_and_probes_and_scrapes_are_no_spans(
+    database: str, redis_url: str, tmp_path: Path
+) -> None:
     with FakeCollector() as collector:
         env = managed_environment(
             database, redis_url, tmp_path, VM_API_TOKEN=TOKEN, OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint
@@ -158,6 +160,8 @@ def test_a_stranger_is_not_believed_and_probes_are_no_spans(database: str, redis
             with httpx.Client(base_url=f"{deployed.url}/api/v2", trust_env=False) as client:
                 assert client.get("/runs", headers={"traceparent": CALLER}).status_code == 401
                 assert client.get("/health/live", headers={"traceparent": CALLER}).status_code == 200
+            scrape = {"traceparent": CALLER, "Authorization": f"Bearer {TOKEN}"}
+            assert httpx.get(f"{deployed.url}/metrics", headers=scrape, trust_env=False).status_code == 200
             assert deployed.api.stop() == 0
         (span,) = collector.spans
     assert (span.name, span.attributes["http.response.status_code"]) == ("GET /api/v2/runs", 401)
