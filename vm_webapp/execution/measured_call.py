@@ -1,58 +1,78 @@
-"""Measures a model call: how long it takes, when its first token comes, and how it ends."""
+"""Waits for a model call and counts it: what it uses, how long it takes, when its first token comes, how it ends."""
 
 from __future__ import annotations
 
 import time
-from concurrent.futures import CancelledError
-from types import TracebackType
+from concurrent.futures import CancelledError, Future
 
 from vm_webapp.errors import VMError
-from vm_webapp.metrics import observe_call
+from vm_webapp.execution.metering import CallMeter
+from vm_webapp.llm.base import Assignment, Completion
+from vm_webapp.metrics import count_cost, count_tokens, observe_call
 from vm_webapp.runs.lifecycle import Claim
 
 
 class MeasuredCall:
-    """The block waits for the call. A stage that needs no model is not measured.
+    """A model call, from now on. That of a stage that needs no model is not counted in a metric.
 
     Args:
         claim: the attempt that calls.
+        meter: counts what the call uses.
         model: the model that it asks for, None where the provider names none.
+        assignment: what it sends.
     """
 
-    def __init__(self, claim: Claim, model: str | None) -> None:
+    def __init__(self, claim: Claim, meter: CallMeter, model: str | None, assignment: Assignment) -> None:
         self._claim = claim
+        self._meter = meter
         self._model = model
         self._began = time.monotonic()
         self._first: float | None = None
+        meter.begin(model, assignment)
 
-    def note_piece(self) -> None:
-        """Note that a piece has come, be it text or reasoning."""
+    def note_piece(self, text: str) -> None:
+        """Note that a piece has come; ``text`` is empty for a piece of reasoning."""
         if self._first is None:
             self._first = time.monotonic()
+        self._meter.add(text)
 
-    def __enter__(self) -> None:
-        """Begin to wait."""
+    def wait(self, future: Future[Completion]) -> Completion:
+        """Wait until the call has ended, and count it.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Record the call."""
-        if self._claim.provider is None:
+        Raises:
+            CancelledError: the call was abandoned.
+            LLMError: it failed.
+        """
+        try:
+            completion = future.result()
+        except BaseException as error:
+            self._meter.end(getattr(error, "partial", None))
+            self._count(_outcome(error))
+            raise
+        self._meter.end(completion)
+        self._count("ok")
+        return completion
+
+    def _count(self, outcome: str) -> None:
+        provider = self._claim.provider
+        if provider is None:
             return
         observe_call(
-            self._claim.provider,
+            provider,
             self._model,
             self._claim.workflow.name,
             self._claim.key,
-            outcome=_outcome(error),
+            outcome=outcome,
             seconds=time.monotonic() - self._began,
             first_after=None if self._first is None else self._first - self._began,
         )
+        if usage := self._meter.usage():
+            count_tokens(provider, usage.model, prompt=usage.prompt_tokens, completion=usage.completion_tokens)
+            if self._meter.currency and usage.money is not None:
+                count_cost(usage.model, self._meter.currency, float(usage.money))
 
 
-def _outcome(error: BaseException | None) -> str:
-    if error is None:
-        return "ok"
+def _outcome(error: BaseException) -> str:
     if isinstance(error, CancelledError):
         return "abandoned"
     return error.code if isinstance(error, VMError) else "internal_error"

@@ -30,6 +30,11 @@ class CallMeter:
         self._bytes = 0
         self._ended: Completion | PartialCompletion | None = None
 
+    @property
+    def currency(self) -> str | None:
+        """The currency of ``CallUsage.money``, None without prices."""
+        return self._prices.currency if self._prices else None
+
     def begin(self, model: str | None, assignment: Assignment) -> None:
         """Note that a call begins.
 

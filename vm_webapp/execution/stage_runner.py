@@ -31,14 +31,13 @@ from vm_webapp.llm.base import Completion, PartialCompletion, Provider
 from vm_webapp.llm.calls import CallLoop
 from vm_webapp.llm.errors import LLMError, LLMTimeout
 from vm_webapp.logs import logged_with
-from vm_webapp.metrics import count_cost, count_tokens, observe_claim
+from vm_webapp.metrics import observe_claim
 from vm_webapp.prices import PriceTable
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.lifecycle import Claim, Claimant, Finished
 from vm_webapp.runs.states import LEASE_SECONDS, Failure
 from vm_webapp.text import shortened
 from vm_webapp.tracing.spans import Tracer, current_span, working_on
-from vm_webapp.usage.calls import CallUsage
 from vm_webapp.workflows.render import render_assignment
 
 log = logging.getLogger(__name__)
@@ -203,15 +202,13 @@ class StageRunner:
         reporter = ProgressReporter(
             claim.spec.key, claim.attempt, lambda progress: self._on_progress(claim.run_id, progress)
         )
-        measured = MeasuredCall(claim, provider.model)
+        measured = MeasuredCall(claim, meter, provider.model, assignment)
 
         def hear(text: str) -> None:
-            measured.note_piece()
-            meter.add(text)
+            measured.note_piece(text)
             if text:
                 reporter.add(text)
 
-        meter.begin(provider.model, assignment)
         future = self._calls.submit(
             provider,
             assignment,
@@ -224,29 +221,17 @@ class StageRunner:
         # one waits in result(). Canceling the future ends even a call on which nothing arrives.
         lease.on_abandon(future.cancel)
         try:
-            with measured:
-                completion = future.result()
+            completion = measured.wait(future)
         except CancelledError:
             raise AttemptAbandoned from None
         except LLMError as error:
-            meter.end(error.partial)
             if claim.provider:
                 self.activity.note_outcome(error.code, str(error))
             raise
-        else:
-            meter.end(completion)
-        finally:
-            self._count_usage(claim, meter.usage())
         reporter.flush()
         if claim.provider:
             self.activity.note_outcome("ok", None)
         return completion
-
-    def _count_usage(self, claim: Claim, usage: CallUsage | None) -> None:
-        if claim.provider and usage:
-            count_tokens(claim.provider, usage.model, prompt=usage.prompt_tokens, completion=usage.completion_tokens)
-            if self._prices and usage.money is not None:
-                count_cost(usage.model, self._prices.currency, float(usage.money))
 
     def _finish(self, claim: Claim, lease: HeldLease, completion: Completion, meter: CallMeter) -> Finished | None:
         # One token for every repetition, so that a finish whose COMMIT succeeded unseen recognises the claim that it
