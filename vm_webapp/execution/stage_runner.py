@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 from uuid import UUID, uuid4
@@ -21,13 +20,14 @@ from vm_webapp.errors import DatabaseUnavailable, VMError
 from vm_webapp.execution.activity import Activity
 from vm_webapp.execution.attempt_spans import begin_attempt
 from vm_webapp.execution.claiming import facts_of, release_unbegun
+from vm_webapp.execution.failures import INTERNAL_ERROR, crash_of, failure_of
 from vm_webapp.execution.leases import HeldLease, HeldLeases
 from vm_webapp.execution.measured_call import MeasuredCall
 from vm_webapp.execution.metering import CallMeter
 from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.execution.progress import ProgressReporter, StageProgress
 from vm_webapp.execution.prompt_inputs import ReadRun, read_context
-from vm_webapp.llm.base import Completion, PartialCompletion, Provider
+from vm_webapp.llm.base import Completion, Provider
 from vm_webapp.llm.calls import CallLoop
 from vm_webapp.llm.errors import LLMError, LLMTimeout
 from vm_webapp.logs import logged_with
@@ -46,7 +46,6 @@ Outcome = TypeVar("Outcome")
 DATABASE_RETRY_SECONDS = 0.5
 # Nobody renews a lease before a thread has taken the claim. After this time it may end amid the attempt.
 HAND_OVER_SECONDS = LEASE_SECONDS / 2
-INTERNAL_ERROR = Failure("internal_error", "the worker failed unexpectedly; see its log", permanent=False)
 
 
 class AttemptAbandoned(Exception):
@@ -169,16 +168,16 @@ class StageRunner:
             except AttemptAbandoned:
                 if lease.why_abandoned == "overran":
                     late = LLMTimeout(f"no complete response within {claim.spec.timeout_seconds:g} s")
-                    self._fail(claim, lease, _failure(late), meter)
+                    self._fail(claim, lease, failure_of(late), meter)
                 else:
                     self._release(claim, lease, meter)
                 return None
             except VMError as error:
-                self._fail(claim, lease, _failure(error), meter)
+                self._fail(claim, lease, failure_of(error), meter)
                 return None
             except Exception:
                 self._log_crash(claim)
-                self._fail(claim, lease, _crash(completion), meter)
+                self._fail(claim, lease, crash_of(completion), meter)
                 return None
             if finished is None:
                 self._note_lost(claim, lease, meter, "lost")
@@ -267,7 +266,7 @@ class StageRunner:
             if failure.code == INTERNAL_ERROR.code:
                 raise
             self._log_crash(claim)  # such as a reason that cannot be stored: at least the failure itself is
-            self._fail(claim, lease, _crash(failure), meter)
+            self._fail(claim, lease, crash_of(failure), meter)
             return
         if outcome:
             self._note_outcome(outcome, error=failure.code)
@@ -328,25 +327,3 @@ class StageRunner:
 
     def _log_crash(self, claim: Claim) -> None:
         log.exception("attempt.crashed", extra={"run_id": str(claim.run_id), "stage": claim.spec.key})
-
-
-def _failure(error: VMError) -> Failure:
-    partial = getattr(error, "partial", None) or PartialCompletion("")
-    return Failure(
-        code=error.code,
-        message=str(error),
-        permanent=error.permanent,
-        retry_after=getattr(error, "retry_after", None),
-        pauses_provider=getattr(error, "pauses_provider", False),
-        overload=getattr(error, "overload", False),
-        partial_text=partial.text,
-        prompt_tokens=partial.prompt_tokens or 0,
-        completion_tokens=partial.completion_tokens or 0,
-    )
-
-
-def _crash(paid: Completion | Failure | None) -> Failure:
-    """Return the failure of an attempt that crashed; what it had paid for, stored or not, counts all the same."""
-    if paid is None:
-        return INTERNAL_ERROR
-    return replace(INTERNAL_ERROR, prompt_tokens=paid.prompt_tokens or 0, completion_tokens=paid.completion_tokens or 0)
