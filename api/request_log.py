@@ -17,6 +17,7 @@ from api.http.addresses import client_address
 from api.http.connections import KIND
 from api.http.problems import Handler
 from api.http.request_ids import request_id
+from api.http.request_metrics import CLIENT_LEFT, canonical_route
 from api.http.shown_paths import shown_path
 from api.operations.operation import PREFIX
 from vm_webapp.logs import log_with
@@ -25,7 +26,6 @@ log = logging.getLogger("api.requests")
 
 WATCHING = (f"{PREFIX}/health/", "/metrics")  # where routes begin whose clients ask every few seconds
 UNPARSED = "UNKNOWN"  # the method that aiohttp gives a request that it could not parse
-CLIENT_LEFT = 499  # as nginx logs it
 ROUTE = web.RequestKey("route", str)
 SENT = web.RequestKey("sent", web.StreamResponse)
 
@@ -64,12 +64,6 @@ async def log_departures(request: web.Request, handler: Handler) -> web.StreamRe
     assert task is not None
     task.add_done_callback(note)
     return await handler(request)
-
-
-def canonical_route(request: web.Request) -> str | None:
-    """Return the request's route with its ``{fields}``, None if its path has no route."""
-    resource = request.match_info.route.resource
-    return None if resource is None else resource.canonical
 
 
 async def note_sent(request: web.Request, response: web.StreamResponse) -> None:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
 from api.http.problems import Handler
 from api.http.request_ids import request_id
+from api.http.request_metrics import CLIENT_LEFT, canonical_route
 from api.http.shown_paths import shown_path
-from api.request_log import CLIENT_LEFT, SENT, WATCHING, canonical_route
+from api.request_log import SENT, WATCHING
 from vm_webapp.tracing.spans import Kind, Span, Tracer, make_current
 
-KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"})
 OTHER_METHOD = "_OTHER"  # as the conventions write a method that a caller has made up
 
 
@@ -28,7 +28,7 @@ def traced(tracer: Tracer) -> Middleware:
         route = canonical_route(request)
         if route is not None and route.startswith(WATCHING):
             return await handler(request)
-        method = request.method if request.method in KNOWN_METHODS else "HTTP"
+        method = request.method if request.method in hdrs.METH_ALL else "HTTP"
         span = tracer.begin(f"{method} {route}" if route else method, Kind.SERVER, {})
         # aiohttp handles each request in a task of its own, which also writes the response.
         make_current(span)
@@ -43,7 +43,7 @@ def traced(tracer: Tracer) -> Middleware:
 def _end(span: Span, request: web.Request, route: str | None) -> None:
     status = request[SENT].status if SENT in request else CLIENT_LEFT
     span.attributes |= {
-        "http.request.method": request.method if request.method in KNOWN_METHODS else OTHER_METHOD,
+        "http.request.method": request.method if request.method in hdrs.METH_ALL else OTHER_METHOD,
         "url.path": shown_path(request.rel_url.raw_path, status, route),
         "url.scheme": request.scheme,
         "http.response.status_code": status,

@@ -37,6 +37,12 @@ async def count_requests(request: web.Request, handler: Handler) -> web.StreamRe
         _count(request, status, time.perf_counter() - began)
 
 
+def canonical_route(request: web.Request) -> str | None:
+    """Return the request's route with its ``{fields}``, None if its path has no route."""
+    resource = request.match_info.route.resource
+    return None if resource is None else resource.canonical
+
+
 def count_refused(status: int) -> None:
     """Count a request that is refused before any route: it may be malformed, or there are too many connections."""
     HTTP_REQUESTS.labels(OTHER, REFUSED, str(status)).inc()
@@ -45,8 +51,7 @@ def count_refused(status: int) -> None:
 def _count(request: web.Request, status: int, seconds: float) -> None:
     # Any word is a method, and any path may be asked for: only what this service knows becomes a label.
     method = request.method if request.method in hdrs.METH_ALL else OTHER
-    resource = request.match_info.route.resource
-    route = UNMATCHED if resource is None else resource.canonical
+    route = canonical_route(request) or UNMATCHED
     HTTP_REQUESTS.labels(method, route, str(status)).inc()
     if HELD not in request:
         HTTP_REQUEST_SECONDS.labels(method, route).observe(seconds)

@@ -26,7 +26,7 @@ from vm_webapp.metrics import BUILD_INFO
 from vm_webapp.ops.health import HealthChecker
 from vm_webapp.parents import Parents, drain_without
 from vm_webapp.settings import Settings
-from vm_webapp.tracing.opening import open_tracer, this_process
+from vm_webapp.tracing.opening import open_tracer
 from vm_webapp.workflows.loader import Catalog, load_catalog
 
 STDIN, STDOUT = 0, 1
@@ -173,9 +173,10 @@ def _open(settings: Settings, catalog: Catalog, servers: Servers, host: str, ope
     )
     opened.enter_context(connected(redis_url))
     BUILD_INFO.labels(settings.build).set(1)
-    opened.enter_context(published(Process("api")))
+    process = Process("api")
+    opened.enter_context(published(process))
     tracer = opened.enter_context(
-        open_tracer(settings.tracing, service="vm-webapp-api", build=settings.build, instance=this_process())
+        open_tracer(settings.tracing, service="vm-webapp-api", build=settings.build, instance=process.instance)
     )
     return Services(
         settings=settings,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,11 +9,6 @@ from vm_webapp.tracing.batches import Batches
 from vm_webapp.tracing.configuration import Tracing
 from vm_webapp.tracing.sampling import sampler_of
 from vm_webapp.tracing.spans import Tracer
-
-
-def this_process() -> str:
-    """Return a name that tells this process from others of its service: its host and its process id."""
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 @contextmanager
@@ -26,7 +19,8 @@ def open_tracer(tracing: Tracing | None, *, service: str, build: str, instance: 
         tracing: the settings, None to record nothing.
         service: the service's name, such as ``vm-webapp-worker``.
         build: its version.
-        instance: tells this process from others of the service.
+        instance: tells this process from others of the service: of an API the label ``instance`` of its metrics, of a
+            worker its id.
 
     Yields:
         The tracer, None without settings.
