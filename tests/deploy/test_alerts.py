@@ -68,6 +68,7 @@ CASES = {
         {'vm_dependency_status{dependency="redis",status="none"}': "1x60"},
         "Readiness has said for a quarter of an hour that redis is degraded",
         {"dependency": "redis", "status": "degraded"},
+        nor={'vm_dependency_status{dependency="worker",status="unknown"}': "1x60"},
     ),
     "VmErrors": Case(
         requests("503", 5) | requests("200", 1000, "/api/v2/health/ready"),
@@ -97,6 +98,7 @@ CASES = {
         {"vm_desired_workers": "3x60", 'vm_workers{state="working"}': "2x60", 'vm_workers{state="stopped"}': "4x60"},
         {"vm_desired_workers": "3x60", 'vm_workers{state="working"}': "3x60"},
         "The queue needs 3 workers, and fewer are working",
+        nor={"vm_desired_workers": "3x60", 'vm_workers{state="working"}': "2x60", "vm_queue_paused": "1x60"},
     ),
     "VmQueuePaused": Case(
         {"vm_queue_paused": "1x60"},
