@@ -16,6 +16,7 @@ from tests.fakes.collector import FakeCollector, SpanSeen
 from tests.fakes.model_server import ModelServer
 from tests.servers.packages import rotel
 from tests.support.deployment import deployment, managed_environment
+from tests.support.runs import read
 from tests.support.waiting import eventually
 
 TOKEN = "a-token-of-the-tests"
@@ -104,6 +105,8 @@ def test_a_run_is_one_trace_over_both_processes(
     assert post.attributes["http.response.status_code"] == 201
     assert post.attributes["vm.request_id"] == "from-the-caller"
     assert post.resource["service.name"] == "vm-webapp-api"
+    (published,) = read("SELECT instance FROM process_metrics WHERE kind = 'api'")
+    assert post.resource["service.instance.id"] == published["instance"]
     (run,) = (span for span in trace if span.name == "run landing_page")
     assert (parent(run), run.attributes["vm.run_id"]) == (post.name, id)
 
