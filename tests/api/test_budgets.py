@@ -143,5 +143,5 @@ async def test_a_run_says_that_it_waits_for_the_next_day(api: Api) -> None:
     waiting = (await api.create_run(brand_id=brand["id"]))["waiting_on"]
     assert (waiting["kind"], "1,500 of 1,000 tokens" in waiting["detail"]) == ("brand_budget", True)
     assert waiting["until"].endswith("T00:00:00.000000Z")
-    ready = (await api.get("/queue")).json()
-    assert (ready["due"], ready["desired_workers"]) == (1, 1)
+    queue = (await api.get("/queue")).json()
+    assert (queue["queued"], queue["due"], queue["desired_workers"]) == (1, 0, 1)

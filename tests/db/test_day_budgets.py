@@ -20,6 +20,7 @@ from vm_webapp.context import brands
 from vm_webapp.db.pool import execute, rows, transaction
 from vm_webapp.errors import InvalidInput
 from vm_webapp.ops import queue_control
+from vm_webapp.ops.doctor.queue import check_oldest_due
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.due import find_due
 from vm_webapp.runs.lifecycle import Claimant
@@ -122,6 +123,24 @@ def test_stages_that_a_budget_holds_back_are_no_demand_and_hide_nobody() -> None
     assert queue_control.read_queue().desired_workers == 1
     claims = lifecycle.claim_due_stages(Claimant(uuid4(), "kimi"), [uuid4() for _ in range(4)]).claims
     assert [held.stage_id for held in claims] == [other.stage_id]
+
+
+def test_stages_that_a_budget_holds_back_are_not_late() -> None:
+    """They may wait for most of a day: that is no backlog, and nobody needs to be woken up for it."""
+    brand = make_brand(day_budget=tokens(1000))
+    spend(brand, tokens=1000)
+    create(brand_id=brand)
+    with transaction():
+        execute("UPDATE stages SET available_at = now() - interval '6 h'")
+    status = queue_control.read_queue()
+    assert (status.queued, status.due, status.oldest_due_seconds) == (1, 0, 0.0)
+    assert check_oldest_due().verdict == "ok"
+    create("smoke", brand_id=brand)  # it needs no model
+    with transaction():
+        execute("UPDATE stages SET available_at = now() - interval '9 s' WHERE NOT needs_model")
+    status = queue_control.read_queue()
+    assert (status.queued, status.due) == (2, 1)
+    assert 9 <= status.oldest_due_seconds < 60
 
 
 def test_the_call_that_spends_the_budget_is_the_last_of_its_run_and_day() -> None:

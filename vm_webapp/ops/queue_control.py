@@ -18,22 +18,18 @@ from vm_webapp.db.pool import database, execute, row, rows, transaction
 from vm_webapp.errors import NotFound
 from vm_webapp.fleet.alive import ALIVE, read_last_group, read_worker_groups
 from vm_webapp.runs import providers
-from vm_webapp.runs.admission import due, read_demand
+from vm_webapp.runs.admission import read_demand
 from vm_webapp.runs.pauses import read_pauses
 
 ASSUMED_SLOTS = 32  # per worker, when none is alive whose heartbeat would report it; the default of VM_WORKER_THREADS
 
 # Each count is a scan of its own partial index; one pass with FILTER would read every stage of every finished run.
-_S = Stage.alias("s")
-_DUE = _S.select(COUNT.alias("n"), fn.min(_S.available_at).alias("oldest")).where(SQL(due("s"))).alias("due")
 _FIGURES = compiled(
     Select(
-        [_DUE],
+        [],
         [
             Stage.select(COUNT).where(Stage.status == "queued").alias("queued"),
             Stage.select(COUNT).where(Stage.status == "running").alias("running"),
-            _DUE.c.n.alias("due"),
-            fn.coalesce(fn.date_part("epoch", NOW - _DUE.c.oldest), 0.0).alias("oldest_due_seconds"),
         ],
     ).bind(database)
 )
@@ -66,7 +62,7 @@ class QueueStatus:
     """The figures of the queue.
 
     Attributes:
-        queued: stages that wait, including those that back off until a later time.
+        queued: stages that wait, including those that back off until a later time or that a budget holds back.
         due: stages that could be claimed now, regardless of pauses and caps.
         oldest_due_seconds: for how long the oldest of them has been due; 0 if none is due.
         workers: workers that are alive and claim stages.
@@ -135,6 +131,8 @@ def read_queue() -> QueueStatus:
     busy = in_flight if demand.stopped else figures["running"]
     return QueueStatus(
         **figures,
+        due=demand.due,
+        oldest_due_seconds=demand.oldest_due_seconds,
         workers=workers,
         slots=slots,
         in_flight=in_flight,

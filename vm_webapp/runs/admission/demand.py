@@ -1,9 +1,9 @@
-"""How much work the rules would let more workers claim."""
+"""The work that is due, and how much of it the rules would let more workers claim."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vm_webapp.db.pool import row
 from vm_webapp.fleet.alive import WorkerGroup
@@ -21,13 +21,17 @@ from vm_webapp.runs.fair_order import order_of
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """The work that more workers could do.
+    """The work that is due, without what a budget holds back: that may wait for the next day, and is not late.
 
     Attributes:
-        claimable: due stages that may be claimed now, or when a pause that ends by itself is over.
+        due: stages that are due, regardless of pauses and caps.
+        oldest_due_seconds: for how long the oldest of them has been due; 0 if none is due.
+        claimable: those that may be claimed now, or when a pause that ends by itself is over.
         stopped: whether a person must act before stages that need a model, or any, are claimed again.
     """
 
+    due: int
+    oldest_due_seconds: float
     claimable: int
     stopped: bool
 
@@ -39,7 +43,7 @@ def read_demand(groups: Iterable[WorkerGroup]) -> Demand:
         groups: the worker groups that could grow, at least one; the group that could claim the most counts.
     """
     demands = [_demand_of(group) for group in groups]
-    return Demand(max(each.claimable for each in demands), all(each.stopped for each in demands))
+    return replace(max(demands, key=lambda demand: demand.claimable), stopped=all(demand.stopped for demand in demands))
 
 
 def _demand_of(group: WorkerGroup) -> Demand:
@@ -53,17 +57,19 @@ def _demand_of(group: WorkerGroup) -> Demand:
     found = row(
         f"""
         WITH {capacities_of_owners()}
-        SELECT ({least("calls", capacities[True])} + {least("others", capacities[False])})::int AS claimable,
+        SELECT due, coalesce(extract(epoch FROM clock_timestamp() - oldest), 0)::float8 AS oldest_due_seconds,
+               ({least("calls", capacities[True])} + {least("others", capacities[False])})::int AS claimable,
                {" OR ".join(lasting)} AS stopped
-          FROM (SELECT count(*) FILTER (WHERE needs_model AND fits) AS calls,
+          FROM (SELECT count(*) AS due, min(available_at) AS oldest,
+                       count(*) FILTER (WHERE needs_model AND fits) AS calls,
                        count(*) FILTER (WHERE NOT needs_model AND fits) AS others
-                  FROM (SELECT needs_model, true AS fits FROM stages WHERE {admitted} AND NOT {limited}
+                  FROM (SELECT needs_model, available_at, true AS fits FROM stages WHERE {admitted} AND NOT {limited}
                         UNION ALL
-                        SELECT needs_model, {within_owners_capacity(order_of())}
-                          FROM stages WHERE {admitted} AND {limited}) each_stage) due
+                        SELECT needs_model, available_at, {within_owners_capacity(order_of())}
+                          FROM stages WHERE {admitted} AND {limited}) each_stage) counted
         """,
         provider=group.provider,
         cap=group.cap,
     )
     assert found is not None
-    return Demand(found["claimable"], found["stopped"])
+    return Demand(**found)
