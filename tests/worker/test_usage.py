@@ -16,6 +16,7 @@ from tests.support.waiting import eventually
 from tests.worker.conftest import StartWorker, kimi, runtime
 from vm_webapp.access.actor import Actor
 from vm_webapp.errors import DatabaseUnavailable
+from vm_webapp.execution import stage_runner
 from vm_webapp.execution.metering import CallMeter
 from vm_webapp.prices import Price, PriceTable
 from vm_webapp.runs import lifecycle, queries
@@ -137,6 +138,47 @@ def test_a_release_that_may_have_succeeded_unseen_is_not_counted_again(
         runtime().runner.draining.set()
     assert tried == [True, False]
     assert len(calls()) == 1
+
+
+def test_a_crash_after_the_stage_has_finished_counts_its_call_once(
+    start_worker: StartWorker, model: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish, crashed = lifecycle.finish_stage_if_held, threading.Event()
+
+    def crash_at_the_end(*arguments: Any, **options: Any) -> Any:
+        finished = finish(*arguments, **options)
+        if finished.next is None:
+            crashed.set()
+            raise RuntimeError("after the COMMIT")
+        return finished
+
+    monkeypatch.setattr(lifecycle, "finish_stage_if_held", crash_at_the_end)
+    with start_worker(**kimi(model, model_prices=PRICES)):
+        run = wait_until_still(create("content_calendar").run.id)
+        assert crashed.wait(5)
+    assert run.status == "completed"
+    assert len(calls()) == 2
+
+
+def test_a_canceled_call_counts_although_its_inputs_were_read_through_an_outage(
+    start_worker: StartWorker, model: ModelServer, has_sent: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_inputs, tried = stage_runner.read_context, list[None]()
+
+    def fail_once(*arguments: Any) -> Any:
+        tried.append(None)
+        if len(tried) == 1:
+            raise DatabaseUnavailable("the connection broke")
+        return read_inputs(*arguments)
+
+    monkeypatch.setattr(stage_runner, "read_context", fail_once)
+    model.enqueue(stalled())
+    with start_worker(**kimi(model)):
+        run_id = create("content_calendar").run.id
+        assert has_sent.wait(10)
+        lifecycle.cancel_run_if_open(run_id, actor=Actor("ann"))
+        one_call()
+    assert len(tried) == 2
 
 
 def test_the_offline_provider_and_a_silent_server_use_nothing(start_worker: StartWorker, model: ModelServer) -> None:

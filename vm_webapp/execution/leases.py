@@ -24,7 +24,7 @@ class HeldLease:
     Attributes:
         token: the fencing token.
         deadline: monotonic time until which the attempt may work. It moves while the model sends.
-        met_outage: whether the database did not respond to the attempt, so that a COMMIT of its own may be unknown.
+        met_outage: whether the database did not respond to a write of the attempt, whose COMMIT may be unknown.
     """
 
     token: UUID

@@ -193,6 +193,7 @@ class StageRunner:
 
     def _attempt(self, claim: Claim, read: ReadRun, lease: HeldLease, meter: CallMeter) -> Completion:
         context = self._through_outages(lease, lambda: read_context(claim, read))
+        lease.met_outage = False  # a read leaves no COMMIT unknown
         left = lease.deadline - time.monotonic()
         if context is None or left <= 0:
             raise AttemptAbandoned  # the database was out of reach for as long as the attempt may take

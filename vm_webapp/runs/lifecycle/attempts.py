@@ -296,10 +296,12 @@ def record_abandoned_call(claim: Claim, usage: CallUsage) -> None:
     """Record the call of an attempt that has lost its stage, because its run was canceled or its lease had expired.
 
     It changes no state and is therefore not fenced: the call was paid for, whoever holds the stage now. Nothing happens
-    where the run is deleted. A repetition counts the call twice.
+    where the run is deleted, or where the attempt has finished its stage, which recorded the call. A repetition counts
+    the call twice.
     """
     with transaction():
-        _record_call(claim, usage)
+        if not artifacts.wrote_version(claim.token):
+            _record_call(claim, usage)
 
 
 def _record_call(claim: Claim | UnreadableClaim, usage: CallUsage | None) -> None:
