@@ -63,6 +63,11 @@ class PriceTable:
         return self.models.get(model) or self.models.get(ANY_MODEL)
 
 
+def money_text(money: Decimal) -> str:
+    """Return a sum of money without zeros at its end and without an exponent."""
+    return f"{money.normalize():f}"
+
+
 def parse_prices(text: str) -> PriceTable:
     """Return the price table of a JSON text.
 

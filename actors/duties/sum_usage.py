@@ -31,8 +31,8 @@ class SumUsage:
             DatabaseUnavailable: nothing was summed.
         """
         claimed = self._activity.counters.get("claimed", 0)
+        self._idle_rounds += 1
         if claimed == self._claimed and self._idle_rounds < IDLE_ROUNDS:
-            self._idle_rounds += 1
             return False
         more = summing.sum_ended_calls() == summing.BATCH
         self._claimed, self._idle_rounds = claimed, 0

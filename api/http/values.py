@@ -14,6 +14,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from vm_webapp.prices import money_text
+
 YEARS = range(2000, 9001)  # far from the limits of Python and PostgreSQL, whatever the time zone
 
 
@@ -72,7 +74,7 @@ Instant = Annotated[
 ]
 Money = Annotated[
     Decimal,
-    PlainSerializer(lambda money: f"{money:f}", return_type=str),
+    PlainSerializer(money_text, return_type=str),
     WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?$"}),
 ]
 """A sum of money in a response: text, since a number of JSON is a float to most programs."""

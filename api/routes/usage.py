@@ -16,14 +16,16 @@ from api.operations.headers import VARY
 from api.operations.query import Found, query
 from api.schemas.usage import UsageQuery, UsageReportOut
 from api.services import services
+from vm_webapp.errors import InvalidInput
+from vm_webapp.prices import money_text
 from vm_webapp.usage.reports import Part, UsageRow, read_usage
 
 DAYS = timedelta(days=30)
 CSV = "text/csv"
 COUNTS = ("calls", "estimated_calls", "unpriced_calls", "prompt_tokens", "completion_tokens")
 # Spreadsheets take a cell that begins so for a formula (OWASP, CSV Injection), and brands and workflows have names that
-# people choose.
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+# people choose. The last four are the full-width forms of the first, which some take for them.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ def read_usage_report(call: Call, query: UsageQuery) -> UsageReport:
     """Add up what calls have used; with ``Accept: text/csv`` as a table for spreadsheets."""
     last = query.last or datetime.now(UTC).date() + timedelta(days=1)
     first = query.first or last - DAYS
+    if last < first:
+        raise InvalidInput("from lies after tomorrow: give to as well")
     prices = call.services.settings.model_prices
     return UsageReport(
         first, last, query.parts, prices.currency if prices else None, read_usage(first, last, query.parts)
@@ -83,7 +87,7 @@ def _csv(report: UsageReport) -> str:
     table.writerow([*parts, *COUNTS, "money", "currency"])
     for row in report.items:
         cells = (getattr(row, name) for name in (*parts, *COUNTS))
-        table.writerow([*_written(cells), f"{row.money:f}", report.currency or ""])
+        table.writerow([*_written(cells), money_text(row.money), report.currency or ""])
     return text.getvalue()
 
 

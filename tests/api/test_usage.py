@@ -53,8 +53,8 @@ async def test_usage_is_added_up_by_day_over_sums_and_calls_that_no_sum_has_yet(
     report = (await priced.get("/usage?from=2026-11-01&to=2026-11-02")).json()
     assert (report["from"], report["to"], report["currency"]) == ("2026-11-01", "2026-11-02", "USD")
     assert [(row["day"], row["calls"], row["unpriced_calls"], row["money"]) for row in report["items"]] == [
-        ("2026-11-01", 1, 0, "0.500000000"),
-        ("2026-11-02", 2, 1, "0.500000000"),
+        ("2026-11-01", 1, 0, "0.5"),
+        ("2026-11-02", 2, 1, "0.5"),
     ]
     first = report["items"][0]
     assert (first["prompt_tokens"], first["completion_tokens"], first["estimated_calls"]) == (10, 5, 0)
@@ -86,7 +86,8 @@ async def test_by_default_it_is_the_last_thirty_days(api: Api) -> None:
 
 
 async def test_the_table_for_spreadsheets_holds_no_formula(priced: Api) -> None:
-    names = ['=HYPERLINK("http://x.example","open")', "+1", "-1", "@SUM(A1)", "\tx", 'Quoted, "Inc"', "Zahnärzte"]
+    formulas = ['=HYPERLINK("http://x.example","open")', "+1", "-1", "@SUM(A1)", "\tx", "\uff1d1+1"]
+    names = [*formulas, 'Quoted, "Inc"', "Zahnärzte"]
     brands = [(await priced.post("/brands", {"name": name})).json() for name in names]
     for brand in brands:
         add("2026-11-01", workflow="=1+1", brand=brand["id"])
@@ -101,8 +102,8 @@ async def test_the_table_for_spreadsheets_holds_no_formula(priced: Api) -> None:
     assert {row[2] for row in rows} == {"'=1+1"}
     stored = {brand["name"] for brand in brands}
     assert {row[1].removeprefix("'") for row in rows} == stored
-    assert not [cell for row in rows for cell in row if cell.startswith(("=", "+", "-", "@", "\t"))]
-    assert rows[0][3:] == ["1", "0", "0", "10", "5", "0.500000000", "USD"]
+    assert not [cell for row in rows for cell in row if cell.startswith(("=", "+", "-", "@", "\t", "\uff1d"))]
+    assert rows[0][3:] == ["1", "0", "0", "10", "5", "0.5", "USD"]
 
 
 USAGE_COLUMNS = (
@@ -127,6 +128,12 @@ async def test_a_wrong_parameter_is_refused_by_its_name(api: Api, query: str, pa
     assert (await api.get(f"/usage?{query}")).wrong(422, "invalid_parameter") == {parameter}
 
 
+async def test_a_report_that_begins_after_its_default_end_is_refused(api: Api) -> None:
+    refused = (await api.get("/usage?from=2999-01-01")).problem(422, "invalid_input")
+    assert refused["detail"] == "from lies after tomorrow: give to as well"
+    assert (await api.get("/usage?from=2999-01-01&to=2999-01-01")).json()["items"] == []
+
+
 async def test_a_report_that_is_too_long_is_refused(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reports, "MOST_ROWS", 1)
     add("2026-11-01")
@@ -140,7 +147,7 @@ async def test_a_run_shows_what_it_and_each_stage_cost(priced: Api) -> None:
     used = replace(USED, estimated=True)
     text = Completion("# A document", "kimi")
     assert lifecycle.finish_stage_if_held(claim_next(run_id), text, WORKER, next_token=None, usage=used)
-    cost = {"money": "0.001000000", "currency": "USD", "estimated": True}
+    cost = {"money": "0.001", "currency": "USD", "estimated": True}
     for run in ((await priced.get(f"/runs/{run_id}")).json(), (await priced.get("/runs")).json()["items"][0]):
         assert (run["cost"], run["stages"][0]["cost"], run["stages"][1]["cost"]) == (cost, cost, None)
     canceled = (await priced.post(f"/runs/{run_id}/cancel", {})).json()

@@ -185,6 +185,14 @@ def test_what_is_no_time_zone_is_refused(wrong: str) -> None:
     assert read("SELECT FROM brands") == []
 
 
+def test_utc_is_known_on_a_machine_without_time_zones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small images of containers have none, and every brand without a time zone is in UTC."""
+    monkeypatch.setattr("vm_webapp.context.time_zones._known_here", frozenset)
+    assert brands.read(make_brand(time_zone="UTC")).time_zone == "UTC"
+    with pytest.raises(InvalidInput):
+        make_brand(time_zone="Europe/Berlin")
+
+
 def test_the_audit_trail_says_which_budget_was_set() -> None:
     brand = make_brand(day_budget=money("2.50"))
     brands.change(brand, {"day_budget": None, "time_zone": ZONE}, version=1, actor=OPERATOR)

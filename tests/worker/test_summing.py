@@ -35,8 +35,8 @@ def test_a_worker_that_works_sums_every_ten_seconds_and_an_idle_one_once_a_minut
     close_pool()
     with counted(database) as (traffic, url):
         open_pool(url, max_connections=1, application_name="tests")
-        tick(pulse, *(float(second) for second in range(100, 240)))
+        tick(pulse, *(float(second) for second in range(100, 281)))
         sums = [query for query in traffic.taken() if "unsummed_calls" in query.sql]
         close_pool()
     open_pool(database, max_connections=4, application_name="tests")
-    assert len(sums) == 2
+    assert len(sums) == 3

@@ -16,7 +16,7 @@ from tests.support.waiting import eventually
 from tests.worker.conftest import StartWorker, kimi, runtime
 from vm_webapp.access.actor import Actor
 from vm_webapp.errors import DatabaseUnavailable
-from vm_webapp.execution import stage_runner
+from vm_webapp.execution import prompt_inputs, stage_runner
 from vm_webapp.execution.metering import CallMeter
 from vm_webapp.prices import Price, PriceTable
 from vm_webapp.runs import lifecycle, queries
@@ -147,7 +147,7 @@ def test_a_crash_after_the_stage_has_finished_counts_its_call_once(
 
     def crash_at_the_end(*arguments: Any, **options: Any) -> Any:
         finished = finish(*arguments, **options)
-        if finished.next is None:
+        if finished is not None and finished.next is None:
             crashed.set()
             raise RuntimeError("after the COMMIT")
         return finished
@@ -163,7 +163,7 @@ def test_a_crash_after_the_stage_has_finished_counts_its_call_once(
 def test_a_canceled_call_counts_although_its_inputs_were_read_through_an_outage(
     start_worker: StartWorker, model: ModelServer, has_sent: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_inputs, tried = stage_runner.read_context, list[None]()
+    read_inputs, tried = prompt_inputs.read_context, list[None]()
 
     def fail_once(*arguments: Any) -> Any:
         tried.append(None)

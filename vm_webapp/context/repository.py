@@ -18,6 +18,7 @@ from vm_webapp.db.models import Brand, Project, Resource
 from vm_webapp.db.paging import Page, page_of
 from vm_webapp.db.pool import transaction
 from vm_webapp.errors import Conflict, InvalidInput, NotFound, VMError
+from vm_webapp.prices import money_text
 
 Record = TypeVar("Record", bound=Resource)
 
@@ -188,7 +189,7 @@ def _budget_facts(values: Mapping[str, Any]) -> dict[str, int | str | None]:
     if values.get("day_budget") is None:
         return {}
     parts = _parts(values["day_budget"])
-    money = None if parts["money"] is None else f"{parts['money'].normalize():f}"
+    money = None if parts["money"] is None else money_text(parts["money"])
     return {"day_budget_tokens": parts["tokens"], "day_budget_money": money}
 
 

@@ -14,9 +14,13 @@ from vm_webapp.errors import InvalidInput
 def check_time_zone(name: str) -> None:
     """Check that this is a time zone by its IANA name, inside the current transaction, which fails if it is none.
 
+    UTC is one everywhere, also on a machine without the database of time zones.
+
     Raises:
         InvalidInput: this machine or PostgreSQL does not know it.
     """
+    if name == "UTC":
+        return
     if name not in _known_here():
         raise InvalidInput("must be the IANA name of a time zone, such as America/Sao_Paulo", pointer="/time_zone")
     try:

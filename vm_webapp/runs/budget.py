@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from vm_webapp.errors import InvalidInput
-from vm_webapp.prices import PriceTable
+from vm_webapp.prices import PriceTable, money_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Budget:
     def facts(self) -> dict[str, int | str]:
         """Return its parts as events and entries of the audit trail hold them."""
         tokens = {} if self.tokens is None else {"budget_tokens": self.tokens}
-        return tokens | ({} if self.money is None else {"budget_money": shown(self.money)})
+        return tokens | ({} if self.money is None else {"budget_money": money_text(self.money)})
 
 
 def budget_of(tokens: int | None, money: Decimal | None) -> Budget | None:
@@ -65,10 +65,5 @@ def how_spent(budget: Budget, tokens: int, money: Decimal | None) -> str:
     if budget.tokens is not None and tokens >= budget.tokens:
         parts.append(f"{tokens:,} of {budget.tokens:,} tokens")
     if budget.money is not None and money is not None and money >= budget.money:
-        parts.append(f"{shown(money)} of {shown(budget.money)} in money")
+        parts.append(f"{money_text(money)} of {money_text(budget.money)} in money")
     return " and ".join(parts)
-
-
-def shown(money: Decimal) -> str:
-    """Return a sum of money without zeros at its end."""
-    return f"{money.normalize():f}"
