@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -21,7 +21,6 @@ from vm_webapp.runs import lifecycle
 from vm_webapp.usage import reports, summing
 from vm_webapp.usage.calls import CallUsage
 
-TODAY = datetime.now(UTC).date()
 USED = CallUsage("kimi", 100, 20, Decimal("0.001"), estimated=False)
 PRICES = PriceTable("USD", {"kimi": Price(Decimal(1), Decimal(1), Decimal(1))})
 
@@ -77,10 +76,13 @@ async def test_usage_is_told_apart_by_what_the_caller_asks_for(api: Api) -> None
 
 
 async def test_by_default_it_is_the_last_thirty_days(api: Api) -> None:
-    for days_ago in (-1, 0, 29, 30):
-        add((TODAY - timedelta(days=days_ago)).isoformat())
     report = (await api.get("/usage")).json()
-    assert (report["to"], report["currency"]) == ((TODAY + timedelta(days=1)).isoformat(), None)
+    last = date.fromisoformat(report["to"])
+    assert (last - datetime.now(UTC).date()).days in (0, 1)  # 0 where midnight has passed meanwhile
+    assert (report["from"], report["currency"]) == ((last - timedelta(days=30)).isoformat(), None)
+    for days_before in (0, 1, 30, 31):
+        add((last - timedelta(days=days_before)).isoformat())
+    report = (await api.get(f"/usage?to={last}")).json()
     assert len(report["items"]) == 3
     assert (await api.get("/usage?from=2020-01-01&to=2020-01-31")).json()["items"] == []
 
