@@ -14,7 +14,7 @@ import pytest
 from tests.db.attempts import OVERLOADED, REFUSED, WORKER, cancel, claimed, wait_for_approval
 from tests.db.stages import make_due
 from tests.support.runs import create, read
-from vm_webapp.db.pool import execute, transaction
+from vm_webapp.db.pool import execute, rows, transaction
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.lifecycle import Claim
@@ -186,3 +186,13 @@ def test_nobody_who_ends_a_call_waits_for_a_sum_and_two_sums_take_different_call
     assert summing.sum_ended_calls() == 2
     (day,) = days()
     assert day["calls"] == 3
+
+
+def test_a_sum_takes_no_more_than_a_batch_whatever_its_plan() -> None:
+    for _ in range(3):
+        finish(claimed(create().stage_id))
+    with transaction():
+        for kind in ("hashjoin", "mergejoin", "hashagg", "sort", "material"):
+            execute(f"SET LOCAL enable_{kind} = off")
+        assert rows(summing._SUM, batch=1) == [{"taken": 1}]
+    assert len(calls()) == 2

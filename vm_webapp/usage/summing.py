@@ -9,11 +9,12 @@ BATCH = 5_000
 # One statement, so that no reader sees a call in both tables, or in neither. SKIP LOCKED: workers take different calls.
 # They may add to the same day, in the order of its key, so that they cannot deadlock; whoever ends a call touches no
 # row of a day and waits for none of them.
+# Materialized: in some plans PostgreSQL runs a subquery with LIMIT and SKIP LOCKED once for each row, and so takes all.
 _SUM = """
-    WITH taken AS (
-        DELETE FROM unsummed_calls
-         WHERE id IN (SELECT id FROM unsummed_calls ORDER BY id LIMIT %(batch)s FOR UPDATE SKIP LOCKED)
-        RETURNING *
+    WITH oldest AS MATERIALIZED (
+        SELECT id FROM unsummed_calls ORDER BY id LIMIT %(batch)s FOR UPDATE SKIP LOCKED
+    ), taken AS (
+        DELETE FROM unsummed_calls WHERE id IN (SELECT id FROM oldest) RETURNING *
     ), added AS (
         INSERT INTO usage_days AS before (day, brand_id, workflow, model, calls, estimated_calls, unpriced_calls,
                                           prompt_tokens, completion_tokens, money)
