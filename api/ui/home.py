@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from calendar import monthrange
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
@@ -13,6 +14,7 @@ from api.ui.rendering import site_page
 from vm_webapp.runs import queries
 from vm_webapp.runs.queries import RunFilter
 from vm_webapp.runs.records import RunRecord, RunStatus
+from vm_webapp.usage.reports import UsageRow, read_usage
 
 MOST_SHOWN, FINISHED_SHOWN = 20, 5
 FAILED_WITHIN = timedelta(days=1)
@@ -32,11 +34,19 @@ async def show_home(request: web.Request) -> web.Response:
             "others": [each for each in approvals.items if each not in own],
             "more_reviews": approvals.next_position is not None,
             "moving": [*_newest("running"), *_newest("queued")][:MOST_SHOWN],
+            "used": usage_of_month(datetime.now(UTC).date()),
             "failed": queries.list_runs(failed, limit=MOST_SHOWN, after=None).items,
             "finished": queries.list_runs(RunFilter("completed"), limit=FINISHED_SHOWN, after=None).items,
         }
 
     return await site_page(request, "home.html", read, titles=titles)
+
+
+def usage_of_month(today: date) -> UsageRow | None:
+    """Return what all calls of the month have used so far, None if there were none."""
+    # To its last day, and not to today: elsewhere another day may have begun.
+    last = today.replace(day=monthrange(today.year, today.month)[1])
+    return next(iter(read_usage(today.replace(day=1), last, by=())), None)
 
 
 def _newest(status: RunStatus) -> tuple[RunRecord, ...]:

@@ -12,7 +12,8 @@ from api.auth.actors import ACTOR, require
 from api.http.problems import RequestError
 from api.operations.call import Call
 from api.schemas.runs import MAX_REQUEST_CHARACTERS
-from api.services import services
+from api.services import Services, services
+from api.ui.budget_fields import MONEY, TOKENS, has_prices, read_budget
 from api.ui.forms import read_form
 from api.ui.places import RUNS, see_other
 from api.ui.rendering import site_page
@@ -23,10 +24,9 @@ from vm_webapp.errors import InvalidInput
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.lifecycle import NewRun
 from vm_webapp.text import is_storable, storable
-from vm_webapp.workflows.loader import Catalog
 from vm_webapp.workflows.model import Workflow
 
-FIELDS = ("workflow", "request", "brand_id", "project_id", "auto_approve", "four_eyes", "priority")
+FIELDS = ("workflow", "request", "brand_id", "project_id", "auto_approve", "four_eyes", "priority", TOKENS, MONEY)
 MOST_CHOICES = 200
 UNSTORABLE = "It had characters that cannot be stored, such as NUL. They are taken out: look it over and send it again."
 SENT_BEFORE = "This form has started a run already, and what is in it now has not been sent. Send it to start another."
@@ -47,7 +47,7 @@ async def create_run(request: web.Request) -> web.Response:
     values = {name: value.replace("\r\n", "\n") for name, value in fields.items()}
     call = Call.of(request)
     try:
-        new = _read(values, call.services.catalog)
+        new = _read(values, call.services)
 
         def effect() -> str:
             return f"{RUNS}/{lifecycle.create_run(new, actor=call.actor, quota=call.run_quota).id}"
@@ -64,7 +64,7 @@ async def create_run(request: web.Request) -> web.Response:
     return see_other(sent.location)
 
 
-def _read(values: Mapping[str, str], catalog: Catalog) -> NewRun:
+def _read(values: Mapping[str, str], own: Services) -> NewRun:
     """Return the run that a form asks for.
 
     Raises:
@@ -75,7 +75,7 @@ def _read(values: Mapping[str, str], catalog: Catalog) -> NewRun:
         raise InvalidInput("Pick a workflow.", pointer="/workflow")
     if not is_storable(name):
         raise InvalidInput("Pick a workflow of the list.", pointer="/workflow")
-    workflow = catalog.get(name)
+    workflow = own.catalog.get(name)
     if not text.strip():
         raise InvalidInput("Say what you want.", pointer="/request")
     if not is_storable(text):
@@ -93,6 +93,7 @@ def _read(values: Mapping[str, str], catalog: Catalog) -> NewRun:
         auto_approve="auto_approve" in values,
         four_eyes="four_eyes" in values,
         priority=cast("Literal['normal', 'low']", priority),
+        budget=read_budget(values, own.settings),
     )
 
 
@@ -145,6 +146,7 @@ async def _form(
         once=values.get(ONCE) or new_token(),
         most=MAX_REQUEST_CHARACTERS,
         reviewers_are_known=request[ACTOR].id is not None,
+        has_prices=has_prices(services(request).settings),
     )
 
 

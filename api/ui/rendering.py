@@ -14,7 +14,7 @@ from markupsafe import Markup
 from api.auth.actors import ACTOR
 from api.http.templates import templates_in
 from api.services import services
-from api.ui import run_words
+from api.ui import run_words, usage_words
 from api.ui.frame import NAVIGATION, read_frame
 from api.ui.static import static_url
 from vm_webapp.db.pool import transaction
@@ -76,6 +76,7 @@ async def site_page(
             navigation=NAVIGATION,
             path=request.rel_url.raw_path,
             now=datetime.now(UTC),
+            currency=own.settings.model_prices.currency if own.settings.model_prices else None,
             **values,
             **found,
         )
@@ -136,5 +137,6 @@ _ENVIRONMENT.filters |= {
     "stage_in_hand": stage_in_hand,
     "status_words": STATUS_WORDS.__getitem__,
     **run_words.FILTERS,
+    **usage_words.FILTERS,
 }
 _ENVIRONMENT.globals |= {"static": static_url}

@@ -197,6 +197,7 @@ async def _page(
             "remarks": [text for key, text in queries.read_remarks(path.run_id) if key == path.key],
             "is_own": origin.four_eyes and actor.id in (None, origin.creator_id),
             "is_open": stage.status == "waiting_approval" and is_newest,
+            "spending": queries.read_spending(path.run_id) if run.budget else None,
             "following": next_review(actor, path.run_id, path.key),
         }
 

@@ -27,7 +27,9 @@ REMEDIES: Mapping[str, str] = {
     "no_worker": "It goes on by itself as soon as an operator has started a worker.",
     "queue_paused": "It goes on by itself as soon as an operator resumes the queue.",
     "provider_paused": "The banner above says more.",
+    "brand_budget": "The run goes on by itself then, or as soon as an editor has raised the brand's budget.",
 }
+UNTIL: Mapping[str, str] = {"brand_budget": "The new day begins"}  # where it is not another try that comes then
 
 
 async def show_run(request: web.Request) -> web.Response:
@@ -67,9 +69,11 @@ async def run_page(
             "hidden": len(chosen) - len(shown),
             "is_cut": history.is_cut,
             "waits": _why(run.waiting_on),
+            "until": UNTIL.get(run.waiting_on.kind, "The next try is") if run.waiting_on else None,
             "reviewed": next((stage for stage in run.stages if stage.status == "waiting_approval"), None),
             "forkable": forkable_from(run),
-            "retryable": _retryable(run),
+            "retryable": retryable_from(run),
+            "spending": queries.read_spending(run_id) if run.budget else None,
         }
 
     here = f"/ui/runs/{run_id}" + (f"?show={show}" if show else "")
@@ -101,7 +105,7 @@ def forkable_from(run: RunRecord) -> frozenset[str]:
     return frozenset(stage.key for stage in run.stages[: done + 1])
 
 
-def _retryable(run: RunRecord) -> frozenset[str]:
+def retryable_from(run: RunRecord) -> frozenset[str]:
     """Return the keys of the stages from which a failed run can be retried: that which failed and those before it."""
     if run.status != "failed":
         return frozenset()

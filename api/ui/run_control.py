@@ -1,8 +1,8 @@
-"""The buttons of a run's page: cancel it, and put a failed one back to work."""
+"""What the buttons of a run's page share, and the one that cancels the run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from uuid import UUID
 
 from aiohttp import web
 
@@ -18,39 +18,36 @@ from vm_webapp.errors import Conflict
 from vm_webapp.runs import lifecycle
 from vm_webapp.text import UNSTORABLE, is_storable
 
-RETRY_STAGE = "from_stage"
-
 
 async def cancel_run(request: web.Request) -> web.Response:
     """Cancel a run."""
+    fields = await read_changes(request)
     run_id, actor = read_path(RunPath, request).run_id, request[ACTOR]
-    return await _change(request, lambda _: lifecycle.cancel_run_if_open(run_id, actor=actor))
+
+    def effect() -> str:
+        lifecycle.cancel_run_if_open(run_id, actor=actor)
+        return RUN.format(run_id=run_id)
+
+    try:
+        sent = await send_once(request, fields, effect)
+    except Conflict as error:
+        return await show_conflict(request, run_id, error)
+    return see_other(sent.location)
 
 
-async def retry_run(request: web.Request) -> web.Response:
-    """Queue a failed run again, from the stage that failed or from an earlier one."""
-    run_id, actor = read_path(RunPath, request).run_id, request[ACTOR]
-    return await _change(
-        request,
-        lambda fields: lifecycle.retry_run_if_failed(run_id, from_stage=fields.get(RETRY_STAGE), actor=actor),
-    )
+async def read_changes(request: web.Request) -> dict[str, str]:
+    """Return the fields of a form that changes a run, if this person may change one.
 
-
-async def _change(request: web.Request, change: Callable[[dict[str, str]], object]) -> web.Response:
-    """Make a change, and go to the page of the run; show why if the run is no longer as it was on the page."""
+    Raises:
+        RequestError: 400 for text that cannot be stored, and what ``read_form`` raises.
+    """
     require(request, "editor")
     fields = await read_form(request)
     if not all(map(is_storable, fields.values())):
         raise RequestError(400, "malformed_form", f"the form {UNSTORABLE}")
-    run_id = read_path(RunPath, request).run_id
-    page = RUN.format(run_id=run_id)
+    return fields
 
-    def effect() -> str:
-        change(fields)
-        return page
 
-    try:
-        await send_once(request, fields, effect)
-    except Conflict as error:
-        return await run_page(request, run_id, status=error.http_status, problem=f"Nothing has changed: {error}.")
-    return see_other(page)
+async def show_conflict(request: web.Request, run_id: UUID, error: Conflict) -> web.Response:
+    """Return the page of a run that is no longer as it was on the page, with the reason why it was not changed."""
+    return await run_page(request, run_id, status=error.http_status, problem=f"Nothing has changed: {error}.")

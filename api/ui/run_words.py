@@ -1,4 +1,4 @@
-"""The words of a run's page for what is counted and measured."""
+"""The words of a run's page for what is measured."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 from api.ui.durations import duration
 from api.ui.timeline import who
 from api.ui.waterfall import Kind, Result, Row, Segment
-from vm_webapp.runs.records import Usage
 
 KINDS: Mapping[Kind, str] = {"queue": "in the queue", "model": "written by the model", "person": "with a reviewer"}
 RESULTS: Mapping[Result, str] = {
@@ -20,11 +19,6 @@ RESULTS: Mapping[Result, str] = {
     "changes": ", changes were requested",
     "open": " so far",
 }
-
-
-def tokens(usage: Usage) -> str:
-    """Return how many tokens were read and written."""
-    return f"{usage.prompt_tokens:,} tokens read, {usage.completion_tokens:,} written"
 
 
 def segment_words(segment: Segment) -> str:
@@ -46,6 +40,5 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "kind_words": KINDS.__getitem__,
     "segment_words": segment_words,
     "row_words": row_words,
-    "tokens": tokens,
     "who": who,
 }

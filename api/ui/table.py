@@ -10,10 +10,11 @@ from api.ui.fork import fork_run, show_fork
 from api.ui.home import show_home
 from api.ui.new_run import create_run, show_new_run
 from api.ui.places import ACCOUNT, CHANGES, DOCUMENT, HOME, NEW_RUN, PREVIEW, REVIEW, REVIEWS, RUN, RUNS, SIGN_IN
+from api.ui.retry import retry_run, show_retry
 from api.ui.review import decide, show_review
 from api.ui.reviews import list_reviews, preview_draft
 from api.ui.run import show_run
-from api.ui.run_control import cancel_run, retry_run
+from api.ui.run_control import cancel_run
 from api.ui.run_event import show_event
 from api.ui.sign_in import ask_for_key, sign_in
 from api.ui.static import static_files
@@ -26,6 +27,7 @@ PAGES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", RUNS, create_run),
     ("GET", RUN, show_run),
     ("POST", f"{RUN}/cancel", cancel_run),
+    ("GET", f"{RUN}/retry", show_retry),
     ("POST", f"{RUN}/retry", retry_run),
     ("GET", f"{RUN}/fork", show_fork),
     ("POST", f"{RUN}/fork", fork_run),

@@ -78,7 +78,8 @@ def _of_unknown(type: str) -> Words:
 
 
 def _created(who: str, stage: str, data: Mapping[str, Any]) -> str:
-    return f"{who} forked the run from another" if data.get("forked_from") else f"{who} created the run"
+    created = "forked the run from another" if data.get("forked_from") else "created the run"
+    return f"{who} {created}{_budget(data)}"
 
 
 def _started(who: str, stage: str, data: Mapping[str, Any]) -> str:
@@ -111,6 +112,13 @@ def _changes(who: str, stage: str, data: Mapping[str, Any]) -> str:
     return f"{who} requested changes to {stage}{_version(data)}"
 
 
+def _budget(data: Mapping[str, Any]) -> str:
+    tokens, money = data.get("budget_tokens"), data.get("budget_money")
+    parts = [f"{tokens:,} tokens"] if isinstance(tokens, int) else []
+    parts += [f"{money} in money"] if money else []
+    return f", with a budget of {' and '.join(parts)}" if parts else ""
+
+
 def _version(data: Mapping[str, Any]) -> str:
     return f", version {data['version']}" if data.get("version") else ""
 
@@ -129,7 +137,7 @@ WORDS: Mapping[str, Words] = {
     "run.completed": lambda who, stage, data: "The run is complete",
     "run.failed": lambda who, stage, data: f"The run failed: {_reason(data)}",
     "run.canceled": lambda who, stage, data: f"{who} canceled the run",
-    "run.retried": lambda who, stage, data: f"{who} retried the run",
+    "run.retried": lambda who, stage, data: f"{who} retried the run{_budget(data)}",
     "stage.queued": lambda who, stage, data: f"{stage} joined the queue",
     "stage.started": _started,
     "stage.completed": _completed,

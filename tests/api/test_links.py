@@ -11,13 +11,15 @@ import pytest
 
 from tests.api.browsers import Browser
 from tests.api.client import Api
+from tests.db.spending import finish
 from tests.support.actors import OPERATOR
 from tests.support.runs import create
-from tests.support.work import claim_next, finish_next
+from tests.support.work import WORKER, claim_next, finish_next
 from vm_webapp.access.keys import create_key
 from vm_webapp.access.roles import Role
 from vm_webapp.context import brands
 from vm_webapp.runs import lifecycle
+from vm_webapp.runs.budget import Budget
 
 MOST_PAGES = 200
 LINK = re.compile(r'<(?:a|form)\b[^>]*?\b(?:href|action)="([^"#]+)')
@@ -33,6 +35,7 @@ def fill() -> None:
     done = create("content_calendar").run.id
     finish_next(done)
     finish_next(done)
+    finish(claim_next(create(budget=Budget(50)).run.id), WORKER)  # and its budget is spent
     lifecycle.cancel_run_if_open(create().run.id, actor=OPERATOR)
 
 
@@ -56,4 +59,5 @@ async def test_every_link_of_every_page_leads_on(managed: Api, role: Role) -> No
                 waiting.append(link)
     assert {"/account", "/api/v2/docs"} <= seen
     assert ("/ui/runs/new" in seen) == (role != "viewer")
+    assert any(link.endswith("/retry") for link in seen) == (role != "viewer")
     assert sum(link.startswith("/ui/runs/0") for link in seen) >= 4

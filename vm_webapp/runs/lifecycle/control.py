@@ -13,6 +13,7 @@ from vm_webapp.db.models import Run, Stage
 from vm_webapp.db.pool import Row, execute, row, transaction
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
 from vm_webapp.metrics import count_run
+from vm_webapp.runs import queries
 from vm_webapp.runs.budget import Budget, how_spent
 from vm_webapp.runs.events import NewEvent, append_events
 from vm_webapp.runs.lifecycle.steps import LEASE_CLEARED, count_after_commit, lock_run, signal_room
@@ -61,11 +62,6 @@ _GIVE_BUDGET = compiled(
     Run.update({Run.budget_tokens: param("tokens"), Run.budget_money: param("money")}).where(Run.id == param("id"))
 )
 _MARK_BUDGETED = compiled(Stage.update({Stage.budgeted: True}).where(_OF_RUN, ~Stage.budgeted))
-_SPENT = compiled(
-    Stage.select(
-        fn.sum(Stage.spent_tokens).cast("bigint").alias("tokens"), fn.sum(Stage.spent_money).alias("money")
-    ).where(_OF_RUN)
-)
 _STAGE = Stage.select(Stage.id, Stage.key, Stage.position).where(_OF_RUN)
 # A run's stages follow one another, so at most one has failed.
 _FAILED_STAGE = compiled(_STAGE.where(Stage.status == "failed").order_by(Stage.position).limit(1))
@@ -132,9 +128,8 @@ def retry_run_if_failed(run_id: UUID, *, from_stage: str | None, actor: Actor, b
 
 
 def _give_budget(run_id: UUID, budget: Budget) -> dict[str, int | str]:
-    spent = row(_SPENT, run_id=run_id)
-    assert spent is not None, "a run has stages"
-    if words := how_spent(budget, spent["tokens"], spent["money"]):
+    spent = queries.read_spending(run_id)
+    if words := how_spent(budget, spent.tokens, spent.money):
         raise InvalidInput(f"the run has spent it already: {words}", pointer="/budget")
     execute(_GIVE_BUDGET, id=run_id, tokens=budget.tokens, money=budget.money)
     execute(_MARK_BUDGETED, run_id=run_id)

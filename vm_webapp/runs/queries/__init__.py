@@ -8,6 +8,7 @@ from vm_webapp.runs.queries.heads import run_heads
 from vm_webapp.runs.queries.history import History, read_history
 from vm_webapp.runs.queries.origin import Origin, read_origin
 from vm_webapp.runs.queries.runs import RunFilter, get_run, list_runs, read_run
+from vm_webapp.runs.queries.spending import Spending, read_spending
 
 __all__ = [
     "Approval",
@@ -15,6 +16,7 @@ __all__ = [
     "Mark",
     "Origin",
     "RunFilter",
+    "Spending",
     "count_approvals",
     "find_event",
     "get_run",
@@ -31,5 +33,6 @@ __all__ = [
     "read_origin",
     "read_remarks",
     "read_run",
+    "read_spending",
     "run_heads",
 ]
