@@ -1,0 +1,1 @@
+"""Tests of signing in: keys, cookies, sessions and the pages around them."""
