@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from tests.browser.attacks import WORKFLOW
+from tests.browser.chromium import PATIENCE_MS, WITHOUT_IT, find_chromium, started_chromium
 from tests.browser.watched import Watched
 from tests.fakes.behaviours import GOOD
 from tests.fakes.model_server import ModelServer
@@ -25,25 +25,19 @@ from vm_webapp.access.roles import Role
 from vm_webapp.db.pool import close_pool, execute, open_pool, transaction
 from vm_webapp.local import LocalServers
 
-WITHOUT_IT = "there is no chromium: apt-get install chromium"
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 TOKEN = "a-token-of-the-tests"
-PATIENCE_MS = 30_000
 
 
 # Not for the session: while Playwright runs, its event loop runs in this thread, and no asynchronous test can.
 @pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     """A running Chromium; without one the test is skipped, but fails in CI."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
+    found = find_chromium()
     if found is None:
         if os.environ.get("CI") == "true":
             pytest.fail(WITHOUT_IT)
         pytest.skip(WITHOUT_IT)
-    # Chromium's sandbox does not work as root.
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-    expect.set_options(timeout=PATIENCE_MS)
-    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=found, args=arguments) as browser:
+    with started_chromium(found) as browser:
         yield browser
 
 

@@ -53,3 +53,10 @@ def test_the_checks_can_be_run_from_anywhere() -> None:
     assert script.stat().st_mode & 0o111
     assert subprocess.run(["bash", "-n", str(script)], check=False).returncode == 0
     assert 'cd "$(dirname "$0")/.."' in script.read_text()
+
+
+def test_the_readme_shows_pictures_that_are_here_and_small() -> None:
+    pictures = re.findall(r"!\[[^\]]+\]\((\S+)\)", (ROOT / "README.md").read_text())
+    assert len(pictures) == 3
+    for name in pictures:
+        assert 0 < (ROOT / name).stat().st_size < 150_000, name
