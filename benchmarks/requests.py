@@ -3,7 +3,8 @@
 uv run python -m benchmarks.requests [--count 300]
 
 Requests arrive one after another over HTTP from a process of its own. A stage is claimed and finished by calls of the
-core, without a model, as a worker does it: what remains is the cost of the queue. Run it in two checkouts in turn to
+core, without a model, as a worker does it: what remains is the cost of the queue. The long run has 200 events and ten
+documents; its page may cost 50 ms. Run it in two checkouts in turn to
 compare them: figures of different days or machines say nothing about each other.
 """
 
@@ -24,6 +25,7 @@ from api.app import create_app
 from api.server import serve
 from api.services import Services
 from tests.chaos.harness import NEW_RUN, own_postgres
+from tests.support.long_run import create_long_run
 from vm_webapp.db import pool
 from vm_webapp.llm.base import Completion
 from vm_webapp.ops.health import HealthChecker
@@ -86,12 +88,15 @@ async def measure_requests(meter: Meter, count: int) -> None:
             brand = (await made.json())["id"]
         async with aiohttp.ClientSession() as http, http.post(f"{base}/runs", json=NEW_RUN) as created:
             run = (await created.json())["id"]
+        long_run = await asyncio.to_thread(create_long_run)
         kinds = {
             "POST /runs": ("POST", "runs", NEW_RUN),
             "POST /runs with a brand": ("POST", "runs", NEW_RUN | {"brand_id": brand}),
             "GET /runs/{id}": ("GET", f"runs/{run}", None),
             f"GET /runs, {PAGE}": ("GET", f"runs?limit={PAGE}", None),
             "GET /brands": ("GET", f"brands?limit={PAGE}", None),
+            "the home page": ("GET", "/", None),
+            "the page of a long run": ("GET", f"/ui/runs/{long_run}", None),
         }
         for call in kinds.values():
             await send(*[call] * WARM_UP)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
@@ -11,19 +11,13 @@ from actors import broker
 from tests.api.browsers import Browser
 from tests.api.client import Api, until
 from tests.api.streams import EventSource
+from tests.support.long_run import add_failures, create_long_run
 from tests.support.runs import create, types
 from tests.support.work import finish_next
-from vm_webapp.db.pool import execute, transaction
 from vm_webapp.execution.progress import StageProgress
 from vm_webapp.runs import queries
 
 MOST_MILLISECONDS = 50
-FAILURES = """
-    INSERT INTO events (run_id, stage, type, actor, data)
-    SELECT %(id)s, 'research', CASE WHEN n %% 2 = 0 THEN 'stage.started' ELSE 'stage.retry_scheduled' END, 'worker',
-           '{"attempt": 1, "code": "llm_overloaded", "message": "too busy", "delay_seconds": 2.5}'
-      FROM generate_series(1, %(count)s) n
-"""
 
 
 async def test_a_run_is_canceled_by_a_form(api: Api) -> None:
@@ -95,15 +89,9 @@ async def test_a_document_is_downloaded_as_it_was_written(api: Api) -> None:
     assert response.headers["Content-Type"].startswith("text/markdown")
 
 
-def with_failures(run_id: UUID, count: int) -> None:
-    """Add events of attempts that failed to a run's timeline."""
-    with transaction():
-        execute(FAILURES, id=run_id, count=count)
-
-
 async def test_a_long_timeline_is_shown_in_part_and_its_failures_alone(api: Api) -> None:
     run_id = create("foundation").run.id
-    with_failures(run_id, 300)
+    add_failures(run_id, "research", 300)
     browser = Browser(api)
     page, failed, whole = [
         (await browser.get(f"/ui/runs/{run_id}{query}")).body.decode() for query in ("", "?show=failed", "?show=all")
@@ -114,11 +102,8 @@ async def test_a_long_timeline_is_shown_in_part_and_its_failures_alone(api: Api)
     assert "joined the queue" not in failed
 
 
-async def test_the_page_of_a_run_with_200_events_costs_little(api: Api) -> None:
-    run_id = create("foundation", auto_approve=True).run.id
-    for _ in range(5):
-        finish_next(run_id, "# Text\n\nSome **bold** words and [a link](https://bakery.example).\n\n" * 200)
-    with_failures(run_id, 185)
+async def test_the_page_of_a_run_with_200_events_and_ten_documents_costs_little(api: Api) -> None:
+    run_id = create_long_run()
     browser, costs = Browser(api), []
     for _ in range(8):
         began = time.process_time()

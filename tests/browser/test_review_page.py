@@ -10,8 +10,10 @@ from playwright.sync_api import expect
 from tests.browser.watched import Watched, follows
 from tests.fakes.behaviours import completion, truncated
 from tests.fakes.model_server import ModelServer
+from tests.support.actors import OPERATOR
 from tests.support.runs import create, wait_until_still
 from vm_webapp.access.actor import Actor
+from vm_webapp.access.keys import create_key, revoke_key
 from vm_webapp.context import brands
 from vm_webapp.runs import lifecycle, queries
 
@@ -44,7 +46,7 @@ def approve(run_id: UUID) -> None:
 
 def test_a_draft_is_edited_with_a_preview_and_accepted(tab: Watched, waiting: UUID) -> None:
     page = tab.goto("/ui/reviews")
-    tab.check()
+    tab.show("reviews")
     page.get_by_role("link", name="Message and structure").click()
     expect(page.get_by_text("Delivers before eight")).to_be_visible()
     expect(page.get_by_text("1× in the draft")).to_be_visible()
@@ -87,6 +89,7 @@ def test_changes_are_requested_and_the_new_draft_is_compared(tab: Watched, waiti
     expect(page.get_by_text("Asked for before")).to_be_visible()
     page.keyboard.press("d")
     expect(page.locator("del")).to_have_text("Cheap ")
+    tab.show("review-compared")
 
 
 def test_a_colleague_who_is_faster_leaves_the_own_words_in_place(tab: Watched, waiting: UUID) -> None:
@@ -124,3 +127,22 @@ def test_a_draft_that_was_written_anew_is_shown_before_a_decision(
     tab.check()
     page.get_by_role("button", name="Approve").click()
     expect(page.get_by_text("ann approved Message and structure, version 2")).to_be_visible()
+
+
+def test_a_session_that_ended_in_the_middle_of_a_review_loses_nothing(tab: Watched, waiting: UUID) -> None:
+    tab.expect_status(401)
+    page = tab.goto(place(waiting))
+    page.keyboard.press("e")
+    page.get_by_label("Text").fill("# Mine\n\nGood bread.\n")
+    page.get_by_label("Note").fill("warmer")
+    revoke_key("ann", actor=OPERATOR)
+    expect(page.get_by_text("You are signed out")).to_be_visible()
+    page.get_by_role("button", name="Approve").click()
+    expect(page.get_by_text("comes back after you have signed in")).to_be_visible()
+    assert queries.get_run(waiting).status == "waiting_approval"
+    page.get_by_label("Key").fill(create_key("ann", actor=OPERATOR, role="editor").secret)
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Send it now").click()
+    expect(page.get_by_text("ann approved Message and structure with an edit, version 2")).to_be_visible()
+    expect(page.get_by_text("warmer")).to_be_visible()
+    assert queries.read_artifact(waiting, "message", version=2).content == "# Mine\n\nGood bread.\n"

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
-from tests.browser.watched import Watched, follows
+from tests.browser.conftest import key_of, watched
+from tests.browser.watched import PHONE, Watched, follows
 from tests.fakes.behaviours import Behaviour, completion, refusal
 from tests.fakes.model_server import ModelServer
+from tests.support.actors import OPERATOR
+from tests.support.deployment import Deployment, address_of
+from tests.support.processes import program
 from tests.support.runs import create, wait_until_still
-from vm_webapp.runs import queries
+from vm_webapp.runs import lifecycle, queries
+from vm_webapp.runs.budget import Budget
 
 WORDS = "Bread that arrives by bicycle, warm, before eight. "
 
@@ -64,7 +70,7 @@ def test_a_fork_asks_for_something_else(tab: Watched) -> None:
     page = tab.goto(f"/ui/runs/{run_id}")
     page.get_by_role("link", name="Fork from here: Publishing calendar").click()
     expect(page.get_by_label("Write anew, from this document on")).to_have_value("calendar")
-    tab.check()
+    tab.show("fork")
     tab.expect_status(422)
     page.get_by_label("The request").fill("   ")
     page.get_by_role("button", name="Start the new run").click()
@@ -76,3 +82,56 @@ def test_a_fork_asks_for_something_else(tab: Watched) -> None:
     expect(page.get_by_text("taken over from the original run").first).to_be_visible()
     page.get_by_role("link", name="forked from another run").click()
     expect(page).to_have_url(re.compile(str(run_id)))
+
+
+def test_a_run_whose_budget_is_spent_goes_on_with_a_higher_one(tab: Watched) -> None:
+    run_id = create("content_calendar", "A calendar for a bakery", budget=Budget(tokens=1)).run.id
+    wait_until_still(run_id)
+    page = tab.goto(f"/ui/runs/{run_id}")
+    expect(page.locator("#error")).to_contain_text("the run's budget is spent")
+    page.get_by_role("link", name="Give it a higher budget").click()
+    tab.show("retry-with-budget")
+    tab.expect_status(422)
+    page.get_by_role("button", name="Retry").click()
+    expect(page.get_by_role("alert").filter(has_text="the run has spent it already")).to_be_visible()
+    page.get_by_label("Most tokens").fill("1,000,000")
+    page.get_by_role("button", name="Retry").click()
+    expect(page.get_by_text("ann retried the run, with a budget of 1,000,000 tokens")).to_be_visible()
+    expect(page.locator("#stages")).to_contain_text("2 of 2 done")
+
+
+def test_a_run_is_followed_again_after_the_api_was_restarted(
+    chromium: Browser, running: Deployment, workspace: str, tmp_path: Path
+) -> None:
+    run_id = create("landing_page", "A page for a bakery").run.id
+    wait_until_still(run_id)
+    with program("serve", "--port", "0", env=running.env, folder=tmp_path / "before") as api:
+        url = address_of(api)
+        with watched(chromium, url) as opened:
+            opened.sign_in(key_of("ann"))
+            page = opened.goto(f"/ui/runs/{run_id}")
+            follows(page)
+            opened.expect_failures_to_connect()
+            assert api.stop() == 0
+            expect(page.get_by_text("The connection is lost")).to_be_visible()
+            lifecycle.cancel_run_if_open(run_id, actor=OPERATOR)
+            port = url.rpartition(":")[2]
+            with program("serve", "--port", port, env=running.env, folder=tmp_path / "after"):
+                expect(page.locator(".timeline")).to_contain_text("canceled the run")
+                expect(page.get_by_text("The connection is lost")).to_have_count(0)
+
+
+def test_without_javascript_a_run_is_forked_and_canceled(chromium: Browser, workspace: str) -> None:
+    run_id = create("landing_page", "A page for a bakery").run.id
+    wait_until_still(run_id)
+    with watched(chromium, workspace, java_script_enabled=False, viewport=PHONE) as opened:
+        opened.sign_in(key_of("ann"))
+        page = opened.goto(f"/ui/runs/{run_id}")
+        page.get_by_role("link", name="Fork from here: Message and structure").click()
+        page.get_by_label("The request").fill("The same for winter")
+        page.get_by_role("button", name="Start the new run").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("The same for winter")
+        page.get_by_role("button", name="Cancel the run …").click()
+        page.get_by_role("dialog").get_by_role("button", name="Cancel the run").click()
+        expect(page.locator(".timeline")).to_contain_text("ann canceled the run")
+    assert queries.get_run(run_id).status == "waiting_approval"
