@@ -19,8 +19,9 @@ from api.ui.run import retryable_from
 from api.ui.run_control import read_changes, show_conflict
 from api.ui.sent_once import ONCE, new_token, send_once
 from vm_webapp.errors import Conflict, InvalidInput
+from vm_webapp.prices import money_text
 from vm_webapp.runs import lifecycle, queries
-from vm_webapp.runs.budget import Budget, shown
+from vm_webapp.runs.budget import Budget
 from vm_webapp.runs.records import RunRecord
 
 STAGE = "from_stage"
@@ -98,4 +99,4 @@ async def _form(
 def _budget_of(run: RunRecord) -> dict[str, str]:
     """Return the run's budget as the fields have it."""
     tokens, money = (run.budget.tokens, run.budget.money) if run.budget else (None, None)
-    return {TOKENS: "" if tokens is None else str(tokens), MONEY: "" if money is None else shown(money)}
+    return {TOKENS: "" if tokens is None else str(tokens), MONEY: "" if money is None else money_text(money)}
