@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from uuid import uuid4
 
@@ -14,8 +15,10 @@ from tests.api.streams import EventSource
 from tests.support.long_run import add_failures, create_long_run
 from tests.support.runs import create, types
 from tests.support.work import finish_next
+from vm_webapp.db.pool import transaction
 from vm_webapp.execution.progress import StageProgress
 from vm_webapp.runs import queries
+from vm_webapp.runs.events import NewEvent, append_events
 
 MOST_MILLISECONDS = 50
 
@@ -78,6 +81,19 @@ async def test_what_does_not_exist_is_not_found(api: Api) -> None:
         assert (await browser.get(path)).status == 404, path
     for path in (f"/ui/runs/{uuid4()}/cancel", f"/ui/runs/{uuid4()}/retry"):
         assert (await browser.post(path)).status == 404, path
+
+
+async def test_an_event_is_shown_with_what_a_failed_call_had_written(api: Api) -> None:
+    run_id = create().run.id
+    facts = {"code": "llm_overloaded", "message": "too busy", "partial_text": "# Half <b>a</b> text"}
+    with transaction():
+        append_events(run_id, "worker", NewEvent("stage.failed", "topic_map", facts))
+    browser = Browser(api)
+    page = (await browser.get(f"/ui/runs/{run_id}")).body.decode()
+    (link,) = re.findall(rf'href="(/ui/runs/{run_id}/events/[0-9]+)"', page)
+    shown = await browser.get(link)
+    assert shown.status == 200
+    assert "# Half &lt;b&gt;a&lt;/b&gt; text" in shown.body.decode()
 
 
 async def test_a_document_is_downloaded_as_it_was_written(api: Api) -> None:

@@ -58,6 +58,10 @@ def test_a_failed_run_says_why_and_goes_on_from_where_a_person_wants(tab: Watche
     page = tab.goto(f"/ui/runs/{run_id}")
     expect(page.locator("#error")).to_contain_text("no <b>calendar</b> today")
     tab.show("run-failed")
+    (failure,) = [event for event in queries.list_events(run_id, after=0, limit=50) if event.type == "stage.failed"]
+    tab.goto(f"/ui/runs/{run_id}/events/{failure.id}")
+    tab.show("event")
+    page.go_back()
     page.get_by_role("button", name="Retry from here: Topic map").click()
     expect(page.get_by_text("ann retried the run")).to_be_visible()
     expect(page.locator("#stages")).to_contain_text("2 of 2 done")

@@ -25,13 +25,13 @@ def test_the_history_is_the_newest_events_oldest_first(database: str) -> None:
     assert queries.read_history(run_id, limit=2) == queries.History(tuple(whole[-2:]), is_cut=True)
 
 
-def test_the_history_leaves_out_the_text_of_failed_calls(database: str) -> None:
+def test_the_history_says_that_a_failed_call_has_text_and_leaves_it_out(database: str) -> None:
     run_id = create().run.id
     failure = Failure("llm_overloaded", "too busy", permanent=False, partial_text="# Half")
     assert lifecycle.fail_attempt_if_held(claim_next(run_id), failure, jitter=0.5) == "retrying"
     (failed,) = (each for each in queries.read_history(run_id, limit=50).events if "code" in each.data)
     assert (failed.data["message"], failed.data["partial_text_cut"]) == ("too busy", False)
-    assert "partial_text" not in failed.data
+    assert failed.data["partial_text"] is True
 
 
 def test_the_origin_has_brand_and_project_as_they_were(database: str) -> None:

@@ -20,7 +20,8 @@ class History:
     """The newest events of a run.
 
     Attributes:
-        events: oldest first, without the text of failed calls (``partial_text``), which may weigh more than all else.
+        events: oldest first. The text of a failed call (``partial_text``), which may weigh more than all else, is
+            replaced by True.
         is_cut: whether the run has older ones.
     """
 
@@ -31,7 +32,7 @@ class History:
 _NEWEST = prepared(
     Event.select(
         *(Event.id, Event.run, Event.stage, Event.type, Event.actor),
-        SQL("data - 'partial_text' AS data"),
+        SQL("""CASE WHEN data ->> 'partial_text' <> '' THEN data || '{"partial_text": true}' ELSE data END AS data"""),
         Event.created_at,
     )
     .where(Event.run == param("run_id"))
