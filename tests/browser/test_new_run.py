@@ -95,6 +95,7 @@ def test_what_was_typed_is_still_there_after_another_page(tab: Watched) -> None:
     page.get_by_role("button", name="Sign out", exact=True).click()
     expect(page).to_have_title("Sign in · VM Webapp")
     page.wait_for_function("sessionStorage.length === 0")
+    tab.show("sign-in")
 
 
 def test_a_session_that_ended_in_the_middle_of_the_form_loses_nothing(tab: Watched) -> None:
