@@ -87,4 +87,10 @@ def _tokens(read: int, written: int) -> str:
     return f"{read:,} tokens read, {written:,} written" if read or written else ""
 
 
-FILTERS: Mapping[str, Callable[..., Any]] = {"used": used, "left": left, "report": report, "money": money}
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "tokens": tokens,
+    "used": used,
+    "left": left,
+    "report": report,
+    "money": money,
+}
