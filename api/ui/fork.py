@@ -8,11 +8,10 @@ from typing import Any
 from aiohttp import web
 
 from api.auth.actors import require
-from api.http.problems import RequestError
 from api.operations.call import Call
 from api.operations.inputs import read_path
 from api.schemas.runs import MAX_REQUEST_CHARACTERS, RunPath
-from api.ui.forms import read_form
+from api.ui.forms import read_known_fields
 from api.ui.places import RUN, see_other
 from api.ui.rendering import site_page
 from api.ui.run import forkable_from
@@ -34,11 +33,8 @@ async def show_fork(request: web.Request) -> web.Response:
 async def fork_run(request: web.Request) -> web.Response:
     """Create the new run, and go to its page; show the form again, with what is wrong, if something is."""
     require(request, "editor")
-    fields = await read_form(request)
-    if unknown := fields.keys() - FIELDS:
-        raise RequestError(400, "malformed_form", f"the form has no field {', '.join(sorted(unknown))}")
+    values = await read_known_fields(request, FIELDS)
     run_id, call = read_path(RunPath, request).run_id, Call.of(request)
-    values = {name: value.replace("\r\n", "\n") for name, value in fields.items()}
 
     def effect() -> str:
         forked = lifecycle.fork_run(

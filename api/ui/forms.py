@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -31,3 +32,16 @@ async def read_form(request: web.Request) -> dict[str, str]:
     if len(fields) < len(pairs):
         raise RequestError(400, "malformed_form", "the body has a field twice")
     return fields
+
+
+async def read_known_fields(request: web.Request, known: Set[str]) -> dict[str, str]:
+    """Return the fields of a form that has these at most, with the line ends that this program uses.
+
+    Raises:
+        RequestError: what ``read_form`` raises, and 400 for a field that the form does not have.
+    """
+    fields = await read_form(request)
+    if unknown := fields.keys() - known:
+        raise RequestError(400, "malformed_form", f"the form has no field {', '.join(sorted(unknown))}")
+    # Browsers send every line end as CR LF.
+    return {name: value.replace("\r\n", "\n") for name, value in fields.items()}

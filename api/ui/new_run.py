@@ -9,12 +9,11 @@ from uuid import UUID
 from aiohttp import web
 
 from api.auth.actors import ACTOR, require
-from api.http.problems import RequestError
 from api.operations.call import Call
 from api.schemas.runs import MAX_REQUEST_CHARACTERS
 from api.services import Services, services
 from api.ui.budget_fields import MONEY, TOKENS, has_prices, read_budget
-from api.ui.forms import read_form
+from api.ui.forms import read_known_fields
 from api.ui.places import RUNS, see_other
 from api.ui.rendering import site_page
 from api.ui.sent_once import ONCE, new_token, send_once
@@ -41,10 +40,7 @@ async def show_new_run(request: web.Request) -> web.Response:
 async def create_run(request: web.Request) -> web.Response:
     """Start a run, and go to its page; show the form again, with what is wrong, if something is."""
     require(request, "editor")
-    fields = await read_form(request)
-    if unknown := fields.keys() - {*FIELDS, ONCE}:
-        raise RequestError(400, "malformed_form", f"the form has no field {', '.join(sorted(unknown))}")
-    values = {name: value.replace("\r\n", "\n") for name, value in fields.items()}
+    values = await read_known_fields(request, {*FIELDS, ONCE})
     call = Call.of(request)
     try:
         new = _read(values, call.services)

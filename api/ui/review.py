@@ -11,13 +11,12 @@ from uuid import UUID
 from aiohttp import web
 
 from api.auth.actors import ACTOR, require
-from api.http.problems import RequestError
 from api.operations.inputs import read_path
 from api.schemas.reviews import MAX_CONTENT_CHARACTERS, MAX_FEEDBACK_CHARACTERS, StagePath
 from api.services import services
 from api.ui.diff import compare
 from api.ui.documents import stage_of, version_in, versions_of
-from api.ui.forms import read_form
+from api.ui.forms import read_known_fields
 from api.ui.markdown import render_markdown
 from api.ui.places import REVIEW, RUN, see_other
 from api.ui.rendering import site_page
@@ -54,10 +53,7 @@ async def show_review(request: web.Request) -> web.Response:
 async def decide(request: web.Request) -> web.Response:
     """Accept the draft or request changes, and go on to the next one; show the page again if that was not possible."""
     require(request, "editor")
-    fields = await read_form(request)
-    if unknown := fields.keys() - FIELDS:
-        raise RequestError(400, "malformed_form", f"the form has no field {', '.join(sorted(unknown))}")
-    given = {name: value.replace("\r\n", "\n") for name, value in fields.items()}
+    given = await read_known_fields(request, FIELDS)
     path, actor = read_path(StagePath, request), request[ACTOR]
     values = await services(request).threads.run(lambda: _without_unchanged(path, given))
     kept = {name: storable(value) for name, value in values.items()}
