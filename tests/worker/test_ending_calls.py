@@ -179,18 +179,11 @@ def test_a_lost_lease_ends_the_call_and_its_result_is_not_written(
 def _take_over(run_id: UUID) -> None:
     """Rescue the stage and claim it for another worker."""
     (stage,) = read("SELECT id FROM stages WHERE run_id = %(id)s AND status = 'running'", id=run_id)
-
-    def taken() -> bool:
-        # Its own worker may renew the lease before it is rescued: then it must expire once more.
-        with transaction():
-            execute(
-                "UPDATE stages SET lease_expires_at = now() - interval '1 s' WHERE id = %(id)s AND status = 'running'",
-                id=stage["id"],
-            )
-        lifecycle.rescue_expired_leases()
-        return lifecycle.claim_stage(stage["id"], lifecycle.Claimant(uuid4(), "kimi"), token=uuid4()) is not None
-
-    eventually(taken, "another worker has the stage")
+    # In one transaction: its own worker can neither renew the expired lease nor rescue and claim the stage itself.
+    with transaction():
+        execute("UPDATE stages SET lease_expires_at = now() - interval '1 s' WHERE id = %(id)s", id=stage["id"])
+        assert lifecycle.rescue_expired_leases().queued == (stage["id"],)
+        assert lifecycle.claim_stage(stage["id"], lifecycle.Claimant(uuid4(), "kimi"), token=uuid4())
 
 
 def test_a_drain_lets_a_call_in_flight_finish_and_leaves_the_next_stage_queued(
