@@ -93,6 +93,22 @@ WRITES = {
         INSERT INTO process_metrics (process_id, kind, instance, samples)
         VALUES (gen_random_uuid(), 'api', 'host:1', '{}')
     """,
+    "0019_autoscale": """
+        INSERT INTO duty_leases (name, token, holder, expires_at)
+        VALUES (gen_random_uuid()::text, gen_random_uuid(), 'host:1', now());
+        INSERT INTO autoscale_decision (decided_at, desired_workers, reason, arrivals_per_minute,
+                                        completions_per_minute, mean_stage_seconds, min_workers, max_workers,
+                                        target_wait_seconds, figures, past)
+        VALUES (now(), 2, 'work', 3, 4, 5, 1, 10, 30, '{}', '[]') ON CONFLICT DO NOTHING;
+        INSERT INTO queue_history (queued, due, running, oldest_due_seconds, workers, slots, in_flight,
+                                   desired_workers, reason)
+        VALUES (9, 8, 7, 6.5, 2, 8, 7, 3, 'work');
+        INSERT INTO scale_calls (service, was, wanted, outcome, detail) VALUES ('srv-1', 1, 2, 'scaled', '')
+    """,
+    "0021_run_lists": """
+        UPDATE runs SET archived_at = '2026-11-01' WHERE finished_at IS NOT NULL;
+        INSERT INTO saved_views (id, owner, name, query) VALUES (gen_random_uuid(), 'ann', gen_random_uuid()::text, '')
+    """,
 }
 
 
@@ -114,8 +130,10 @@ def columns(url: str) -> Columns:
     found = run_sql(
         url,
         """
-        SELECT table_name, column_name FROM information_schema.columns
-         WHERE table_schema = 'public' AND table_name !~ '^_?(yoyo|migration_archive)' ORDER BY 1, 2
+        SELECT table_name, column_name FROM information_schema.columns JOIN information_schema.tables
+               USING (table_schema, table_name)
+         WHERE table_type = 'BASE TABLE' AND table_schema = 'public' AND table_name !~ '^_?(yoyo|migration_archive)'
+         ORDER BY 1, 2
         """,
     )
     return {table: [name for other, name in found if other == table] for table, _ in found}

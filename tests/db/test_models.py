@@ -18,6 +18,7 @@ TYPES = {  # Peewee's name for a type of column, where PostgreSQL's catalogue ha
     "BOOL": "boolean",
     "BLOB": "bytea",
     "DECIMAL": "numeric(20,9)",  # money
+    "DOUBLE": "double precision",
     "TIMESTAMPTZ": "timestamp with time zone",
 }
 

@@ -43,7 +43,7 @@ def test_a_missing_table_is_not_reported_as_a_pending_migration(
         'vm_webapp: the schema is not what its migrations say (relation "api_keys" does not exist): run python -m'
         " vm_webapp migrate; if nothing is pending, the schema was changed by hand\n",
     )
-    change("DROP TABLE providers")
+    change("DROP TABLE providers CASCADE")
     code, out, error = command(capsys, env, "doctor", "--json")
     assert (code, error) == (1, "")
     assert {check["name"]: check["verdict"] for check in json.loads(out)}["schema"] == "fail"

@@ -78,7 +78,7 @@ def test_each_mode_that_conflicts_is_named_and_stops_work_where_every_step_needs
         ("REINDEX INDEX events_by_run", "events", "ACCESS EXCLUSIVE"),
         ("ALTER SEQUENCE events_id_seq INCREMENT 1", "events", "SHARE ROW EXCLUSIVE"),
         ("TRUNCATE idempotency_keys", "idempotency_keys", "ACCESS EXCLUSIVE"),
-        ("DROP TABLE providers", "providers", "ACCESS EXCLUSIVE"),
+        ("DROP TABLE providers CASCADE", "providers", "ACCESS EXCLUSIVE"),
     ],
 )
 def test_ddl_in_a_transaction_that_was_left_open_is_named(database_url: str, ddl: str, table: str, mode: str) -> None:

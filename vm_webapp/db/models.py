@@ -15,6 +15,7 @@ from peewee import (
     BooleanField,
     DateField,
     DecimalField,
+    DoubleField,
     Field,
     ForeignKeyField,
     IntegerField,
@@ -157,6 +158,7 @@ class Run(Table):
     request_id = TextField(null=True)
     budget_tokens = BigIntegerField(null=True)
     budget_money = MoneyField(null=True)
+    archived_at = DateTimeTZField(null=True)
 
     class Meta:
         table_name = "runs"
@@ -313,6 +315,85 @@ class ProcessMetrics(Table):
 
     class Meta:
         table_name = "process_metrics"
+
+
+class DutyLease(Table):
+    """Which process does what only one may do at a time, and until when."""
+
+    name = TextField(primary_key=True)
+    token = UUIDField()
+    holder = TextField()
+    details = JSONBField()
+    expires_at = DateTimeTZField()
+
+    class Meta:
+        table_name = "duty_leases"
+
+
+class AutoscaleDecision(Table):
+    """The one row with the latest decision on the number of workers, and what it follows from."""
+
+    one = BooleanField(primary_key=True)
+    decided_at = DateTimeTZField()
+    desired_workers = IntegerField()
+    reason = TextField()
+    arrivals_per_minute = DoubleField()
+    completions_per_minute = DoubleField()
+    mean_stage_seconds = DoubleField(null=True)
+    min_workers = IntegerField()
+    max_workers = IntegerField()
+    target_wait_seconds = DoubleField()
+    figures = JSONBField()
+    past = JSONBField()
+
+    class Meta:
+        table_name = "autoscale_decision"
+
+
+class QueueHistory(Table):
+    """The figures of the queue at a time in the last hours."""
+
+    at = DateTimeTZField(primary_key=True)
+    queued = IntegerField()
+    due = IntegerField()
+    running = IntegerField()
+    oldest_due_seconds = DoubleField()
+    workers = IntegerField()
+    slots = IntegerField()
+    in_flight = IntegerField()
+    desired_workers = IntegerField()
+    reason = TextField()
+
+    class Meta:
+        table_name = "queue_history"
+
+
+class ScaleCall(Table):
+    """A call to the platform that changes the number of workers, and how it ended."""
+
+    id = BigIntegerField(primary_key=True)
+    at = DateTimeTZField()
+    service = TextField()
+    was = IntegerField(null=True)
+    wanted = IntegerField()
+    outcome = TextField()
+    detail = TextField()
+
+    class Meta:
+        table_name = "scale_calls"
+
+
+class SavedView(Table):
+    """Filters and order of the list of runs, under a name that a person has given them."""
+
+    id = UUIDField(primary_key=True)
+    owner = TextField()
+    name = TextField()
+    query = TextField()
+    created_at = DateTimeTZField()
+
+    class Meta:
+        table_name = "saved_views"
 
 
 class UnsummedCall(Table):

@@ -1,0 +1,5 @@
+DROP VIEW autoscale_signal;
+DROP TABLE scale_calls;
+DROP TABLE queue_history;
+DROP TABLE autoscale_decision;
+DROP TABLE duty_leases;

@@ -1,0 +1,129 @@
+-- How many workers there should be, what that follows from, and the calls that changed their number.
+-- oldest build: 0001_runs_and_stages
+-- depends: 0018_process_metrics
+
+-- Which process does what only one may do at a time.
+CREATE TABLE duty_leases (
+    name       text PRIMARY KEY,
+    token      uuid NOT NULL,
+    holder     text NOT NULL,
+    details    jsonb NOT NULL DEFAULT '{}',
+    expires_at timestamptz NOT NULL
+) WITH (fillfactor = 50);
+COMMENT ON COLUMN duty_leases.token IS 'new with each holder, who names it in all that it writes';
+
+CREATE TABLE autoscale_decision (
+    one                    boolean PRIMARY KEY DEFAULT true CHECK (one),
+    decided_at             timestamptz NOT NULL,
+    desired_workers        integer NOT NULL CHECK (desired_workers >= 0),
+    reason                 text NOT NULL,
+    arrivals_per_minute    double precision NOT NULL,
+    completions_per_minute double precision NOT NULL,
+    mean_stage_seconds     double precision,
+    min_workers            integer NOT NULL,
+    max_workers            integer NOT NULL,
+    target_wait_seconds    double precision NOT NULL,
+    figures                jsonb NOT NULL,
+    past                   jsonb NOT NULL
+) WITH (fillfactor = 50);
+COMMENT ON COLUMN autoscale_decision.mean_stage_seconds IS 'NULL: no stage has ended yet';
+COMMENT ON COLUMN autoscale_decision.figures IS 'all that the decision was made from';
+COMMENT ON COLUMN autoscale_decision.past IS 'the decisions before, as far as the next ones look back';
+
+CREATE TABLE queue_history (
+    at                 timestamptz PRIMARY KEY DEFAULT clock_timestamp(),
+    queued             integer NOT NULL,
+    due                integer NOT NULL,
+    running            integer NOT NULL,
+    oldest_due_seconds double precision NOT NULL,
+    workers            integer NOT NULL,
+    slots              integer NOT NULL,
+    in_flight          integer NOT NULL,
+    desired_workers    integer NOT NULL,
+    reason             text NOT NULL
+);
+
+CREATE TABLE scale_calls (
+    id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    service text NOT NULL,
+    was     integer,
+    wanted  integer NOT NULL,
+    outcome text NOT NULL CHECK (outcome IN ('scaled', 'dry_run', 'refused', 'failed', 'differs')),
+    detail  text NOT NULL
+);
+COMMENT ON COLUMN scale_calls.was IS 'the number of instances before; NULL: unknown';
+COMMENT ON COLUMN scale_calls.outcome IS 'differs: the platform accepted the number and then had another one';
+
+-- For scalers that read SQL: one row, whose desired_workers is never NULL. What is decided comes from
+-- autoscale_decision. If that is older than 30 seconds, desired_workers is enough for all work at once, within the
+-- same limits.
+CREATE VIEW autoscale_signal AS
+    WITH fleet AS (
+        SELECT (count(*) FILTER (WHERE state = 'working'))::integer AS workers,
+               (coalesce(sum(slots) FILTER (WHERE state = 'working'), 0))::integer AS slots,
+               (coalesce(sum(in_flight) FILTER (WHERE state = 'working'), 0))::integer AS in_flight,
+               (count(*) FILTER (WHERE state = 'draining'))::integer AS draining,
+               min(llm_cap) FILTER (WHERE state = 'working') AS cap
+          FROM worker_heartbeats
+         WHERE state <> 'stopped'
+           AND last_tick_at BETWEEN clock_timestamp() - interval '6 s' AND clock_timestamp() + interval '6 s'
+    ), spent_brands AS MATERIALIZED (
+        SELECT brands.id
+          FROM brands
+         CROSS JOIN LATERAL (
+               SELECT coalesce(sum(tokens), 0) AS tokens, coalesce(sum(money), 0) AS money
+                 FROM (SELECT prompt_tokens + completion_tokens AS tokens, money FROM usage_days
+                        WHERE usage_days.brand_id = brands.id
+                          AND usage_days.day = (statement_timestamp() AT TIME ZONE brands.time_zone)::date
+                       UNION ALL
+                       SELECT prompt_tokens + completion_tokens, money FROM unsummed_calls
+                        WHERE unsummed_calls.brand_id = brands.id
+                          AND unsummed_calls.day = (statement_timestamp() AT TIME ZONE brands.time_zone)::date) calls
+               ) used
+         WHERE (day_budget_tokens IS NOT NULL OR day_budget_money IS NOT NULL)
+           AND (used.tokens >= day_budget_tokens OR used.money >= day_budget_money)
+    ), late AS (
+        SELECT count(*)::integer AS due,
+               (count(*) FILTER (WHERE needs_model))::integer AS calls,
+               (count(*) FILTER (WHERE NOT needs_model))::integer AS others,
+               coalesce(extract(epoch FROM clock_timestamp() - min(available_at)), 0)::double precision AS seconds
+          FROM stages
+         WHERE status = 'queued' AND available_at <= clock_timestamp()
+           AND NOT (needs_model AND EXISTS (
+               SELECT 1 FROM spent_brands
+                WHERE id = CASE WHEN stages.start_tag > 0 THEN stages.brand_id
+                                ELSE (SELECT brand_id FROM runs WHERE runs.id = stages.run_id) END))
+           AND NOT (needs_model AND budgeted AND coalesce((
+               SELECT sum(of_run.spent_tokens) >= min(runs.budget_tokens)
+                      OR sum(of_run.spent_money) >= min(runs.budget_money)
+                 FROM runs JOIN stages of_run ON of_run.run_id = runs.id WHERE runs.id = stages.run_id), false))
+    ), counted AS (
+        SELECT (SELECT count(*) FROM stages WHERE status = 'queued')::integer AS queued,
+               (SELECT count(*) FROM stages WHERE status = 'running')::integer AS running,
+               (SELECT count(*) FROM stages WHERE status = 'running' AND needs_model)::integer AS calls_running,
+               EXISTS (SELECT 1 FROM queues WHERE name = 'stages' AND paused_at IS NOT NULL) AS paused,
+               EXISTS (SELECT 1 FROM providers WHERE paused_at IS NOT NULL AND paused_until IS NULL
+                          AND name = (SELECT provider FROM worker_heartbeats ORDER BY last_tick_at DESC LIMIT 1))
+                   AS calls_stopped
+    ), work AS (
+        SELECT CASE WHEN paused THEN in_flight
+                    ELSE running + others + CASE WHEN calls_stopped THEN 0
+                                                 ELSE least(calls, greatest(0, cap - calls_running)) END
+               END AS stages
+          FROM fleet, late, counted
+    )
+    SELECT queued, due, running, late.seconds AS oldest_due_seconds, arrivals_per_minute, completions_per_minute,
+           workers, slots, in_flight, draining, mean_stage_seconds,
+           CASE WHEN stored.fresh THEN stored.desired_workers
+                ELSE least(coalesce(max_workers, 10), greatest(coalesce(min_workers, 1), ceil(
+                         work.stages / CASE WHEN workers > 0 THEN ceil(slots::numeric / workers) ELSE 32 END)))::integer
+           END AS desired_workers,
+           CASE WHEN stored.fresh THEN stored.reason
+                ELSE 'no decision in the last 30 s: enough workers for all work at once'
+           END AS reason,
+           decided_at, NOT coalesce(stored.fresh, false) AS stale
+      FROM fleet, late, counted, work
+      LEFT JOIN (SELECT *, decided_at BETWEEN clock_timestamp() - interval '30 s'
+                                          AND clock_timestamp() + interval '30 s' AS fresh
+                   FROM autoscale_decision) stored ON true;
