@@ -90,7 +90,7 @@ async def test_a_database_that_never_responds_is_detected(behind_proxy: Api, pro
 async def test_a_schema_that_was_changed_by_hand_is_not_ready_with_its_reason(behind_proxy: Api) -> None:
     write_heartbeat(WorkerIdentity(uuid4(), "kimi", 4), Heartbeat("working", 0))
     with transaction():
-        execute("DROP TABLE providers")
+        execute("DROP TABLE providers CASCADE")
     response = await behind_proxy.get("/health/ready", headers={"Authorization": ""})
     body = response.json()
     assert (response.status, body["status"]) == (503, "not_ready")

@@ -53,7 +53,7 @@ def test_the_embedded_database_is_named_as_such(tmp_path: Path) -> None:
 @pytest.mark.parametrize("table", ["providers", "worker_heartbeats", "queues"])
 def test_a_missing_table_is_a_schema_that_was_changed_by_hand(table: str) -> None:
     beat()
-    change(f"DROP TABLE {table}")
+    change(f"DROP TABLE {table} CASCADE")
     found = checks(NOWHERE)
     assert list(found) == [name for name in NAMES if name != "redis policy"]
     assert (found["database"].verdict, found["schema"].verdict) == ("ok", "fail")

@@ -7,8 +7,10 @@ from contextlib import closing
 import psycopg2
 
 COLUMNS = """
-SELECT table_name, column_name FROM information_schema.columns
- WHERE table_schema = 'public' AND data_type = 'timestamp with time zone' AND table_name !~ 'yoyo|migration'
+SELECT table_name, column_name FROM information_schema.columns JOIN information_schema.tables
+       USING (table_schema, table_name)
+ WHERE table_type = 'BASE TABLE' AND table_schema = 'public' AND data_type = 'timestamp with time zone'
+   AND table_name !~ 'yoyo|migration'
  ORDER BY 1, 2
 """
 
