@@ -53,10 +53,10 @@ class Environment:
         check = validate.Range(low, high)
         return self._parse(name, None, rule, lambda: self._env.int(name, validate=check))
 
-    def seconds(self, name: str, default: float) -> float:
+    def seconds(self, name: str, default: float, *, least: int = 0) -> float:
         """Return a time of up to an hour, in seconds."""
-        check = validate.Range(0, 3600)
-        rule = "a number of seconds from 0 to 3600"
+        check = validate.Range(least, 3600)
+        rule = f"a number of seconds from {least} to 3600"
         return self._parse(name, default, rule, lambda: self._env.float(name, validate=check))
 
     def share(self, name: str) -> float:

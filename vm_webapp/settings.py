@@ -21,6 +21,7 @@ REDIS_SCHEMES = ("redis", "rediss", "unix")
 COMMIT_CHARACTERS = 12
 MOST_TOKENS = 100_000_000
 MOST_CONNECTIONS = 200
+MOST_WORKERS = 1000
 SHORTEST_AUDIT_KEEP = timedelta(days=30)  # the database removes nothing newer (migration 0013)
 # NIST SP 800-63B, AAL1: a person authenticates again after 30 days at the latest.
 SHORTEST_IDLE, LONGEST_SESSION = timedelta(minutes=1), timedelta(days=30)
@@ -52,6 +53,9 @@ class Settings:
         web_concurrency: number of API processes.
         requests_per_minute: how many requests a key may send in a minute, over all API processes.
         runs_per_day: how many runs a key may create on a day in UTC, None for any number.
+        autoscale_min: fewest workers that are ever asked for.
+        autoscale_max: most workers that are ever asked for, at least ``autoscale_min``.
+        autoscale_target_wait_seconds: for how long a due stage should wait for a worker at most.
         tracing: where traces go, None to record none.
         build: the version, and the deployed commit if the platform names it.
     """
@@ -85,6 +89,9 @@ class Settings:
     web_concurrency: int = 1
     requests_per_minute: int = 6000
     runs_per_day: int | None = None
+    autoscale_min: int = 1
+    autoscale_max: int = 10
+    autoscale_target_wait_seconds: float = 30.0
     log_level: str = "INFO"
     tracing: Tracing | None = None
     build: str = __version__
@@ -142,10 +149,15 @@ def read_settings(*, complete: bool = True) -> Settings:
         web_concurrency=env.integer("WEB_CONCURRENCY", 1, 64) or 1,
         requests_per_minute=env.integer("VM_REQUESTS_PER_MINUTE", 100, 10_000_000) or 6000,
         runs_per_day=env.integer("VM_RUNS_PER_DAY", 1, 1_000_000),
+        autoscale_min=1 if (fewest := env.integer("VM_AUTOSCALE_MIN", 0, MOST_WORKERS)) is None else fewest,
+        autoscale_max=env.integer("VM_AUTOSCALE_MAX", 1, MOST_WORKERS) or 10,
+        autoscale_target_wait_seconds=env.seconds("VM_AUTOSCALE_TARGET_WAIT_SECONDS", 30.0, least=1),
         log_level=env.one_of("LOG_LEVEL", LOG_LEVELS, "INFO", fold=str.upper),
         tracing=_read_tracing(env),
         build=_name_build(env.token("RENDER_GIT_COMMIT")),
     )
+    if settings.autoscale_min > settings.autoscale_max:
+        raise ConfigurationError("VM_AUTOSCALE_MIN must be at most VM_AUTOSCALE_MAX")
     if complete:
         _require_what_the_mode_needs(settings)
     return settings

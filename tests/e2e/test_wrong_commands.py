@@ -84,6 +84,7 @@ ENVIRONMENTS: tuple[dict[str, str], ...] = (
     {"VM_WORKER_THREADS": "0"},
     {"VM_DRAIN_SECONDS": "-1"},
     {"VM_LLM_MAX_CONCURRENCY": "x"},
+    {"VM_AUTOSCALE_MIN": "3", "VM_AUTOSCALE_MAX": "2"},
     {"VM_DB_URL": "mysql://user:hidden@host/x"},
     {"VM_DB_URL": "postgresql://user:hid/den@host/x"},
     {"VM_DB_URL": "host=host password=hidden nonsense=1"},

@@ -74,7 +74,8 @@ def test_empty_means_unset_for_every_variable(read: Read, empty: str) -> None:
         VM_LLM_MAX_CONCURRENCY VM_WORKFLOWS_PATH VM_API_TOKEN KIMI_API_KEY KIMI_MODEL KIMI_BASE_URL KIMI_MAX_TOKENS \
         KIMI_CONTEXT_TOKENS APP_ENV PORT \
         WEB_CONCURRENCY LOG_LEVEL RENDER RENDER_GIT_COMMIT VM_TRUSTED_PROXIES \
-        VM_REQUESTS_PER_MINUTE VM_RUNS_PER_DAY VM_MODEL_PRICES OTEL_EXPORTER_OTLP_ENDPOINT OTEL_EXPORTER_OTLP_HEADERS \
+        VM_REQUESTS_PER_MINUTE VM_RUNS_PER_DAY VM_AUTOSCALE_MIN VM_AUTOSCALE_MAX VM_AUTOSCALE_TARGET_WAIT_SECONDS \
+        VM_MODEL_PRICES OTEL_EXPORTER_OTLP_ENDPOINT OTEL_EXPORTER_OTLP_HEADERS \
         OTEL_EXPORTER_OTLP_PROTOCOL OTEL_SERVICE_NAME OTEL_RESOURCE_ATTRIBUTES OTEL_TRACES_SAMPLER \
         OTEL_TRACES_SAMPLER_ARG"
     assert read(**dict.fromkeys(names.split(), empty)) == Settings()
@@ -102,6 +103,9 @@ def test_everything_set_is_read(read: Read) -> None:
         WEB_CONCURRENCY="2",
         VM_REQUESTS_PER_MINUTE="1200",
         VM_RUNS_PER_DAY="50",
+        VM_AUTOSCALE_MIN="2",
+        VM_AUTOSCALE_MAX="20",
+        VM_AUTOSCALE_TARGET_WAIT_SECONDS="45",
         VM_MODEL_PRICES='{"currency": "USD", "models": {"kimi-k2": {"prompt": 0.6, "completion": 2.5}}}',
         LOG_LEVEL="debug",
         RENDER_GIT_COMMIT="4f1d0c3b9a8e77665544332211",
@@ -135,6 +139,9 @@ def test_everything_set_is_read(read: Read) -> None:
         web_concurrency=2,
         requests_per_minute=1200,
         runs_per_day=50,
+        autoscale_min=2,
+        autoscale_max=20,
+        autoscale_target_wait_seconds=45.0,
         model_prices=PriceTable("USD", {"kimi-k2": Price(Decimal("0.6"), Decimal("2.5"), Decimal("0.6"))}),
         log_level="DEBUG",
         tracing=Tracing(
@@ -211,6 +218,9 @@ def test_a_database_of_ones_own_without_managed_mode_is_attached(read: Read) -> 
         ("PORT", "port", "65535"),
         ("VM_REQUESTS_PER_MINUTE", "requests_per_minute", "100"),
         ("VM_RUNS_PER_DAY", "runs_per_day", "1"),
+        ("VM_AUTOSCALE_MIN", "autoscale_min", "0"),
+        ("VM_AUTOSCALE_MAX", "autoscale_max", "1000"),
+        ("VM_AUTOSCALE_TARGET_WAIT_SECONDS", "autoscale_target_wait_seconds", "1.0"),
     ],
 )
 @pytest.mark.parametrize("around", ["", " "])
@@ -283,6 +293,10 @@ def test_limits_of_a_session_are_taken_from_a_minute_to_thirty_days(read: Read, 
         ("WEB_CONCURRENCY", "s3cret", "must be a whole number from 1 to 64"),
         ("VM_REQUESTS_PER_MINUTE", "99", "must be a whole number from 100 to 10000000"),
         ("VM_RUNS_PER_DAY", "0", "must be a whole number from 1 to 1000000"),
+        ("VM_AUTOSCALE_MIN", "-1", "must be a whole number from 0 to 1000"),
+        ("VM_AUTOSCALE_MIN", "11", "must be at most VM_AUTOSCALE_MAX"),
+        ("VM_AUTOSCALE_MAX", "s3cret", "must be a whole number from 1 to 1000"),
+        ("VM_AUTOSCALE_TARGET_WAIT_SECONDS", "0", "must be a number of seconds from 1 to 3600"),
         ("VM_MODEL_PRICES", "s3cret", "must be JSON"),
         ("VM_MODEL_PRICES", '{"s3cret": 1}', 'must be an object with "currency" and "models"'),
         ("LOG_LEVEL", "s3cret", "must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL"),
