@@ -166,7 +166,20 @@ QUEUE_STAGES = _fact(
 )
 QUEUE_OLDEST_DUE_SECONDS = _fact("vm_queue_oldest_due_seconds", "For how long the oldest due stage has been due")
 QUEUE_PAUSED = _fact("vm_queue_paused", "1 while an operator has paused the queue")
-DESIRED_WORKERS = _fact("vm_desired_workers", "Workers that could run all work at once")
+QUEUE_ARRIVALS_PER_MINUTE = _fact(
+    "vm_queue_arrivals_per_minute", "Stages that became due, as a mean of the last minute; absent while stale"
+)
+QUEUE_COMPLETIONS_PER_MINUTE = _fact(
+    "vm_queue_completions_per_minute", "Attempts that ended, as a mean of the last minute; absent while stale"
+)
+QUEUE_STAGE_SECONDS = _fact(
+    "vm_queue_mean_stage_seconds", "How long the last attempts ran, as a mean; absent while stale or unknown"
+)
+DESIRED_WORKERS = _fact("vm_desired_workers", "Workers that there should be, as GET /api/v2/queue says why")
+AUTOSCALE_STALE = _fact(
+    "vm_autoscale_stale", "1 while no API process has decided for 30 s: vm_desired_workers would run all work at once"
+)
+SCALE_CALLS = _fact("vm_scale_calls", "Calls of the last hour that were to change the number of workers", "outcome")
 PROVIDER_PAUSED = _fact("vm_provider_paused", "1 while a provider of models is paused", "provider")
 READY = _fact("vm_ready", "1 if work can progress, as GET /api/v2/health/ready says")
 DEPENDENCY_STATUS = _fact(

@@ -14,8 +14,46 @@ WorkflowName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Age = Annotated[float, Field(ge=0, le=3_155_760_000)]  # a hundred years, which PostgreSQL can still subtract
 
 
+class ScalerOut(Output):
+    """The process that changes the number of workers now, and the service that it scales."""
+
+    holder: str
+    service: str | None
+
+
+class ScaleCallOut(Output):
+    """A call to the platform: how many instances there were, how many were asked for, and what became of it."""
+
+    at: Moment
+    service: str
+    was: int | None
+    wanted: int
+    outcome: Literal["scaled", "dry_run", "refused", "failed", "differs"]
+    detail: str
+
+
+class AutoscaleOut(Output):
+    """How ``desired_workers`` was decided, and who changes the number of workers: ``calls`` are the last ten.
+
+    ``stale``: no decision has been made for 30 seconds, and ``desired_workers`` is as many workers as could run all
+    work at once, within the limits.
+    """
+
+    reason: str
+    decided_at: Moment | None
+    stale: bool
+    min_workers: int
+    max_workers: int
+    target_wait_seconds: float
+    scaler: ScalerOut | None
+    calls: list[ScaleCallOut]
+
+
 class QueueOut(Output):
-    """The queue in a few figures; ``due`` is what could be taken now, pauses and caps aside."""
+    """The queue in a few figures; ``due`` is what could be taken now, pauses and caps aside.
+
+    What is a mean of the last minute or of the last attempts is null until it has been measured.
+    """
 
     queued: int
     running: int
@@ -24,11 +62,16 @@ class QueueOut(Output):
     workers: int
     slots: int
     in_flight: int
+    draining: int
+    arrivals_per_minute: float | None
+    completions_per_minute: float | None
+    mean_stage_seconds: float | None
     paused: bool
     paused_at: Moment | None
     paused_by: str | None
     reason: str | None
     desired_workers: int
+    autoscale: AutoscaleOut
 
 
 class PauseIn(Input):

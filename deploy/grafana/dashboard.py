@@ -68,6 +68,31 @@ ROWS: dict[str, Sequence[Stat | Timeseries]] = {
             section="a-worker-runs-and-claims-nothing",
         ),
         series(
+            "Stages that come, and attempts that end, in a minute",
+            {
+                "arrivals": "max(vm_queue_arrivals_per_minute)",
+                "completions": "max(vm_queue_completions_per_minute)",
+            },
+            unit="none",
+            section="runs-stay-queued",
+            about="Means of the last minute. Where more come than end, the queue grows.",
+        ),
+        series(
+            "Time of an attempt, on average",
+            {"seconds": "max(vm_queue_mean_stage_seconds)"},
+            unit="s",
+            section="runs-stay-queued",
+        ),
+        series(
+            "Autoscaling",
+            {
+                "no decision for 30 s": "max(vm_autoscale_stale)",
+                "calls of an hour: {{outcome}}": "max by (outcome) (vm_scale_calls)",
+            },
+            unit="none",
+            section="runs-stay-queued",
+        ),
+        series(
             "Slots of the workers",
             {"slots": "max(vm_slots)", "in flight": "max(vm_in_flight)"},
             unit="none",

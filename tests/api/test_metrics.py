@@ -112,6 +112,9 @@ async def test_the_queue_and_the_workers_come_from_the_database(api: Api) -> Non
     assert values(response, "vm_queue_stages", "state") == {("due",): 1, ("queued",): 1, ("running",): 0}
     assert values(response, "vm_workers", "state") == {("starting",): 0, ("working",): 0, ("draining",): 0}
     assert values(response, "vm_desired_workers") == {(): 1}
+    assert values(response, "vm_autoscale_stale") == {(): 1}
+    assert values(response, "vm_queue_arrivals_per_minute") == {}
+    assert values(response, "vm_scale_calls", "outcome")["scaled",] == 0
     assert values(response, "vm_queue_paused") == {(): 0}
     assert values(response, "vm_queue_oldest_due_seconds")[()] > 0
     assert values(response, "vm_ready") == {(): 0}

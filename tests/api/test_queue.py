@@ -28,11 +28,25 @@ async def test_the_queue_returns_every_figure_of_the_contract(api: Api) -> None:
         "workers": 1,
         "slots": 4,
         "in_flight": 1,
+        "draining": 0,
+        "arrivals_per_minute": None,
+        "completions_per_minute": None,
+        "mean_stage_seconds": None,
         "paused": False,
         "paused_at": None,
         "paused_by": None,
         "reason": None,
         "desired_workers": 1,
+        "autoscale": {
+            "reason": "no decision in the last 30 s: enough workers for all work at once",
+            "decided_at": None,
+            "stale": True,
+            "min_workers": 1,
+            "max_workers": 10,
+            "target_wait_seconds": 30.0,
+            "scaler": None,
+            "calls": [],
+        },
     }
 
 

@@ -100,6 +100,16 @@ CASES = {
         "The queue needs 3 workers, and fewer are working",
         nor={"vm_desired_workers": "3x60", 'vm_workers{state="working"}': "2x60", "vm_queue_paused": "1x60"},
     ),
+    "VmAutoscaleStale": Case(
+        {"vm_autoscale_stale": "1x60"},
+        {"vm_autoscale_stale": "1x8 0 1x8 0 1x8 0x40"},
+        "No API process has decided for 10 minutes how many workers there should be",
+    ),
+    "VmScalingFails": Case(
+        {'vm_scale_calls{outcome="failed"}': "4x60", 'vm_scale_calls{outcome="differs"}': "2x60"},
+        {'vm_scale_calls{outcome="failed"}': "5x60", 'vm_scale_calls{outcome="scaled"}': "90x60"},
+        "6 calls of the last hour did not change the number of workers as they should",
+    ),
     "VmQueuePaused": Case(
         {"vm_queue_paused": "1x60"},
         {"vm_queue_paused": "1x20 0 1x39"},

@@ -256,13 +256,26 @@ async def test_a_response_of_another_server_is_one_clear_line(
 async def test_figures_of_another_version_are_one_clear_line(
     capsys: pytest.CaptureFixture[str], change: dict[str, Any]
 ) -> None:
-    figures = dict.fromkeys(("queued", "running", "due", "workers", "slots", "in_flight", "desired_workers"), 1)
-    complete = figures | {
+    names = ("queued", "running", "due", "workers", "slots", "in_flight", "draining", "desired_workers")
+    complete = dict.fromkeys(names, 1) | {
         "oldest_due_seconds": 1.5,
         "paused": False,
         "paused_at": None,
         "paused_by": None,
         "reason": None,
+        "arrivals_per_minute": 2.5,
+        "completions_per_minute": None,
+        "mean_stage_seconds": None,
+        "autoscale": {
+            "reason": "a lull",
+            "decided_at": "2026-11-27T00:00:00Z",
+            "stale": False,
+            "min_workers": 1,
+            "max_workers": 10,
+            "target_wait_seconds": 30,
+            "scaler": {"holder": "host:1", "service": None},
+            "calls": [],
+        },
     }
     for body, code in ((complete, 0), (complete | change, 2)):
         async with responding(lambda request, body=body: web.json_response(body)) as url:  # type: ignore[misc]

@@ -41,7 +41,8 @@ def test_only_due_stages_and_working_workers_are_counted_as_such() -> None:
 
 
 @pytest.mark.parametrize(
-    ("work", "cap", "wanted"), [(0, None, 1), (4, None, 1), (5, None, 2), (100, None, 25), (100, 8, 2), (3, 100, 1)]
+    ("work", "cap", "wanted"),
+    [(0, None, 1), (4, None, 1), (5, None, 2), (39, None, 10), (100, None, 10), (100, 8, 2), (3, 100, 1)],
 )
 def test_no_more_workers_are_wanted_than_the_cap_lets_work(work: int, cap: int | None, wanted: int) -> None:
     beat(cap=cap)

@@ -173,7 +173,8 @@ def _show(status: QueueStatus, causes: Iterable[str]) -> None:
     oldest = f", the oldest for {status.oldest_due_seconds:.1f} s" if status.due else ""
     print(f"queued    {status.queued} ({status.due} due{oldest})")
     print(f"running   {status.running}")
-    print(f"workers   {status.workers} ({status.desired_workers} would run everything at once)")
+    print(f"workers   {status.workers}{f' ({status.draining} more are draining)' if status.draining else ''}")
+    print(f"desired   {status.desired_workers} ({status.autoscale.reason})")
     print(f"slots     {status.slots} ({status.in_flight} in use)")
 
 

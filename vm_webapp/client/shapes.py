@@ -95,6 +95,37 @@ class Writing(TypedDict):
     text: str
 
 
+class Scaler(TypedDict):
+    """The process that changes the number of workers."""
+
+    holder: str
+    service: str | None
+
+
+class ScaleCall(TypedDict):
+    """A call to the platform that was to change the number of workers."""
+
+    at: str
+    service: str
+    was: int | None
+    wanted: int
+    outcome: str
+    detail: str
+
+
+class AutoscaleFigures(TypedDict):
+    """How the number of workers was decided, and who changes it."""
+
+    reason: str
+    decided_at: str | None
+    stale: bool
+    min_workers: int
+    max_workers: int
+    target_wait_seconds: float
+    scaler: Scaler | None
+    calls: list[ScaleCall]
+
+
 class QueueFigures(TypedDict):
     """The figures of the queue."""
 
@@ -105,11 +136,16 @@ class QueueFigures(TypedDict):
     workers: int
     slots: int
     in_flight: int
+    draining: int
+    arrivals_per_minute: float | None
+    completions_per_minute: float | None
+    mean_stage_seconds: float | None
     paused: bool
     paused_at: str | None
     paused_by: str | None
     reason: str | None
     desired_workers: int
+    autoscale: AutoscaleFigures
 
 
 class RunFilter(TypedDict):

@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from peewee import SQL, Case, Select, fn
+from peewee import SQL, Case, fn
 
 from vm_webapp.access.actor import Actor
 from vm_webapp.access.audit import record
-from vm_webapp.db.compiled import COUNT, NOW, compiled, param
-from vm_webapp.db.models import Provider, Queue, Stage, WorkerHeartbeat
-from vm_webapp.db.pool import database, execute, row, rows, transaction
+from vm_webapp.db.compiled import NOW, compiled, param
+from vm_webapp.db.models import Provider, Queue, WorkerHeartbeat
+from vm_webapp.db.pool import execute, rows, transaction
 from vm_webapp.errors import NotFound
-from vm_webapp.fleet.alive import ALIVE, read_last_group, read_worker_groups
+from vm_webapp.fleet.alive import ALIVE
+from vm_webapp.ops.autoscale.calls import ScaleCall, Scaler, read_scaling
+from vm_webapp.ops.autoscale.decisions import read_signal
 from vm_webapp.runs import providers
-from vm_webapp.runs.admission import read_demand
 from vm_webapp.runs.pauses import read_pauses
 
-ASSUMED_SLOTS = 32  # per worker, when none is alive whose heartbeat would report it; the default of VM_WORKER_THREADS
-
-# Each count is a scan of its own partial index; one pass with FILTER would read every stage of every finished run.
-_FIGURES = compiled(
-    Select(
-        [],
-        [
-            Stage.select(COUNT).where(Stage.status == "queued").alias("queued"),
-            Stage.select(COUNT).where(Stage.status == "running").alias("running"),
-        ],
-    ).bind(database)
-)
 _THE_QUEUE = Queue.name == "stages"
 # A queue that is paused already keeps the time of its pause. A new reason replaces the old one, together with the name
 # of the person who gave it.
@@ -58,6 +46,32 @@ _PROVIDER_NAMES = compiled(
 
 
 @dataclass(frozen=True, slots=True)
+class AutoscaleStatus:
+    """How the number of workers was decided, and who changes it.
+
+    Attributes:
+        reason: why there should be so many workers.
+        decided_at: when that was decided; None if nothing has ever been decided.
+        stale: whether that is more than 30 seconds ago. ``desired_workers`` is then as many workers as could run all
+            work at once, within the limits.
+        min_workers: fewest workers.
+        max_workers: most workers.
+        target_wait_seconds: no stage should be due for longer.
+        scaler: the process that changes the number of workers; None if another system does.
+        calls: the last ten calls that did, newest first.
+    """
+
+    reason: str
+    decided_at: datetime | None
+    stale: bool
+    min_workers: int
+    max_workers: int
+    target_wait_seconds: float
+    scaler: Scaler | None
+    calls: tuple[ScaleCall, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class QueueStatus:
     """The figures of the queue.
 
@@ -68,8 +82,13 @@ class QueueStatus:
         workers: workers that are alive and claim stages.
         slots: stages that they can run at a time.
         in_flight: stages that they run now.
+        draining: workers that finish what they have and then stop.
+        arrivals_per_minute: stages that became due, as a mean of the last minute; None without a fresh decision.
+        completions_per_minute: attempts that ended, likewise.
+        mean_stage_seconds: how long an attempt runs; None while none has ended, or without a fresh decision.
         paused: whether an operator has paused the queue, so that no stage is claimed.
-        desired_workers: number of workers that could run all work at once; stages that a person holds up do not count.
+        reason: why it is paused.
+        desired_workers: how many workers there should be; ``autoscale`` says why.
     """
 
     queued: int
@@ -79,11 +98,16 @@ class QueueStatus:
     workers: int
     slots: int
     in_flight: int
+    draining: int
+    arrivals_per_minute: float | None
+    completions_per_minute: float | None
+    mean_stage_seconds: float | None
     paused: bool
     paused_at: datetime | None
     paused_by: str | None
     reason: str | None
     desired_workers: int
+    autoscale: AutoscaleStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,40 +144,37 @@ _WORKERS = compiled(
 def read_queue() -> QueueStatus:
     """Return the figures. They come from the partial indexes of the queue, so finished runs cost nothing."""
     with transaction(durable=False):
-        groups = read_worker_groups()
-        figures = row(_FIGURES)
+        signal = read_signal()
         pause = read_pauses().queue
-        demand = read_demand(groups or [read_last_group()])
-    assert figures is not None
-    workers, slots = sum(group.workers for group in groups), sum(group.slots for group in groups)
-    in_flight = sum(group.in_flight for group in groups)
-    # While a person must act, a stage that a dead worker left running is not claimed again either, so it is no work.
-    busy = in_flight if demand.stopped else figures["running"]
+        scaler, calls = read_scaling()
     return QueueStatus(
-        **figures,
-        due=demand.due,
-        oldest_due_seconds=demand.oldest_due_seconds,
-        workers=workers,
-        slots=slots,
-        in_flight=in_flight,
+        queued=signal.queued,
+        running=signal.running,
+        due=signal.due,
+        oldest_due_seconds=signal.oldest_due_seconds,
+        workers=signal.workers,
+        slots=signal.slots,
+        in_flight=signal.in_flight,
+        draining=signal.draining,
+        arrivals_per_minute=signal.arrivals_per_minute,
+        completions_per_minute=signal.completions_per_minute,
+        mean_stage_seconds=signal.mean_stage_seconds,
         paused=pause is not None,
         paused_at=pause.since if pause else None,
         paused_by=pause.by if pause else None,
         reason=pause.reason if pause else None,
-        desired_workers=desired_workers(
-            busy + demand.claimable, slots_each=math.ceil(slots / workers) if workers else ASSUMED_SLOTS
+        desired_workers=signal.desired_workers,
+        autoscale=AutoscaleStatus(
+            reason=signal.reason,
+            decided_at=signal.decided_at,
+            stale=signal.stale,
+            min_workers=signal.min_workers,
+            max_workers=signal.max_workers,
+            target_wait_seconds=signal.target_wait_seconds,
+            scaler=scaler,
+            calls=calls,
         ),
     )
-
-
-def desired_workers(work: int, *, slots_each: int) -> int:
-    """Return how many workers could run all work at once; at least one.
-
-    Args:
-        work: stages that are running, and those that more workers could claim.
-        slots_each: stages that a worker runs at a time.
-    """
-    return max(1, math.ceil(work / slots_each))
 
 
 def pause_queue(*, reason: str | None, actor: Actor) -> None:

@@ -19,8 +19,9 @@ from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.fleet.alive import ALIVE
 from vm_webapp.fleet.process_metrics import read_samples
 from vm_webapp.fleet.samples import merge
+from vm_webapp.ops.autoscale.calls import OUTCOMES, count_calls
+from vm_webapp.ops.autoscale.decisions import read_signal
 from vm_webapp.ops.health import Health
-from vm_webapp.ops.queue_control import read_queue
 from vm_webapp.runs.pauses import read_pauses
 
 FACTS_SECONDS = 1.0
@@ -95,18 +96,28 @@ def _readiness(health: Health) -> Iterator[Metric]:
 
 def _facts() -> Iterator[Metric]:
     """Return what the database says now, inside the current transaction."""
-    queue, workers, paused = read_queue(), rows(_WORKERS), read_pauses().providers
+    signal, workers, pauses, calls = read_signal(), rows(_WORKERS), read_pauses(), count_calls()
     alive = {state: sum(each["workers"] for each in workers if each["state"] == state) for state in STATES}
     yield _fact(metrics.WORKERS, {(state,): float(count) for state, count in alive.items()})
-    yield _fact(metrics.SLOTS, {(): float(queue.slots)})
-    yield _fact(metrics.IN_FLIGHT, {(): float(queue.in_flight)})
-    stages = {"due": queue.due, "queued": queue.queued, "running": queue.running}
+    stages = {"due": signal.due, "queued": signal.queued, "running": signal.running}
     yield _fact(metrics.QUEUE_STAGES, {(state,): float(count) for state, count in stages.items()})
-    yield _fact(metrics.QUEUE_OLDEST_DUE_SECONDS, {(): queue.oldest_due_seconds})
-    yield _fact(metrics.QUEUE_PAUSED, {(): float(queue.paused)})
-    yield _fact(metrics.DESIRED_WORKERS, {(): float(queue.desired_workers)})
-    providers = sorted({each["provider"] for each in workers} | paused.keys())
-    yield _fact(metrics.PROVIDER_PAUSED, {(name,): float(name in paused) for name in providers})
+    single = {
+        metrics.SLOTS: signal.slots,
+        metrics.IN_FLIGHT: signal.in_flight,
+        metrics.QUEUE_OLDEST_DUE_SECONDS: signal.oldest_due_seconds,
+        metrics.QUEUE_PAUSED: pauses.queue is not None,
+        metrics.QUEUE_ARRIVALS_PER_MINUTE: signal.arrivals_per_minute,
+        metrics.QUEUE_COMPLETIONS_PER_MINUTE: signal.completions_per_minute,
+        metrics.QUEUE_STAGE_SECONDS: signal.mean_stage_seconds,
+        metrics.DESIRED_WORKERS: signal.desired_workers,
+        metrics.AUTOSCALE_STALE: signal.stale,
+    }
+    for name, value in single.items():
+        if value is not None:
+            yield _fact(name, {(): float(value)})
+    yield _fact(metrics.SCALE_CALLS, {(outcome,): float(calls.get(outcome, 0)) for outcome in OUTCOMES})
+    providers = sorted({each["provider"] for each in workers} | pauses.providers.keys())
+    yield _fact(metrics.PROVIDER_PAUSED, {(name,): float(name in pauses.providers) for name in providers})
 
 
 def _fact(name: str, values: Values) -> Metric:

@@ -39,4 +39,5 @@ def why_full(status: QueueStatus) -> str:
     """Return that every slot is in use while more stages are due, and what would help; empty if that is not so."""
     if not status.due or status.in_flight < status.slots or not status.slots:
         return ""
-    return f"every slot of the {status.workers} workers is in use: run {status.desired_workers} workers, or wait"
+    more = f"run {status.desired_workers} workers, or wait" if status.desired_workers > status.workers else "wait"
+    return f"every slot of the {status.workers} workers is in use: {more}"

@@ -1,0 +1,88 @@
+"""The calls that changed the number of workers, and who makes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, get_args
+
+from vm_webapp.db.pool import execute, rows, transaction
+
+Outcome = Literal["scaled", "dry_run", "refused", "failed", "differs"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+
+SHOWN = 10
+KEEP_DAYS = 7
+# At most six calls a minute are made: more than these are older than an hour.
+_OF_AN_HOUR = 400
+
+_READ = f"""
+    SELECT held.holder, held.details ->> 'service' AS scales, calls.*
+      FROM (SELECT) once
+      LEFT JOIN duty_leases held ON held.name = 'scale' AND held.expires_at > clock_timestamp()
+      LEFT JOIN (SELECT id, at, service, was, wanted, outcome, detail
+                   FROM scale_calls ORDER BY id DESC LIMIT {SHOWN}) calls ON true
+     ORDER BY id DESC
+"""
+_COUNT = f"""
+    SELECT outcome, count(*) AS calls
+      FROM (SELECT at, outcome FROM scale_calls ORDER BY id DESC LIMIT {_OF_AN_HOUR}) newest
+     WHERE at > clock_timestamp() - interval '1 h' GROUP BY outcome ORDER BY outcome
+"""
+_PURGE = f"DELETE FROM scale_calls WHERE at < clock_timestamp() - interval '{KEEP_DAYS} days'"
+
+
+@dataclass(frozen=True, slots=True)
+class Scaler:
+    """The process that changes the number of workers now.
+
+    Attributes:
+        holder: host and process.
+        service: what it scales, by the platform's id; None if it does not say.
+    """
+
+    holder: str
+    service: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleCall:
+    """A call to the platform.
+
+    Attributes:
+        service: the service that was to be scaled, by the platform's id.
+        was: its number of instances before; None if unknown.
+        wanted: the number that was asked for.
+        outcome: ``differs`` where the platform accepted the number and then had another one.
+        detail: what the platform said, or why the call was not made.
+    """
+
+    at: datetime
+    service: str
+    was: int | None
+    wanted: int
+    outcome: Outcome
+    detail: str
+
+
+def read_scaling() -> tuple[Scaler | None, tuple[ScaleCall, ...]]:
+    """Return who scales now, None if nobody does, and the last ten calls, newest first; in the current transaction."""
+    found = rows(_READ)
+    scaler = Scaler(found[0]["holder"], found[0]["scales"]) if found[0]["holder"] is not None else None
+    calls = [
+        ScaleCall(each["at"], each["service"], each["was"], each["wanted"], each["outcome"], each["detail"])
+        for each in found
+        if each["id"] is not None
+    ]
+    return scaler, tuple(calls)
+
+
+def count_calls() -> dict[str, int]:
+    """Return how many calls of the last hour had each outcome, inside the current transaction."""
+    return {each["outcome"]: each["calls"] for each in rows(_COUNT)}
+
+
+def purge_old_calls() -> int:
+    """Delete the calls of more than seven days ago; return how many."""
+    with transaction(durable=False):
+        return execute(_PURGE)
