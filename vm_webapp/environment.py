@@ -121,8 +121,8 @@ class Environment:
         return value
 
     def public_url(self, name: str) -> str | None:
-        """Return a URL that may be shown: it names a host and holds no secret."""
-        # The base URL appears in errors on a run's timeline.
+        """Return a URL to which paths are added: a host and a path, without the parts that are made for secrets."""
+        # The model's appears in errors on a run's timeline.
         value = self.url(name, ("http", "https"))
         if value is not None:
             parts = urlsplit(value)

@@ -57,6 +57,7 @@ class Settings:
         autoscale_max: most workers that are ever asked for, at least ``autoscale_min``.
         autoscale_target_wait_seconds: for how long a due stage should wait for a worker at most.
         tracing: where traces go, None to record none.
+        judoscale_url: where reports for Judoscale go, None to send none; its path is a secret.
         build: the version, and the deployed commit if the platform names it.
     """
 
@@ -94,6 +95,7 @@ class Settings:
     autoscale_target_wait_seconds: float = 30.0
     log_level: str = "INFO"
     tracing: Tracing | None = None
+    judoscale_url: str | None = field(default=None, repr=False)
     build: str = __version__
 
     @property
@@ -154,6 +156,7 @@ def read_settings(*, complete: bool = True) -> Settings:
         autoscale_target_wait_seconds=env.seconds("VM_AUTOSCALE_TARGET_WAIT_SECONDS", 30.0, least=1),
         log_level=env.one_of("LOG_LEVEL", LOG_LEVELS, "INFO", fold=str.upper),
         tracing=_read_tracing(env),
+        judoscale_url=env.public_url("JUDOSCALE_URL"),
         build=_name_build(env.token("RENDER_GIT_COMMIT")),
     )
     if settings.autoscale_min > settings.autoscale_max:

@@ -19,7 +19,10 @@ from vm_webapp.settings import read_settings
 
 # Every other variable has a rule that a secret does not meet. These are shown on purpose: they hold no secret.
 SHOWN = {"KIMI_MODEL", "KIMI_BASE_URL", "VM_WORKSPACE_ROOT", "VM_WORKFLOWS_PATH", "RENDER_GIT_COMMIT"}
-SECRET = {"VM_DB_URL", "VM_DB_DIRECT_URL", "VM_REDIS_URL", "KIMI_API_KEY", "VM_API_TOKEN", "OTEL_EXPORTER_OTLP_HEADERS"}
+SECRET = {
+    *("VM_DB_URL", "VM_DB_DIRECT_URL", "VM_REDIS_URL", "KIMI_API_KEY", "VM_API_TOKEN", "OTEL_EXPORTER_OTLP_HEADERS"),
+    "JUDOSCALE_URL",
+}
 ANY_TEXT = {"RENDER", "OTEL_SERVICE_NAME"}  # compared with a word, or sent to the collector; shown nowhere
 RESPELLED = ("http://user:{}@host/v1", "https://host/v1?key={}", "http://host/v1#{}", "{}://host", "postgres://{}@:x")
 CRASHES = """
@@ -74,7 +77,7 @@ def test_a_secret_in_the_wrong_variable_is_not_shown(
         assert not markers.found_in({"out": said.out.encode(), "errors": said.errors.encode()})
 
 
-@pytest.mark.parametrize("name", ["KIMI_BASE_URL", "VM_DB_URL", "VM_DB_DIRECT_URL", "VM_REDIS_URL"])
+@pytest.mark.parametrize("name", ["KIMI_BASE_URL", "VM_DB_URL", "VM_DB_DIRECT_URL", "VM_REDIS_URL", "JUDOSCALE_URL"])
 @pytest.mark.parametrize("spelled", RESPELLED)
 def test_a_secret_in_an_address_that_is_refused_is_not_shown(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str, spelled: str
@@ -91,6 +94,7 @@ def test_a_secret_in_an_address_that_is_refused_is_not_shown(
 def test_a_crash_shows_the_settings_of_no_frame(style: str) -> None:
     markers = Markers()
     env = {name: markers.plant(name) for name in ("KIMI_API_KEY", "VM_API_TOKEN")}
+    env["JUDOSCALE_URL"] = f"https://127.0.0.1:1/api/{markers.plant('judoscale')}"
     for name, scheme in (("VM_DB_URL", "postgresql"), ("VM_DB_DIRECT_URL", "postgresql"), ("VM_REDIS_URL", "redis")):
         env[name] = f"{scheme}://user:{markers.plant(name)}@127.0.0.1:1/0"
     started = [sys.executable, "-X", "dev", "-c", CRASHES, style]

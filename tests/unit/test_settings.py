@@ -17,7 +17,7 @@ from vm_webapp.settings import SAMPLERS, Settings, read_settings
 from vm_webapp.tracing.configuration import Tracing
 from vm_webapp.trusted_proxies import PLATFORM_PROXIES, WANTED, Network
 
-OURS = ("VM_", "KIMI_", "APP_ENV", "PORT", "WEB_CONCURRENCY", "LOG_LEVEL", "RENDER", "OTEL_")
+OURS = ("VM_", "KIMI_", "APP_ENV", "PORT", "WEB_CONCURRENCY", "LOG_LEVEL", "RENDER", "OTEL_", "JUDOSCALE_URL")
 DB_URL = "postgresql://vm:s3cret@db.internal:5432/vm"
 REDIS_URL = "rediss://:s3cret@cache.internal:6380/0"
 PERCENT_ENCODE = "percent-encode each @, : / and % of its user name and password"
@@ -77,7 +77,7 @@ def test_empty_means_unset_for_every_variable(read: Read, empty: str) -> None:
         VM_REQUESTS_PER_MINUTE VM_RUNS_PER_DAY VM_AUTOSCALE_MIN VM_AUTOSCALE_MAX VM_AUTOSCALE_TARGET_WAIT_SECONDS \
         VM_MODEL_PRICES OTEL_EXPORTER_OTLP_ENDPOINT OTEL_EXPORTER_OTLP_HEADERS \
         OTEL_EXPORTER_OTLP_PROTOCOL OTEL_SERVICE_NAME OTEL_RESOURCE_ATTRIBUTES OTEL_TRACES_SAMPLER \
-        OTEL_TRACES_SAMPLER_ARG"
+        OTEL_TRACES_SAMPLER_ARG JUDOSCALE_URL"
     assert read(**dict.fromkeys(names.split(), empty)) == Settings()
 
 
@@ -115,6 +115,7 @@ def test_everything_set_is_read(read: Read) -> None:
         OTEL_RESOURCE_ATTRIBUTES="deployment.environment.name=staging,service.name=other",
         OTEL_TRACES_SAMPLER="parentbased_traceidratio",
         OTEL_TRACES_SAMPLER_ARG="0.25",
+        JUDOSCALE_URL="https://adapter.judoscale.com/api/s3cret",
     )
     assert settings == Settings(
         app_env="production",
@@ -151,6 +152,7 @@ def test_everything_set_is_read(read: Read) -> None:
             "parentbased_traceidratio",
             0.25,
         ),
+        judoscale_url="https://adapter.judoscale.com/api/s3cret",
         build=f"{__version__}+4f1d0c3b9a8e",
     )
     assert settings.mode == "managed"
@@ -310,6 +312,9 @@ def test_limits_of_a_session_are_taken_from_a_minute_to_thirty_days(read: Read, 
         ("OTEL_TRACES_SAMPLER", "s3cret", f"must be one of {', '.join(SAMPLERS)}"),
         ("OTEL_TRACES_SAMPLER_ARG", "1.5", "must be a number from 0 to 1"),
         ("OTEL_TRACES_SAMPLER_ARG", "nan", "must be a number from 0 to 1"),
+        ("JUDOSCALE_URL", "s3cret", "must be a URL that begins with http:// or https://"),
+        ("JUDOSCALE_URL", "https:///s3cret", PUBLIC),
+        ("JUDOSCALE_URL", "https://h/api?key=s3cret", PUBLIC),
     ],
 )
 def test_a_value_that_does_not_parse_names_the_variable_and_shows_no_value(

@@ -175,6 +175,11 @@ def _open(settings: Settings, catalog: Catalog, servers: Servers, host: str, ope
     BUILD_INFO.labels(settings.build).set(1)
     process = Process("api")
     opened.enter_context(published(process))
+    if settings.judoscale_url is not None:
+        # Here, because a process that reports nothing needs no HTTP client, nor its memory.
+        from vm_webapp.ops.autoscale.judoscale import reporting
+
+        opened.enter_context(reporting(settings))
     tracer = opened.enter_context(
         open_tracer(settings.tracing, service="vm-webapp-api", build=settings.build, instance=process.instance)
     )
