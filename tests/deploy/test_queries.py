@@ -6,14 +6,12 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import yaml
 
-from tests.deploy.monitoring import ALERTS, PANELS, RULES
+from tests.deploy.monitoring import ALERTS, PANELS, scraping_configuration
 from tests.fakes.behaviours import GOOD, Behaviour
 from tests.fakes.model_server import ModelServer
 from tests.support.databases import Databases
@@ -63,7 +61,7 @@ def watched(servers: LocalServers, databases: Databases) -> Iterator[Watched]:
         env = managed_environment(databases.url(database), servers.redis_url, folder, VM_API_TOKEN=TOKEN, **given)
         with deployment(env, folder) as running, _client(running.url) as http:
             eventually(lambda: http.get("/api/v2/health/ready").status_code == 200, "ready", seconds=60)
-            with prometheus(_configuration(folder, running.url)) as scraping:
+            with prometheus(scraping_configuration(folder, running.url, TOKEN)) as scraping:
                 _work(http)
                 eventually(lambda: scraping.query("sum(fleet:vm_runs_finished_total:sum) > 1"), "the runs", seconds=60)
                 yield Watched(http.get("/metrics").raise_for_status().text, scraping)
@@ -95,20 +93,6 @@ def _work(http: httpx.Client) -> None:
     for request, status in {"a plan with a review": "completed", "a page that is refused": "failed"}.items():
         address = f"/api/v2/runs/{created[request]['id']}"
         eventually(lambda: http.get(address).json()["status"] == status, f"{request} is {status}", seconds=60)  # noqa: B023
-
-
-def _configuration(folder: Path, url: str) -> Path:
-    """Return the file of the example's configuration, with the deployment's address and key, and more haste."""
-    config = yaml.safe_load((RULES / "prometheus.yml").read_text())
-    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    config["rule_files"] = [str(RULES / name) for name in config["rule_files"]]
-    (job,) = config["scrape_configs"]
-    job |= {"scheme": "http", "static_configs": [{"targets": [url.removeprefix("http://")]}]}
-    home = folder / "prometheus"
-    home.mkdir()
-    (home / job["authorization"]["credentials_file"]).write_text(TOKEN)
-    (home / "prometheus.yml").write_text(yaml.safe_dump(config))
-    return home / "prometheus.yml"
 
 
 def test_promtool_finds_nothing_wrong_with_the_exposition(watched: Watched) -> None:
