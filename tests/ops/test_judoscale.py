@@ -15,11 +15,12 @@ import pytest
 from tests.fakes.judoscale import SECRET, FakeJudoscale, real_report
 from tests.support.fleet import change
 from tests.support.runs import create, read
+from tests.support.waiting import eventually
 from vm_webapp import endpoint
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.fleet.duty_leases import DutyLease
 from vm_webapp.ops.autoscale import judoscale
-from vm_webapp.ops.autoscale.judoscale import JudoscaleReporter
+from vm_webapp.ops.autoscale.judoscale import JudoscaleReporter, reporting
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.lifecycle import Claimant
 from vm_webapp.settings import Settings
@@ -129,6 +130,16 @@ def test_a_server_that_hangs_is_given_up(taking: FakeJudoscale, monkeypatch: pyt
     began = time.monotonic()
     assert not reporter(taking.url).run_once()
     assert time.monotonic() - began < 2
+
+
+def test_an_api_ends_while_judoscale_hangs_and_another_takes_over_at_once(taking: FakeJudoscale) -> None:
+    taking.hangs = True
+    with reporting(Settings(judoscale_url=taking.url)):
+        eventually(lambda: taking.requests, "a report is being sent")
+        began = time.monotonic()
+    assert time.monotonic() - began < judoscale.STOP_SECONDS + 1
+    taking.hangs = False
+    assert reporter(taking.url, holder="two").run_once()
 
 
 def test_a_database_that_is_away_is_said_once(

@@ -116,6 +116,7 @@ def env(servers: GuardedServers, model: ModelServer, markers: Markers, folder: P
         "HTTPS_PROXY": f"http://user:{markers.plant('HTTPS_PROXY')}@{at}",
         "ALL_PROXY": f"http://user:{markers.plant('ALL_PROXY')}@{at}",
         "NO_PROXY": "127.0.0.1,localhost",
+        "JUDOSCALE_URL": f"http://127.0.0.1:1/api/{markers.plant('JUDOSCALE_URL')}",
         # What a platform or a pipeline may have set beside ours.
         "RENDER_API_KEY": markers.plant("RENDER_API_KEY"),
         "PGPASSWORD": markers.plant("PGPASSWORD"),
