@@ -59,8 +59,17 @@ class Busy:
 
     def check(self, read: Callable[[], float | None], what: str) -> None:
         """Check that a scaler reads that number, which may change between two looks, and which is not the least."""
-        number = eventually(lambda: (found := read()) == self.desired_workers() and found, what, seconds=30)
-        assert number >= FEWEST
+        looks: list[tuple[float | None, float]] = []
+
+        def same() -> bool:
+            looks.append((read(), self.desired_workers()))
+            return looks[-1][0] == looks[-1][1]
+
+        try:
+            eventually(same, what, seconds=20)
+        except AssertionError:
+            pytest.fail(f"{what} and that of GET /queue: {looks[-1]}")
+        assert looks[-1][1] >= FEWEST
 
 
 @pytest.fixture(scope="module")
