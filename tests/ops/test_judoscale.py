@@ -151,7 +151,7 @@ def test_a_database_that_is_away_is_said_once(
     clock = Clock()
     one = reporter(taking.url, clock=clock)
     with monkeypatch.context() as patch:
-        patch.setattr(judoscale, "read_queue", away)
+        patch.setattr(judoscale, "read_signal", away)
         assert [one.run_once(), one.run_once()] == [False, False]
     assert (said(caplog), taking.requests) == (["judoscale.not_reported"], 0)
     clock.now += 20

@@ -17,11 +17,12 @@ from typing import Any
 
 from peewee import DatabaseError
 
+from vm_webapp.db.pool import transaction
 from vm_webapp.endpoint import Endpoint, NotTaken
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.fleet.duty_leases import DutyLease
 from vm_webapp.loops import Loop
-from vm_webapp.ops.queue_control import QueueStatus, read_queue
+from vm_webapp.ops.autoscale.decisions import Signal, read_signal
 from vm_webapp.settings import Settings
 from vm_webapp.text import shortened
 
@@ -72,7 +73,9 @@ class JudoscaleReporter:
             # Kept while it waits as well, or each process in turn would fail and say so.
             if not self._lease.hold() or self._clock() < self._wait_until:
                 return False
-            body = report(read_queue(), self._settings, now=self._now())
+            with transaction(durable=False):
+                signal = read_signal()
+            body = report(signal, self._settings, now=self._now())
             self._endpoint.post(json.dumps(body).encode())
         except (NotTaken, DatabaseUnavailable, DatabaseError) as error:
             self._failed(error)
@@ -94,11 +97,11 @@ class JudoscaleReporter:
             log.warning("judoscale.not_reported", extra={"error": shortened(error)})
 
 
-def report(status: QueueStatus, settings: Settings, *, now: float) -> dict[str, Any]:
+def report(signal: Signal, settings: Settings, *, now: float) -> dict[str, Any]:
     """Return the body of a report.
 
     Args:
-        status: the queue's figures.
+        signal: the queue's figures.
         settings: of the process.
         now: when they were read, in seconds since 1970.
 
@@ -115,8 +118,8 @@ def report(status: QueueStatus, settings: Settings, *, now: float) -> dict[str, 
             "vm-webapp": {"runtime_version": platform.python_version(), "adapter_version": settings.build},
         },
         "metrics": [
-            [at, round(status.oldest_due_seconds * 1000), "qt", QUEUE],
-            [at, status.running, "busy", QUEUE],
+            [at, round(signal.oldest_due_seconds * 1000), "qt", QUEUE],
+            [at, signal.running, "busy", QUEUE],
         ],
         "metadata": {},
     }
