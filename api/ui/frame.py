@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from api.services import Services
-from api.ui.places import ACCOUNT, DOCS, HOME, REVIEWS
+from api.ui.places import ACCOUNT, BRAND_PAGES, DOCS, HOME, PROJECT_PAGES, REVIEWS
 from vm_webapp.access.actor import Actor
 from vm_webapp.access.roles import includes
 from vm_webapp.ops.health import Health
@@ -15,7 +15,14 @@ from vm_webapp.runs.pauses import Pauses, read_pauses
 
 NO_WORKER = "No worker is running. Runs are kept and go on as soon as an operator has started one."
 WORKERS_STAND_STILL = "Workers run, but begin nothing. Runs are kept and go on once an operator has restarted them."
-NAVIGATION = ((HOME, "Home"), (REVIEWS, "Reviews"), (DOCS, "API"), (ACCOUNT, "Account"))
+NAVIGATION = (
+    (HOME, "Home"),
+    (REVIEWS, "Reviews"),
+    (BRAND_PAGES, "Brands"),
+    (PROJECT_PAGES, "Projects"),
+    (DOCS, "API"),
+    (ACCOUNT, "Account"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from calendar import monthrange
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from aiohttp import web
 
@@ -42,11 +43,11 @@ async def show_home(request: web.Request) -> web.Response:
     return await site_page(request, "home.html", read, titles=titles)
 
 
-def usage_of_month(today: date) -> UsageRow | None:
-    """Return what all calls of the month have used so far, None if there were none."""
+def usage_of_month(today: date, *, brand_id: UUID | None = None) -> UsageRow | None:
+    """Return what the calls of the month have used so far, all or those for a brand; None if there were none."""
     # To its last day, and not to today: elsewhere another day may have begun.
     last = today.replace(day=monthrange(today.year, today.month)[1])
-    return next(iter(read_usage(today.replace(day=1), last, by=())), None)
+    return next(iter(read_usage(today.replace(day=1), last, by=(), brand_id=brand_id)), None)
 
 
 def _newest(status: RunStatus) -> tuple[RunRecord, ...]:

@@ -32,9 +32,9 @@ SENT_BEFORE = "This form has started a run already, and what is in it now has no
 
 
 async def show_new_run(request: web.Request) -> web.Response:
-    """Show the form; ``workflow`` in the query chooses one."""
+    """Show the form; the query may choose the workflow, the brand and the project."""
     require(request, "editor")
-    return await _form(request, {"workflow": request.query.get("workflow", "")})
+    return await _form(request, {name: request.query.get(name, "") for name in ("workflow", "brand_id", "project_id")})
 
 
 async def create_run(request: web.Request) -> web.Response:

@@ -13,6 +13,7 @@ HOME, ACCOUNT, SIGN_IN = "/", "/account", "/sign-in"
 WORKSPACE = "/ui/"  # below it are the pages and forms of the workspace
 RUNS, NEW_RUN, CHANGES = f"{WORKSPACE}runs", f"{WORKSPACE}runs/new", f"{WORKSPACE}changes"
 RUN, DOCUMENT = f"{RUNS}/{{run_id}}", f"{RUNS}/{{run_id}}/documents/{{stage}}"
+BRAND_PAGES, PROJECT_PAGES = f"{WORKSPACE}brands", f"{WORKSPACE}projects"
 REVIEWS, REVIEW, PREVIEW = f"{WORKSPACE}reviews", f"{WORKSPACE}reviews/{{run_id}}/{{key}}", f"{WORKSPACE}preview"
 DOCS = f"{PREFIX}/docs"
 # Printable ASCII that begins with one slash. A browser takes a second one, or a backslash, for the start of a host, and

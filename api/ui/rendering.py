@@ -117,6 +117,13 @@ def stage_in_hand(run: RunRecord) -> str:
     return next((f"writes {stage.title}" for stage in run.stages if stage.status == "running"), "between two stages")
 
 
+def days(project: Any) -> str:
+    """Return from when to when a project lasts, of which it may have either."""
+    if project.starts_on and project.ends_on:
+        return f"{project.starts_on} to {project.ends_on}"
+    return f"from {project.starts_on}" if project.starts_on else f"until {project.ends_on}"
+
+
 def _ago(seconds: float) -> str:
     # The script says the same in the same words.
     for unit, length in UNITS:
@@ -134,6 +141,7 @@ _ENVIRONMENT.filters |= {
     "minute": minute,
     "ago": ago,
     "excerpt": excerpt,
+    "days": days,
     "stage_in_hand": stage_in_hand,
     "status_words": STATUS_WORDS.__getitem__,
     **run_words.FILTERS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from api.http.problems import Handler
 from api.ui.account import end_session, show_account, sign_out, sign_out_everywhere
 from api.ui.changes import follow_changes
+from api.ui.context.pages import CONTEXT_PAGES
 from api.ui.documents import download_document, show_document
 from api.ui.fork import fork_run, show_fork
 from api.ui.home import show_home
@@ -38,6 +39,7 @@ PAGES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", REVIEW, show_review),
     ("POST", REVIEW, decide),
     ("POST", PREVIEW, preview_draft),
+    *CONTEXT_PAGES,
     ("GET", SIGN_IN, ask_for_key),
     ("POST", SIGN_IN, sign_in),
     ("GET", ACCOUNT, show_account),

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from vm_webapp.runs.budget import Budget
+from vm_webapp.runs.day_budgets import DayBudget
 from vm_webapp.runs.queries import Spending
 from vm_webapp.runs.records import Spent, Usage
 from vm_webapp.usage.reports import UsageRow
@@ -51,6 +52,24 @@ def left(budget: Budget, spending: Spending, currency: str | None) -> str:
     return " · ".join([*parts, *([ESTIMATED] if spending.estimated else [])])
 
 
+def left_today(day: DayBudget, currency: str | None) -> str:
+    """Return what is left of a brand's budget of today.
+
+    Args:
+        day: the budget, and what calls have used of it.
+        currency: that of the price table, None if there is none.
+    """
+    return left(day.budget, Spending(day.tokens, day.money, estimated=False), currency)
+
+
+def spent(spending: Spending, currency: str | None) -> str:
+    """Return what calls have used together, in tokens, and in money where there is a currency."""
+    parts = [f"{spending.tokens:,} tokens"]
+    if currency is not None and spending.money:
+        parts.append(money(spending.money, currency))
+    return " · ".join([*parts, *([ESTIMATED] if spending.estimated else [])])
+
+
 def report(row: UsageRow, currency: str | None) -> str:
     """Return what all calls of a time have used, and what the sum of money leaves out.
 
@@ -91,6 +110,8 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "tokens": tokens,
     "used": used,
     "left": left,
+    "left_today": left_today,
+    "spent": spent,
     "report": report,
     "money": money,
 }

@@ -17,7 +17,7 @@ from tests.support.runs import create
 from tests.support.work import WORKER, claim_next, finish_next
 from vm_webapp.access.keys import create_key
 from vm_webapp.access.roles import Role
-from vm_webapp.context import brands
+from vm_webapp.context import brands, projects
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.budget import Budget
 
@@ -28,6 +28,7 @@ LINK = re.compile(r'<(?:a|form)\b[^>]*?\b(?:href|action)="([^"#]+)')
 def fill() -> None:
     """Make runs in every state."""
     brand = brands.create({"name": "Brezel"}, actor=OPERATOR)
+    projects.create({"name": "Spring", "brand_id": brand.id}, actor=OPERATOR)
     create(brand_id=brand.id)
     claim_next(create().run.id)
     finish_next(create("landing_page").run.id)
@@ -59,5 +60,7 @@ async def test_every_link_of_every_page_leads_on(managed: Api, role: Role) -> No
                 waiting.append(link)
     assert {"/account", "/api/v2/docs"} <= seen
     assert ("/ui/runs/new" in seen) == (role != "viewer")
+    assert any(link.startswith("/ui/projects/0") for link in seen)
+    assert any(link.startswith("/ui/brands/0") and link.endswith("/edit") for link in seen) == (role != "viewer")
     assert any(link.endswith("/retry") for link in seen) == (role != "viewer")
     assert sum(link.startswith("/ui/runs/0") for link in seen) >= 4

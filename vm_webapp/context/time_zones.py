@@ -21,7 +21,7 @@ def check_time_zone(name: str) -> None:
     """
     if name == "UTC":
         return
-    if name not in _known_here():
+    if name not in known_time_zones():
         raise InvalidInput("must be the IANA name of a time zone, such as America/Sao_Paulo", pointer="/time_zone")
     try:
         # PostgreSQL may have another edition of the database of time zones. By itself it would also take POSIX's
@@ -32,5 +32,6 @@ def check_time_zone(name: str) -> None:
 
 
 @cache
-def _known_here() -> frozenset[str]:
+def known_time_zones() -> frozenset[str]:
+    """Return the IANA names of the time zones that this machine knows."""
     return frozenset(available_timezones())  # it reads a directory tree each time

@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from vm_webapp.db.pool import rows
+from vm_webapp.db.pool import Row, row, rows
 from vm_webapp.runs.admission import USED_TODAY
 from vm_webapp.runs.budget import Budget, budget_of, how_spent
 
@@ -38,9 +38,11 @@ class DayBudget:
         return f"its brand's budget of this day is spent: {spent}; a new day begins at midnight ({self.time_zone})"
 
 
+_COLUMNS = """day_budget_tokens, day_budget_money, used.tokens::bigint, used.money, time_zone,
+           ((statement_timestamp() AT TIME ZONE time_zone)::date + 1)::timestamp AT TIME ZONE time_zone AS until"""
+_READ_ONE = f"SELECT {_COLUMNS} FROM brands CROSS JOIN LATERAL {USED_TODAY} used WHERE id = %(brand_id)s"
 _READ = f"""
-    SELECT runs.id AS run_id, day_budget_tokens, day_budget_money, used.tokens::bigint, used.money, time_zone,
-           ((statement_timestamp() AT TIME ZONE time_zone)::date + 1)::timestamp AT TIME ZONE time_zone AS until
+    SELECT runs.id AS run_id, {_COLUMNS}
       FROM runs JOIN brands ON brands.id = runs.brand_id CROSS JOIN LATERAL {USED_TODAY} used
      WHERE runs.id = ANY(%(run_ids)s::uuid[])
 """
@@ -48,9 +50,18 @@ _READ = f"""
 
 def read_day_budgets(run_ids: Collection[UUID]) -> Mapping[UUID, DayBudget]:
     """Return the budget of each of these runs' brand, inside the current transaction; runs without one are left out."""
-    found = {}
-    for each in rows(_READ, run_ids=list(run_ids)):
-        budget = budget_of(each["day_budget_tokens"], each["day_budget_money"])
-        if budget is not None:
-            found[each["run_id"]] = DayBudget(budget, each["tokens"], each["money"], each["time_zone"], each["until"])
-    return found
+    found = {each["run_id"]: _day_budget(each) for each in rows(_READ, run_ids=list(run_ids))}
+    return {run_id: budget for run_id, budget in found.items() if budget is not None}
+
+
+def read_day_budget(brand_id: UUID) -> DayBudget | None:
+    """Return the budget of a brand, inside the current transaction; None if it has none, or there is no such brand."""
+    found = row(_READ_ONE, brand_id=brand_id)
+    return _day_budget(found) if found else None
+
+
+def _day_budget(found: Row) -> DayBudget | None:
+    budget = budget_of(found["day_budget_tokens"], found["day_budget_money"])
+    if budget is None:
+        return None
+    return DayBudget(budget, found["tokens"], found["money"], found["time_zone"], found["until"])

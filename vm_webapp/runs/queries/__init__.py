@@ -8,7 +8,7 @@ from vm_webapp.runs.queries.heads import run_heads
 from vm_webapp.runs.queries.history import History, read_history
 from vm_webapp.runs.queries.origin import Origin, read_origin
 from vm_webapp.runs.queries.runs import RunFilter, get_run, list_runs, read_run
-from vm_webapp.runs.queries.spending import Spending, read_spending
+from vm_webapp.runs.queries.spending import Spending, read_spending, read_spending_of_project
 
 __all__ = [
     "Approval",
@@ -34,5 +34,6 @@ __all__ = [
     "read_remarks",
     "read_run",
     "read_spending",
+    "read_spending_of_project",
     "run_heads",
 ]
