@@ -187,7 +187,7 @@ def test_what_is_no_time_zone_is_refused(wrong: str) -> None:
 
 def test_utc_is_known_on_a_machine_without_time_zones(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small images of containers have none, and every brand without a time zone is in UTC."""
-    monkeypatch.setattr("vm_webapp.context.time_zones._known_here", frozenset)
+    monkeypatch.setattr("vm_webapp.context.time_zones.known_time_zones", frozenset)
     assert brands.read(make_brand(time_zone="UTC")).time_zone == "UTC"
     with pytest.raises(InvalidInput):
         make_brand(time_zone="Europe/Berlin")
