@@ -13,14 +13,16 @@ from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.fleet.heartbeats import purge_stopped_workers
 from vm_webapp.fleet.process_metrics import purge_old_samples
 from vm_webapp.idempotency import PURGE_BATCH, purge_expired_keys
+from vm_webapp.ops.autoscale.calls import purge_old_calls
+from vm_webapp.ops.autoscale.stored import purge_old_history
 from vm_webapp.ops.retention import BATCH, purge_batch
 
 
 class PurgeLeftovers:
     """Deletes old rows that serve no longer.
 
-    They are heartbeats, metrics of processes that are gone, API keys, sessions, counters of past minutes, and expired
-    idempotency keys.
+    They are heartbeats, metrics of processes that are gone, API keys, sessions, counters of past minutes, the queue's
+    figures of past days, calls that scaled workers, and expired idempotency keys.
     """
 
     def run_once(self) -> bool:
@@ -37,6 +39,8 @@ class PurgeLeftovers:
         purge_old_keys()
         purge_old_windows()
         purge_old_sessions()
+        purge_old_history()
+        purge_old_calls()
         return purge_expired_keys() == PURGE_BATCH or more_samples
 
 

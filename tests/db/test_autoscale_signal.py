@@ -23,13 +23,16 @@ from vm_webapp.fleet.alive import read_last_group, read_worker_groups
 from vm_webapp.fleet.duty_leases import DutyLease
 from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
 from vm_webapp.ops.autoscale.calls import Scaler, count_calls, purge_old_calls
+from vm_webapp.ops.autoscale.decider import Decider
 from vm_webapp.ops.autoscale.decisions import Signal, read_signal
+from vm_webapp.ops.autoscale.shapes import Decision
 from vm_webapp.ops.health import Health
 from vm_webapp.ops.queue_control import pause_queue, read_queue
 from vm_webapp.ops.scrape import Scraper
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.admission import read_demand
 from vm_webapp.runs.budget import Budget
+from vm_webapp.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -290,6 +293,11 @@ def test_all_readers_say_the_same_as_the_rules_of_claims(situation: Callable[[],
     assert (seen.due, seen.desired_workers, seen.stale) == (due, desired, True)
     assert abs(seen.oldest_due_seconds - age) < 2
     assert (seen.arrivals_per_minute, seen.completions_per_minute, seen.mean_stage_seconds) == (None, None, None)
+    Decider(Settings(autoscale_max=40), decide=lambda figures, limits, past, now: Decision(now, 5, 5, "so")).run_once()
+    fresh = assert_all_say_the_same()
+    assert (fresh.desired_workers, fresh.reason, fresh.stale, fresh.max_workers) == (5, "so", False, 40)
+    (stored,) = read("SELECT figures FROM autoscale_decision")
+    assert (stored["figures"]["due"], stored["figures"]["running"]) == (due, fresh.running)
 
 
 @pytest.mark.parametrize(("seconds_ago", "stale"), [(29, False), (31, True), (-29, False), (-31, True)])

@@ -34,9 +34,12 @@ IDLE_PUBLISHING = 0.2
 # together.
 IDLE_WORKER = 7 + IDLE_PUBLISHING
 IDLE_WORKER_COMMITS = 4 + IDLE_PUBLISHING
+# Of a second: one decision on the number of workers in five, which takes the lease, reads the fleet, the work that is
+# due and the rest, and is stored, in one transaction.
+IDLE_DECIDING = 1.0
 # Of a second: one transaction that reads what readiness says.
-IDLE_API = 13 + IDLE_PUBLISHING
-IDLE_API_COMMITS = 1 + IDLE_PUBLISHING
+IDLE_API = 13 + IDLE_PUBLISHING + IDLE_DECIDING
+IDLE_API_COMMITS = 1 + IDLE_PUBLISHING + 0.2
 IDLE_SECONDS = 4.0
 
 

@@ -105,6 +105,7 @@ def test_a_reviewed_run_over_two_processes_of_which_one_dies(
             stage = eventually(lambda key=key: waits_with(one, run["id"], key), f"{key} waits")  # type: ignore[misc]
             one.post(f"/runs/{run['id']}/stages/{key}/approve", {"artifact_sha256": stage["artifact"]["sha256"]})
         seen += read_stream(one, run["id"], after=seen[-1][0])
+        assert not one.get("/queue")["autoscale"]["stale"]
         assert one.get(f"/runs/{run['id']}")["status"] == "completed"
         stored = [(event["id"], event["type"]) for event in one.get(f"/runs/{run['id']}/events", limit=200)["items"]]
         assert seen == stored

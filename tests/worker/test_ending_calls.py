@@ -227,9 +227,11 @@ def test_the_heartbeat_reports_state_outcome_and_counters(start_worker: StartWor
         model.enqueue(delayed(2.0))
         create("content_calendar")
         model.wait_until(lambda server: server.in_flight == 1)
-    (ended,) = read("SELECT state, stopped_at, in_flight FROM worker_heartbeats")
+    (ended,) = read("SELECT state, stopped_at, in_flight, counters FROM worker_heartbeats")
     assert (ended["state"], ended["in_flight"]) == ("stopped", 0)
     assert ended["stopped_at"] is not None
+    assert ended["counters"]["attempts"] == ended["counters"]["claimed"] >= 3
+    assert ended["counters"]["attempt_ms"] >= 2000
 
 
 def test_a_worker_with_a_dead_thread_writes_no_heartbeat_and_ends_itself(

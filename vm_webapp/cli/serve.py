@@ -23,6 +23,7 @@ from vm_webapp.db.sessions import name_session
 from vm_webapp.fleet.process_metrics import Process, published
 from vm_webapp.local.by_mode import Servers, servers_of
 from vm_webapp.metrics import BUILD_INFO
+from vm_webapp.ops.autoscale.decider import deciding
 from vm_webapp.ops.health import HealthChecker
 from vm_webapp.parents import Parents, drain_without
 from vm_webapp.settings import Settings
@@ -175,6 +176,7 @@ def _open(settings: Settings, catalog: Catalog, servers: Servers, host: str, ope
     BUILD_INFO.labels(settings.build).set(1)
     process = Process("api")
     opened.enter_context(published(process))
+    opened.enter_context(deciding(settings))
     if settings.judoscale_url is not None:
         # Here, because a process that reports nothing needs no HTTP client, nor its memory.
         from vm_webapp.ops.autoscale.judoscale import reporting

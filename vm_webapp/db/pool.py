@@ -241,6 +241,12 @@ def is_crowded(needed: int) -> bool:
     return _database().is_crowded(needed)
 
 
+def is_proxied() -> bool:
+    """Whether something between this process and PostgreSQL answers for it, such as a pooler; in a transaction."""
+    connection: Connection = _database().connection()
+    return connection.proxied
+
+
 def close_idle() -> None:
     """Close the idle connections of the current thread's pool, so that others may have them."""
     _database().close_idle()

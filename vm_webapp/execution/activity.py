@@ -24,6 +24,12 @@ class Activity:
         with self._lock:
             self.counters[name] = self.counters.get(name, 0) + times
 
+    def count_attempt(self, seconds: float) -> None:
+        """Count an attempt that has ended, in whatever way, so many seconds after its claim."""
+        with self._lock:
+            self.counters["attempts"] = self.counters.get("attempts", 0) + 1
+            self.counters["attempt_ms"] = self.counters.get("attempt_ms", 0) + round(seconds * 1000)
+
     def note_outcome(self, code: str, message: str | None) -> None:
         """Note how a model call ended: ``ok``, or the code of its failure."""
         # No lock here and in note_error: assigning a new dictionary is atomic, and the last writer may win.

@@ -118,8 +118,11 @@ class StageRunner:
                 count += 1
                 last = following
                 run = self._run_claimed if self._tracer is None else partial(self._run_traced, self._tracer)
-                with logged_with(**facts_of(following)):
-                    following = run(following, read)
+                try:
+                    with logged_with(**facts_of(following)):
+                        following = run(following, read)
+                finally:
+                    self.activity.count_attempt(time.monotonic() - last.made_at)
             if count:
                 # One line for the stages together: each would cost as much as a part of its transaction.
                 done = {"stages": count, "seconds": round(time.monotonic() - began, 3)}

@@ -18,14 +18,15 @@ FRESH_SECONDS = 6
 # Not a time ahead of the clock, which has then stepped back: a dead worker would count as alive until it catches up.
 _STEP = f"interval '{FRESH_SECONDS} s'"
 _FRESH = f"last_tick_at BETWEEN clock_timestamp() - {_STEP} AND clock_timestamp() + {_STEP}"
-_ALIVE = f"(state <> 'stopped' AND {_FRESH})"
+IS_ALIVE = f"(state <> 'stopped' AND {_FRESH})"
+"""SQL: whether a worker is alive, by its row of ``worker_heartbeats``."""
 _WORKING = f"(state = 'working' AND {_FRESH})"
-ALIVE: Any = SQL(_ALIVE)
+ALIVE: Any = SQL(IS_ALIVE)
 WORKING: Any = SQL(_WORKING)
 
 WORKERS_BY_CLAIMS = f"""
     SELECT provider, llm_cap AS cap, count(*)::int AS alive, (count(*) FILTER (WHERE {_WORKING}))::int AS working
-      FROM worker_heartbeats WHERE {_ALIVE} GROUP BY provider, llm_cap
+      FROM worker_heartbeats WHERE {IS_ALIVE} GROUP BY provider, llm_cap
 """
 """SQL: how many workers are ``alive``, and how many of them are ``working``, of each ``provider`` and ``cap``."""
 

@@ -18,10 +18,15 @@ HELD = """EXISTS (SELECT 1 FROM duty_leases
                    WHERE name = %(lease)s AND token = %(token)s AND expires_at > clock_timestamp())"""
 """SQL: whether the lease is held under a token, to be a condition of what its holder writes."""
 
-# One that ends later than any lease given now was given before the clock stepped back.
+# One that ends later than any lease given now was given before the clock stepped back. To ask for a lease that another
+# process has writes nothing: an upsert whose WHERE is false would still lock the row, each time.
 _HOLD = """
     INSERT INTO duty_leases AS held (name, token, holder, details, expires_at)
-    VALUES (%(name)s, %(token)s, %(holder)s, %(details)s, clock_timestamp() + %(seconds)s * interval '1 s')
+    SELECT %(name)s, %(token)s, %(holder)s, %(details)s, clock_timestamp() + %(seconds)s * interval '1 s'
+     WHERE NOT EXISTS (SELECT FROM duty_leases
+                        WHERE name = %(name)s AND token <> %(token)s
+                          AND expires_at BETWEEN clock_timestamp()
+                                             AND clock_timestamp() + %(seconds)s * interval '1 s')
     ON CONFLICT (name) DO UPDATE
        SET token = EXCLUDED.token, holder = EXCLUDED.holder, details = EXCLUDED.details,
            expires_at = EXCLUDED.expires_at

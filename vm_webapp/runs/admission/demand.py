@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 
 from vm_webapp.db.pool import row
+from vm_webapp.db.prepared import Prepared
 from vm_webapp.fleet.alive import WorkerGroup
 from vm_webapp.runs.admission.conditions import (
     capacities_of_owners,
@@ -47,6 +49,13 @@ def read_demand(groups: Iterable[WorkerGroup]) -> Demand:
 
 
 def _demand_of(group: WorkerGroup) -> Demand:
+    found = row(_demand(), provider=group.provider, cap=group.cap)
+    assert found is not None
+    return Demand(**found)
+
+
+@cache
+def _demand() -> Prepared:
     capacities = {calls: [rule.capacity_for_more_workers for rule in shared(calls=calls)] for calls in (True, False)}
     lasting = [f"({rule.lasting})" for rule in LIMITS if rule.lasting is not None]
     # Unlike the query for due stages, this one counts the whole queue: its length is what more workers are wanted for.
@@ -54,7 +63,7 @@ def _demand_of(group: WorkerGroup) -> Demand:
     limits = [f"{rule.capacity_for_stage} IS NOT NULL" for rule in with_owners()]
     limited = f"({' OR '.join(limits) or 'false'})"
     admitted = " AND ".join([due(), *(f"NOT {budget.holds_back}" for budget in BUDGETS)])
-    found = row(
+    return Prepared(
         f"""
         WITH {capacities_of_owners()}
         SELECT due, coalesce(extract(epoch FROM clock_timestamp() - oldest), 0)::float8 AS oldest_due_seconds,
@@ -67,9 +76,5 @@ def _demand_of(group: WorkerGroup) -> Demand:
                         UNION ALL
                         SELECT needs_model, available_at, {within_owners_capacity(order_of())}
                           FROM stages WHERE {admitted} AND {limited}) each_stage) counted
-        """,
-        provider=group.provider,
-        cap=group.cap,
+        """
     )
-    assert found is not None
-    return Demand(**found)
