@@ -6,23 +6,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from api.services import Services
-from api.ui.places import ACCOUNT, BRAND_PAGES, DOCS, HOME, PROJECT_PAGES, REVIEWS
+from api.ui.places import ACCOUNT, BRAND_PAGES, DOCS, HOME, OPERATIONS, PROJECT_PAGES, REVIEWS
 from vm_webapp.access.actor import Actor
-from vm_webapp.access.roles import includes
+from vm_webapp.access.roles import Role, includes
 from vm_webapp.ops.health import Health
 from vm_webapp.runs import queries
 from vm_webapp.runs.pauses import Pauses, read_pauses
 
 NO_WORKER = "No worker is running. Runs are kept and go on as soon as an operator has started one."
 WORKERS_STAND_STILL = "Workers run, but begin nothing. Runs are kept and go on once an operator has restarted them."
-NAVIGATION = (
-    (HOME, "Home"),
-    (REVIEWS, "Reviews"),
-    (BRAND_PAGES, "Brands"),
-    (PROJECT_PAGES, "Projects"),
-    (DOCS, "API"),
-    (ACCOUNT, "Account"),
+NAVIGATION: tuple[tuple[str, str, Role], ...] = (
+    (HOME, "Home", "viewer"),
+    (REVIEWS, "Reviews", "viewer"),
+    (BRAND_PAGES, "Brands", "viewer"),
+    (PROJECT_PAGES, "Projects", "viewer"),
+    (OPERATIONS, "Operations", "operator"),
+    (DOCS, "API", "viewer"),
+    (ACCOUNT, "Account", "viewer"),
 )
+"""Path and name of each entry, and the role from which on it is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,21 @@ class Frame:
     def may_edit(self) -> bool:
         """Whether this person may create runs and decide."""
         return includes(self.actor.role, "editor")
+
+    @property
+    def may_operate(self) -> bool:
+        """Whether this person may pause, resume and act on many runs."""
+        return includes(self.actor.role, "operator")
+
+    @property
+    def may_administer(self) -> bool:
+        """Whether this person may see and change who may do what."""
+        return includes(self.actor.role, "admin")
+
+    @property
+    def navigation(self) -> tuple[tuple[str, str], ...]:
+        """Path and name of each page that this person may open."""
+        return tuple((path, name) for path, name, role in NAVIGATION if includes(self.actor.role, role))
 
 
 def read_frame(own: Services, actor: Actor) -> Frame:

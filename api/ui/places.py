@@ -15,6 +15,9 @@ RUNS, NEW_RUN, CHANGES = f"{WORKSPACE}runs", f"{WORKSPACE}runs/new", f"{WORKSPAC
 RUN, DOCUMENT = f"{RUNS}/{{run_id}}", f"{RUNS}/{{run_id}}/documents/{{stage}}"
 BRAND_PAGES, PROJECT_PAGES = f"{WORKSPACE}brands", f"{WORKSPACE}projects"
 REVIEWS, REVIEW, PREVIEW = f"{WORKSPACE}reviews", f"{WORKSPACE}reviews/{{run_id}}/{{key}}", f"{WORKSPACE}preview"
+OPERATIONS = f"{WORKSPACE}operations"
+BULK_RETRY, AUDIT = f"{OPERATIONS}/retry", f"{OPERATIONS}/audit"
+KEYS, SESSIONS = f"{OPERATIONS}/keys", f"{OPERATIONS}/sessions"
 DOCS = f"{PREFIX}/docs"
 # Printable ASCII that begins with one slash. A browser takes a second one, or a backslash, for the start of a host, and
 # drops tabs and line ends before it looks.

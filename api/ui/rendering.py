@@ -15,7 +15,8 @@ from api.auth.actors import ACTOR
 from api.http.templates import templates_in
 from api.services import services
 from api.ui import run_words, usage_words
-from api.ui.frame import NAVIGATION, read_frame
+from api.ui.durations import duration
+from api.ui.frame import read_frame
 from api.ui.static import static_url
 from vm_webapp.db.pool import transaction
 from vm_webapp.runs.records import RunRecord, RunStatus, StageStatus
@@ -73,7 +74,6 @@ async def site_page(
             found = {"frame": read_frame(own, actor), **read()}
         return _ENVIRONMENT.get_template(template).render(
             layout="fragment.html" if wants_fragment(request) else "site.html",
-            navigation=NAVIGATION,
             path=request.rel_url.raw_path,
             now=datetime.now(UTC),
             currency=own.settings.model_prices.currency if own.settings.model_prices else None,
@@ -142,6 +142,7 @@ _ENVIRONMENT.filters |= {
     "ago": ago,
     "excerpt": excerpt,
     "days": days,
+    "seconds": duration,
     "stage_in_hand": stage_in_hand,
     "status_words": STATUS_WORDS.__getitem__,
     **run_words.FILTERS,

@@ -10,6 +10,7 @@ from api.ui.documents import download_document, show_document
 from api.ui.fork import fork_run, show_fork
 from api.ui.home import show_home
 from api.ui.new_run import create_run, show_new_run
+from api.ui.operations.pages import OPERATIONS_PAGES
 from api.ui.places import ACCOUNT, CHANGES, DOCUMENT, HOME, NEW_RUN, PREVIEW, REVIEW, REVIEWS, RUN, RUNS, SIGN_IN
 from api.ui.retry import retry_run, show_retry
 from api.ui.review import decide, show_review
@@ -40,6 +41,7 @@ PAGES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", REVIEW, decide),
     ("POST", PREVIEW, preview_draft),
     *CONTEXT_PAGES,
+    *OPERATIONS_PAGES,
     ("GET", SIGN_IN, ask_for_key),
     ("POST", SIGN_IN, sign_in),
     ("GET", ACCOUNT, show_account),

@@ -42,6 +42,7 @@ class BulkFilter:
     status: RunStatus | None = None
     workflow: str | None = None
     older_than_seconds: float | None = None
+    error_code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +165,8 @@ def _conditions(where: BulkFilter, statuses: tuple[RunStatus, ...], after: UUID 
         yield Run.id > after  # UUIDv7: keys sort by age
     if where.workflow is not None:
         yield Run.workflow == where.workflow
+    if where.error_code is not None:
+        yield Run.error["code"] == where.error_code
     if where.older_than_seconds is not None:
         yield Run.created_at < fn.now() - where.older_than_seconds * SECOND
 

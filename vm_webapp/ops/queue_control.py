@@ -193,6 +193,23 @@ def resume_queue(*, actor: Actor) -> bool:
         return was_paused
 
 
+def pause_provider(name: str, *, reason: str, actor: Actor) -> None:
+    """Pause a provider until it is resumed; one that is paused already gets this reason.
+
+    Raises:
+        NotFound: no worker has ever used a provider of that name.
+    """
+    with transaction():
+        _check_provider(name)
+        providers.pause(name, f"{actor.name}: {reason}" if reason else f"paused by {actor.name}")
+        record(actor, "provider.pause", f"provider:{name}")
+
+
+def list_providers() -> tuple[str, ...]:
+    """Return the names of all providers that workers have used, inside the current transaction."""
+    return tuple(each["name"] for each in rows(_PROVIDER_NAMES))
+
+
 def resume_provider(name: str, *, actor: Actor) -> bool:
     """Resume a paused provider; return whether it was paused.
 
@@ -200,13 +217,17 @@ def resume_provider(name: str, *, actor: Actor) -> bool:
         NotFound: no worker has ever used a provider of that name.
     """
     with transaction():
-        known = [each["name"] for each in rows(_PROVIDER_NAMES)]
-        if name not in known:
-            raise NotFound(f"there is no provider {name}; there are: {', '.join(known) or 'none yet'}")
+        _check_provider(name)
         was_paused = providers.resume(name)
         if was_paused:
             record(actor, "provider.resume", f"provider:{name}")
         return was_paused
+
+
+def _check_provider(name: str) -> None:
+    known = list_providers()
+    if name not in known:
+        raise NotFound(f"there is no provider {name}; there are: {', '.join(known) or 'none yet'}")
 
 
 def list_workers() -> tuple[WorkerRecord, ...]:

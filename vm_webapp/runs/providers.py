@@ -23,6 +23,7 @@ OVERLOADS_BEFORE_PAUSE = 5
 FIRST_PAUSE_SECONDS = 5.0
 LONGEST_PAUSE_SECONDS = 60.0
 BEHIND_OTHERS_SECONDS = 2.0
+PAUSED_BY_HAND = "paused_by_operator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,17 @@ def record_failure(name: str, failure: Failure, *, token: UUID) -> Effect:
         return Effect(excused=True, delay_seconds=pause + BEHIND_OTHERS_SECONDS)
     execute(_COUNT_FAILURE, name=name)
     return Effect(excused=False)
+
+
+def pause(name: str, reason: str) -> None:
+    """Pause a provider until somebody resumes it: no call of it begins, those in flight go on.
+
+    Args:
+        name: the provider.
+        reason: why, for people.
+    """
+    read_provider(name, lock=True)
+    execute(_PAUSE_UNTIL_RESUMED, name=name, reason=jsonb({"code": PAUSED_BY_HAND, "message": reason}))
 
 
 def resume(name: str) -> bool:

@@ -1,0 +1,1 @@
+"""What operators look at and do in an incident, and what admins keep: keys, sessions, the audit trail."""

@@ -1,0 +1,76 @@
+"""Retries all runs that failed for one reason: first what would happen, then it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from api.auth.actors import ACTOR, require
+from api.http.problems import RequestError
+from api.services import services
+from api.ui.forms import read_known_fields
+from api.ui.places import BULK_RETRY, see_other
+from api.ui.rendering import site_page
+from api.ui.sent_once import ONCE, new_token, send_once
+from vm_webapp.ops.bulk import BulkFilter, retry_matching
+from vm_webapp.runs import queries
+from vm_webapp.text import is_storable
+
+SHOWN = 10
+# A batch is a hundred runs and some tenths of a second; a person presses the button again for what is left.
+MOST_BATCHES = 5
+
+
+async def show_bulk_retry(request: web.Request) -> web.Response:
+    """Show how many runs a retry would put back to work, and the first of them; nothing changes."""
+    require(request, "operator")
+    code = _code(request.query.get("code", ""))
+    titles = {name: workflow.title for name, workflow in services(request).catalog.workflows.items()}
+
+    def read() -> Mapping[str, Any]:
+        found = retry_matching(BulkFilter("failed", error_code=code), actor=request[ACTOR], dry_run=True)
+        runs = [queries.read_run(id) for id in found.run_ids[:SHOWN]]
+        return {"matched": found.matched, "runs": runs}
+
+    return await site_page(
+        request,
+        "bulk_retry.html",
+        read,
+        code=code,
+        titles=titles,
+        once=new_token(),
+        most=MOST_BATCHES * 100,
+        changed=_number(request.query.get("changed")),
+        busy=_number(request.query.get("busy")),
+    )
+
+
+async def bulk_retry(request: web.Request) -> web.Response:
+    """Put the runs back to work, oldest first."""
+    require(request, "operator")
+    fields = await read_known_fields(request, {"code", ONCE})
+    code, actor = _code(fields.get("code", "")), request[ACTOR]
+
+    def effect() -> str:
+        changed, busy, after = 0, 0, None
+        for _ in range(MOST_BATCHES):
+            result = retry_matching(BulkFilter("failed", error_code=code), actor=actor, after=after)
+            changed, busy, after = changed + result.changed, busy + result.busy, result.next_after
+            if after is None:
+                break
+        return f"{BULK_RETRY}?code={code}&changed={changed}&busy={busy}"
+
+    return see_other((await send_once(request, fields, effect)).location)
+
+
+def _code(text: str) -> str:
+    # The codes of errors are words; what is none can only be a mistake.
+    if not text or len(text) > 100 or not is_storable(text) or not text.replace("_", "a").isalnum():
+        raise RequestError(404, "not_found", "there is no such reason of failures")
+    return text
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdecimal() and len(text) < 9 else None
