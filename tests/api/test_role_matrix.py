@@ -116,6 +116,17 @@ CALLERS: dict[str, Caller] = {
 }
 
 
+# A role decides alike for every kind of credential, so the others try a fifth of the operations, each another one.
+ASKED_FOR_ALL = {"nobody", *(f"the key of a {role}" for role in ROLES)}
+SAMPLED = 5
+
+
+def _sample(caller: str) -> list[Operation]:
+    """Return every fifth operation; the callers that are sampled begin at different ones, so all are tried."""
+    sampled = [name for name in CALLERS if name not in ASKED_FOR_ALL]
+    return list(ROUTES)[sampled.index(caller) % SAMPLED :: SAMPLED]
+
+
 def expected(operation: Operation, role: Role | None) -> int:
     """Return the status that a caller with this role gets for a request that is right; None is nobody known."""
     if operation.role is None:
@@ -136,9 +147,9 @@ def test_there_is_a_request_for_every_operation() -> None:
 
 
 @pytest.mark.parametrize("caller", CALLERS)
-async def test_every_operation_admits_and_refuses_whom_it_says(managed: Api, caller: str) -> None:
+async def test_every_operation_admits_and_refuses_whom_it_says(managed: Api, caller: str, full: bool) -> None:
     who = CALLERS[caller]
-    for operation in ROUTES:
+    for operation in ROUTES if full or caller in ASKED_FOR_ALL else _sample(caller):
         secret = await asyncio.to_thread(who.secret)
         headers = await who.headers(managed, secret)
         prepared = await asyncio.to_thread(prepare, operation, secret)

@@ -51,6 +51,7 @@ def test_a_rolling_restart_costs_nothing(fleet: Fleet, model: ModelServer, full:
     print(f"{replacements} workers replaced in {during:.0f} s under load, {len(runs)} runs completed, {counters}")
 
 
+@pytest.mark.only_in_full
 def test_a_worker_with_a_short_drain_releases_its_stages(fleet: Fleet, model: ModelServer) -> None:
     model.script = random_script(1.0, 1.2, 0.0, seed=7)
     leaving, _ = fleet.start_and_wait(2, threads=4, VM_DRAIN_SECONDS="0.2")

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from tests.db.schemas import FURTHER, dump, empty, further, later_build, run_sql
+from tests.support.forms import only_in_full
 from tests.support.runs import create
 from vm_webapp.db import migrate
 from vm_webapp.db.bundle import Bundle, own_bundle
@@ -193,7 +194,12 @@ def assert_round_trip(url: str, bundle: Bundle, id: str) -> None:
     assert read_rows(url, shared) == kept
 
 
-@pytest.mark.parametrize("id", [id for id, files in own_bundle().migrations.items() if files.irreversible is None])
+# A migration that is released does not change any more: the first and the newest ones stand for the others.
+REVERSIBLE = [id for id, files in own_bundle().migrations.items() if files.irreversible is None]
+IN_SHORT = {REVERSIBLE[0], *REVERSIBLE[-4:]}
+
+
+@pytest.mark.parametrize("id", [id if id in IN_SHORT else only_in_full(id) for id in REVERSIBLE])
 def test_up_down_up_leaves_the_same_schema_and_loses_no_row(database: str, id: str) -> None:
     assert_round_trip(database, own_bundle(), id)
 

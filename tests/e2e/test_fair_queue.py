@@ -89,6 +89,7 @@ def test_a_run_begins_within_three_stage_lengths_beside_a_backlog_which_keeps_it
     assert starts.count(theirs) >= 0.95 * NEXT_STARTS
 
 
+@pytest.mark.only_in_full
 def test_two_backlogs_share_the_slots_equally(env: dict[str, str], tmp_path: Path) -> None:
     first, second = make_brand(), make_brand()
     backlog = [create_run(first) for _ in range(40)]

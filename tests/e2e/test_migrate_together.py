@@ -12,6 +12,7 @@ import pytest
 
 from tests.db.schemas import FURTHER, applied, empty, further, later_build, run_sql
 from tests.e2e.test_migrate import another_build, environment
+from tests.support.forms import only_in_full
 from tests.support.processes import ROOT
 from tests.support.waiting import eventually
 from vm_webapp.db import migrate
@@ -55,7 +56,9 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, list[str], str]:
     return process.returncode, out.splitlines(), errors
 
 
-@pytest.mark.parametrize("new", [True, False], ids=["an empty database", "one without an archive"])
+@pytest.mark.parametrize(
+    "new", [pytest.param(True, id="an empty database"), only_in_full(False, id="one without an archive")]
+)
 def test_four_at_once(database_url: str, new: bool) -> None:
     if new:
         empty(database_url)

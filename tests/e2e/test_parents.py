@@ -98,7 +98,7 @@ def assert_lives_on() -> None:
     ("shell", "line"),
     [
         pytest.param("dash", "{}; exit $?", id="dash: a list"),
-        pytest.param("bash", "{} & wait", id="bash: a job"),
+        only_in_full("bash", "{} & wait", id="bash: a job"),
         only_in_full("dash", "{}", id="dash: the command alone"),
         only_in_full("bash", "{}", id="bash: the command alone"),
         only_in_full("bash", "{}; exit $?", id="bash: a list"),
@@ -148,7 +148,8 @@ def test_a_shell_that_dies_during_the_drain_does_not_cut_it_short(
 
 
 @pytest.mark.parametrize(
-    ("shell", "processes"), [("dash", "2"), ("bash", "1"), only_in_full("dash", "1"), only_in_full("bash", "2")]
+    ("shell", "processes"),
+    [("dash", "2"), only_in_full("bash", "1"), only_in_full("dash", "1"), only_in_full("bash", "2")],
 )
 def test_an_api_drains_when_the_shell_of_its_start_command_gets_sigterm(
     env: dict[str, str], tmp_path: Path, shell: str, processes: str
@@ -187,7 +188,8 @@ def test_a_worker_in_the_background_of_a_terminal_outlives_its_shell(
         assert_lives_on()
 
 
-@pytest.mark.parametrize("shell", ["dash", only_in_full("bash")])
+@pytest.mark.only_in_full
+@pytest.mark.parametrize("shell", ["dash", "bash"])
 def test_a_worker_outlives_a_script_of_a_terminal_that_ends(env: dict[str, str], tmp_path: Path, shell: str) -> None:
     script, go = tmp_path / "script", tmp_path / "go"
     script.write_text(

@@ -83,7 +83,7 @@ def deployed_behind(
     [
         ("refuses options", True),
         ("swallows options", False),
-        ("session mode", True),
+        only_in_full("session mode", True),
         only_in_full("refuses options", False),
         only_in_full("swallows options", True),
         only_in_full("session mode", False),

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pexpect
+import pytest
 
 from tests.fakes.behaviours import completion
 from tests.fakes.model_server import ModelServer
@@ -85,6 +86,7 @@ def test_requested_changes_an_edit_an_interruption_and_approvals(folder: Path, m
     assert "# Voice, second" not in prompts[3]
 
 
+@pytest.mark.only_in_full
 def test_yes_approves_without_asking(folder: Path, model: ModelServer) -> None:
     running = terminal(folder, model, "A CRM", "--yes", "--output", str(folder / "documents"))
     running.expect("Reviews are passed without asking")

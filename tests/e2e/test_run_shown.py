@@ -30,7 +30,7 @@ def seen(text: str) -> str:
     return STYLES.sub("", text).replace("\r", "")
 
 
-@pytest.mark.parametrize("columns", [40, only_in_full(80), 200])
+@pytest.mark.parametrize("columns", [40, only_in_full(80), only_in_full(200)])
 def test_a_review_is_readable_and_its_commands_can_be_pasted(desk: Desk, columns: int) -> None:
     run_id = desk.waiting_run(DRAFT)
     with desk.terminal(run_id, columns=columns) as running:
@@ -54,7 +54,7 @@ def test_a_review_is_readable_and_its_commands_can_be_pasted(desk: Desk, columns
     assert f"Run {run_id} · two_reviews" in " ".join(shown.splitlines()[0].split())
 
 
-@pytest.mark.parametrize("columns", [40, 200])
+@pytest.mark.parametrize("columns", [only_in_full(40), 200])
 def test_the_stages_are_shown_with_their_brackets(desk: Desk, columns: int) -> None:
     run_id = desk.waiting_run("# Draft", "# Legal")
     with desk.terminal(run_id, columns=columns) as running:
@@ -77,7 +77,7 @@ def test_control_characters_are_shown_and_hide_nothing(desk: Desk) -> None:
         assert "We promise ␛[8mnothing␛[0m.␍All good.␇" in seen(running.before or "")
 
 
-@pytest.mark.parametrize("columns", [40, 120])
+@pytest.mark.parametrize("columns", [40, only_in_full(120)])
 def test_a_truncated_draft_says_so_where_it_is_judged(desk: Desk, columns: int) -> None:
     run_id = desk.waiting_run(truncated("# Half a draft"), "# Legal")
     with desk.terminal(run_id, columns=columns) as running:

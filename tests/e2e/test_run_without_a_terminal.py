@@ -10,6 +10,7 @@ from typing import Any
 import pexpect
 import pytest
 
+from tests.support.forms import only_in_full
 from tests.support.processes import ROOT, UNSET
 from tests.support.terminals import AS_STARTED, NOT_BY_UV, Desk, ended
 
@@ -31,7 +32,7 @@ def newest_run(desk: Desk) -> dict[str, Any]:
     return run
 
 
-@pytest.mark.parametrize("env", [{}, FORCED], ids=["plain", "forced"])
+@pytest.mark.parametrize("env", [pytest.param(FORCED, id="forced"), only_in_full({}, id="plain")])
 def test_a_new_run_stops_at_its_review_with_an_exit_code(desk: Desk, env: dict[str, str], tmp_path: Path) -> None:
     ended = subprocess.run(
         [*RUN.split(), "a text", "--workflow", "two_reviews", "--base-url", desk.address],
@@ -53,7 +54,7 @@ def test_a_new_run_stops_at_its_review_with_an_exit_code(desk: Desk, env: dict[s
 @pytest.mark.parametrize(
     ("command", "env"),
     [
-        ("{run} | cat", {}),
+        only_in_full("{run} | cat", {}),
         ("{run} | cat", FORCED),
         ("{run} < /dev/null", FORCED),
         ("{run} <&-", {}),

@@ -240,11 +240,11 @@ HINDERING: dict[Fault, str] = {
     database_down: "the database does not respond: check VM_DB_URL and that PostgreSQL is up",
     schema_too_new: "too new for this build: deploy a newer one, or python -m vm_webapp migrate down",
     nothing_claimed: "work that is due has not been claimed for 4 s: restart them",
-    run_locked: "a lock on a row of the table runs holds work up: python -m vm_webapp doctor names the session",
     worker_unhealthy: "check the worker's log and restart it",
 }
 # Only with --full: these take long, and readiness detects them as it detects others.
 HINDERING_IN_FULL: dict[Fault, str] = {
+    run_locked: "a lock on a row of the table runs holds work up: python -m vm_webapp doctor names the session",
     heartbeat_locked: "a lock on a row of the table worker_heartbeats holds work up: python -m vm_webapp doctor",
     connections_dead: "check that PostgreSQL is up and can be reached",
     table_locked: "a lock on the table runs holds work up: python -m vm_webapp doctor names the session",

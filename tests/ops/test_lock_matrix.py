@@ -36,7 +36,6 @@ CELLS = (
     ("worker_heartbeats", "EXCLUSIVE"),
     ("installation", "ACCESS EXCLUSIVE"),
     ("idempotency_keys", "SHARE ROW EXCLUSIVE"),
-    ("queues", "EXCLUSIVE"),
 )
 
 

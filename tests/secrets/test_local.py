@@ -9,11 +9,12 @@ from tests.fakes.model_server import ModelServer
 from tests.secrets.markers import Markers
 from tests.support.commands import command
 from tests.support.folders import open_folder
+from tests.support.forms import only_in_full
 from tests.support.serving import served
 from tests.support.waiting import eventually
 
 
-@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize("processes", [only_in_full("1"), "2"])
 def test_one_command_writes_no_secret(model: ModelServer, capsys: pytest.CaptureFixture[str], processes: str) -> None:
     markers = Markers()
     env = {

@@ -134,6 +134,7 @@ def test_no_secret_is_in_anything_that_the_product_writes(
     markers: Markers,
     folder: Path,
     capsys: pytest.CaptureFixture[str],
+    full: bool,
 ) -> None:
     product, watch, texts = Product(env, folder / "log", capsys), Watch(servers.admin_url, folder / "seen"), Markers()
     with watch.looking():
@@ -146,7 +147,7 @@ def test_no_secret_is_in_anything_that_the_product_writes(
             call_a_hostile_model(product, running, model)
             lose_servers(product, running, servers)
             crash(running)
-        start_wrong(product, servers, markers)
+        start_wrong(product, servers, markers, full=full)
     written = product.output() | watch.traces()
     kept = product.files(folder / "workspace", folder / "servers") | {
         "the database": servers.dump(),
@@ -331,25 +332,28 @@ def crash(running: Deployment) -> None:
         assert re.search(r"^Max core file size\s+0 ", limits, re.MULTILINE), limits
 
 
-def start_wrong(product: Product, servers: GuardedServers, markers: Markers) -> None:
-    """Start commands and services with wrong passwords."""
+def start_wrong(product: Product, servers: GuardedServers, markers: Markers, *, full: bool) -> None:
+    """Start commands and services with wrong passwords; each command with each only if all pairs are to be tried."""
+    commands = (*COMMANDS[:3], ("smoke", "--base-url", "http://api.invalid", "--wait", "0"))
     wrong = markers.plant("a wrong password")
     wrong_database = {"VM_DB_URL": servers.database_url(POOLED, wrong)}
     wrong_redis = {"VM_REDIS_URL": servers.redis_url_with(wrong)}
     wrong_proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), f"socks5://user:{wrong}@127.0.0.1:1")
-    for further in (
-        wrong_database,
-        wrong_redis,
-        wrong_proxies,
-        {"VM_DB_DIRECT_URL": servers.database_url(OWNER, wrong)},
-        {"VM_DB_URL": f"postgresql://vm:{wrong}@127.0.0.1:1/vm"},
-        {"VM_DB_URL": f"host=127.0.0.1 port=1 user=vm password={wrong} dbname=vm"},
-        {"VM_DB_URL": f"postgresql://vm@127.0.0.1:1/vm?password={wrong}"},
-        {"VM_REDIS_URL": f"redis://:{wrong}@127.0.0.1:1/0"},
-        {"VM_REDIS_URL": f"rediss://vm:{wrong}@localhost:1/0"},
-        {"VM_REDIS_URL": f"redis://localhost:1/0?password={wrong}"},
+    for number, further in enumerate(
+        (
+            wrong_database,
+            wrong_redis,
+            wrong_proxies,
+            {"VM_DB_DIRECT_URL": servers.database_url(OWNER, wrong)},
+            {"VM_DB_URL": f"postgresql://vm:{wrong}@127.0.0.1:1/vm"},
+            {"VM_DB_URL": f"host=127.0.0.1 port=1 user=vm password={wrong} dbname=vm"},
+            {"VM_DB_URL": f"postgresql://vm@127.0.0.1:1/vm?password={wrong}"},
+            {"VM_REDIS_URL": f"redis://:{wrong}@127.0.0.1:1/0"},
+            {"VM_REDIS_URL": f"rediss://vm:{wrong}@localhost:1/0"},
+            {"VM_REDIS_URL": f"redis://localhost:1/0?password={wrong}"},
+        )
     ):
-        for arguments in (*COMMANDS[:3], ("smoke", "--base-url", "http://api.invalid", "--wait", "0")):
+        for arguments in commands if full else (commands[number % len(commands)],):
             product.command(*arguments, **further)
     with product.deployed(**wrong_database) as running, client_of(running, product.env["VM_API_TOKEN"]) as client:
         product.ask_everything(client, str(uuid4()))
