@@ -11,9 +11,10 @@ import pytest
 from tests.db.attempts import claim
 from tests.db.stages import create_stages, end_pauses, make_due, pause_provider
 from tests.support.actors import OPERATOR
+from tests.support.databases import Databases
 from tests.support.runs import read
 from vm_webapp.context import brands
-from vm_webapp.db.pool import execute, rows, transaction
+from vm_webapp.db.pool import close_pool, execute, open_pool, rows, transaction
 from vm_webapp.db.prepared import Prepared
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle
@@ -163,9 +164,29 @@ def test_a_provider_that_was_never_called_is_not_paused() -> None:
     assert due(cap=1).ids == tuple(stages)
 
 
+@pytest.fixture(scope="module")
+def filled(databases: Databases) -> Iterator[str]:
+    """The name of a database of 20,000 stages that are queued, 30 that run, 30,000 that are finished, 2,000 brands."""
+    name = databases.take()
+    open_pool(databases.url(name), max_connections=1, application_name="tests")
+    _fill()
+    close_pool()
+    yield name
+    databases.drop(name)
+
+
 @pytest.fixture
-def history(database: str) -> None:
-    """20,000 stages that are queued, 30 that run, and 30,000 that are finished; and 2,000 brands."""
+def history(database: str, filled: str, databases: Databases) -> Iterator[None]:
+    """A copy of that database, for this test alone, with this process's pool open on it instead."""
+    name = databases.copy(filled)
+    close_pool()
+    open_pool(databases.url(name), max_connections=4, application_name="tests")
+    yield
+    close_pool()
+    databases.drop(name)
+
+
+def _fill() -> None:
     snapshot = "jsonb_build_object('workflow', repeat('x', 200))"
     with transaction():
         execute("SET LOCAL statement_timeout = '60s'")

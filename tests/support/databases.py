@@ -69,17 +69,25 @@ class Databases:
         """Return the name of a migrated, empty database, for the caller's use alone."""
         if self._clean:
             return self._clean.pop()
+        return self.copy(TEMPLATE)
+
+    def copy(self, source: str) -> str:
+        """Return the name of a copy of a database, to which nobody is connected."""
         name = f"test_{uuid4().hex}"
         # Four times as fast as the default strategy, which writes every page to the WAL.
-        self._administer(f'CREATE DATABASE "{name}" TEMPLATE "{TEMPLATE}" STRATEGY file_copy')
+        self._administer(f'CREATE DATABASE "{name}" TEMPLATE "{source}" STRATEGY file_copy')
         return name
+
+    def drop(self, name: str) -> None:
+        """Drop a database, and end the sessions that it has."""
+        self._administer(f'DROP DATABASE "{name}" WITH (FORCE)')
 
     def release(self, name: str) -> None:
         """Empty a database for the next test, or drop it if its schema or seeded rows have changed."""
         if self._empties(name):
             self._clean.append(name)
         else:
-            self._administer(f'DROP DATABASE "{name}" WITH (FORCE)')
+            self.drop(name)
 
     def _empties(self, name: str) -> bool:
         try:
