@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,15 +49,32 @@ def page(chromium: Browser) -> Iterator[Page]:
         yield tab
 
 
-@pytest.fixture
-def service(database: str, redis_url: str, tmp_path: Path) -> Iterator[str]:
-    """The URL of a managed service that is bound to all addresses of this machine."""
+@pytest.fixture(scope="package")
+def public_api(
+    servers: LocalServers, databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, str]]:
+    """The URLs of a managed service that is bound to all addresses of this machine, and of its database."""
+    folder = tmp_path_factory.mktemp("public")
     further = {"VM_API_TOKEN": TOKEN, "VM_TRUSTED_PROXIES": "127.0.0.0/8"}
-    env = managed_environment(database, redis_url, tmp_path, **further)
-    with program("serve", "--host", "0.0.0.0", "--port", "0", env=env, folder=tmp_path / "api") as running:
+    assert servers.redis_url is not None
+    database_url = databases.url(databases.take())
+    env = managed_environment(database_url, servers.redis_url, folder, **further)
+    with program("serve", "--host", "0.0.0.0", "--port", "0", env=env, folder=folder / "api") as running:
         port = address_of(running).rpartition(":")[2]
         # Chromium takes what http://localhost sends for secure, and so accepts its __Host- cookies without TLS.
-        yield f"http://localhost:{port}"
+        yield f"http://localhost:{port}", database_url
+
+
+@pytest.fixture
+def service(public_api: tuple[str, str]) -> Iterator[str]:
+    """The URL of the public service, without runs, keys and sessions, with this process's pool on its database."""
+    url, database_url = public_api
+    open_pool(database_url, max_connections=4, application_name="tests")
+    yield url
+    clean(database_url)
+    with transaction():
+        execute("DELETE FROM sessions")
+    close_pool()
 
 
 @pytest.fixture(scope="package")
