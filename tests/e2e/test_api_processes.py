@@ -37,6 +37,13 @@ def root() -> Iterator[Path]:
         yield folder / "workspace"
 
 
+@pytest.fixture(scope="module")
+def used() -> Iterator[Path]:
+    """A workspace that the tests share to which a first start does not matter: only one of them creates it."""
+    with open_folder() as folder:
+        yield folder / "workspace"
+
+
 @pytest.fixture
 def env(database: str, redis_url: str, tmp_path: Path) -> dict[str, str]:
     """The environment of a managed service of two API processes."""
@@ -152,14 +159,14 @@ def test_a_second_signal_within_two_seconds_is_ignored_and_a_later_one_exits_at_
         eventually(lambda: not any(is_running(pid) for pid in pids), "nothing is left")
 
 
-def test_when_the_parent_is_killed_nothing_is_left(root: Path) -> None:
-    with served(root, WEB_CONCURRENCY="2") as serving:
+def test_when_the_parent_is_killed_nothing_is_left(used: Path) -> None:
+    with served(used, WEB_CONCURRENCY="2") as serving:
         eventually(serving.ready, "ready", seconds=20)
-        pids = [*api_pids(serving.program), serving.worker_pid(), *servers_of(root)]
+        pids = [*api_pids(serving.program), serving.worker_pid(), *servers_of(used)]
         assert len(api_pids(serving.program)) == 2
         serving.program.kill()
         eventually(lambda: not any(is_running(pid) for pid in pids), "nothing is left", seconds=20)
-        assert not servers_of(root)
+        assert not servers_of(used)
         assert "Traceback" not in serving.program.output()
 
 
@@ -173,25 +180,25 @@ def test_requests_in_flight_finish_when_the_parent_is_killed(env: dict[str, str]
         eventually(lambda: not any(map(is_running, waiting)), "the processes see that their parent is gone")
 
 
-def test_one_command_starts_everything_and_one_worker(root: Path) -> None:
-    with served(root, WEB_CONCURRENCY="2") as serving:
+def test_one_command_starts_everything_and_one_worker(used: Path) -> None:
+    with served(used, WEB_CONCURRENCY="2") as serving:
         lines = serving.program.stdout.read_text().splitlines()
         assert [line.split()[0] for line in lines] == ["API", "Model", "Data", "Worker"]
-        assert str(root) in lines[2]
+        assert str(used) in lines[2]
         assert lines[3] == "Worker    a child process of this one"
         assert serving.run_to_the_end("smoke")["status"] == "completed"
         assert len(api_pids(serving.program)) == 2
         workers = [pid for pid in child_pids(serving.program.pid) if pid not in api_pids(serving.program)]
         assert workers == [serving.worker_pid()]
-        pids = [*api_pids(serving.program), *workers, *servers_of(root)]
+        pids = [*api_pids(serving.program), *workers, *servers_of(used)]
         assert serving.program.stop() == 0
         assert not any(is_running(pid) for pid in pids)
         assert "Traceback" not in serving.program.output()
 
 
 @AS_WITH_ONE_PROCESS
-def test_a_worker_that_dies_is_replaced_and_no_api_is(root: Path) -> None:
-    with served(root, WEB_CONCURRENCY="2") as serving:
+def test_a_worker_that_dies_is_replaced_and_no_api_is(used: Path) -> None:
+    with served(used, WEB_CONCURRENCY="2") as serving:
         apis, first = api_pids(serving.program), serving.worker_pid()
         os.kill(first, signal.SIGKILL)
         eventually(lambda: serving.worker_pid() != first, "another worker")
@@ -217,12 +224,20 @@ def test_ctrl_c_at_a_bad_moment_leaves_nothing_running(root: Path) -> None:
         eventually(lambda: not servers_of(root), "no server is left")
 
 
-def test_in_managed_mode_only_the_api_processes_run(env: dict[str, str], tmp_path: Path) -> None:
-    with service(env, tmp_path) as serving:
+def test_in_managed_mode_only_the_api_processes_run_and_each_address_of_a_name_is_served(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    found = {address[4][0] for address in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
+    with service(env, tmp_path, "--host", "localhost") as serving:
         assert sorted(child_pids(serving.program.pid)) == sorted(serving.pids())
         assert len(serving.pids()) == 2
         # How it begins depends on how this process was started.
         assert re.search(r"Worker    none here: .*python\S* -m vm_webapp worker", serving.program.stdout.read_text())
+        for address in found:
+            connection = http.client.HTTPConnection(str(address), serving.port, timeout=10)
+            connection.request("GET", "/api/v2/health/live")
+            assert connection.getresponse().status == 200
+            connection.close()
 
 
 def test_in_managed_mode_nothing_is_migrated(env: dict[str, str], tmp_path: Path) -> None:
@@ -248,16 +263,6 @@ def test_the_line_names_the_port_that_all_of_them_listen_on(env: dict[str, str],
         assert re.search(rf"^API       http://{re.escape(shown)}:{serving.port}$", serving.program.output(), re.M)
         assert serving.port > 0
         assert serving.live()
-
-
-def test_a_name_of_several_addresses_is_served_on_each(env: dict[str, str], tmp_path: Path) -> None:
-    found = {address[4][0] for address in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
-    with service(env, tmp_path, "--host", "localhost") as serving:
-        for address in found:
-            connection = http.client.HTTPConnection(str(address), serving.port, timeout=10)
-            connection.request("GET", "/api/v2/health/live")
-            assert connection.getresponse().status == 200
-            connection.close()
 
 
 @AS_WITH_ONE_PROCESS

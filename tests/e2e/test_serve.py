@@ -24,6 +24,13 @@ def root() -> Iterator[Path]:
         yield folder / "workspace"
 
 
+@pytest.fixture(scope="module")
+def used() -> Iterator[Path]:
+    """A workspace that the tests share to which a first start does not matter: only one of them creates it."""
+    with open_folder() as folder:
+        yield folder / "workspace"
+
+
 def test_one_command_completes_a_run_and_leaves_nothing_running(root: Path) -> None:
     with served(root) as serving:
         run = serving.run_to_the_end()
@@ -42,18 +49,12 @@ def test_one_command_completes_a_run_and_leaves_nothing_running(root: Path) -> N
         assert "Traceback" not in serving.program.output()
 
 
-def test_a_worker_that_dies_is_replaced(root: Path) -> None:
+def test_a_worker_that_dies_is_replaced_and_sigkill_leaves_nothing_that_blocks_the_next_start(root: Path) -> None:
     with served(root) as serving:
         eventually(serving.ready, "ready", seconds=20)
         first = serving.worker_pid()
         os.kill(first, signal.SIGKILL)
         eventually(lambda: serving.worker_pid() != first, "another worker")
-        assert serving.run_to_the_end("smoke")["status"] == "completed"
-
-
-def test_sigkill_leaves_nothing_that_blocks_the_next_start(root: Path) -> None:
-    with served(root) as serving:
-        eventually(serving.ready, "ready", seconds=20)
         worker = serving.worker_pid()
         run = serving.run_to_the_end("smoke")
         serving.program.kill()
@@ -80,19 +81,19 @@ def test_ctrl_c_at_a_bad_moment_leaves_nothing_running(root: Path) -> None:
         eventually(lambda: not servers_of(root), "no server is left")
 
 
-def test_a_second_worker_joins_the_same_servers(root: Path) -> None:
-    with served(root, "--no-worker") as serving:
-        env = {"VM_WORKSPACE_ROOT": str(root)}
-        with program("worker", "--poll-interval-ms", "100", env=env, folder=root.parent / "second") as worker:
+def test_a_second_worker_joins_the_same_servers(used: Path) -> None:
+    with served(used, "--no-worker") as serving:
+        env = {"VM_WORKSPACE_ROOT": str(used)}
+        with program("worker", "--poll-interval-ms", "100", env=env, folder=used.parent / "second") as worker:
             assert serving.run_to_the_end("smoke")["status"] == "completed"
             assert serving.program.stop() == 0
-            assert servers_of(root), "the worker still uses them"
+            assert servers_of(used), "the worker still uses them"
             assert worker.stop() == 0
-        eventually(lambda: not servers_of(root), "the last one out stops them")
+        eventually(lambda: not servers_of(used), "the last one out stops them")
 
 
-def test_requests_in_flight_finish_at_shutdown(root: Path) -> None:
-    with served(root, "--no-worker") as serving:
+def test_requests_in_flight_finish_at_shutdown(used: Path) -> None:
+    with served(used, "--no-worker") as serving:
         created = serving.client.post("/runs", json={"workflow": "smoke", "request": "x"}).json()
         address = serving.client.base_url
         waiting = http.client.HTTPConnection(address.host, address.port, timeout=40)
@@ -108,11 +109,11 @@ def test_requests_in_flight_finish_at_shutdown(root: Path) -> None:
         assert time.monotonic() - began < 10
 
 
-def test_a_port_that_is_taken_is_one_clear_line(root: Path) -> None:
-    with served(root, "--no-worker") as serving:
+def test_a_port_that_is_taken_is_one_clear_line(used: Path) -> None:
+    with served(used, "--no-worker") as serving:
         port = str(serving.client.base_url.port)
-        env = {"VM_WORKSPACE_ROOT": str(root)}
-        with program("serve", "--port", port, env=env, folder=root.parent / "second") as second:
+        env = {"VM_WORKSPACE_ROOT": str(used)}
+        with program("serve", "--port", port, env=env, folder=used.parent / "second") as second:
             assert second.wait() == 2
             assert second.output().strip().splitlines() == [
                 f"vm_webapp: cannot listen on 127.0.0.1:{port}: address already in use;"
