@@ -2,6 +2,18 @@
 -- oldest build: 0001_runs_and_stages
 -- depends: 0018_process_metrics
 
+-- An unknown zone is an error of PostgreSQL, and would stop every claim; a database that was restored elsewhere may
+-- know fewer zones than the one in which a brand was given its own.
+CREATE FUNCTION zone_or_utc(zone text) RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF zone <> 'UTC' THEN
+        PERFORM statement_timestamp() AT TIME ZONE zone;
+    END IF;
+    RETURN zone;
+EXCEPTION WHEN invalid_parameter_value THEN
+    RETURN 'UTC';
+END $$;
+
 -- Which process does what only one may do at a time.
 CREATE TABLE duty_leases (
     name       text PRIMARY KEY,
@@ -94,11 +106,11 @@ CREATE VIEW autoscale_signal AS
                SELECT coalesce(sum(tokens), 0) AS tokens, coalesce(sum(money), 0) AS money
                  FROM (SELECT prompt_tokens + completion_tokens AS tokens, money FROM usage_days
                         WHERE usage_days.brand_id = brands.id
-                          AND usage_days.day = (statement_timestamp() AT TIME ZONE brands.time_zone)::date
+                          AND usage_days.day = (statement_timestamp() AT TIME ZONE zone_or_utc(brands.time_zone))::date
                        UNION ALL
                        SELECT prompt_tokens + completion_tokens, money FROM unsummed_calls
                         WHERE unsummed_calls.brand_id = brands.id
-                          AND unsummed_calls.day = (statement_timestamp() AT TIME ZONE brands.time_zone)::date) calls
+                          AND unsummed_calls.day = (statement_timestamp() AT TIME ZONE zone_or_utc(brands.time_zone))::date) calls
                ) used
          WHERE (day_budget_tokens IS NOT NULL OR day_budget_money IS NOT NULL)
            AND (used.tokens >= day_budget_tokens OR used.money >= day_budget_money)

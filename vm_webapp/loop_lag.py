@@ -11,10 +11,10 @@ CHECK_SECONDS = 0.25
 
 
 class LoopLag:
-    """Keeps the worst lag since it was last taken."""
+    """Keeps the worst lag since the one before was published."""
 
     def __init__(self) -> None:
-        self._worst = 0.0
+        self._worst = self._taken = 0.0
         self._lock = threading.Lock()
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -23,11 +23,17 @@ class LoopLag:
         loop.call_at(due, self._check, loop, due)
 
     def take(self) -> float:
-        """Return the worst lag since the call before, in seconds."""
+        """Return the worst lag since the last one that was published, in seconds."""
         with self._lock:
-            worst, self._worst = self._worst, 0.0
+            self._taken = self._worst
         # To a hundredth: what an idle loop is late by would otherwise be another figure each time.
-        return round(worst, 2)
+        return round(self._taken, 2)
+
+    def published(self) -> None:
+        """Begin anew: what was taken last is published. A lag that was worse meanwhile is kept for the next time."""
+        with self._lock:
+            if self._worst == self._taken:
+                self._worst = 0.0
 
     def _check(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
         with self._lock:

@@ -34,7 +34,7 @@ def spend(brand: UUID, *, tokens: int = 0, money: str | None = None, summed: boo
     )
     with transaction():
         execute(
-            f"INSERT INTO {into} FROM (SELECT id, (now() AT TIME ZONE time_zone)::date + %(days)s AS day"
+            f"INSERT INTO {into} FROM (SELECT id, (now() AT TIME ZONE zone_or_utc(time_zone))::date + %(days)s AS day"
             " FROM brands WHERE id = %(brand)s) spent",
             brand=brand,
             tokens=tokens,

@@ -20,7 +20,7 @@ from vm_webapp.context import brands
 from vm_webapp.db.pool import execute, rows, transaction
 from vm_webapp.errors import InvalidInput
 from vm_webapp.ops import queue_control
-from vm_webapp.ops.doctor.queue import check_oldest_due
+from vm_webapp.ops.doctor.queue import check_oldest_due, check_time_zones
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.due import find_due
 from vm_webapp.runs.lifecycle import Claimant
@@ -191,6 +191,29 @@ def test_utc_is_known_on_a_machine_without_time_zones(monkeypatch: pytest.Monkey
     assert brands.read(make_brand(time_zone="UTC")).time_zone == "UTC"
     with pytest.raises(InvalidInput):
         make_brand(time_zone="Europe/Berlin")
+
+
+def test_a_zone_that_postgresql_does_not_know_any_more_counts_as_utc_and_stops_nothing() -> None:
+    """A database that was restored on another server may know fewer zones."""
+    brand = make_brand(day_budget=tokens(1000))
+    with transaction():
+        execute("UPDATE brands SET time_zone = 'Mars/Olympus'")
+    created = create(brand_id=brand)
+    held = claim(created.stage_id)
+    assert held is not None
+    finish(held)
+    assert read("SELECT count(*)::int AS calls FROM unsummed_calls WHERE day = (now() AT TIME ZONE 'UTC')::date") == [
+        {"calls": 1}
+    ]
+    spend(brand, tokens=1000)
+    later = create(brand_id=brand)
+    assert claim(later.stage_id) is None
+    waiting_on = queries.get_run(later.run.id).waiting_on
+    assert waiting_on is not None
+    assert waiting_on.kind == "brand_budget"
+    with transaction():
+        check = check_time_zones()
+    assert (check.verdict, "PostgreSQL does not know Mars/Olympus" in check.detail) == ("warn", True)
 
 
 def test_the_audit_trail_says_which_budget_was_set() -> None:

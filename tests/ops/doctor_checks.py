@@ -19,6 +19,7 @@ NAMES = [
     "queue",
     "oldest due",
     "provider",
+    "time zones",
     "last model call",
     "clock",
     "indexes",

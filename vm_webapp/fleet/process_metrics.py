@@ -22,6 +22,7 @@ from uuid_utils.compat import uuid7
 from vm_webapp.db.pool import autocommit, execute, jsonb, rows
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.fleet.samples import ProcessSamples, Samples, collect_samples
+from vm_webapp.loop_lag import LOOP_LAG
 from vm_webapp.loops import Loop
 from vm_webapp.text import shortened
 
@@ -149,6 +150,7 @@ class Publisher:
         if self._written is None:
             insert_samples(self._process, samples)
         self._written, self._written_at = samples, now
+        LOOP_LAG.published()
         return True
 
     def _without_purged(self, samples: Samples) -> Samples:

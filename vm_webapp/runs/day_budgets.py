@@ -39,7 +39,8 @@ class DayBudget:
 
 
 _COLUMNS = """day_budget_tokens, day_budget_money, used.tokens::bigint, used.money, time_zone,
-           ((statement_timestamp() AT TIME ZONE time_zone)::date + 1)::timestamp AT TIME ZONE time_zone AS until"""
+           ((statement_timestamp() AT TIME ZONE zone_or_utc(time_zone))::date + 1)::timestamp
+           AT TIME ZONE zone_or_utc(time_zone) AS until"""
 _READ_ONE = f"SELECT {_COLUMNS} FROM brands CROSS JOIN LATERAL {USED_TODAY} used WHERE id = %(brand_id)s"
 _READ = f"""
     SELECT runs.id AS run_id, {_COLUMNS}

@@ -30,6 +30,7 @@ DATABASE_CHECKS: tuple[Callable[[], Check], ...] = (
     queue.check_queue,
     queue.check_oldest_due,
     queue.check_provider,
+    queue.check_time_zones,
     fleet.check_last_model_call,
     server.check_clock,
     indexes.check_indexes,

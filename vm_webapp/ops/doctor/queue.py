@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vm_webapp.db.pool import rows
 from vm_webapp.ops.doctor.check import Check, fail, ok, warn
 from vm_webapp.ops.queue_control import read_queue
 from vm_webapp.runs.pauses import read_pauses
@@ -32,6 +33,19 @@ def check_oldest_due() -> Check:
     # A paused queue is meant to wait, for however long.
     judge = fail if status.oldest_due_seconds >= STUCK_SECONDS and not status.paused else warn
     return judge("oldest due", detail, "python -m vm_webapp queue status")
+
+
+def check_time_zones() -> Check:
+    """Check whether PostgreSQL knows the time zones of all brands."""
+    found = rows("SELECT name, time_zone FROM brands WHERE zone_or_utc(time_zone) <> time_zone ORDER BY name LIMIT 1")
+    if not found:
+        return ok("time zones", "known to PostgreSQL")
+    return warn(
+        "time zones",
+        f"PostgreSQL does not know {found[0]['time_zone']}, the zone of the brand {found[0]['name']}, whose days begin"
+        " at midnight in UTC meanwhile",
+        "give the brand another time_zone, or install the server's tzdata",
+    )
 
 
 def check_provider() -> Check:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 # statement_timestamp() and not clock_timestamp(): an index serves a comparison only with what stays the same within a
 # statement.
-TODAY = "(statement_timestamp() AT TIME ZONE brands.time_zone)::date"
+# A zone that this PostgreSQL does not know counts as UTC (migration 0019): it must not stop the claims.
+TODAY = "(statement_timestamp() AT TIME ZONE zone_or_utc(brands.time_zone))::date"
 
 USED_TODAY = f"""
     (SELECT coalesce(sum(tokens), 0) AS tokens, coalesce(sum(money), 0) AS money

@@ -18,7 +18,8 @@ def insert_call(of: str, *, branded: bool = True) -> str:
         of: a table with ``workflow`` and ``brand_id`` of its run.
         branded: whether the run may have a brand, in whose time zone the day begins.
     """
-    zone = f"coalesce((SELECT time_zone FROM brands WHERE brands.id = {of}.brand_id), 'UTC')" if branded else "'UTC'"
+    own = f"(SELECT zone_or_utc(time_zone) FROM brands WHERE brands.id = {of}.brand_id)"
+    zone = f"coalesce({own}, 'UTC')" if branded else "'UTC'"
     # Only an INSERT: transactions that end calls of the same brand on the same day never wait for each other.
     return f"""
         INSERT INTO unsummed_calls (day, brand_id, workflow, model, prompt_tokens, completion_tokens, money, estimated)
