@@ -64,6 +64,14 @@ def test_a_backlog_is_claimed_within_half_of_the_target() -> None:
     assert decided.reason == "6 workers: 90 stages due and 0 in flight, 30 s each, to be claimed within 15 s"
 
 
+def test_less_time_is_left_for_stages_that_have_waited() -> None:
+    decided = decide(figures(due=90, oldest_due_seconds=5), LIMITS, past(1), NOW)
+    assert decided.desired == 7
+    assert decided.reason.endswith("to be claimed within 10 s")
+    late = decide(figures(due=90, in_flight=10, oldest_due_seconds=500), LIMITS, past(1), NOW)
+    assert late.reason.endswith("to be claimed within 5 s")
+
+
 def test_short_stages_need_fewer_slots() -> None:
     assert decide(figures(due=90, mean_stage_seconds=1), LIMITS, past(1), NOW).desired == 1
 
@@ -75,7 +83,7 @@ def test_depth_alone_counts_while_no_stage_has_ended() -> None:
 
 
 def test_arrivals_are_met_before_a_backlog_has_grown() -> None:
-    # One a second, 30 s each: 30 slots are busy, which 85 % of 36 slots are.
+    # One a second, 30 s each: 30 slots are busy, and three more are to spare.
     decided = decide(figures(workers=1, in_flight=4, arrivals_per_minute=60), LIMITS, past(1), NOW)
     assert decided.desired == 4
     assert decided.reason == "4 workers: 60 stages arrive a minute, 30 s each"
@@ -137,7 +145,7 @@ def test_workers_that_start_slowly_are_not_answered_by_more_workers() -> None:
 
 def test_stages_that_are_late_all_the_same_bring_one_worker_a_minute() -> None:
     # By the figures 3 workers would do, and the oldest stage says that they do not.
-    late = figures(workers=3, slots=30, in_flight=30, due=9, oldest_due_seconds=45, mean_stage_seconds=20)
+    late = figures(workers=3, slots=30, in_flight=30, due=9, oldest_due_seconds=45, mean_stage_seconds=5)
     decided = decide(late, LIMITS, past(3), NOW)
     assert decided.desired == 4
     assert "the oldest stage has been due for 45 s" in decided.reason

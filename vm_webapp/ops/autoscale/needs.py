@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from vm_webapp.ops.autoscale.shapes import Figures
 
-MOST_USE = 0.85
-"""Share of the slots that arrivals may keep busy: the rest takes their fluctuation."""
+SPARE = 0.5
+"""Slots to spare for what arrives, as a multiple of the root of those that it keeps busy: their number varies by
+chance as that root does."""
 CLAIM_SECONDS = 10.0
 """A stage that has been due for longer, while at least half of the slots are free, waits for something else."""
 SLOTS_EACH = 32
@@ -96,7 +97,8 @@ def plural(count: int, noun: str) -> str:
 def _slots_of_arrivals(figures: Figures) -> float:
     if figures.stopped or figures.mean_stage_seconds is None:
         return 0.0
-    slots = figures.arrivals_per_minute / 60 * figures.mean_stage_seconds / MOST_USE
+    busy = figures.arrivals_per_minute / 60 * figures.mean_stage_seconds
+    slots = busy + SPARE * math.sqrt(busy)
     return slots if figures.most_calls is None else min(slots, float(figures.most_calls))
 
 

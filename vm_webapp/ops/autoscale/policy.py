@@ -12,7 +12,7 @@ from vm_webapp.ops.autoscale.shapes import Decision, Figures, Limits
 
 PAST_SECONDS = 600.0
 """How far back decisions matter to the next one."""
-IN_AFTER_SECONDS = 180.0
+IN_AFTER_SECONDS = 300.0
 """For how long fewer workers must have been enough before one goes."""
 STEP_SECONDS = 60.0
 """How long the number stays before one more worker goes, or one more comes because stages are late all the same."""
@@ -23,16 +23,17 @@ MOST_START_SECONDS = 120.0
 def decide(figures: Figures, limits: Limits, past: Sequence[Decision], now: float) -> Decision:
     """Return how many workers there should be.
 
-    1. The work needs enough slots for what arrives, and enough that all stages that wait are claimed within half of
-       the target; the other half is for workers to start. While workers that were asked for have not come, the time
-       grows with the delay, so that the stages of the meantime are no reason for still more workers. No more slots
-       are needed than there are stages that pauses, caps and limits let workers claim.
+    1. The work needs enough slots for what arrives, and enough that all stages that wait are claimed in the time that
+       the oldest one has left of half the target; the other half is for workers to start. While workers that were
+       asked for have not come, the time grows with the delay, so that the stages of the meantime are no reason for
+       still more workers. No more slots are needed than there are stages that pauses, caps and limits let workers
+       claim.
     2. If stages are late all the same, the slots are in use and no worker is on its way, one more worker is needed,
        once a minute.
     3. The number is at least the minimum and the workers that the stages in flight fill. It is at most the maximum,
        and grows to no more than the database has connections for.
     4. A higher number counts at once. A lower one takes away one worker, once a minute, when fewer were enough in
-       every decision of three minutes.
+       every decision of five minutes.
 
     Args:
         figures: the queue and the fleet now. A figure that makes no sense counts as 0, or as unknown.
@@ -94,9 +95,10 @@ class _History:
 
 
 def _need(figures: Figures, limits: Limits, history: _History | None, now: float) -> Need:
-    target = limits.target_wait_seconds if math.isfinite(limits.target_wait_seconds) else 0.0
+    target = max(limits.target_wait_seconds, 0.0) if math.isfinite(limits.target_wait_seconds) else 0.0
     missing = history.missing_seconds(figures.workers, now) if history else 0.0
-    need = need_of(figures, within_seconds=max(target, 0.0) / 2 + min(missing, MOST_START_SECONDS))
+    left = max(target / 2 - figures.oldest_due_seconds, target / 6)
+    need = need_of(figures, within_seconds=left + min(missing, MOST_START_SECONDS))
     late = figures.oldest_due_seconds > target and 2 * figures.in_flight >= figures.slots
     if late and history and not missing and history.unchanged_seconds(now) >= STEP_SECONDS:
         return max(need, one_more(figures), key=lambda one: one.workers)
