@@ -3,6 +3,7 @@
 uv run python -m benchmarks [drain] [post] [calls] [between] [pickup] [--rounds 3] [--count N] [--save FILE]
 uv run --group benchmarks python -m benchmarks refresh [FILE]
 uv run python -m benchmarks explain [--runs 1000000]
+uv run --group benchmarks python -m benchmarks autoscale [--seeds 5] [--check]
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import bare_api, calls, drain, explain, post_client, refresh
+from benchmarks import autoscale, bare_api, calls, drain, explain, post_client, refresh
 from benchmarks.conditions import read_conditions
 from benchmarks.drain import Servers
 from benchmarks.figures import Measure, Values, table
@@ -32,7 +33,7 @@ PARAMETERS = {
     "slots_of_calls": calls.SLOTS,
     "seconds_of_call": calls.CALL_SECONDS,
 }
-COMMANDS = {"refresh": refresh.main, "explain": explain.main}
+COMMANDS = {"refresh": refresh.main, "explain": explain.main, "autoscale": autoscale.main}
 
 
 @contextmanager
