@@ -59,18 +59,22 @@ class Loop:
         """Make the next call now, or, during a call, right after it."""
         self._wake.set()
 
-    def stop(self, seconds: float, *, once_more: bool = False) -> None:
+    def stop(self, seconds: float, *, once_more: bool = False) -> bool:
         """End the loop and wait for its thread. A call that hangs leaves only a daemon thread behind.
 
         Args:
             seconds: the longest wait.
             once_more: make one more call after the current one.
+
+        Returns:
+            Whether the thread has ended.
         """
         # Together, before the wake-up: the thread reads ``_once_more`` only after it has seen ``_ending``.
         self._once_more, self._ending = once_more, True
         self._wake.set()
         if self._thread is not None and self._thread.is_alive():
             self._thread.join(seconds)
+        return self._thread is None or not self._thread.is_alive()
 
     def _run(self) -> None:
         try:

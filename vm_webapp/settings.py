@@ -11,6 +11,7 @@ from vm_webapp import __version__
 from vm_webapp.environment import Environment
 from vm_webapp.errors import ConfigurationError
 from vm_webapp.prices import PriceTable, parse_prices
+from vm_webapp.service_ids import parse_service_id
 from vm_webapp.tracing.configuration import SamplerName, Tracing, parse_pairs
 from vm_webapp.trusted_proxies import PLATFORM_PROXIES, Network, parse_networks
 
@@ -56,6 +57,8 @@ class Settings:
         autoscale_min: fewest workers that are ever asked for.
         autoscale_max: most workers that are ever asked for, at least ``autoscale_min``.
         autoscale_target_wait_seconds: for how long a due stage should wait for a worker at most.
+        autoscale_service_id: the platform's id of the workers' service, None where nothing here scales it.
+        render_api_key: the key with which their number is set at Render.
         tracing: where traces go, None to record none.
         judoscale_url: where reports for Judoscale go, None to send none; its path is a secret.
         build: the version, and the deployed commit if the platform names it.
@@ -93,6 +96,9 @@ class Settings:
     autoscale_min: int = 1
     autoscale_max: int = 10
     autoscale_target_wait_seconds: float = 30.0
+    autoscale_service_id: str | None = None
+    render_api_key: str | None = field(default=None, repr=False)
+    render_api_url: str = "https://api.render.com/v1"
     log_level: str = "INFO"
     tracing: Tracing | None = None
     judoscale_url: str | None = field(default=None, repr=False)
@@ -154,6 +160,9 @@ def read_settings(*, complete: bool = True) -> Settings:
         autoscale_min=1 if (fewest := env.integer("VM_AUTOSCALE_MIN", 0, MOST_WORKERS)) is None else fewest,
         autoscale_max=env.integer("VM_AUTOSCALE_MAX", 1, MOST_WORKERS) or 10,
         autoscale_target_wait_seconds=env.seconds("VM_AUTOSCALE_TARGET_WAIT_SECONDS", 30.0, least=1),
+        autoscale_service_id=env.parsed("VM_AUTOSCALE_SERVICE_ID", parse_service_id),
+        render_api_key=env.token("RENDER_API_KEY"),
+        render_api_url=env.public_url("RENDER_API_URL") or "https://api.render.com/v1",
         log_level=env.one_of("LOG_LEVEL", LOG_LEVELS, "INFO", fold=str.upper),
         tracing=_read_tracing(env),
         judoscale_url=env.public_url("JUDOSCALE_URL"),

@@ -83,7 +83,8 @@ def test_a_dependency_that_is_down_does_not_take_the_api_down() -> None:
 @pytest.mark.parametrize("name", [API, WORKER])
 def test_the_variables_of_a_service(name: str) -> None:
     given = environment(name)
-    own = {"VM_DRAIN_SECONDS": "280"} if name == WORKER else {}
+    scaling = {"RENDER_API_KEY": TYPED_IN, "VM_AUTOSCALE_SERVICE_ID": TYPED_IN}
+    own = {"VM_DRAIN_SECONDS": "280"} if name == WORKER else scaling
     versions = {key: given.pop(key) for key in ("PYTHON_VERSION", "UV_VERSION")}
     assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in versions.values())
     assert given == own | {
@@ -96,6 +97,9 @@ def test_the_variables_of_a_service(name: str) -> None:
         "KIMI_MODEL": Settings().kimi_model,
         "KIMI_BASE_URL": Settings().kimi_base_url,
         "KIMI_API_KEY": TYPED_IN,
+        "VM_AUTOSCALE_MIN": "1",
+        "VM_AUTOSCALE_MAX": "5",
+        "VM_AUTOSCALE_TARGET_WAIT_SECONDS": "30",
         "UV_NO_SYNC": "1",
         "UV_PYTHON_DOWNLOADS": "never",
     }
@@ -106,11 +110,15 @@ def test_the_python_is_one_that_the_package_supports() -> None:
     assert environment(API)["PYTHON_VERSION"] in SpecifierSet(supported)
 
 
-def test_one_secret_is_generated_one_is_typed_in_and_none_is_in_the_file() -> None:
+def test_one_secret_is_generated_two_are_typed_in_and_none_is_in_the_file() -> None:
     listed = [variable for group in BLUEPRINT["envVarGroups"] for variable in group["envVars"]]
     listed += [variable for name in (API, WORKER) for variable in service(name)["envVars"]]
     assert [each["key"] for each in listed if each.get("generateValue")] == ["VM_API_TOKEN"]
-    assert [each["key"] for each in listed if each.get("sync") is False] == ["KIMI_API_KEY"]
+    assert [each["key"] for each in listed if each.get("sync") is False] == [
+        "KIMI_API_KEY",
+        "RENDER_API_KEY",
+        "VM_AUTOSCALE_SERVICE_ID",
+    ]
     secret = re.compile("TOKEN|KEY$|URL$|PASSWORD|SECRET")
     assert {each["key"] for each in listed if "value" in each and secret.search(each["key"])} == {"KIMI_BASE_URL"}
 

@@ -27,6 +27,7 @@ def test_a_deployment_is_built_started_and_passes_the_gate(
     }
     api_env, worker_env = environment(API) | here | {"PORT": str(port)}, environment(WORKER) | here
     api_env["KIMI_API_KEY"] = worker_env["KIMI_API_KEY"] = "sk-test"
+    api_env["RENDER_API_KEY"] = api_env["VM_AUTOSCALE_SERVICE_ID"] = ""  # they may stay empty
     machine = Machine(tmp_path / "machine")
     machine.run(service(API)["buildCommand"], api_env)
     installed = machine.run("uv pip list", api_env)

@@ -18,10 +18,13 @@ from vm_webapp.errors import ConfigurationError
 from vm_webapp.settings import read_settings
 
 # Every other variable has a rule that a secret does not meet. These are shown on purpose: they hold no secret.
-SHOWN = {"KIMI_MODEL", "KIMI_BASE_URL", "VM_WORKSPACE_ROOT", "VM_WORKFLOWS_PATH", "RENDER_GIT_COMMIT"}
+SHOWN = {
+    *("KIMI_MODEL", "KIMI_BASE_URL", "VM_WORKSPACE_ROOT", "VM_WORKFLOWS_PATH"),
+    *("RENDER_GIT_COMMIT", "RENDER_API_URL", "VM_AUTOSCALE_SERVICE_ID"),
+}
 SECRET = {
-    *("VM_DB_URL", "VM_DB_DIRECT_URL", "VM_REDIS_URL", "KIMI_API_KEY", "VM_API_TOKEN", "OTEL_EXPORTER_OTLP_HEADERS"),
-    "JUDOSCALE_URL",
+    *("VM_DB_URL", "VM_DB_DIRECT_URL", "VM_REDIS_URL", "KIMI_API_KEY", "VM_API_TOKEN", "RENDER_API_KEY"),
+    *("OTEL_EXPORTER_OTLP_HEADERS", "JUDOSCALE_URL"),
 }
 ANY_TEXT = {"RENDER", "OTEL_SERVICE_NAME"}  # compared with a word, or sent to the collector; shown nowhere
 RESPELLED = ("http://user:{}@host/v1", "https://host/v1?key={}", "http://host/v1#{}", "{}://host", "postgres://{}@:x")

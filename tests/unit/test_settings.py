@@ -75,6 +75,7 @@ def test_empty_means_unset_for_every_variable(read: Read, empty: str) -> None:
         KIMI_CONTEXT_TOKENS APP_ENV PORT \
         WEB_CONCURRENCY LOG_LEVEL RENDER RENDER_GIT_COMMIT VM_TRUSTED_PROXIES \
         VM_REQUESTS_PER_MINUTE VM_RUNS_PER_DAY VM_AUTOSCALE_MIN VM_AUTOSCALE_MAX VM_AUTOSCALE_TARGET_WAIT_SECONDS \
+        VM_AUTOSCALE_SERVICE_ID RENDER_API_KEY RENDER_API_URL \
         VM_MODEL_PRICES OTEL_EXPORTER_OTLP_ENDPOINT OTEL_EXPORTER_OTLP_HEADERS \
         OTEL_EXPORTER_OTLP_PROTOCOL OTEL_SERVICE_NAME OTEL_RESOURCE_ATTRIBUTES OTEL_TRACES_SAMPLER \
         OTEL_TRACES_SAMPLER_ARG JUDOSCALE_URL"
@@ -106,6 +107,9 @@ def test_everything_set_is_read(read: Read) -> None:
         VM_AUTOSCALE_MIN="2",
         VM_AUTOSCALE_MAX="20",
         VM_AUTOSCALE_TARGET_WAIT_SECONDS="45",
+        VM_AUTOSCALE_SERVICE_ID="srv-c0ffee",
+        RENDER_API_KEY="rnd_s3cret",
+        RENDER_API_URL="https://render.internal/v1",
         VM_MODEL_PRICES='{"currency": "USD", "models": {"kimi-k2": {"prompt": 0.6, "completion": 2.5}}}',
         LOG_LEVEL="debug",
         RENDER_GIT_COMMIT="4f1d0c3b9a8e77665544332211",
@@ -143,6 +147,9 @@ def test_everything_set_is_read(read: Read) -> None:
         autoscale_min=2,
         autoscale_max=20,
         autoscale_target_wait_seconds=45.0,
+        autoscale_service_id="srv-c0ffee",
+        render_api_key="rnd_s3cret",
+        render_api_url="https://render.internal/v1",
         model_prices=PriceTable("USD", {"kimi-k2": Price(Decimal("0.6"), Decimal("2.5"), Decimal("0.6"))}),
         log_level="DEBUG",
         tracing=Tracing(
@@ -299,6 +306,9 @@ def test_limits_of_a_session_are_taken_from_a_minute_to_thirty_days(read: Read, 
         ("VM_AUTOSCALE_MIN", "11", "must be at most VM_AUTOSCALE_MAX"),
         ("VM_AUTOSCALE_MAX", "s3cret", "must be a whole number from 1 to 1000"),
         ("VM_AUTOSCALE_TARGET_WAIT_SECONDS", "0", "must be a number of seconds from 1 to 3600"),
+        ("VM_AUTOSCALE_SERVICE_ID", "srv/s3cret", "must be the id of a service, such as srv-abc123"),
+        ("RENDER_API_KEY", "two s3cret", "must be printable ASCII without spaces"),
+        ("RENDER_API_URL", "https://x:s3cret@api.render.com/v1", PUBLIC),
         ("VM_MODEL_PRICES", "s3cret", "must be JSON"),
         ("VM_MODEL_PRICES", '{"s3cret": 1}', 'must be an object with "currency" and "models"'),
         ("LOG_LEVEL", "s3cret", "must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL"),

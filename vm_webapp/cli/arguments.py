@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 from vm_webapp.durations import parse_duration
+from vm_webapp.service_ids import parse_service_id
 
 
 def words(text: str) -> str:
@@ -91,3 +92,28 @@ def money(text: str) -> str:
 def wait_seconds(text: str) -> int:
     """Return a waiting time in seconds, up to an hour."""
     return whole_number(text, 0, 3600)
+
+
+def fewest_workers(text: str) -> int:
+    """Return a least number of workers."""
+    return whole_number(text, 0, 1000)
+
+
+def most_workers(text: str) -> int:
+    """Return a greatest number of workers."""
+    return whole_number(text, 1, 1000)
+
+
+def target_seconds(text: str) -> float:
+    """Return for how long work should wait at most, from a second to an hour."""
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,3})?", text) or not 1 <= float(text) <= 3600:
+        raise argparse.ArgumentTypeError("must be a number of seconds from 1 to 3600")
+    return float(text)
+
+
+def service_id(text: str) -> str:
+    """Return the id of a platform's service."""
+    try:
+        return parse_service_id(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

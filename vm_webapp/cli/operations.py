@@ -6,9 +6,22 @@ import argparse
 from typing import TYPE_CHECKING
 
 from vm_webapp.access.roles import ROLES
-from vm_webapp.cli.arguments import base_url, duration, moment, place, position, wait_seconds, words
+from vm_webapp.cli.arguments import (
+    base_url,
+    duration,
+    fewest_workers,
+    moment,
+    most_workers,
+    place,
+    position,
+    service_id,
+    target_seconds,
+    wait_seconds,
+    words,
+)
 from vm_webapp.cli.environment import read_environment
 from vm_webapp.errors import ConfigurationError
+from vm_webapp.parents import Parents, record_parents
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -21,6 +34,9 @@ def add_operations(commands: Commands) -> None:
     _add_smoke(commands.add_parser("smoke", help="test a deployment from end to end"))
     _add_doctor(commands.add_parser("doctor", help="report what is wrong, and the next command to type"))
     _add_queue(commands.add_parser("queue", help="show, pause or resume the queue; cancel or retry many runs"))
+    _add_autoscale(
+        commands.add_parser("autoscale", help="keep the number of workers on Render at what their work asks for")
+    )
     _add_keys(commands.add_parser("keys", help="create, list and revoke API keys"))
     _add_audit(commands.add_parser("audit", help="check or export the record of who did what"))
     _add_purge(commands.add_parser("purge", help="delete finished runs that are old enough"))
@@ -70,6 +86,22 @@ def _add_queue(queue: argparse.ArgumentParser) -> None:
     retry.add_argument("--status", choices=("failed",), help="all failed runs")
     provider = actions.add_parser("resume-provider", parents=[where], help="call a paused model provider again")
     provider.add_argument("name", type=words, metavar="NAME", help="such as kimi")
+
+
+def _add_autoscale(autoscale: argparse.ArgumentParser) -> None:
+    autoscale.add_argument(
+        "--service", type=service_id, metavar="ID", help="the workers' service (default: VM_AUTOSCALE_SERVICE_ID)"
+    )
+    autoscale.add_argument("--min", type=fewest_workers, metavar="N", help="fewest workers (VM_AUTOSCALE_MIN, or 1)")
+    autoscale.add_argument("--max", type=most_workers, metavar="N", help="most workers (VM_AUTOSCALE_MAX, or 10)")
+    autoscale.add_argument(
+        "--target-wait-seconds",
+        type=target_seconds,
+        metavar="SECONDS",
+        help="how long work should wait for a worker at most (VM_AUTOSCALE_TARGET_WAIT_SECONDS, or 30)",
+    )
+    autoscale.add_argument("--dry-run", action="store_true", help="tell and record what it would set, and set nothing")
+    autoscale.set_defaults(command=_autoscale)
 
 
 def _add_keys(keys: argparse.ArgumentParser) -> None:
@@ -143,6 +175,21 @@ def _queue(arguments: argparse.Namespace) -> int:
         base_url=arguments.base_url,
     )
     return run_queue(settings, options)
+
+
+def _autoscale(arguments: argparse.Namespace) -> int:
+    parents = record_parents()
+    settings = read_environment()
+    from vm_webapp.cli.autoscale import AutoscaleOptions, run_autoscale
+
+    options = AutoscaleOptions(
+        service=arguments.service,
+        min_workers=arguments.min,
+        max_workers=arguments.max,
+        target_wait_seconds=arguments.target_wait_seconds,
+        dry_run=arguments.dry_run,
+    )
+    return run_autoscale(settings, options, parents if settings.managed else Parents())
 
 
 def _keys(arguments: argparse.Namespace) -> int:

@@ -24,6 +24,7 @@ from vm_webapp.fleet.process_metrics import Process, published
 from vm_webapp.local.by_mode import Servers, servers_of
 from vm_webapp.metrics import BUILD_INFO
 from vm_webapp.ops.autoscale.decider import deciding
+from vm_webapp.ops.autoscale.shapes import Limits
 from vm_webapp.ops.health import HealthChecker
 from vm_webapp.parents import Parents, drain_without
 from vm_webapp.settings import Settings
@@ -182,6 +183,12 @@ def _open(settings: Settings, catalog: Catalog, servers: Servers, host: str, ope
         from vm_webapp.ops.autoscale.judoscale import reporting
 
         opened.enter_context(reporting(settings))
+    if settings.render_api_key is not None and settings.autoscale_service_id is not None:
+        # Here, because a process that scales nothing needs no HTTP client.
+        from vm_webapp.ops.autoscale.scaler import scaling
+
+        limits = Limits(settings.autoscale_min, settings.autoscale_max, settings.autoscale_target_wait_seconds)
+        opened.enter_context(scaling(settings, limits, settings.autoscale_service_id))
     tracer = opened.enter_context(
         open_tracer(settings.tracing, service="vm-webapp-api", build=settings.build, instance=process.instance)
     )

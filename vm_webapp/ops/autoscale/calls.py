@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
+from uuid import UUID
 
-from vm_webapp.db.pool import execute, rows, transaction
+from vm_webapp.db.pool import autocommit, execute, row, rows, transaction
+from vm_webapp.fleet.duty_leases import HELD
+from vm_webapp.text import shortened
 
 Outcome = Literal["scaled", "dry_run", "refused", "failed", "differs"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -28,6 +31,18 @@ _COUNT = f"""
     SELECT outcome, count(*) AS calls
       FROM (SELECT at, outcome FROM scale_calls ORDER BY id DESC LIMIT {_OF_AN_HOUR}) newest
      WHERE at > clock_timestamp() - interval '1 h' GROUP BY outcome ORDER BY outcome
+"""
+_RECORD = f"""
+    INSERT INTO scale_calls (service, was, wanted, outcome, detail)
+    SELECT %(service)s, %(was)s, %(wanted)s, %(outcome)s, %(detail)s WHERE {HELD}
+    RETURNING id
+"""
+_END = "UPDATE scale_calls SET outcome = %(outcome)s, detail = %(detail)s WHERE id = %(id)s"
+_AGES = """
+    SELECT extract(epoch FROM clock_timestamp() - at)::double precision AS age
+      FROM (SELECT at, was, outcome FROM scale_calls ORDER BY id DESC LIMIT %(newest)s) newest
+     WHERE was IS NOT NULL AND outcome NOT IN ('dry_run', 'refused')
+     ORDER BY at
 """
 _PURGE = f"DELETE FROM scale_calls WHERE at < clock_timestamp() - interval '{KEEP_DAYS} days'"
 
@@ -51,7 +66,7 @@ class ScaleCall:
 
     Attributes:
         service: the service that was to be scaled, by the platform's id.
-        was: its number of instances before; None if unknown.
+        was: its number of instances before; None if it could not be read, and so no other was asked for.
         wanted: the number that was asked for.
         outcome: ``differs`` where the platform accepted the number and then had another one.
         detail: what the platform said, or why the call was not made.
@@ -80,6 +95,60 @@ def read_scaling() -> tuple[Scaler | None, tuple[ScaleCall, ...]]:
 def count_calls() -> dict[str, int]:
     """Return how many calls of the last hour had each outcome, inside the current transaction."""
     return {each["outcome"]: each["calls"] for each in rows(_COUNT)}
+
+
+def record_if_held(
+    lease: str, token: UUID, service: str, was: int | None, wanted: int, outcome: Outcome, detail: str
+) -> int | None:
+    """Record a call, or why none is made; the last five arguments are the fields of ``ScaleCall``.
+
+    Args:
+        lease: the name of the lease under which it is made.
+        token: the lease's token.
+
+    Returns:
+        Its id; None if another process has the lease.
+
+    Raises:
+        DatabaseUnavailable: it is not recorded.
+    """
+    with autocommit():
+        found = row(
+            _RECORD,
+            lease=lease,
+            token=token,
+            service=service,
+            was=was,
+            wanted=wanted,
+            outcome=outcome,
+            detail=shortened(detail),
+        )
+    return found["id"] if found else None
+
+
+def end_call(call: int, outcome: Outcome, detail: str) -> None:
+    """Record what became of a call.
+
+    Args:
+        call: its id.
+        outcome: what became of it.
+        detail: what the platform said, or why the number was set.
+
+    Raises:
+        DatabaseUnavailable: it is not recorded.
+    """
+    with autocommit():
+        execute(_END, id=call, outcome=outcome, detail=shortened(detail))
+
+
+def read_ages(newest: int) -> list[float]:
+    """Return how many seconds ago the newest calls to the platform were made, whoever made them, the oldest first.
+
+    Args:
+        newest: of how many records those of calls are returned.
+    """
+    with autocommit():
+        return [each["age"] for each in rows(_AGES, newest=newest)]
 
 
 def purge_old_calls() -> int:
