@@ -1,0 +1,198 @@
+"""The number of workers follows the load, with real processes behind a fake of the platform's API; nothing is lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.behaviours import delayed
+from tests.fakes.model_server import ModelServer
+from tests.fakes.render import KEY, SERVICE, FakeRender
+from tests.fakes.worker_instances import WorkerInstances
+from tests.support.commands import command
+from tests.support.processes import Program, frozen, program
+from tests.support.runs import create, read
+from tests.support.waiting import eventually
+from vm_webapp.db.pool import transaction
+from vm_webapp.loops import Loop
+from vm_webapp.ops.autoscale import policy
+from vm_webapp.ops.autoscale.decider import Decider
+from vm_webapp.ops.autoscale.decisions import read_signal
+from vm_webapp.ops.autoscale.platform import Render
+from vm_webapp.ops.autoscale.scaler import Scaler
+from vm_webapp.ops.autoscale.shapes import Limits
+from vm_webapp.settings import Settings
+
+STAGES = 2
+MOST_SECONDS = 60.0
+
+
+def scaling_environment(env: dict[str, str], platform: FakeRender, **further: str) -> dict[str, str]:
+    """Return the environment of a process that scales."""
+    return env | {
+        "RENDER_API_KEY": KEY,
+        "RENDER_API_URL": platform.url,
+        "VM_AUTOSCALE_SERVICE_ID": SERVICE,
+        **further,
+    }
+
+
+@contextmanager
+def workers(env: dict[str, str], model: ModelServer, folder: Path, threads: int) -> Iterator[WorkerInstances]:
+    """Keep real workers during the block; begin when the first one works."""
+    worker_env = env | {
+        "KIMI_API_KEY": "sk-test-key",
+        "KIMI_BASE_URL": model.base_url,
+        "VM_WORKER_THREADS": str(threads),
+    }
+    with WorkerInstances(worker_env, folder) as instances:
+        instances.keep(1)
+        eventually(lambda: read("SELECT 1 FROM worker_heartbeats WHERE state = 'working'"), "a worker", seconds=30)
+        yield instances
+
+
+def follow(instances: WorkerInstances, platform: FakeRender, *, runs: int, most: int, seconds: float) -> list[float]:
+    """Add runs, and wait until all are completed and the workers gone but one; return the oldest due ages meanwhile."""
+    for _ in range(runs):
+        create()
+    ages: list[float] = []
+
+    def is_over() -> bool:
+        with transaction():
+            signal = read_signal()
+        ages.append(signal.oldest_due_seconds)
+        return signal.queued + signal.running == 0 and platform.instances == 1
+
+    eventually(is_over, "the work is done and the workers are gone", seconds=seconds, every=0.25)
+    assert max(platform.numbers) == most
+    assert platform.numbers[-most + 1 :] == list(range(most - 1, 0, -1)), "one after the other goes"
+    for each in instances.ended:
+        assert each.wait(seconds=30) == 0, each.output()
+    return ages
+
+
+def check_work(model: ModelServer, runs: int) -> None:
+    """Check that nothing was lost, done twice or counted as a failure."""
+    stages = read("SELECT status, count(*) AS stages, sum(failures) AS failures FROM stages GROUP BY status")
+    assert stages == [{"status": "completed", "stages": STAGES * runs, "failures": 0}]
+    assert read("SELECT status, count(*) AS runs FROM runs GROUP BY status") == [{"status": "completed", "runs": runs}]
+    assert read("SELECT count(*) AS artifacts FROM artifacts") == [{"artifacts": STAGES * runs}]
+    assert model.completed == STAGES * runs
+    assert {each["outcome"] for each in read("SELECT outcome FROM scale_calls")} == {"scaled"}
+
+
+@pytest.mark.usefixtures("database")
+def test_workers_come_with_the_load_and_go_without_a_loss(
+    env: dict[str, str], model: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As the command does it, but for the times: minutes of the policy are seconds here.
+    monkeypatch.setattr(policy, "IN_AFTER_SECONDS", 2.0)
+    monkeypatch.setattr(policy, "STEP_SECONDS", 1.0)
+    model.script = lambda _: delayed(0.4)
+    limits = Limits(1, 3, 30)
+    settings = Settings(worker_threads=4, autoscale_max=3)
+    with workers(env, model, tmp_path, 4) as instances, FakeRender(instances.keep) as platform:
+        render = Render(KEY, SERVICE, url=platform.url)
+        loops = [
+            Loop("decide", Decider(settings).run_once, every_seconds=0.5),
+            Loop("scale", Scaler(render, SERVICE, limits).run_once, every_seconds=0.5),
+        ]
+        for loop in loops:
+            loop.start()
+        try:
+            ages = follow(instances, platform, runs=60, most=3, seconds=50)
+        finally:
+            for loop in loops:
+                assert loop.stop(10)
+            render.close()
+        assert max(ages) < MOST_SECONDS
+        check_work(model, 60)
+
+
+@pytest.mark.only_in_full
+@pytest.mark.usefixtures("database")
+def test_the_command_follows_a_load_of_500_runs(env: dict[str, str], model: ModelServer, tmp_path: Path) -> None:
+    model.script = lambda _: delayed(1.5)
+    with workers(env, model, tmp_path, 12) as instances, FakeRender(instances.keep) as platform:
+        scaling = scaling_environment(env, platform, VM_WORKER_THREADS="12")
+        with program("autoscale", "--max", "4", env=scaling, folder=tmp_path / "autoscale") as running:
+            running.says("1 to 4 workers")
+            ages = follow(instances, platform, runs=500, most=4, seconds=900)
+            assert running.stop() == 0
+        assert max(ages) < MOST_SECONDS
+        check_work(model, 500)
+        print(f"oldest due age: {max(ages):.1f} s; numbers: {platform.numbers}; calls: {running.output()}")
+
+
+def scale_lease() -> list[dict[str, object]]:
+    return read("SELECT holder, expires_at > clock_timestamp() AS held FROM duty_leases WHERE name = 'scale'")
+
+
+@pytest.mark.usefixtures("database")
+def test_the_command_sets_the_number_and_releases_its_lease_at_the_end(env: dict[str, str], tmp_path: Path) -> None:
+    with FakeRender() as platform:
+        scaling = scaling_environment(env, platform, VM_AUTOSCALE_MIN="1")
+        arguments = ("autoscale", "--min", "2", "--max", "3", "--target-wait-seconds", "5")
+        with program(*arguments, env=scaling, folder=tmp_path / "autoscale") as running:
+            eventually(lambda: platform.numbers == [2], "the number is set", seconds=20)
+            running.says("autoscale.scaled")
+            assert running.stop() == 0
+        said = running.output()
+        assert KEY not in said
+        assert "Traceback" not in said
+        assert [each["held"] for each in scale_lease()] == [False]
+        assert read("SELECT min_workers, max_workers, target_wait_seconds AS target FROM autoscale_decision") == [
+            {"min_workers": 2, "max_workers": 3, "target": 5.0}
+        ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "name the workers' service: --service srv-…, or VM_AUTOSCALE_SERVICE_ID"),
+        (
+            ("--service", "srv-1", "--min", "3", "--max", "2"),
+            "the fewest workers (--min or VM_AUTOSCALE_MIN: 3) must be at most the most (--max or VM_AUTOSCALE_MAX: 2)",
+        ),
+        (
+            ("--service", "srv-1", "--min", "11"),
+            "the fewest workers (--min or VM_AUTOSCALE_MIN: 11) must be at most the most"
+            " (--max or VM_AUTOSCALE_MAX: 10)",
+        ),
+    ],
+)
+def test_wrong_usage_is_said_in_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    env = {"RENDER_API_KEY": KEY, "VM_WORKSPACE_ROOT": str(tmp_path / "workspace")}
+    ended = command(capsys, env, "autoscale", *arguments)
+    assert (ended.code, ended.out, ended.errors) == (2, "", f"vm_webapp: {said}\n")
+
+
+@pytest.mark.only_in_full
+@pytest.mark.usefixtures("database")
+def test_another_process_takes_over_from_a_frozen_one_that_sets_nothing_when_it_wakes(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    with FakeRender() as platform, ExitStack() as stack:
+        scaling = scaling_environment(env, platform)
+
+        def start(number: str) -> Program:
+            arguments = ("autoscale", "--min", number, "--max", number)
+            return stack.enter_context(program(*arguments, env=scaling, folder=tmp_path / number))
+
+        first = start("2")
+        eventually(lambda: platform.numbers == [2], "the first sets its number", seconds=30)
+        start("3").says("autoscale.stands_by")
+        with frozen([first.pid]):
+            began = time.monotonic()
+            eventually(lambda: platform.numbers == [2, 3], "the second sets its number", seconds=40)
+            assert time.monotonic() - began < 12 + 1  # for the call, and the machine
+            (holder,) = scale_lease()
+        first.says("autoscale.stands_by")
+        assert platform.numbers == [2, 3]
+        assert scale_lease() == [holder]
