@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.fakes.behaviours import delayed
@@ -14,6 +15,7 @@ from tests.fakes.model_server import ModelServer
 from tests.fakes.render import KEY, SERVICE, FakeRender
 from tests.fakes.worker_instances import WorkerInstances
 from tests.support.commands import command
+from tests.support.deployment import address_of
 from tests.support.processes import Program, frozen, program
 from tests.support.runs import create, read
 from tests.support.waiting import eventually
@@ -28,6 +30,7 @@ from vm_webapp.ops.autoscale.shapes import Limits
 from vm_webapp.settings import Settings
 
 STAGES = 2
+TOKEN = "a-token-of-the-tests"
 MOST_SECONDS = 60.0
 
 
@@ -114,6 +117,7 @@ def test_workers_come_with_the_load_and_go_without_a_loss(
 
 
 @pytest.mark.only_in_full
+@pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("database")
 def test_the_command_follows_a_load_of_500_runs(env: dict[str, str], model: ModelServer, tmp_path: Path) -> None:
     model.script = lambda _: delayed(1.5)
@@ -148,6 +152,25 @@ def test_the_command_sets_the_number_and_releases_its_lease_at_the_end(env: dict
         assert read("SELECT min_workers, max_workers, target_wait_seconds AS target FROM autoscale_decision") == [
             {"min_workers": 2, "max_workers": 3, "target": 5.0}
         ]
+
+
+@pytest.mark.usefixtures("database")
+def test_an_api_with_a_key_and_a_service_scales_and_shows_it(env: dict[str, str], tmp_path: Path) -> None:
+    with FakeRender() as platform:
+        scaling = scaling_environment(env, platform, VM_AUTOSCALE_MIN="2", VM_API_TOKEN=TOKEN)
+        with program("serve", "--port", "0", env=scaling, folder=tmp_path / "api") as api:
+            url = address_of(api)
+            eventually(lambda: platform.numbers == [2], "the number is set", seconds=20)
+            api.says("autoscale.scaled")
+            headers = {"Authorization": f"Bearer {TOKEN}"}
+            queue = httpx.get(f"{url}/api/v2/queue", headers=headers, trust_env=False).json()
+            assert api.stop() == 0
+    assert queue["autoscale"]["scaler"]["service"] == SERVICE
+    (call,) = queue["autoscale"]["calls"]
+    assert (call["service"], call["was"], call["wanted"], call["outcome"]) == (SERVICE, 1, 2, "scaled")
+    assert "this is the minimum" in call["detail"]
+    assert KEY not in api.output()
+    assert [each["held"] for each in scale_lease()] == [False]
 
 
 @pytest.mark.parametrize(

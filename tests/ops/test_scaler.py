@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.fakes.render import KEY, SERVICE, FakeRender
 from tests.support.runs import read
+from tests.support.waiting import eventually
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.ops.autoscale import scaler as module
+from vm_webapp.ops.autoscale.decisions import Signal, read_signal
 from vm_webapp.ops.autoscale.platform import PlatformError, Service
-from vm_webapp.ops.autoscale.scaler import Scaler
+from vm_webapp.ops.autoscale.scaler import Scaler, scaling
 from vm_webapp.ops.autoscale.shapes import Limits
+from vm_webapp.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -356,3 +361,38 @@ def test_another_may_scale_at_once_after_a_release() -> None:
     decide(4)
     two.turns()
     assert two.platform.numbers == [4]
+
+
+def test_an_outage_of_the_database_is_said_once_and_ends_by_itself(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    turns: list[bool] = []
+
+    def fail_at_first() -> Signal:
+        turns.append(True)
+        if len(turns) < 20:
+            raise DatabaseUnavailable("down")
+        return read_signal()
+
+    monkeypatch.setattr(module, "read_signal", fail_at_first)
+    monkeypatch.setattr(module, "SCALE_EVERY_SECONDS", 0.01)
+    decide(4)
+    with FakeRender() as fake:
+        settings = Settings(render_api_key=KEY, render_api_url=fake.url)
+        with scaling(settings, Limits(1, 10, 30), SERVICE):
+            eventually(lambda: outcomes() == ["scaled"], "the number is set")
+    assert (fake.numbers, len(turns) >= 20) == ([4], True)
+    assert [each.message for each in caplog.records] == ["autoscale.unscaled"]
+    assert read("SELECT expires_at <= clock_timestamp() AS free FROM duty_leases") == [{"free": True}]
+
+
+def test_the_lease_is_not_given_up_during_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "STOP_SECONDS", 0.0)
+    decide(4)
+    with FakeRender() as fake:
+        fake.hangs_seconds = 0.5
+        settings = Settings(render_api_key=KEY, render_api_url=fake.url)
+        with scaling(settings, Limits(1, 10, 30), SERVICE):
+            eventually(lambda: fake.reads, "a call")
+        assert read("SELECT expires_at > clock_timestamp() AS held FROM duty_leases") == [{"held": True}]
+        eventually(lambda: not [each for each in threading.enumerate() if each.name == "scale"], "the thread ends")
