@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from statistics import median
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -17,6 +18,7 @@ from vm_webapp.ops import queue_control
 SIZES = """
 ['navigation', 'resource'].flatMap((type) => performance.getEntriesByType(type)).map((each) => each.transferSize)
 """
+READY = "performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd"
 # Other tabs of a real window are hidden; a test's browser shows each, so that a page is told by hand.
 HIDE = "Object.defineProperty(document, 'hidden', {value: true, configurable: true});"
 SHOW = "Object.defineProperty(document, 'hidden', {value: false, configurable: true});"
@@ -84,11 +86,16 @@ def test_the_first_page_is_light(tab: Watched) -> None:
 
 @pytest.mark.only_in_full
 def test_the_first_page_takes_input_soon_on_a_slow_machine(tab: Watched) -> None:
+    """In milliseconds from the click, in a browser that runs but has none of the page's files."""
+    tab.goto("/")  # the service has served others, and the browser runs
     session = tab.context.new_cdp_session(tab.page)
     session.send("Emulation.setCPUThrottlingRate", {"rate": 4})
-    tab.goto("/")
-    ready = tab.page.evaluate("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
-    assert ready < 300
+    session.send("Network.setCacheDisabled", {"cacheDisabled": True})
+    ready = []
+    for _ in range(5):
+        tab.goto("/")
+        ready.append(tab.page.evaluate(READY))
+    assert median(ready) < 300, ready
 
 
 def test_a_lost_connection_is_said_and_taken_back(chromium: Browser, workspace: str) -> None:
