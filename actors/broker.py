@@ -72,10 +72,14 @@ class HintBroker(Broker):
         """Publish to the run's followers that it has new events."""
         self._publish(run_id, "")
 
-    def report(self, run_id: UUID, progress: StageProgress) -> bool:
-        """Publish to the run's followers what the model is writing; return False if lately nobody followed the run."""
+    def report(self, run_id: UUID, progress: StageProgress) -> int | None:
+        """Publish to the run's followers what the model is writing.
+
+        Returns:
+            How many processes heard the last notice of this run, None if that is not known.
+        """
         self._publish(run_id, json.dumps(asdict(progress)))
-        return self.notices.is_heard(channel_of(run_id))
+        return self.notices.listeners(channel_of(run_id))
 
     def declare_queue(self, queue_name: str) -> None:
         """Declare a queue, without a delay queue: delays are in PostgreSQL (``available_at``)."""

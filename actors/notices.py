@@ -11,7 +11,7 @@ from actors.sender import Lane, Sender
 
 # Those who follow a run read at most every 20 ms.
 REST_SECONDS = 0.01
-MOST_UNHEARD = 1000
+MOST_COUNTED = 1000
 
 
 class Notice(NamedTuple):
@@ -32,7 +32,7 @@ class Notices:
     def __init__(self) -> None:
         self.client: redis.Redis | None = None
         self.lane: Lane[Notice] = Lane(self._publish, rest_seconds=REST_SECONDS)
-        self._unheard: dict[str, None] = {}  # channels, the newest last
+        self._listeners: dict[str, int] = {}  # by channel, the newest last
         self._lock = threading.Lock()
 
     def put(self, sender: Sender, notice: Notice) -> None:
@@ -40,10 +40,10 @@ class Notices:
         # Of two equal ones the later: followers that read then find all that was committed before it was queued.
         sender.put(self.lane, notice, key=notice)
 
-    def is_heard(self, channel: str) -> bool:
-        """Return False if nobody had subscribed to a channel when a notice was last published on it."""
+    def listeners(self, channel: str) -> int | None:
+        """Return how many had subscribed to a channel when a notice was last published on it, None if none was."""
         with self._lock:
-            return channel not in self._unheard
+            return self._listeners.get(channel)
 
     def _publish(self, notices: list[Notice]) -> list[redis.ResponseError]:
         if self.client is None:
@@ -59,8 +59,7 @@ class Notices:
 
     def _note_listeners(self, channel: str, count: int) -> None:
         with self._lock:
-            self._unheard.pop(channel, None)
-            if not count:
-                self._unheard[channel] = None
-            if len(self._unheard) > MOST_UNHEARD:
-                del self._unheard[next(iter(self._unheard))]
+            self._listeners.pop(channel, None)
+            self._listeners[channel] = count
+            if len(self._listeners) > MOST_COUNTED:
+                del self._listeners[next(iter(self._listeners))]

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from api.http.threads import Threads
+from api.streams.live_texts import LiveText
 from api.streams.readers import Reader, Waiter
 from api.streams.wake_ups import WakeUps
 from vm_webapp.errors import Unavailable
@@ -45,6 +46,7 @@ class Followers:
         self._threads = threads
         self._heads = heads
         self._followed: dict[UUID, set[Reader | Waiter]] = {}
+        self._texts: dict[UUID, LiveText] = {}
         self._reported: set[UUID] = set()
         self._wake_ups = WakeUps(redis_url, lambda: self._followed, self._wake) if redis_url is not None else None
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -101,6 +103,8 @@ class Followers:
         if self._closed:
             follower.close()
         self._followed.setdefault(run_id, set()).add(follower)
+        if isinstance(follower, Reader) and run_id in self._texts and (written := self._texts[run_id].whole()):
+            follower.wake(written)
         self._start("poll", self._poll_all)
         if self._wake_ups is not None:
             self._start("listen", self._wake_ups.listen)
@@ -112,6 +116,7 @@ class Followers:
             remaining.discard(follower)
             if not remaining:
                 del self._followed[run_id]
+                self._texts.pop(run_id, None)
             if self._wake_ups is not None:
                 self._wake_ups.note_change()
 
@@ -153,6 +158,13 @@ class Followers:
                 each.update(heads.get(run_id))
 
     def _wake(self, run_id: UUID, notice: str) -> None:
+        if not notice:
+            self._texts.pop(run_id, None)  # a stage has ended, or begins anew
+        elif run_id in self._followed:
+            further = self._texts.setdefault(run_id, LiveText()).take(notice)
+            if further is None:
+                return
+            notice = further
         for each in self._followed.get(run_id, ()):
             if isinstance(each, Reader):
                 each.wake(notice)

@@ -36,6 +36,24 @@ def test_a_run_is_watched_until_it_ends(tab: Watched, writer: ModelServer) -> No
     tab.show("run-completed")
 
 
+def test_who_opens_the_page_in_the_middle_reads_the_text_from_its_beginning(
+    tab: Watched, chromium: Browser, workspace: str, writer: ModelServer
+) -> None:
+    writer.script = lambda _: Behaviour(text="The first words. " + WORDS * 600, pause=0.05)
+    run_id = create("content_calendar", "A calendar for a bakery").run.id
+    writer.wait_until(lambda server: server.in_flight == 1)
+    tab.page.wait_for_timeout(1500)  # in which nobody listens
+    name = "The text of Topic map as it is written"
+    box = tab.goto(f"/ui/runs/{run_id}").get_by_role("region", name=name)
+    expect(box).to_contain_text(re.compile("^The first words. Bread"))
+    with watched(chromium, workspace) as other:
+        other.sign_in(key_of("ben"))
+        theirs = other.goto(f"/ui/runs/{run_id}").get_by_role("region", name=name)
+        expect(theirs).to_contain_text(re.compile("^The first words. Bread"))
+        expect(box).not_to_contain_text("[…]")
+    lifecycle.cancel_run_if_open(run_id, actor=OPERATOR)
+
+
 def test_a_run_is_canceled_and_says_who_did_it(tab: Watched) -> None:
     run_id = create("landing_page", "A page for a bakery").run.id
     wait_until_still(run_id)

@@ -219,30 +219,30 @@ class TestNotices:
                 notices.put(sender, Notice(f"vm:run:{run}", ""))
             assert sender.flush(5)
         assert sender.failed == 2
-        assert notices.is_heard("vm:run:0"), "a refusal says nothing of listeners"
-        assert not notices.is_heard("vm:run:1")
+        assert notices.listeners("vm:run:0") is None, "a refusal says nothing of listeners"
+        assert notices.listeners("vm:run:1") == 0
 
-    def test_it_is_known_whether_the_last_one_was_heard(
+    def test_it_is_known_how_many_heard_the_last_one(
         self, client: redis.Redis, notices: Notices, sender: Sender, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(notices_module, "MOST_UNHEARD", 2)
+        monkeypatch.setattr(notices_module, "MOST_COUNTED", 2)
 
-        def heard_after_a_notice(channel: str = "vm:run:1") -> bool:
+        def listeners_of_a_notice(channel: str = "vm:run:1") -> int | None:
             notices.put(sender, Notice(channel, ""))
             assert sender.flush(5)
-            return notices.is_heard(channel)
+            return notices.listeners(channel)
 
-        assert notices.is_heard("vm:run:1"), "nothing has been published"
-        assert not heard_after_a_notice()
+        assert notices.listeners("vm:run:1") is None, "nothing has been published"
+        assert listeners_of_a_notice() == 0
         with client.pubsub() as listener:
             listener.subscribe("vm:run:1")
             eventually(lambda: client.pubsub_numsub("vm:run:1") == [("vm:run:1", 1)], "the subscription")
-            assert heard_after_a_notice()
-        eventually(lambda: not heard_after_a_notice(), "the end of the subscription")
+            assert listeners_of_a_notice() == 1
+        eventually(lambda: listeners_of_a_notice() == 0, "the end of the subscription")
         # Channels are forgotten, the oldest first: runs come and go for as long as the process lives.
         for run in ("2", "3"):
-            assert not heard_after_a_notice(f"vm:run:{run}")
-        assert notices.is_heard("vm:run:1")
+            assert listeners_of_a_notice(f"vm:run:{run}") == 0
+        assert notices.listeners("vm:run:1") is None
 
 
 class TestHints:

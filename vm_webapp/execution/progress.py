@@ -30,10 +30,12 @@ class StageProgress:
 class ProgressReporter:
     """Collects pieces and reports them in larger ones, at most ten times a second, once a second if nobody listens.
 
+    Who begins to listen gets all that was written before, in one piece at offset 0.
+
     Args:
         stage: the stage's key.
         attempt: the attempt's number.
-        report: called with each larger piece; must not block; returns False if lately nobody listened.
+        report: called with each larger piece; must not block; returns how many heard the piece before, None if unknown.
         clock: returns the monotonic time in seconds.
     """
 
@@ -41,15 +43,18 @@ class ProgressReporter:
         self,
         stage: str,
         attempt: int,
-        report: Callable[[StageProgress], object],
+        report: Callable[[StageProgress], int | None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stage = stage
         self._attempt = attempt
         self._report = report
         self._clock = clock
+        self._reported: list[str] = []
         self._offset = 0
         self._waiting: list[str] = []
+        self._listeners: int | None = None
+        self._from_start = False
         self._next = 0.0  # in the past, so that the first words are reported at once
 
     def add(self, text: str) -> None:
@@ -63,7 +68,15 @@ class ProgressReporter:
         """Report what has been collected."""
         text = "".join(self._waiting)
         self._waiting.clear()
-        if text:
-            unheard = self._report(StageProgress(self._stage, self._attempt, self._offset, text)) is False
-            self._next = self._clock() + (UNHEARD_GAP_SECONDS if unheard else SHORTEST_GAP_SECONDS)
-            self._offset += len(text)
+        if not text:
+            return
+        self._reported.append(text)
+        piece = StageProgress(self._stage, self._attempt, self._offset, text)
+        if self._from_start:
+            piece = StageProgress(self._stage, self._attempt, 0, "".join(self._reported))
+        listeners = self._report(piece)
+        self._offset += len(text)
+        # What they say is about the piece before: whoever is new heard none before that.
+        before, self._listeners = self._listeners, listeners
+        self._from_start = before is not None and listeners is not None and listeners > before
+        self._next = self._clock() + (UNHEARD_GAP_SECONDS if listeners == 0 else SHORTEST_GAP_SECONDS)

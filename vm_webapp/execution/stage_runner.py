@@ -79,7 +79,7 @@ class StageRunner:
         mirror: ArtifactMirror,
         max_call_seconds: float = 3600.0,
         prices: PriceTable | None = None,
-        on_progress: Callable[[UUID, StageProgress], object] = lambda run_id, progress: None,
+        on_progress: Callable[[UUID, StageProgress], int | None] = lambda run_id, progress: None,
         tracer: Tracer | None = None,
     ) -> None:
         self.claimant = claimant

@@ -12,9 +12,10 @@
     const box = boxOf(piece);
     if (!box) return;
     const length = Number(box.dataset.length ?? piece.offset);
-    if (piece.offset < length) return; // sent twice
+    if (!piece.offset && piece.text.length > box.textContent.length) box.replaceChildren(); // all of it, from the start
+    else if (piece.offset < length) return; // sent twice
     const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR;
-    // The beginning, or what was written while this tab was hidden, is not sent again.
+    // What was written while this tab was hidden comes with the next connection, or not at all.
     if (piece.offset > length || (!box.hasChildNodes() && piece.offset)) box.append("[…] ");
     box.append(piece.text);
     box.dataset.length = piece.offset + [...piece.text].length;
