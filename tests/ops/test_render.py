@@ -98,7 +98,9 @@ def test_a_refusal_says_what_to_do_and_shows_no_key(fake: FakeRender, render: Re
     assert fake.numbers == []
 
 
-@pytest.mark.parametrize(("given", "expected"), [("17", 17.0), ("soon", None), ("", None), ("9" * 400, None)])
+@pytest.mark.parametrize(
+    ("given", "expected"), [("17", 17.0), ("99999", 3600.0), ("soon", None), ("", None), ("9" * 400, None)]
+)
 def test_it_says_when_it_may_be_asked_again(
     fake: FakeRender, render: Render, given: str, expected: float | None
 ) -> None:

@@ -88,7 +88,7 @@ def test_an_unexpected_exception_is_one_line_too(
     assert capsys.readouterr().err == "vm_webapp: this is a defect: KeyError: 'items' (LOG_LEVEL=DEBUG shows where)\n"
 
 
-COMMANDS = ("serve", "worker", "run", "migrate", "smoke", "doctor", "queue", "keys", "audit", "purge")
+COMMANDS = ("serve", "worker", "run", "migrate", "smoke", "doctor", "queue", "autoscale", "keys", "audit", "purge")
 
 
 def _help(capsys: pytest.CaptureFixture[str], *command: str) -> str:
@@ -99,7 +99,7 @@ def _help(capsys: pytest.CaptureFixture[str], *command: str) -> str:
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    listed = re.findall(r"^    (\S+)  +\S.*$", _help(capsys), re.MULTILINE)
+    listed = re.findall(r"^    (\S+)(?:  +\S.*)?$", _help(capsys), re.MULTILINE)
     assert tuple(listed) == COMMANDS
 
 

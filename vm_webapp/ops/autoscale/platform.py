@@ -24,13 +24,14 @@ CALL_SECONDS = 3.0
 
 MOST_INSTANCES = 10_000  # a number beyond is nonsense
 LONGEST_BODY = 1_000_000  # bytes
+LONGEST_WAIT_SECONDS = 3600.0
 
 
 class PlatformError(VMError):
     """The platform did not do what it was asked for, or it is not known whether it did.
 
     Attributes:
-        retry_after: seconds until it may be asked again, None if it did not say.
+        retry_after: seconds until it may be asked again, an hour at most; None if it did not say.
     """
 
     code = "platform_error"
@@ -180,7 +181,8 @@ def _refusal(response: httpx.Response, service: str) -> PlatformError:
         case HTTPStatus.TOO_MANY_REQUESTS:
             wait = response.headers["Retry-After"]
             return PlatformError(
-                "Render was asked too often (429)", retry_after=float(wait) if wait.isdecimal() else None
+                "Render was asked too often (429)",
+                retry_after=min(float(wait), LONGEST_WAIT_SECONDS) if wait.isdecimal() else None,
             )
         case status:
             return PlatformError(f"Render responded with {status}")
