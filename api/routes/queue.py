@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from api.operations.call import Call
 from api.operations.command import command
 from api.operations.operation import JsonResponse
 from api.operations.query import query
-from api.schemas.queue import BulkCancelIn, BulkOut, BulkRetryIn, PauseIn, QueueOut
+from api.schemas.queue import BulkArchiveIn, BulkCancelIn, BulkOut, BulkRetryIn, PauseIn, QueueOut
 from vm_webapp.ops import bulk, queue_control
 from vm_webapp.ops.bulk import BulkFilter, BulkResult
 from vm_webapp.ops.queue_control import QueueStatus
@@ -53,9 +54,34 @@ def retry_runs(call: Call, body: BulkRetryIn) -> JsonResponse[BulkOut]:
     return JsonResponse(BulkOut.model_validate(_change(bulk.retry_matching, call, body)))
 
 
-def _change(change: Callable[..., BulkResult], call: Call, body: BulkCancelIn | BulkRetryIn) -> BulkResult:
+@command(
+    "POST",
+    "/queue/archive",
+    role="editor",
+    summary="Archive the final runs that match, a hundred at a time, oldest first; lists leave them out from then on",
+)
+def archive_runs(call: Call, body: BulkArchiveIn) -> JsonResponse[BulkOut]:
+    """Archive the matching runs, or only list them."""
+    return JsonResponse(BulkOut.model_validate(_change(partial(bulk.archive_matching, archived=True), call, body)))
+
+
+@command(
+    "POST",
+    "/queue/unarchive",
+    role="editor",
+    summary="Bring the archived runs that match back into lists, a hundred at a time, oldest first",
+)
+def unarchive_runs(call: Call, body: BulkArchiveIn) -> JsonResponse[BulkOut]:
+    """Bring the matching runs back, or only list them."""
+    return JsonResponse(BulkOut.model_validate(_change(partial(bulk.archive_matching, archived=False), call, body)))
+
+
+def _change(
+    change: Callable[..., BulkResult], call: Call, body: BulkCancelIn | BulkRetryIn | BulkArchiveIn
+) -> BulkResult:
+    run_ids = tuple(body.run_ids) if isinstance(body, BulkArchiveIn) and body.run_ids else None
     return change(
-        BulkFilter(body.status, body.workflow, body.older_than_seconds),
+        BulkFilter(body.status, body.workflow, body.older_than_seconds, run_ids),
         actor=call.actor,
         after=body.after,
         dry_run=body.dry_run,

@@ -51,15 +51,8 @@ def create_run(call: Call, body: NewRunIn) -> JsonResponse[RunOut]:
 @query("/runs", PageOut[RunOut], role="viewer", summary="Runs, newest first")
 def list_runs(call: Call, query: RunsQuery) -> Page[RunRecord]:
     """List a page."""
-    where = queries.RunFilter(
-        query.status,
-        query.workflow,
-        query.brand_id,
-        query.project_id,
-        query.finished_after,
-        query.finished_before,
-    )
-    return queries.list_runs(where, limit=query.limit, after=Cursor.position(query.cursor))
+    where = queries.RunFilter(**query.model_dump(exclude={"limit", "cursor", "order"}))
+    return queries.list_runs(where, limit=query.limit, after=Cursor.position(query.cursor), order=query.order)
 
 
 async def _wait_for_change(

@@ -57,6 +57,8 @@ ROUTES: tuple[Operation, ...] = (
     queue.resume_queue,
     queue.cancel_runs,
     queue.retry_runs,
+    queue.archive_runs,
+    queue.unarchive_runs,
     providers.resume_provider,
     workers.list_workers,
     usage.read_usage_report,

@@ -112,6 +112,24 @@ class BulkRetryIn(Input):
     dry_run: bool = False
 
 
+def _needs_a_filter_or_ids(schema: dict[str, Any]) -> None:
+    _needs_a_filter(schema)
+    schema["anyOf"].append({"required": ["run_ids"], "properties": {"run_ids": {"not": {"type": "null"}}}})
+
+
+class BulkArchiveIn(Input):
+    """Which final runs to archive, or to bring back: at least one of the four filters."""
+
+    model_config = ConfigDict(json_schema_extra=_needs_a_filter_or_ids)
+
+    status: Literal["completed", "failed", "canceled"] | None = None
+    workflow: WorkflowName | None = None
+    older_than_seconds: Age | None = None
+    run_ids: Annotated[list[UUID], Field(min_length=1, max_length=100)] | None = None
+    after: UUID | None = None
+    dry_run: bool = False
+
+
 class BulkOut(Output):
     """What a batch of at most a hundred runs did; ask again with ``next_after`` as ``after`` until it is null."""
 

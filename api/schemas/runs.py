@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationInfo, field_validator
@@ -13,13 +13,22 @@ from api.operations.pages import PageQuery
 from api.schemas.budgets import BudgetIn, BudgetOut
 from api.services import SERVICES
 from vm_webapp.errors import InvalidInput
+from vm_webapp.runs.queries import Order
 from vm_webapp.runs.records import Priority, RunStatus, Spent, StageStatus
 
 MAX_REQUEST_CHARACTERS = 20_000
+MAX_SEARCH_CHARACTERS = 200
 Truncated = Annotated[bool, Field(description="the model reached its budget, so the text breaks off")]
 Note = Annotated[
     str | None,
     Field(description="what a reader should know of how it was written, such as that the prompt was probably cut"),
+]
+
+
+SearchText = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_SEARCH_CHARACTERS),
+    Field(description="words that the request has, all of them, in any order"),
 ]
 
 
@@ -66,12 +75,17 @@ class NewRunIn(Input):
 class RunsQuery(PageQuery):
     """Which runs."""
 
-    status: RunStatus | None = None
+    status: RunStatus | Literal["active"] | None = None
     workflow: str | None = None
     brand_id: UUID | None = None
     project_id: UUID | None = None
     finished_after: Instant | None = None
     finished_before: Instant | None = None
+    created_after: Instant | None = None
+    created_before: Instant | None = None
+    text: SearchText | None = None
+    archived: bool = Field(default=False, description="whether archived runs are listed as well")
+    order: Order = Field(default="created", description="newest first, or latest to end, without those that have not")
 
 
 class RunPath(Input):
@@ -184,6 +198,7 @@ class RunOut(Output):
     created_at: Moment
     started_at: Moment | None
     finished_at: Moment | None
+    archived_at: Moment | None
     error: ErrorOut | None
     progress: ProgressOut
     usage: UsageOut

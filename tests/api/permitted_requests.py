@@ -130,6 +130,8 @@ PREPARED: dict[str, Callable[[], Prepared]] = {
     "resume_queue": Prepared,
     "cancel_runs": lambda: Prepared(_queued_run() and {}, MANY),
     "retry_runs": lambda: Prepared(_failed_run() and {}, MANY | {"status": "failed"}),
+    "archive_runs": lambda: Prepared({}, {"run_ids": [_completed_run()["run_id"]]}),
+    "unarchive_runs": lambda: Prepared({}, {"run_ids": [_completed_run()["run_id"]]}),
     "resume_provider": lambda: Prepared(_paused_provider()),
     "list_workers": Prepared,
     "read_usage_report": Prepared,

@@ -93,6 +93,13 @@ def of_many(path: str, action: str, run_id: str) -> Attempt:
     return Attempt(path, {"workflow": workflow}, action, f"run:{run_id}")
 
 
+def archived_run() -> str:
+    """Return the id of an archived run."""
+    run_id = failed_run()
+    change("UPDATE runs SET archived_at = now() WHERE id = %(id)s", id=run_id)
+    return run_id
+
+
 def session_of_the_key() -> str:
     """Return the id of a new session of the one key there is."""
     change(
@@ -141,6 +148,8 @@ CHANGES: dict[str, Callable[[], Attempt]] = {
     "resume_queue": paused_queue,
     "cancel_runs": lambda: of_many("/queue/cancel", "run.cancel", str(create().run.id)),
     "retry_runs": lambda: of_many("/queue/retry", "run.retry", failed_run()),
+    "archive_runs": lambda: of_many("/queue/archive", "run.archive", failed_run()),
+    "unarchive_runs": lambda: of_many("/queue/unarchive", "run.unarchive", archived_run()),
     "resume_provider": paused_provider,
     "end_session": lambda: session_to_end("/sessions/{}/end"),
     "end_own_sessions": lambda: session_to_end("/sessions/end"),

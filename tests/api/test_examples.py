@@ -126,6 +126,8 @@ async def _operate(ask: Recorder, services: Services) -> None:
     await ask("resume_queue")
     await ask("cancel_runs", {"status": "queued", "older_than_seconds": 3600, "dry_run": True})
     await ask("retry_runs", {"workflow": "content_calendar", "dry_run": True})
+    await ask("archive_runs", {"status": "completed", "older_than_seconds": 2_592_000, "dry_run": True})
+    await ask("unarchive_runs", {"workflow": "content_calendar", "dry_run": True})
     await ask("resume_provider", name="kimi")
     await ask("read_usage_report", query="?by=day,model")
     await ask("list_audit", query="?limit=2")

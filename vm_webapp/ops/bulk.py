@@ -1,4 +1,4 @@
-"""Bulk commands: cancel or retry all runs that match a filter.
+"""Bulk commands: cancel, retry or archive all runs that match a filter.
 
 A batch is one transaction that locks many runs and never waits for a lock: a run that another transaction has locked is
 skipped and counted as busy. So a batch cannot deadlock.
@@ -13,9 +13,10 @@ from uuid import UUID
 from peewee import Expression, ModelSelect, Select, fn
 
 from vm_webapp.access.actor import Actor
+from vm_webapp.access.audit import record_all
 from vm_webapp.db.compiled import COUNT, NO_KEY_UPDATE, SECOND, compiled, param
 from vm_webapp.db.models import Run, Stage
-from vm_webapp.db.pool import database, row, rows, transaction
+from vm_webapp.db.pool import database, execute, row, rows, transaction
 from vm_webapp.errors import InvalidInput
 from vm_webapp.runs.lifecycle import cancel_run_if_open, retry_run_if_failed
 from vm_webapp.runs.records import RunStatus
@@ -25,6 +26,7 @@ from vm_webapp.runs.records import RunStatus
 BATCH = 100
 OPEN: tuple[RunStatus, ...] = ("queued", "running", "waiting_approval")
 CANCELABLE: tuple[RunStatus, ...] = (*OPEN, "failed")
+FINAL: tuple[RunStatus, ...] = ("completed", "failed", "canceled")
 
 
 _OF_WORKFLOW = compiled(Run.select(Run.id).where(Run.workflow == param("workflow")).limit(1))
@@ -32,6 +34,9 @@ _OF_THESE = Stage.run == fn.ANY(param("ids").cast("uuid[]"))
 _COUNTED = COUNT.alias("n")
 _COUNT_STAGES = compiled(Stage.select(Stage.run, _COUNTED).where(_OF_THESE).group_by(Stage.run))
 _FREE = Stage.select(Stage.id, Stage.run).where(_OF_THESE).for_update(skip_locked=True).alias("free")
+_THESE = Run.id == fn.ANY(param("ids").cast("uuid[]"))
+_ARCHIVE = compiled(Run.update({Run.archived_at: fn.now()}).where(_THESE))
+_UNARCHIVE = compiled(Run.update({Run.archived_at: None}).where(_THESE))
 _LOCK_STAGES = compiled(Select([_FREE], [_FREE.c.run_id, _COUNTED]).group_by(_FREE.c.run_id).bind(database))
 
 
@@ -43,6 +48,7 @@ class BulkFilter:
     workflow: str | None = None
     older_than_seconds: float | None = None
     error_code: str | None = None
+    run_ids: tuple[UUID, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +93,9 @@ def cancel_matching(
     if where.status is not None and where.status not in CANCELABLE:
         raise InvalidInput(f"a run that is {where.status} cannot be canceled", pointer="/status")
 
-    def cancel(run_id: UUID) -> None:
-        cancel_run_if_open(run_id, actor=actor)
+    def cancel(run_ids: list[UUID]) -> None:
+        for run_id in run_ids:
+            cancel_run_if_open(run_id, actor=actor)
 
     _check(where, workflows)
     return _change(where, OPEN, cancel, after=after, dry_run=dry_run)
@@ -112,16 +119,52 @@ def retry_matching(
     if where.status not in (None, "failed"):
         raise InvalidInput("only failed runs can be retried", pointer="/status")
 
-    def retry(run_id: UUID) -> None:
-        retry_run_if_failed(run_id, from_stage=None, actor=actor)
+    def retry(run_ids: list[UUID]) -> None:
+        for run_id in run_ids:
+            retry_run_if_failed(run_id, from_stage=None, actor=actor)
 
     _check(where, workflows)
     return _change(where, ("failed",), retry, after=after, dry_run=dry_run)
 
 
+def archive_matching(
+    where: BulkFilter,
+    *,
+    archived: bool,
+    actor: Actor,
+    after: UUID | None = None,
+    dry_run: bool = False,
+    workflows: Collection[str] = (),
+) -> BulkResult:
+    """Archive up to a hundred runs that are final, or bring archived ones back into lists, oldest first.
+
+    Args:
+        where: which runs.
+        archived: whether to archive them; False brings them back.
+        actor: who gave the command, for the audit trail.
+        after: as for ``cancel_matching``.
+        dry_run: only return which runs match.
+        workflows: as for ``cancel_matching``.
+
+    Raises:
+        InvalidInput: the filter is empty, its status is not final, or its workflow is unknown.
+    """
+    if where.status is not None and where.status not in FINAL:
+        raise InvalidInput(f"a run that is {where.status} cannot be archived", pointer="/status")
+    _check(where, workflows)
+    action, update = ("run.archive", _ARCHIVE) if archived else ("run.unarchive", _UNARCHIVE)
+
+    def archive(run_ids: list[UUID]) -> None:
+        execute(update, ids=run_ids)
+        if run_ids:
+            record_all(actor, action, [(f"run:{run_id}", {}) for run_id in run_ids])
+
+    return _change(where, FINAL, archive, Run.archived_at.is_null(archived), after=after, dry_run=dry_run)
+
+
 def _check(where: BulkFilter, workflows: Collection[str]) -> None:
     if where == BulkFilter():
-        raise InvalidInput("say which runs: by status, workflow or age")
+        raise InvalidInput("say which runs: by status, workflow, age or id")
     if where.workflow is None or where.workflow in workflows:
         return
     # A workflow that is no longer loaded may still have runs.
@@ -134,12 +177,12 @@ def _check(where: BulkFilter, workflows: Collection[str]) -> None:
 def _change(
     where: BulkFilter,
     statuses: tuple[RunStatus, ...],
-    change: Callable[[UUID], None],
-    *,
+    change: Callable[[list[UUID]], None],
+    *conditions: Expression,
     after: UUID | None,
     dry_run: bool,
 ) -> BulkResult:
-    matching = Run.select().where(*_conditions(where, statuses, after))
+    matching = Run.select().where(*_conditions(where, statuses, after), *conditions)
     with transaction():
         matched = rows(compiled(matching.select(_COUNTED)))[0]["n"]
         found = rows(compiled(matching.select(Run.id).order_by(Run.id).limit(BATCH + 1)))
@@ -148,8 +191,7 @@ def _change(
         if dry_run:
             return BulkResult(matched, 0, 0, tuple(first), next_after)
         free = _lock_free_runs(first, matching)
-        for run_id in free:
-            change(run_id)
+        change(free)
     return BulkResult(
         matched=matched,
         changed=len(free),
@@ -163,6 +205,8 @@ def _conditions(where: BulkFilter, statuses: tuple[RunStatus, ...], after: UUID 
     yield Run.status.in_((where.status,) if where.status else statuses)
     if after is not None:
         yield Run.id > after  # UUIDv7: keys sort by age
+    if where.run_ids is not None:
+        yield Run.id.in_(where.run_ids)
     if where.workflow is not None:
         yield Run.workflow == where.workflow
     if where.error_code is not None:

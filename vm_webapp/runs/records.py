@@ -120,6 +120,7 @@ class RunRecord:
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    archived_at: datetime | None
     error: ErrorRecord | None
     progress: Progress
     usage: Usage

@@ -54,7 +54,7 @@ _RESTART_STAGES = compiled(
     ).where(_OF_RUN, Stage.position >= param("position"))
 )
 _RESTART_RUN = compiled(
-    Run.update({Run.status: "queued", Run.error: None, Run.finished_at: None}).where(
+    Run.update({Run.status: "queued", Run.error: None, Run.finished_at: None, Run.archived_at: None}).where(
         Run.id == param("id"), Run.status == "failed"
     )
 )

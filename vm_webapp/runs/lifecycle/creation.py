@@ -122,6 +122,7 @@ def _record(run_id: UUID, new: NewRun, context: RunContext, created: Row) -> Run
         created_at=created["created_at"],
         started_at=None,
         finished_at=None,
+        archived_at=None,
         error=None,
         progress=Progress(0, len(new.workflow.stages)),
         usage=NOTHING_SPENT,

@@ -6,18 +6,22 @@ from vm_webapp.runs.queries.changes import Mark, read_mark
 from vm_webapp.runs.queries.events import find_event, list_events, newest_event, page_of_events, read_remarks
 from vm_webapp.runs.queries.heads import run_heads
 from vm_webapp.runs.queries.history import History, read_history
+from vm_webapp.runs.queries.listing import MOST_COUNTED, Order, RunFilter, count_by_status, list_runs
 from vm_webapp.runs.queries.origin import Origin, read_origin
-from vm_webapp.runs.queries.runs import RunFilter, get_run, list_runs, read_run
+from vm_webapp.runs.queries.runs import get_run, read_run
 from vm_webapp.runs.queries.spending import Spending, read_spending, read_spending_of_project
 
 __all__ = [
+    "MOST_COUNTED",
     "Approval",
     "History",
     "Mark",
+    "Order",
     "Origin",
     "RunFilter",
     "Spending",
     "count_approvals",
+    "count_by_status",
     "find_event",
     "get_run",
     "list_approvals",

@@ -1,22 +1,17 @@
-"""Queries for runs. Listings are keyset-paginated on an index, so their cost is flat as history grows."""
+"""Reads runs with their stages, what they have spent and what they wait for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from functools import lru_cache
-from typing import Any
 from uuid import UUID
 
-from peewee import JOIN, SQL, Tuple, fn
+from peewee import JOIN, SQL, fn
 
 from vm_webapp.db.compiled import param
 from vm_webapp.db.models import Artifact, Run, Stage
-from vm_webapp.db.paging import Page, page_of
 from vm_webapp.db.pool import Row, rows
-from vm_webapp.db.prepared import Prepared, prepared
+from vm_webapp.db.prepared import prepared
 from vm_webapp.errors import NotFound
 from vm_webapp.runs.admission import due
 from vm_webapp.runs.artifacts import newest_of
@@ -27,7 +22,6 @@ from vm_webapp.runs.records import (
     ErrorRecord,
     Progress,
     RunRecord,
-    RunStatus,
     Spent,
     StageRecord,
     Usage,
@@ -35,20 +29,7 @@ from vm_webapp.runs.records import (
 )
 from vm_webapp.runs.waiting import QueuedStage, read_facts, why_queued
 
-
-@dataclass(frozen=True, slots=True)
-class RunFilter:
-    """Which runs to list; None means any."""
-
-    status: RunStatus | None = None
-    workflow: str | None = None
-    brand_id: UUID | None = None
-    project_id: UUID | None = None
-    finished_after: datetime | None = None
-    finished_before: datetime | None = None
-
-
-_COLUMNS = Run.select(
+COLUMNS = Run.select(
     Run.id,
     Run.workflow,
     Run.status,
@@ -64,22 +45,10 @@ _COLUMNS = Run.select(
     Run.finished_at,
     Run.budget_tokens,
     Run.budget_money,
+    Run.archived_at,
 )
 # The snapshot is left out: it holds the whole workflow, brand and project, and no response contains them.
-_ONE = prepared(_COLUMNS.where(Run.id == param("id")))
-_PAGE = _COLUMNS.order_by(Run.created_at.desc(), Run.id.desc()).limit(param("limit"))
-# Each filter but those on ``finished_at`` has an index that ends in (created_at DESC, id DESC), which serves the order
-# as well. The row comparison under "id" becomes a range of that index; written with OR, PostgreSQL would filter all
-# newer runs one by one.
-_CONDITIONS = {
-    "status": Run.status == param("status"),
-    "workflow": Run.workflow == param("workflow"),
-    "brand_id": Run.brand == param("brand_id"),
-    "project_id": Run.project == param("project_id"),
-    "finished_after": Run.finished_at >= param("finished_after"),
-    "finished_before": Run.finished_at < param("finished_before"),
-    "id": Tuple(Run.created_at, Run.id) < Tuple(param("created_at"), param("id")),
-}
+_ONE = prepared(COLUMNS.where(Run.id == param("id")))
 
 # ``admission.due`` is SQL text that names its row by an alias, so the query needs one too.
 _S = Stage.alias("s")
@@ -141,20 +110,13 @@ _STAGES = prepared(
 )
 
 
-@lru_cache(maxsize=128)  # every combination of filters
-def _page_query(names: frozenset[str]) -> Prepared:
-    """Return the query for a page of runs, filtered by these values."""
-    conditions = [condition for name, condition in _CONDITIONS.items() if name in names]
-    return prepared(_PAGE.where(*conditions) if conditions else _PAGE)
-
-
 def read_run(run_id: UUID) -> RunRecord:
     """Return a run with its stages, inside the current transaction.
 
     Raises:
         NotFound: there is no such run.
     """
-    found = _runs(_ONE, id=run_id)
+    found = records_of(rows(_ONE, id=run_id))
     if not found:
         raise NotFound(f"there is no run {run_id}")
     return found[0]
@@ -163,26 +125,12 @@ def read_run(run_id: UUID) -> RunRecord:
 get_run = read_only(read_run)
 
 
-@read_only
-def list_runs(where: RunFilter, *, limit: int, after: tuple[datetime, UUID] | None) -> Page[RunRecord]:
-    """Return runs, newest first.
+def records_of(found: Sequence[Row]) -> list[RunRecord]:
+    """Return runs that were read by ``COLUMNS``, with their stages and what they wait for.
 
-    Args:
-        where: which ones.
-        limit: most runs of the page.
-        after: ``(created_at, id)`` of the last run of the page before, None for the first page.
+    As many statements are sent for one run as for a page of them.
     """
-    values = {name: value for name, value in asdict(where).items() if value is not None}
-    if after is not None:
-        values |= {"created_at": after[0], "id": after[1]}
-    found = _runs(_page_query(frozenset(values)), limit=limit + 1, **values)
-    return page_of(found, limit, lambda run: (run.created_at, run.id))
-
-
-def _runs(query: Prepared, **values: Any) -> list[RunRecord]:
-    """Read runs, their stages and what they wait for, in as many statements for one run as for a page of them."""
     # A run may be purged between these statements; its page then shows it without stages, and not an error.
-    found = rows(query, **values)
     stages = _stages([run["id"] for run in found])
     waits = _waits([stage for of_run in stages.values() for stage in of_run])
     return [_run(run, stages.get(run["id"], []), waits.get(run["id"])) for run in found]
@@ -239,6 +187,7 @@ def _run(run: Row, stages: list[Row], waiting_on: WaitingOn | None) -> RunRecord
         created_at=run["created_at"],
         started_at=run["started_at"],
         finished_at=run["finished_at"],
+        archived_at=run["archived_at"],
         error=_error(run["error"]),
         progress=Progress(sum(stage.status == "completed" for stage in records), len(records)),
         usage=Usage(
