@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from api.services import Services
-from api.ui.places import ACCOUNT, BRAND_PAGES, DOCS, HOME, OPERATIONS, PROJECT_PAGES, REVIEWS
+from api.ui.places import ACCOUNT, BRAND_PAGES, DOCS, HOME, OPERATIONS, PROJECT_PAGES, REVIEWS, RUNS
 from vm_webapp.access.actor import Actor
 from vm_webapp.access.roles import Role, includes
 from vm_webapp.ops.health import Health
@@ -17,6 +17,7 @@ NO_WORKER = "No worker is running. Runs are kept and go on as soon as an operato
 WORKERS_STAND_STILL = "Workers run, but begin nothing. Runs are kept and go on once an operator has restarted them."
 NAVIGATION: tuple[tuple[str, str, Role], ...] = (
     (HOME, "Home", "viewer"),
+    (RUNS, "Runs", "viewer"),
     (REVIEWS, "Reviews", "viewer"),
     (BRAND_PAGES, "Brands", "viewer"),
     (PROJECT_PAGES, "Projects", "viewer"),

@@ -124,6 +124,11 @@ def days(project: Any) -> str:
     return f"from {project.starts_on}" if project.starts_on else f"until {project.ends_on}"
 
 
+def lasted(run: RunRecord, now: datetime) -> str:
+    """Return how long a run has taken since it began, until now if it has not ended."""
+    return duration(((run.finished_at or now) - (run.started_at or run.created_at)).total_seconds())
+
+
 def _ago(seconds: float) -> str:
     # The script says the same in the same words.
     for unit, length in UNITS:
@@ -143,6 +148,7 @@ _ENVIRONMENT.filters |= {
     "excerpt": excerpt,
     "days": days,
     "seconds": duration,
+    "lasted": lasted,
     "stage_in_hand": stage_in_hand,
     "status_words": STATUS_WORDS.__getitem__,
     **run_words.FILTERS,

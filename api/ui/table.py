@@ -11,13 +11,29 @@ from api.ui.fork import fork_run, show_fork
 from api.ui.home import show_home
 from api.ui.new_run import create_run, show_new_run
 from api.ui.operations.pages import OPERATIONS_PAGES
-from api.ui.places import ACCOUNT, CHANGES, DOCUMENT, HOME, NEW_RUN, PREVIEW, REVIEW, REVIEWS, RUN, RUNS, SIGN_IN
+from api.ui.places import (
+    ACCOUNT,
+    CHANGES,
+    DOCUMENT,
+    HOME,
+    NEW_RUN,
+    PREVIEW,
+    REVIEW,
+    REVIEWS,
+    RUN,
+    RUNS,
+    SELECTION,
+    SIGN_IN,
+    VIEWS,
+)
 from api.ui.retry import retry_run, show_retry
 from api.ui.review import decide, show_review
 from api.ui.reviews import list_reviews, preview_draft
 from api.ui.run import show_run
 from api.ui.run_control import cancel_run
 from api.ui.run_event import show_event
+from api.ui.run_list import delete_view, list_runs, save_view
+from api.ui.run_selection import change_selection, show_selection
 from api.ui.sign_in import ask_for_key, sign_in
 from api.ui.static import static_files
 
@@ -26,7 +42,12 @@ PAGES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", HOME, show_home),
     ("GET", CHANGES, follow_changes),
     ("GET", NEW_RUN, show_new_run),
+    ("GET", RUNS, list_runs),
     ("POST", RUNS, create_run),
+    ("GET", SELECTION, show_selection),
+    ("POST", SELECTION, change_selection),
+    ("POST", VIEWS, save_view),
+    ("POST", f"{VIEWS}/{{id}}/delete", delete_view),
     ("GET", RUN, show_run),
     ("POST", f"{RUN}/cancel", cancel_run),
     ("GET", f"{RUN}/retry", show_retry),
