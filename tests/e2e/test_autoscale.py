@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -58,24 +60,63 @@ def workers(env: dict[str, str], model: ModelServer, folder: Path, threads: int)
         yield instances
 
 
-def follow(instances: WorkerInstances, platform: FakeRender, *, runs: int, most: int, seconds: float) -> list[float]:
-    """Add runs, and wait until all are completed and the workers gone but one; return the oldest due ages meanwhile."""
+@dataclass
+class Load:
+    """What was added, and what was seen meanwhile.
+
+    Attributes:
+        runs: how many were added.
+        ages: for how long the oldest stage had been due, again and again.
+    """
+
+    runs: int
+    ages: list[float]
+
+
+def follow(
+    instances: WorkerInstances,
+    platform: FakeRender,
+    *,
+    runs: int,
+    most: int,
+    every: float,
+    seconds: float,
+    on_all: Callable[[], None] = lambda: None,
+) -> Load:
+    """Add runs, and once they are completed one more from time to time, until all workers have gone but one.
+
+    Args:
+        runs: how many come at once.
+        most: how many workers they need.
+        every: seconds between the later ones, which workers that end still have in flight.
+        seconds: the longest wait.
+        on_all: called once so many workers work.
+    """
     for _ in range(runs):
         create()
-    ages: list[float] = []
+    load, added_at, all_there = Load(runs, []), time.monotonic(), False
 
     def is_over() -> bool:
+        nonlocal added_at, all_there
         with transaction():
             signal = read_signal()
-        ages.append(signal.oldest_due_seconds)
-        return signal.queued + signal.running == 0 and platform.instances == 1
+        load.ages.append(signal.oldest_due_seconds)
+        if signal.workers == most and not all_there:
+            all_there = True
+            on_all()
+        gone = platform.instances == 1 and most in platform.numbers
+        if not gone and not signal.queued and time.monotonic() - added_at >= every:
+            create()
+            load.runs, added_at = load.runs + 1, time.monotonic()
+        return gone and signal.queued + signal.running == 0
 
-    eventually(is_over, "the work is done and the workers are gone", seconds=seconds, every=0.25)
-    assert max(platform.numbers) == most
-    assert platform.numbers[-most + 1 :] == list(range(most - 1, 0, -1)), "one after the other goes"
+    eventually(is_over, "the work is done and the workers are gone", seconds=seconds, every=0.1)
+    numbers = platform.numbers
+    assert max(numbers) == most
+    assert all(before - after <= 1 for before, after in pairwise(numbers)), "one goes at a time"
     for each in instances.ended:
         assert each.wait(seconds=30) == 0, each.output()
-    return ages
+    return load
 
 
 def check_work(model: ModelServer, runs: int) -> None:
@@ -92,9 +133,11 @@ def check_work(model: ModelServer, runs: int) -> None:
 def test_workers_come_with_the_load_and_go_without_a_loss(
     env: dict[str, str], model: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As the command does it, but for the times: minutes of the policy are seconds here.
-    monkeypatch.setattr(policy, "IN_AFTER_SECONDS", 2.0)
-    monkeypatch.setattr(policy, "STEP_SECONDS", 1.0)
+    # As the command does it, but for the times: once all workers are there, minutes of the policy are seconds.
+    def hurry() -> None:
+        monkeypatch.setattr(policy, "IN_AFTER_SECONDS", 2.0)
+        monkeypatch.setattr(policy, "STEP_SECONDS", 1.0)
+
     model.script = lambda _: delayed(0.4)
     limits = Limits(1, 3, 30)
     settings = Settings(worker_threads=4, autoscale_max=3)
@@ -107,13 +150,14 @@ def test_workers_come_with_the_load_and_go_without_a_loss(
         for loop in loops:
             loop.start()
         try:
-            ages = follow(instances, platform, runs=60, most=3, seconds=50)
+            load = follow(instances, platform, runs=60, most=3, every=0.8, seconds=80, on_all=hurry)
         finally:
             for loop in loops:
                 assert loop.stop(10)
             render.close()
-        assert max(ages) < MOST_SECONDS
-        check_work(model, 60)
+        assert max(load.ages) < MOST_SECONDS
+        assert load.runs > 60, "workers ended while there was work"
+        check_work(model, load.runs)
 
 
 @pytest.mark.only_in_full
@@ -125,11 +169,11 @@ def test_the_command_follows_a_load_of_500_runs(env: dict[str, str], model: Mode
         scaling = scaling_environment(env, platform, VM_WORKER_THREADS="12")
         with program("autoscale", "--max", "4", env=scaling, folder=tmp_path / "autoscale") as running:
             running.says("1 to 4 workers")
-            ages = follow(instances, platform, runs=500, most=4, seconds=900)
+            load = follow(instances, platform, runs=500, most=4, every=1.0, seconds=900)
             assert running.stop() == 0
-        assert max(ages) < MOST_SECONDS
-        check_work(model, 500)
-        print(f"oldest due age: {max(ages):.1f} s; numbers: {platform.numbers}; calls: {running.output()}")
+        assert max(load.ages) < MOST_SECONDS
+        check_work(model, load.runs)
+        print(f"{load.runs} runs; oldest due age: {max(load.ages):.1f} s; {running.output()}")
 
 
 def scale_lease() -> list[dict[str, object]]:
