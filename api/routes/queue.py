@@ -81,7 +81,7 @@ def _change(
 ) -> BulkResult:
     run_ids = tuple(body.run_ids) if isinstance(body, BulkArchiveIn) and body.run_ids else None
     return change(
-        BulkFilter(body.status, body.workflow, body.older_than_seconds, run_ids),
+        BulkFilter(body.status, body.workflow, body.older_than_seconds, run_ids=run_ids),
         actor=call.actor,
         after=body.after,
         dry_run=body.dry_run,

@@ -55,6 +55,13 @@ def _completed_run() -> dict[str, str]:
     return {"run_id": str(run_id)}
 
 
+def _canceled_run() -> UUID:
+    """Return a run that has ended, although the queue may be paused."""
+    run_id = create().run.id
+    lifecycle.cancel_run_if_open(run_id, actor=OPERATOR)
+    return run_id
+
+
 def _failed_run() -> dict[str, str]:
     run_id = create().run.id
     lifecycle.fail_attempt_if_held(claim_next(run_id), BROKEN, jitter=0)
@@ -130,8 +137,8 @@ PREPARED: dict[str, Callable[[], Prepared]] = {
     "resume_queue": Prepared,
     "cancel_runs": lambda: Prepared(_queued_run() and {}, MANY),
     "retry_runs": lambda: Prepared(_failed_run() and {}, MANY | {"status": "failed"}),
-    "archive_runs": lambda: Prepared({}, {"run_ids": [_completed_run()["run_id"]]}),
-    "unarchive_runs": lambda: Prepared({}, {"run_ids": [_completed_run()["run_id"]]}),
+    "archive_runs": lambda: Prepared({}, {"run_ids": [str(_canceled_run())]}),
+    "unarchive_runs": lambda: Prepared({}, {"run_ids": [str(_canceled_run())]}),
     "resume_provider": lambda: Prepared(_paused_provider()),
     "list_workers": Prepared,
     "read_usage_report": Prepared,
