@@ -75,7 +75,7 @@ class NewRunIn(Input):
 class RunsQuery(PageQuery):
     """Which runs."""
 
-    status: RunStatus | Literal["active"] | None = None
+    status: Literal[RunStatus, "active"] | None = None
     workflow: str | None = None
     brand_id: UUID | None = None
     project_id: UUID | None = None
