@@ -65,4 +65,9 @@ def test_the_page_of_plans_has_every_statement_of_the_table() -> None:
 
 
 def test_only_these_files_are_kept() -> None:
-    assert {path.name for path in FOLDER.iterdir()} == {MEASURED.name, PLANS.name}
+    assert {path.name for path in FOLDER.iterdir()} == {
+        MEASURED.name,
+        PLANS.name,
+        "autoscale.json",
+        "autoscale_check.json",
+    }

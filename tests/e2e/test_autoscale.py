@@ -188,14 +188,14 @@ def test_the_command_sets_the_number_and_releases_its_lease_at_the_end(env: dict
         with program(*arguments, env=scaling, folder=tmp_path / "autoscale") as running:
             eventually(lambda: platform.numbers == [2], "the number is set", seconds=20)
             running.says("autoscale.scaled")
+            given = [{"min_workers": 2, "max_workers": 3, "target": 5.0}]
+            decided = "SELECT min_workers, max_workers, target_wait_seconds AS target FROM autoscale_decision"
+            eventually(lambda: read(decided) == given, "decisions keep to what was given")
             assert running.stop() == 0
         said = running.output()
         assert KEY not in said
         assert "Traceback" not in said
         assert [each["held"] for each in scale_lease()] == [False]
-        assert read("SELECT min_workers, max_workers, target_wait_seconds AS target FROM autoscale_decision") == [
-            {"min_workers": 2, "max_workers": 3, "target": 5.0}
-        ]
 
 
 @pytest.mark.usefixtures("database")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -36,7 +37,14 @@ BUDGET_CALLS, RUNS, STAGES = 60, 80, 2
 def model() -> Iterator[ModelServer]:
     """A fake Kimi whose calls end one after the other, so that many are in flight when the budget is spent."""
     numbers = count()
-    with ModelServer(lambda body: Behaviour(delay=0.2 + 0.02 * (next(numbers) % IN_FLIGHT), usage=CALL)) as server:
+
+    def answer(_: Any) -> Behaviour:
+        number = next(numbers)
+        # The first ones take long enough for all threads to have begun one, also on a machine that is busy.
+        shortest = 1.5 if number < IN_FLIGHT else 0.2
+        return Behaviour(delay=shortest + 0.02 * (number % IN_FLIGHT), usage=CALL)
+
+    with ModelServer(answer) as server:
         yield server
 
 
