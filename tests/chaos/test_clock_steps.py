@@ -47,7 +47,7 @@ def running_again(orphans: list[Orphan]) -> bool:
     return all(attempts[orphan.run_id, orphan.stage] > orphan.attempt for orphan in orphans)
 
 
-@pytest.mark.parametrize("step", [only_in_full(steadiness_ahead), back, only_in_full(forward)])
+@pytest.mark.parametrize("step", [only_in_full(steadiness_ahead), only_in_full(back), only_in_full(forward)])
 def test_a_killed_workers_stages_run_again_and_no_other_is_rescued(
     fleet: Fleet, model: ModelServer, database: str, step: Step
 ) -> None:

@@ -315,6 +315,7 @@ def test_a_rolling_deploy_shows_no_not_ready(deployment: Deployment) -> None:
     assert log.failed_liveness == []
 
 
+@pytest.mark.only_in_full  # the others have each reason; test_operations and test_doctor say what these two add
 def test_whoever_does_not_know_the_incident_learns_it_from_queue_status_or_the_doctor_alone(
     deployment: Deployment, capsys: pytest.CaptureFixture[str], full: bool
 ) -> None:

@@ -127,6 +127,7 @@ def env(servers: GuardedServers, model: ModelServer, markers: Markers, folder: P
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.only_in_full  # test_local looks for the same secrets in what one command writes
 def test_no_secret_is_in_anything_that_the_product_writes(
     env: dict[str, str],
     servers: GuardedServers,
