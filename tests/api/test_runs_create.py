@@ -42,6 +42,7 @@ async def test_the_response_is_the_whole_run(api: Api) -> None:
         "parent_run_id": None,
         "started_at": None,
         "finished_at": None,
+        "archived_at": None,
         "error": None,
         "progress": {"completed": 0, "total": 2},
         "usage": {"prompt_tokens": 0, "completion_tokens": 0},
