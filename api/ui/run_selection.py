@@ -16,6 +16,7 @@ from api.ui.forms import read_known_fields
 from api.ui.places import RUNS, local_path, see_other
 from api.ui.rendering import site_page
 from api.ui.sent_once import ONCE, new_token, send_once
+from vm_webapp.access.roles import Role
 from vm_webapp.errors import NotFound
 from vm_webapp.ops import bulk
 from vm_webapp.ops.bulk import BATCH, BulkFilter, BulkResult
@@ -27,6 +28,7 @@ class Action(NamedTuple):
     """Something to do with many runs.
 
     Attributes:
+        role: who may; as the operations of the API that do the same.
         verb: of the button.
         busy: what the button says meanwhile.
         effect: what it does to a run.
@@ -34,6 +36,7 @@ class Action(NamedTuple):
         change: does it.
     """
 
+    role: Role
     verb: str
     busy: str
     effect: str
@@ -43,19 +46,19 @@ class Action(NamedTuple):
 
 ACTIONS: Mapping[str, Action] = {
     "cancel": Action(
-        "Cancel", "Canceling …", "What has been written stays. A canceled run cannot go on.", "they have ended",
-        bulk.cancel_matching,
+        "operator", "Cancel", "Canceling …", "What has been written stays. A canceled run cannot go on.",
+        "they have ended", bulk.cancel_matching,
     ),
     "retry": Action(
-        "Retry", "Retrying …", "Each goes on with the stage that failed.", "only failed ones can be retried",
-        bulk.retry_matching,
+        "operator", "Retry", "Retrying …", "Each goes on with the stage that failed.",
+        "only failed ones can be retried", bulk.retry_matching,
     ),
     "archive": Action(
-        "Archive", "Archiving …", "Lists leave them out. You can bring them back.",
+        "editor", "Archive", "Archiving …", "Lists leave them out. You can bring them back.",
         "they have not ended, or are archived already", partial(bulk.archive_matching, archived=True),
     ),
     "unarchive": Action(
-        "Bring back", "Bringing back …", "Lists show them again.", "they are not archived",
+        "editor", "Bring back", "Bringing back …", "Lists show them again.", "they are not archived",
         partial(bulk.archive_matching, archived=False),
     ),
 }  # fmt: skip
@@ -65,6 +68,7 @@ async def show_selection(request: web.Request) -> web.Response:
     """Show what would happen to which of the selected runs; nothing changes."""
     require(request, "editor")
     name, action = _action(request.query.get("action", ""))
+    require(request, action.role)
     ids = _ids(request.query.getall("run", []))
     back = _back(request.query.get("back", ""))
 
@@ -98,6 +102,7 @@ async def change_selection(request: web.Request) -> web.Response:
     require(request, "editor")
     fields = await read_known_fields(request, {ONCE, "action", "runs", "back"})
     name, action = _action(fields.get("action", ""))
+    require(request, action.role)
     ids = _ids(fields.get("runs", "").split())
     back, actor = _back(fields.get("back", "")), request[ACTOR]
 

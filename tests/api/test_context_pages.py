@@ -151,6 +151,26 @@ async def test_an_archived_brand_is_no_longer_changed(editor: Browser) -> None:
     assert "Pedal Bakery" in text(await editor.get("/ui/brands?archived=yes"))
 
 
+async def test_what_was_only_sent_back_is_not_stored_anew(editor: Browser) -> None:
+    made = brand(facts=["A\nB", "C\u2028D"], voice="Warm")
+    path = f"/ui/brands/{made.id}"
+    form = {"name": "Pedal", "voice": "Warm", "facts": "A\r\nB\r\nC\u2028D", "time_zone": "UTC", "version": "1"}
+    assert (await editor.post(f"{path}/edit", **form)).status == 303
+    changed = the_brand()
+    assert (changed.name, changed.facts, changed.version) == ("Pedal", ["A\nB", "C\u2028D"], 2)
+    assert (await editor.post(f"{path}/edit", **form | {"version": "2"})).status == 303
+    assert the_brand().version == 2
+
+
+async def test_a_project_of_a_brand_that_was_archived_can_be_changed(editor: Browser) -> None:
+    made = brand()
+    project = projects.create({"name": "Spring", "brand_id": made.id}, actor=OPERATOR)
+    brands.archive(made.id, actor=OPERATOR)
+    form = {"name": "Spring", "brand_id": str(made.id), "objective": "More bread", "version": "1"}
+    assert (await editor.post(f"/ui/projects/{project.id}/edit", **form)).status == 303
+    assert projects.read(project.id).objective == "More bread"
+
+
 async def test_a_brand_shows_its_runs_and_what_they_have_used(editor: Browser) -> None:
     made = brand(day_budget={"tokens": 1000, "money": None})
     run = create("content_calendar", brand_id=made.id).run

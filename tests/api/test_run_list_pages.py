@@ -129,7 +129,7 @@ async def test_views_are_saved_for_the_person_and_removed(managed: Api) -> None:
 
 
 async def test_many_runs_are_changed_after_a_page_that_says_which(managed: Api) -> None:
-    ann = await signed_in(managed, "ann")
+    ann = await signed_in(managed, "ann", "operator")
     queued, over = create().run.id, failed()
     done = create().run.id
     finish_next(done)
@@ -166,11 +166,17 @@ async def test_a_retry_brings_an_archived_run_back(api: Api) -> None:
     assert queries.get_run(over).archived_at is None
 
 
-async def test_a_selection_is_an_editors_and_of_this_site(managed: Api) -> None:
-    ann, vic = await signed_in(managed, "ann"), await signed_in(managed, "vic", "viewer")
+async def test_a_selection_is_for_whom_the_api_admits_and_of_this_site(managed: Api) -> None:
+    ann, vic = await signed_in(managed, "ann", "operator"), await signed_in(managed, "vic", "viewer")
+    eve = await signed_in(managed, "eve", "editor")
     run_id = create().run.id
     path = f"/ui/runs/selection?action=cancel&run={run_id}"
-    assert (await vic.get(path)).status == 403
+    assert (await vic.get(path)).status == (await eve.get(path)).status == 403
+    assert (await eve.post("/ui/runs/selection", action="cancel", runs=str(run_id))).status == 403
+    assert queries.get_run(run_id).status == "queued"
+    assert (await eve.get(f"/ui/runs/selection?action=archive&run={run_id}")).status == 200
+    offered = re.findall(r'name="action" value="(\w+)"', (await eve.get("/ui/runs")).body.decode())
+    assert offered == ["archive"]
     assert "checkbox" not in "".join(re.findall(r"<li id=.*", (await vic.get("/ui/runs")).body.decode()))
     text = (await ann.get(f"{path}&back=//evil.example/")).body.decode()
     assert "evil.example" not in re.sub(r'hx-get="[^"]*"', "", text)

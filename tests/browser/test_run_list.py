@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.conftest import key_of
 from tests.browser.watched import Watched, follows
 from tests.support.actors import OPERATOR
 from tests.support.runs import create
@@ -94,6 +95,7 @@ def test_a_long_list_is_filtered_sorted_and_paged_with_back_and_forward(tab: Wat
 
 
 def test_selected_runs_are_canceled_and_archived_after_a_look_at_what_would_happen(tab: Watched) -> None:
+    tab.sign_in(key_of("ona", "operator"))  # who may cancel many at once
     for number in (3, 2, 1):
         lifecycle.cancel_run_if_open(create(request=f"Number {number}").run.id, actor=OPERATOR)
     model = create(request="The newest one").run.id

@@ -396,3 +396,11 @@ def test_the_lease_is_not_given_up_during_a_call(monkeypatch: pytest.MonkeyPatch
             eventually(lambda: fake.reads, "a call")
         assert read("SELECT expires_at > clock_timestamp() AS held FROM duty_leases") == [{"held": True}]
         eventually(lambda: not [each for each in threading.enumerate() if each.name == "scale"], "the thread ends")
+
+
+def test_a_trial_keeps_nobody_from_scaling() -> None:
+    trial, real = Stand("trial", dry_run=True), Stand("real")
+    decide(4)
+    trial.turns()
+    real.turns()
+    assert (trial.platform.numbers, real.platform.numbers) == ([], [4])

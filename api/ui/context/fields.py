@@ -114,6 +114,22 @@ def read_values(
     return values
 
 
+def changed_only(
+    values: Mapping[str, Any], form: Mapping[str, str], record: Any, fields: tuple[FormField, ...]
+) -> dict[str, Any]:
+    """Return the values whose fields a person has changed.
+
+    A form sends every field. What was only sent back must not be checked or stored anew: a brand that was archived
+    since, or a line of a list that has a line end in it.
+    """
+    stored = texts_of(record, fields)
+    changed = dict(values)
+    for field in fields:
+        if all(form.get(name, "").strip() == stored[name].strip() for name in field.names):
+            changed.pop("day_budget" if field.control == "budget" else field.name, None)
+    return changed
+
+
 def _text(value: Any) -> str:
     if value is None:
         return ""
@@ -121,7 +137,7 @@ def _text(value: Any) -> str:
 
 
 def _lines(text: str, _: str) -> list[str]:
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 def _number(text: str, name: str) -> int | None:

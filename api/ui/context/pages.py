@@ -15,7 +15,7 @@ from api.http.problems import Handler, RequestError
 from api.services import services
 from api.ui.bars import bars_of
 from api.ui.budget_fields import has_prices
-from api.ui.context.fields import InvalidForm, read_values, texts_of
+from api.ui.context.fields import InvalidForm, changed_only, read_values, texts_of
 from api.ui.context.kinds import BRAND, KINDS, PROJECT, Kind
 from api.ui.forms import read_known_fields
 from api.ui.home import usage_of_month
@@ -162,7 +162,8 @@ async def _change(request: web.Request, kind: Kind, id: UUID) -> web.Response:
         values = read_values(form, kind.all_fields, kind.resource, services(request).settings)
 
         def effect() -> str:
-            kind.repository.change(id, values, version=int(form[VERSION]), actor=actor)
+            changed = changed_only(values, form, kind.repository.read(id), kind.all_fields)
+            kind.repository.change(id, changed, version=int(form[VERSION]), actor=actor)
             return f"{kind.path}/{id}"
 
         sent = await send_once(request, form, effect)

@@ -14,13 +14,11 @@ from api.ui.forms import read_known_fields
 from api.ui.places import BULK_RETRY, see_other
 from api.ui.rendering import site_page
 from api.ui.sent_once import ONCE, new_token, send_once
-from vm_webapp.ops.bulk import BulkFilter, retry_matching
+from vm_webapp.ops.bulk import BATCH, BulkFilter, retry_matching
 from vm_webapp.runs import queries
 from vm_webapp.text import is_storable
 
 SHOWN = 10
-# A batch is a hundred runs and some tenths of a second; a person presses the button again for what is left.
-MOST_BATCHES = 5
 
 
 async def show_bulk_retry(request: web.Request) -> web.Response:
@@ -41,7 +39,7 @@ async def show_bulk_retry(request: web.Request) -> web.Response:
         code=code,
         titles=titles,
         once=new_token(),
-        most=MOST_BATCHES * 100,
+        most=BATCH,
         changed=_number(request.query.get("changed")),
         busy=_number(request.query.get("busy")),
     )
@@ -54,13 +52,9 @@ async def bulk_retry(request: web.Request) -> web.Response:
     code, actor = _code(fields.get("code", "")), request[ACTOR]
 
     def effect() -> str:
-        changed, busy, after = 0, 0, None
-        for _ in range(MOST_BATCHES):
-            result = retry_matching(BulkFilter("failed", error_code=code), actor=actor, after=after)
-            changed, busy, after = changed + result.changed, busy + result.busy, result.next_after
-            if after is None:
-                break
-        return f"{BULK_RETRY}?code={code}&changed={changed}&busy={busy}"
+        # One batch, since the form's token makes one transaction of it: the button is pressed again for what is left.
+        done = retry_matching(BulkFilter("failed", error_code=code), actor=actor)
+        return f"{BULK_RETRY}?code={code}&changed={done.changed}&busy={done.busy}"
 
     return see_other((await send_once(request, fields, effect)).location)
 

@@ -27,6 +27,8 @@ from vm_webapp.text import shortened
 log = logging.getLogger(__name__)
 
 LEASE = "scale"
+# Its own: a trial must neither keep the service from being scaled, nor decide within other limits.
+DRY_RUN_LEASE = "scale.dry_run"
 LEASE_SECONDS = 10.0
 # Asked for so often that another process takes over less than twelve seconds after the holder's death.
 SCALE_EVERY_SECONDS = 1.5
@@ -85,7 +87,10 @@ class Scaler:
         self._dry_run = dry_run
         self._clock = clock
         self._lease = DutyLease(
-            LEASE, holder or f"{socket.gethostname()}:{os.getpid()}", seconds=LEASE_SECONDS, clock=clock
+            DRY_RUN_LEASE if dry_run else LEASE,
+            holder or f"{socket.gethostname()}:{os.getpid()}",
+            seconds=LEASE_SECONDS,
+            clock=clock,
         )
         self._details = {
             "service": service,
@@ -174,7 +179,7 @@ class Scaler:
         # 2. It is begun with more of the lease left than it can take, or in the next turn: another process could have
         #    the lease before its end.
         # 3. The number is read back.
-        call = record_if_held(LEASE, self._lease.token, self._service, was, wanted, "failed", UNKNOWN)
+        call = record_if_held(self._lease.name, self._lease.token, self._service, was, wanted, "failed", UNKNOWN)
         if call is None:
             return
         until = self._clock() + self._lease.remaining_seconds - CALL_SECONDS
@@ -217,7 +222,13 @@ class Scaler:
                 if self._asked is None:
                     # Not logged, which is done once, but shown: nothing is set for as long as this goes on.
                     record_if_held(
-                        LEASE, self._lease.token, self._service, None, wanted, "failed", f"not asked for: {error}"
+                        self._lease.name,
+                        self._lease.token,
+                        self._service,
+                        None,
+                        wanted,
+                        "failed",
+                        f"not asked for: {error}",
                     )
                 raise
             self._read_at = self._clock()
@@ -251,7 +262,7 @@ class Scaler:
         return True
 
     def _record(self, outcome: Outcome, was: int, wanted: int, detail: str) -> None:
-        if record_if_held(LEASE, self._lease.token, self._service, was, wanted, outcome, detail) is not None:
+        if record_if_held(self._lease.name, self._lease.token, self._service, was, wanted, outcome, detail) is not None:
             self._log(outcome, wanted, detail)
 
     def _end(self, call: int, outcome: Outcome, wanted: int, detail: str) -> None:
