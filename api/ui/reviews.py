@@ -35,7 +35,7 @@ async def list_reviews(request: web.Request) -> web.Response:
 async def preview_draft(request: web.Request) -> web.Response:
     """Return a draft that is being edited as it will look; nothing is stored."""
     require(request, "editor")
-    content = (await read_form(request)).get("content", "")
+    content = (await read_form(request)).get("content", "").replace("\r\n", "\n")
     if len(content) > MAX_CONTENT_CHARACTERS:
         raise RequestError(413, "body_too_large", f"a document may have {MAX_CONTENT_CHARACTERS:,} characters")
     rendered = await services(request).threads.run(lambda: render_markdown(content))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import re
 from http.cookies import SimpleCookie
 from typing import Any
 
+import aiohttp
 from yarl import URL
 
 from tests.api.client import Api, Response
@@ -38,6 +40,14 @@ class Browser:
         ours = {"Sec-Fetch-Site": "same-origin", "Origin": self.api.base_url}
         return await self._send("POST", path, fields, ours if headers is None else headers)
 
+    async def post_long(self, path: str, **fields: str) -> Response:
+        """Submit a form for long text, which has another encoding."""
+        with aiohttp.MultipartWriter("form-data") as form:
+            for name, value in fields.items():
+                form.append(io.BytesIO(value.encode())).set_content_disposition("form-data", name=name)
+        ours = {"Sec-Fetch-Site": "same-origin", "Content-Type": form.content_type}
+        return await self._send("POST", path, form, ours)
+
     async def sign_in(self, key: str, **fields: str) -> Response:
         """Submit the sign-in form."""
         return await self.post("/sign-in", key=key, **fields)
@@ -52,7 +62,7 @@ class Browser:
         (heading,) = re.findall(r"<h1>(.*)</h1>", response.body.decode())
         return str(heading)
 
-    async def _send(self, method: str, path: str, form: dict[str, str] | None, headers: dict[str, str]) -> Response:
+    async def _send(self, method: str, path: str, form: Any, headers: dict[str, str]) -> Response:
         given = {"Accept": ACCEPT, "User-Agent": "Test/1.0"} | self.further | headers
         if self.cookie and "Cookie" not in given:
             given["Cookie"] = self.cookie

@@ -116,7 +116,7 @@ async def test_a_form_that_the_database_did_not_take_can_be_sent_again(behind_pr
     refused = await browser.post("/ui/runs", None, **fields)
     body = refused.body.decode()
     assert refused.status == 503
-    assert '<form method="post" action="/ui/runs">' in body
+    assert '<form method="post" action="/ui/runs" enctype="multipart/form-data">' in body
     for name, value in fields.items():
         assert f'<textarea name="{name}" hidden>\n{value}</textarea>' in body
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from api.schemas.reviews import MAX_FEEDBACK_CHARACTERS
+from api.schemas.reviews import MAX_CONTENT_CHARACTERS, MAX_FEEDBACK_CHARACTERS
 from tests.api.browsers import Browser
 from tests.api.client import Api
 from tests.support.actors import OPERATOR
@@ -107,6 +107,31 @@ async def test_what_cannot_be_kept_is_refused_and_shown_again(api: Api, wrong: d
     response = await browser.post(path, **await fields_of(browser, path) | wrong)
     assert response.status == 422
     assert words in response.body.decode()
+    assert queries.get_run(run_id).status == "waiting_approval"
+
+
+@pytest.mark.parametrize("letter", ["ж", "\n"])
+async def test_a_text_that_the_api_takes_is_taken_from_the_form(api: Api, letter: str) -> None:
+    run_id, path = waiting()
+    browser = Browser(api)
+    content = "ж".ljust(MAX_CONTENT_CHARACTERS - 1, letter) + "ж"
+    sent = {"content": content.replace("\n", "\r\n")}
+    assert (await browser.post_long("/ui/preview", **sent)).status == 200
+    assert (await browser.post_long(path, **await fields_of(browser, path) | sent)).status == 303
+    assert queries.read_artifact(run_id, "message", version=2).content == content
+
+
+async def test_a_text_that_is_too_long_is_refused_with_the_way_back_to_it(api: Api) -> None:
+    run_id, path = waiting()
+    browser = Browser(api)
+    fields = await fields_of(browser, path)
+    longer = await browser.post_long(path, **fields | {"content": "ж" * (MAX_CONTENT_CHARACTERS + 1)})
+    assert longer.status == 422
+    assert "it may have 400,000" in longer.body.decode()
+    assert "жжж</textarea>" in longer.body.decode()
+    larger = await browser.post_long(path, **fields | {"content": "麵" * MAX_CONTENT_CHARACTERS})
+    assert larger.status == 413
+    assert "it still has what you typed" in larger.body.decode()
     assert queries.get_run(run_id).status == "waiting_approval"
 
 

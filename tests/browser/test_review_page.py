@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 from playwright.sync_api import expect
 
+from api.schemas.reviews import MAX_CONTENT_CHARACTERS
 from tests.browser.watched import Watched, follows
 from tests.fakes.behaviours import completion, truncated
 from tests.fakes.model_server import ModelServer
@@ -18,6 +19,8 @@ from vm_webapp.context import brands
 from vm_webapp.runs import lifecycle, queries
 
 BOB = Actor("key:bob", "editor", "bob")
+# Chromium takes half a minute to type so much, key by key or at once.
+TYPE = "(field, text) => { field.value = text; field.dispatchEvent(new Event('input', {bubbles: true})); }"
 DRAFT = "# Message\n\nCheap bread by bicycle.\n"
 
 
@@ -127,6 +130,27 @@ def test_a_draft_that_was_written_anew_is_shown_before_a_decision(
     tab.check()
     page.get_by_role("button", name="Approve").click()
     expect(page.get_by_text("ann approved Message and structure, version 2")).to_be_visible()
+
+
+def test_a_text_that_is_too_large_for_the_service_stays_in_the_browser(tab: Watched, waiting: UUID) -> None:
+    page = tab.goto(place(waiting))
+    page.keyboard.press("e")
+    text = page.get_by_label("Text")
+    large = f"{'麵' * 99}\n" * (MAX_CONTENT_CHARACTERS // 100)  # more than 1 MiB
+    page.route("**/ui/preview", lambda route: route.fulfill(status=204))
+    text.evaluate(TYPE, large)
+    tab.expect_status(413)
+    page.get_by_role("button", name="Approve").click()
+    expect(page.get_by_text("it still has what you typed")).to_be_visible()
+    page.get_by_role("link", name="Go to the first page").click()
+    follows(page)
+    tab.goto(place(waiting))
+    expect(text).to_have_value(large)
+    # What the API takes is taken, though it is longer in the browser's other encoding for forms.
+    text.evaluate(TYPE, large.replace("麵", "ж"))
+    page.get_by_role("button", name="Approve").click()
+    expect(page.get_by_text("ann approved Message and structure with an edit, version 2")).to_be_visible()
+    assert len(queries.read_artifact(waiting, "message", version=2).content) == MAX_CONTENT_CHARACTERS
 
 
 def test_a_session_that_ended_in_the_middle_of_a_review_loses_nothing(tab: Watched, waiting: UUID) -> None:

@@ -78,8 +78,9 @@
   const restoreDrafts = () => {
     const fields = [...document.querySelectorAll("[data-draft]")];
     const sent = sessionStorage.getItem(SENT);
-    // Sent, and what came is not the same form again: it was accepted.
-    if (sent && !fields.some((field) => nameOf(field) === sent)) sessionStorage.removeItem(sent);
+    // Sent, and it has led here, to what is not the same form again: it was accepted. Errors lead nowhere.
+    const isLedHere = performance.getEntriesByType("navigation")[0].redirectCount > 0;
+    if (sent && isLedHere && !fields.some((field) => nameOf(field) === sent)) sessionStorage.removeItem(sent);
     sessionStorage.removeItem(SENT);
     for (const field of fields) {
       if (field.value === field.defaultValue) field.value = sessionStorage.getItem(nameOf(field)) ?? field.value;
