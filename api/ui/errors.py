@@ -12,15 +12,15 @@ from api.ui.kept_forms import KeptForm, form_of
 from api.ui.places import SIGN_IN, sign_in_first
 from api.ui.rendering import page, wants_fragment
 
-# What a person can do about it, by the status; the detail says what is wrong.
-ADVICE = {
-    403: "Somebody with a key for it can do this, or an operator gives yours another role.",
-    404: "It may have been deleted, or the address has a typing error.",
-    409: "Look at the newest state first, and then decide again.",
-    413: "Go back in the browser: it still has what you typed. Shorten it there.",
-    429: "Nothing is lost. Wait that long, and then try again.",
-    500: "Try again. If that does not help, give an operator the number of the request.",
-    503: "Nothing is lost. Wait a moment, and then try again.",
+# A title in plain words and what a person can do about it, by the status; the problem's detail says what is wrong.
+WORDS = {
+    403: ("You may not do this", "Somebody with a key for it can, or an operator gives yours another role."),
+    404: ("This is not here", "It may have been deleted, or the address has a typing error."),
+    409: ("Something has changed", "Look at the newest state first, and then decide again."),
+    413: ("This is too much text", "Go back in the browser: it still has what you typed. Shorten it there."),
+    429: ("Too much at once", "Nothing is lost. Wait that long, and then try again."),
+    500: ("This did not work", "Try again. If that does not help, give an operator the number of the request."),
+    503: ("This cannot be done just now", "Nothing is lost. Wait a moment, and then try again."),
 }
 # After these the same form may succeed.
 WORTH_SENDING_AGAIN = frozenset({408, 409, 429, 500, 503})
@@ -45,8 +45,9 @@ async def show_errors(request: web.Request, handler: Handler) -> web.StreamRespo
     if response.status == 401:
         return sign_in_first(request) if kept is None else _sign_in_and_send(kept)
     headers = {name: value for name, value in response.headers.items() if name in ("Retry-After", "Allow")}
-    advice = ADVICE.get(response.status)
-    return page("error.html", status=response.status, headers=headers, problem=problem, advice=advice, kept=kept)
+    title, advice = WORDS.get(response.status, (problem["title"], None))
+    told = {"title": title, "advice": advice, "problem": problem, "kept": kept}
+    return page("error.html", status=response.status, headers=headers, **told)
 
 
 def _sign_in_and_send(kept: KeptForm) -> web.Response:
