@@ -9,9 +9,37 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
+from peewee import DatabaseError
+
+from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.metrics import LOOP_ERRORS
+from vm_webapp.text import shortened
 
 log = logging.getLogger(__name__)
+
+
+def noting_outages(run_once: Callable[[], object], log: logging.Logger, event: str) -> Callable[[], None]:
+    """Return a function for a loop that needs the database: an outage is logged once, when it begins.
+
+    Args:
+        run_once: the function.
+        log: where the outage is logged.
+        event: as what; an outage has other consequences that say more.
+    """
+    is_noted = False
+
+    def run() -> None:
+        nonlocal is_noted
+        try:
+            run_once()
+        except (DatabaseUnavailable, DatabaseError) as error:
+            if not is_noted:
+                log.warning(event, extra={"error": shortened(error)})
+            is_noted = True
+        else:
+            is_noted = False
+
+    return run
 
 
 class Loop:

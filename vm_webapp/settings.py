@@ -19,6 +19,7 @@ AppEnv = Literal["local", "staging", "production"]
 Mode = Literal["managed", "attached", "local"]
 
 REDIS_SCHEMES = ("redis", "rediss", "unix")
+RENDER_API = "https://api.render.com/v1"
 COMMIT_CHARACTERS = 12
 MOST_TOKENS = 100_000_000
 MOST_CONNECTIONS = 200
@@ -98,7 +99,7 @@ class Settings:
     autoscale_target_wait_seconds: float = 30.0
     autoscale_service_id: str | None = None
     render_api_key: str | None = field(default=None, repr=False)
-    render_api_url: str = "https://api.render.com/v1"
+    render_api_url: str = RENDER_API
     log_level: str = "INFO"
     tracing: Tracing | None = None
     judoscale_url: str | None = field(default=None, repr=False)
@@ -162,7 +163,7 @@ def read_settings(*, complete: bool = True) -> Settings:
         autoscale_target_wait_seconds=env.seconds("VM_AUTOSCALE_TARGET_WAIT_SECONDS", 30.0, least=1),
         autoscale_service_id=env.parsed("VM_AUTOSCALE_SERVICE_ID", parse_service_id),
         render_api_key=env.token("RENDER_API_KEY"),
-        render_api_url=env.public_url("RENDER_API_URL") or "https://api.render.com/v1",
+        render_api_url=env.public_url("RENDER_API_URL") or RENDER_API,
         log_level=env.one_of("LOG_LEVEL", LOG_LEVELS, "INFO", fold=str.upper),
         tracing=_read_tracing(env),
         judoscale_url=env.public_url("JUDOSCALE_URL"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import threading
@@ -10,9 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
+from peewee import DatabaseError
 
 from tests.support.waiting import eventually
-from vm_webapp.loops import Loop
+from vm_webapp.errors import DatabaseUnavailable
+from vm_webapp.loops import Loop, noting_outages
 
 NEVER = 3600.0
 
@@ -135,3 +138,21 @@ os._exit(own != 1)
 
 def test_a_forked_process_starts_a_thread_of_its_own() -> None:
     assert subprocess.run([sys.executable, "-c", FORKING], timeout=30, check=False).returncode == 0
+
+
+def test_an_outage_of_the_database_is_logged_when_it_begins(caplog: pytest.LogCaptureFixture) -> None:
+    down = DatabaseUnavailable
+    outcomes: list[Exception | None] = [None, down("a"), DatabaseError("b"), None, down("c")]
+
+    def call() -> None:
+        if (error := outcomes.pop(0)) is not None:
+            raise error
+
+    run = noting_outages(call, logging.getLogger(__name__), "work.undone")
+    while outcomes:
+        run()
+    said = [(each.message, each.__dict__["error"][0]) for each in caplog.records]
+    assert said == [("work.undone", "a"), ("work.undone", "c")]
+    outcomes.append(ValueError("a defect"))
+    with pytest.raises(ValueError, match="a defect"):
+        run()

@@ -80,10 +80,11 @@ def limits_of(settings: Settings, options: AutoscaleOptions) -> Limits:
     Raises:
         ConfigurationError: the fewest workers are more than the most.
     """
+    own = Limits.of(settings)
     limits = Limits(
-        settings.autoscale_min if options.min_workers is None else options.min_workers,
-        settings.autoscale_max if options.max_workers is None else options.max_workers,
-        settings.autoscale_target_wait_seconds if options.target_wait_seconds is None else options.target_wait_seconds,
+        own.min_workers if options.min_workers is None else options.min_workers,
+        own.max_workers if options.max_workers is None else options.max_workers,
+        own.target_wait_seconds if options.target_wait_seconds is None else options.target_wait_seconds,
     )
     if limits.min_workers > limits.max_workers:
         raise ConfigurationError(

@@ -187,8 +187,7 @@ def _open(settings: Settings, catalog: Catalog, servers: Servers, host: str, ope
         # Here, because a process that scales nothing needs no HTTP client.
         from vm_webapp.ops.autoscale.scaler import scaling
 
-        limits = Limits(settings.autoscale_min, settings.autoscale_max, settings.autoscale_target_wait_seconds)
-        opened.enter_context(scaling(settings, limits, settings.autoscale_service_id))
+        opened.enter_context(scaling(settings, Limits.of(settings), settings.autoscale_service_id))
     tracer = opened.enter_context(
         open_tracer(settings.tracing, service="vm-webapp-api", build=settings.build, instance=process.instance)
     )

@@ -5,14 +5,22 @@ An advisory lock would not do: it neither survives a transaction pooler nor fenc
 
 from __future__ import annotations
 
+import logging
+import os
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
+from peewee import DatabaseError
 from uuid_utils.compat import uuid7
 
 from vm_webapp.db.pool import autocommit, execute, jsonb, row
+from vm_webapp.errors import DatabaseUnavailable
+from vm_webapp.text import shortened
+
+log = logging.getLogger(__name__)
 
 HELD = """EXISTS (SELECT 1 FROM duty_leases
                    WHERE name = %(lease)s AND token = %(token)s AND expires_at > clock_timestamp())"""
@@ -42,17 +50,22 @@ class DutyLease:
 
     Args:
         name: the duty's.
-        holder: who this is, for people.
+        holder: who this is, for people; by default host and process.
         seconds: how long the lease lasts after each ``hold``.
         clock: monotonic seconds.
     """
 
     def __init__(
-        self, name: str, holder: str, *, seconds: float = 10.0, clock: Callable[[], float] = time.monotonic
+        self,
+        name: str,
+        holder: str | None = None,
+        *,
+        seconds: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self.token: UUID = uuid7()
-        self._holder = holder
+        self._holder = holder or f"{socket.gethostname()}:{os.getpid()}"
         self._seconds = seconds
         self._clock = clock
         self._until = 0.0
@@ -89,12 +102,11 @@ class DutyLease:
         return held is not None
 
     def release(self) -> None:
-        """Give the lease up, so that another process can take it at once.
-
-        Raises:
-            DatabaseUnavailable: it ends by itself.
-        """
+        """Give the lease up, so that another process can take it at once; without the database it ends by itself."""
         if self.remaining_seconds:
             self._until = 0.0
-            with autocommit():
-                execute(_RELEASE, name=self.name, token=self.token)
+            try:
+                with autocommit():
+                    execute(_RELEASE, name=self.name, token=self.token)
+            except (DatabaseUnavailable, DatabaseError) as error:
+                log.debug("lease.unreleased", extra={"lease": self.name, "error": shortened(error)})

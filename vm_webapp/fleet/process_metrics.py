@@ -16,15 +16,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
 
-from peewee import DatabaseError
 from uuid_utils.compat import uuid7
 
 from vm_webapp.db.pool import autocommit, execute, jsonb, rows
-from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.fleet.samples import ProcessSamples, Samples, collect_samples
 from vm_webapp.loop_lag import LOOP_LAG
-from vm_webapp.loops import Loop
-from vm_webapp.text import shortened
+from vm_webapp.loops import Loop, noting_outages
 
 log = logging.getLogger(__name__)
 
@@ -164,20 +161,7 @@ class Publisher:
 def published(process: Process) -> Iterator[None]:
     """Publish the metrics of this process on a thread of its own while the block lasts, and once more at its end."""
     publisher = Publisher(process)
-    unpublished = False
-
-    def publish() -> None:
-        nonlocal unpublished
-        try:
-            publisher.publish_once()
-        except (DatabaseUnavailable, DatabaseError) as error:
-            # Once for an outage, which has other consequences that say more.
-            if not unpublished:
-                log.warning("metrics.unpublished", extra={"error": shortened(error)})
-            unpublished = True
-        else:
-            unpublished = False
-
+    publish = noting_outages(publisher.publish_once, log, "metrics.unpublished")
     loop = Loop("metrics", publish, every_seconds=PUBLISH_SECONDS)
     loop.start()
     try:

@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from peewee import DatabaseError
-
 from vm_webapp.db.pool import transaction
-from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.fleet.duty_leases import DutyLease
-from vm_webapp.loops import Loop
+from vm_webapp.loops import Loop, noting_outages
 from vm_webapp.ops.autoscale.figures import read_figures
 from vm_webapp.ops.autoscale.policy import PAST_SECONDS, decide
 from vm_webapp.ops.autoscale.shapes import Decision, Figures, Limits
 from vm_webapp.ops.autoscale.stored import from_json, store_if_held
 from vm_webapp.settings import Settings
-from vm_webapp.text import shortened
 
 log = logging.getLogger(__name__)
 
@@ -52,10 +46,8 @@ class Decider:
         decide: Decide = decide,
     ) -> None:
         self._settings = settings
-        self._limits = Limits(settings.autoscale_min, settings.autoscale_max, settings.autoscale_target_wait_seconds)
-        self._lease = DutyLease(
-            LEASE, holder or f"{socket.gethostname()}:{os.getpid()}", seconds=LEASE_SECONDS, clock=clock
-        )
+        self._limits = Limits.of(settings)
+        self._lease = DutyLease(LEASE, holder, seconds=LEASE_SECONDS, clock=clock)
         self._decide = decide
 
     def run_once(self) -> Decision | None:
@@ -75,11 +67,7 @@ class Decider:
             return self._decide_if_held()
 
     def release(self) -> None:
-        """Let another process decide at once, if this one has the lease.
-
-        Raises:
-            DatabaseUnavailable: the lease ends by itself.
-        """
+        """Let another process decide at once, if this one has the lease."""
         self._lease.release()
 
     def _decide_if_held(self) -> Decision | None:
@@ -108,27 +96,11 @@ def limits_of(details: Any) -> Limits | None:
 def deciding(settings: Settings) -> Iterator[None]:
     """Decide on a thread of its own while the block lasts."""
     decider = Decider(settings)
-    undecided = False
-
-    def run() -> None:
-        nonlocal undecided
-        try:
-            decider.run_once()
-        except (DatabaseUnavailable, DatabaseError) as error:
-            # Once for an outage, which has other consequences that say more.
-            if not undecided:
-                log.warning("autoscale.undecided", extra={"error": shortened(error)})
-            undecided = True
-        else:
-            undecided = False
-
+    run = noting_outages(decider.run_once, log, "autoscale.undecided")
     loop = Loop("autoscale", run, every_seconds=DECIDE_SECONDS)
     loop.start()
     try:
         yield
     finally:
         loop.stop(STOP_SECONDS)
-        try:
-            decider.release()
-        except (DatabaseUnavailable, DatabaseError) as error:
-            log.debug("autoscale.unreleased", extra={"error": shortened(error)})
+        decider.release()

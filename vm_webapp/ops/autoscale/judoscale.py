@@ -12,7 +12,7 @@ import platform
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from peewee import DatabaseError
@@ -87,8 +87,7 @@ class JudoscaleReporter:
 
     def release(self) -> None:
         """Let another process report at once."""
-        with suppress(DatabaseUnavailable, DatabaseError):
-            self._lease.release()
+        self._lease.release()
 
     def _failed(self, error: Exception) -> None:
         self._failures += 1
@@ -132,8 +131,7 @@ def reporting(settings: Settings) -> Iterator[None]:
     Args:
         settings: of the process, whose pool of database connections is open.
     """
-    holder = f"{socket.gethostname()}:{os.getpid()}"
-    reporter = JudoscaleReporter(settings, DutyLease(LEASE, holder, seconds=LEASE_SECONDS))
+    reporter = JudoscaleReporter(settings, DutyLease(LEASE, seconds=LEASE_SECONDS))
     loop = Loop(LEASE, reporter.run_once, every_seconds=REPORT_SECONDS)
     loop.start()
     try:

@@ -18,7 +18,6 @@ from vm_webapp import __version__
 from vm_webapp.errors import VMError
 from vm_webapp.text import single_line
 
-RENDER_URL = "https://api.render.com/v1"
 CALL_SECONDS = 3.0
 """How long a call may take in all: name look-up, connection, request and response together."""
 
@@ -86,9 +85,7 @@ class Render:
         clock: monotonic seconds.
     """
 
-    def __init__(
-        self, api_key: str, service: str, *, url: str = RENDER_URL, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, api_key: str, service: str, *, url: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._url = f"{url.rstrip('/')}/services/{service}"
         self._service = service
         self._headers = {

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from peewee import DatabaseError
-
 from vm_webapp.db.pool import transaction
-from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.fleet.duty_leases import DutyLease
-from vm_webapp.loops import Loop
+from vm_webapp.loops import Loop, noting_outages
 from vm_webapp.ops.autoscale.calls import Outcome, end_call, read_ages, record_if_held
 from vm_webapp.ops.autoscale.decisions import Signal, read_signal
 from vm_webapp.ops.autoscale.platform import CALL_SECONDS, Platform, PlatformError, Render, Service
@@ -86,12 +81,7 @@ class Scaler:
         self._limits = limits
         self._dry_run = dry_run
         self._clock = clock
-        self._lease = DutyLease(
-            DRY_RUN_LEASE if dry_run else LEASE,
-            holder or f"{socket.gethostname()}:{os.getpid()}",
-            seconds=LEASE_SECONDS,
-            clock=clock,
-        )
+        self._lease = DutyLease(DRY_RUN_LEASE if dry_run else LEASE, holder, seconds=LEASE_SECONDS, clock=clock)
         self._details = {
             "service": service,
             "min": limits.min_workers,
@@ -127,11 +117,7 @@ class Scaler:
             self._failed(error)
 
     def release(self) -> None:
-        """Let another process scale at once, if this one has the lease.
-
-        Raises:
-            DatabaseUnavailable: the lease ends by itself.
-        """
+        """Let another process scale at once, if this one has the lease."""
         self._lease.release()
 
     def _hold(self) -> bool:
@@ -287,20 +273,7 @@ def scaling(settings: Settings, limits: Limits, service: str, *, dry_run: bool =
     assert settings.render_api_key is not None
     platform = Render(settings.render_api_key, service, url=settings.render_api_url)
     scaler = Scaler(platform, service, limits, dry_run=dry_run)
-    away = False
-
-    def run() -> None:
-        nonlocal away
-        try:
-            scaler.run_once()
-        except (DatabaseUnavailable, DatabaseError) as error:
-            # Once for an outage, which has other consequences that say more.
-            if not away:
-                log.warning("autoscale.unscaled", extra={"error": shortened(error)})
-            away = True
-        else:
-            away = False
-
+    run = noting_outages(scaler.run_once, log, "autoscale.unscaled")
     loop = Loop("scale", run, every_seconds=SCALE_EVERY_SECONDS)
     loop.start()
     try:
@@ -309,7 +282,4 @@ def scaling(settings: Settings, limits: Limits, service: str, *, dry_run: bool =
         # Both are left alone by a call that still hangs: the lease then ends by itself, after the call.
         if loop.stop(STOP_SECONDS):
             platform.close()
-            try:
-                scaler.release()
-            except (DatabaseUnavailable, DatabaseError) as error:
-                log.debug("autoscale.unreleased", extra={"error": shortened(error)})
+            scaler.release()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
+
+from vm_webapp.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,11 @@ class Limits:
     min_workers: int
     max_workers: int
     target_wait_seconds: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the limits of these settings."""
+        return cls(settings.autoscale_min, settings.autoscale_max, settings.autoscale_target_wait_seconds)
 
 
 @dataclass(frozen=True, slots=True)
