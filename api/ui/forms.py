@@ -12,6 +12,7 @@ from api.operations.inputs import read_bytes
 from api.ui.multipart import MULTIPART, parse_multipart
 
 FORM_TYPE = "application/x-www-form-urlencoded"
+TAKEN_OUT = "It had characters that cannot be stored, such as NUL. They are taken out: look it over and send it again."
 MOST_FIELDS = 20
 
 

@@ -24,7 +24,7 @@ FAILED_WITHIN = timedelta(days=1)
 async def show_home(request: web.Request) -> web.Response:
     """Show the first page."""
     actor = request[ACTOR]
-    titles = {name: workflow.title for name, workflow in services(request).catalog.workflows.items()}
+    titles = services(request).catalog.titles
 
     def read() -> dict[str, Any]:
         approvals = queries.list_approvals(limit=MOST_SHOWN, after=None)

@@ -13,7 +13,8 @@ from api.operations.call import Call
 from api.schemas.runs import MAX_REQUEST_CHARACTERS
 from api.services import Services, services
 from api.ui.budget_fields import MONEY, TOKENS, has_prices, read_budget
-from api.ui.forms import read_known_fields
+from api.ui.context.choices import choices_of
+from api.ui.forms import TAKEN_OUT, read_known_fields
 from api.ui.places import RUNS, see_other
 from api.ui.rendering import site_page
 from api.ui.sent_once import ONCE, new_token, send_once
@@ -26,8 +27,6 @@ from vm_webapp.text import is_storable, storable
 from vm_webapp.workflows.model import Workflow
 
 FIELDS = ("workflow", "request", "brand_id", "project_id", "auto_approve", "four_eyes", "priority", TOKENS, MONEY)
-MOST_CHOICES = 200
-UNSTORABLE = "It had characters that cannot be stored, such as NUL. They are taken out: look it over and send it again."
 SENT_BEFORE = "This form has started a run already, and what is in it now has not been sent. Send it to start another."
 
 
@@ -75,7 +74,7 @@ def _read(values: Mapping[str, str], own: Services) -> NewRun:
     if not text.strip():
         raise InvalidInput("Say what you want.", pointer="/request")
     if not is_storable(text):
-        raise InvalidInput(UNSTORABLE, pointer="/request")
+        raise InvalidInput(TAKEN_OUT, pointer="/request")
     if len(text.strip()) > MAX_REQUEST_CHARACTERS:
         most = f"At most {MAX_REQUEST_CHARACTERS:,} characters; this has {len(text.strip()):,}."
         raise InvalidInput(most, pointer="/request")
@@ -122,12 +121,7 @@ async def _form(
     """
 
     def read() -> dict[str, Any]:
-        found = brands.list(limit=MOST_CHOICES, after=None, archived=False)
-        kept = projects.list(limit=MOST_CHOICES, after=None, archived=False)
-        return {
-            "brands": sorted(found.items, key=lambda each: each.name.casefold()),
-            "projects": sorted(kept.items, key=lambda each: each.name.casefold()),
-        }
+        return {"brands": choices_of(brands), "projects": choices_of(projects)}
 
     return await site_page(
         request,

@@ -22,7 +22,7 @@ MOST_SHOWN = 100
 async def list_reviews(request: web.Request) -> web.Response:
     """Show what waits, oldest first: that which this person may decide about, and that which others have to."""
     actor = request[ACTOR]
-    titles = {name: workflow.title for name, workflow in services(request).catalog.workflows.items()}
+    titles = services(request).catalog.titles
 
     def read() -> Mapping[str, Any]:
         found = queries.list_approvals(limit=MOST_SHOWN, after=None)

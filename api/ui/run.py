@@ -17,6 +17,7 @@ from api.ui.timeline import FAILURES, entry_of
 from api.ui.waterfall import kinds_of, waterfall_of
 from vm_webapp.runs import queries
 from vm_webapp.runs.records import RunRecord, WaitingOn
+from vm_webapp.text import sentence
 
 MOST_EVENTS = 1000
 MOST_SHOWN = 200  # events, unless all are asked for: the page is read again whenever something changes
@@ -94,7 +95,7 @@ def _why(waiting_on: WaitingOn | None) -> str | None:
     if waiting_on is None or waiting_on.kind == "approval":
         return None
     detail = waiting_on.detail.rstrip(" .:")
-    return " ".join(filter(None, (f"{detail[:1].upper()}{detail[1:]}.", REMEDIES.get(waiting_on.kind))))
+    return " ".join(filter(None, (sentence(detail), REMEDIES.get(waiting_on.kind))))
 
 
 def forkable_from(run: RunRecord) -> frozenset[str]:

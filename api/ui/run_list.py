@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
@@ -15,6 +14,7 @@ from api.auth.actors import ACTOR
 from api.http.cursors import Cursor
 from api.http.problems import RequestError
 from api.services import services
+from api.ui.context.choices import choices_of
 from api.ui.forms import read_known_fields
 from api.ui.places import RUNS, see_other
 from api.ui.rendering import site_page
@@ -22,11 +22,11 @@ from api.ui.run_filters import FIELDS, STATUSES, Wanted, read_filters
 from api.ui.sent_once import ONCE, new_token, send_once
 from vm_webapp.access.actor import Actor
 from vm_webapp.context import brands, projects
-from vm_webapp.errors import InvalidInput, NotFound
+from vm_webapp.errors import InvalidInput
 from vm_webapp.runs import queries, saved_views
 from vm_webapp.text import UNSTORABLE, is_storable
 
-LISTED, MOST_CHOICES = 50, 200
+LISTED = 50
 DONE = re.compile(r"(cancel|retry|archive|unarchive)\.(\d{1,3})\.(\d{1,3})")
 
 
@@ -76,7 +76,7 @@ def owner_of(actor: Actor) -> str:
 async def _page(
     request: web.Request, wanted: Wanted, *, name: str = "", wrong_name: str = "", status: int = 200
 ) -> web.Response:
-    workflows = services(request).catalog.workflows
+    catalog = services(request).catalog
     cursor = request.query.get("cursor") if request.method == "GET" else None
     after = Cursor.position(cursor or None)
 
@@ -89,8 +89,8 @@ async def _page(
             "runs": found.items if found else (),
             "next": f"{RUNS}?{urlencode({**wanted.values, 'cursor': next_cursor})}" if next_cursor else None,
             "counts": queries.count_by_status(),
-            "brands": _choices(brands, wanted.where.brand_id),
-            "projects": _choices(projects, wanted.where.project_id),
+            "brands": choices_of(brands, wanted.where.brand_id, archived=True),
+            "projects": choices_of(projects, wanted.where.project_id, archived=True),
             "views": saved_views.list_views(owner_of(request[ACTOR])),
         }
 
@@ -108,18 +108,9 @@ async def _page(
         here=f"{RUNS}?{urlencode({**wanted.values, **({'cursor': cursor} if cursor else {})})}",
         most=queries.MOST_COUNTED,
         statuses=STATUSES,
-        titles={name: workflow.title for name, workflow in workflows.items()},
+        titles=catalog.titles,
         done=done.groups() if done else None,
         name=name,
         wrong_name=wrong_name,
         once=new_token(),
     )
-
-
-def _choices(repository: Any, chosen: UUID | None) -> list[Any]:
-    """Return the newest brands or projects by their names, with the one that is chosen."""
-    found = list(repository.list(limit=MOST_CHOICES, after=None, archived=True).items)
-    if chosen is not None and chosen not in {each.id for each in found}:
-        with suppress(NotFound):
-            found.append(repository.read(chosen))
-    return sorted(found, key=lambda each: str(each.name).casefold())

@@ -17,11 +17,9 @@ from api.ui.places import RUNS, local_path, see_other
 from api.ui.rendering import site_page
 from api.ui.sent_once import ONCE, new_token, send_once
 from vm_webapp.access.roles import Role
-from vm_webapp.errors import NotFound
 from vm_webapp.ops import bulk
 from vm_webapp.ops.bulk import BATCH, BulkFilter, BulkResult
 from vm_webapp.runs import queries
-from vm_webapp.runs.records import RunRecord
 
 
 class Action(NamedTuple):
@@ -73,7 +71,7 @@ async def show_selection(request: web.Request) -> web.Response:
     back = _back(request.query.get("back", ""))
 
     def read() -> Mapping[str, Any]:
-        runs = [run for id in ids if (run := _run(id))]
+        runs = queries.read_runs(ids)
         changed: tuple[UUID, ...] = ()
         if runs:
             where = BulkFilter(run_ids=tuple(run.id for run in runs))
@@ -93,7 +91,7 @@ async def show_selection(request: web.Request) -> web.Response:
         back=back,
         here=request.rel_url.raw_path_qs,
         once=new_token(),
-        titles={name: workflow.title for name, workflow in services(request).catalog.workflows.items()},
+        titles=services(request).catalog.titles,
     )
 
 
@@ -132,10 +130,3 @@ def _ids(texts: Iterable[str]) -> list[UUID]:
 def _back(path: str) -> str:
     """Return where the list is that the runs were selected on."""
     return path if path.split("?")[0] == RUNS and local_path(path) == path else RUNS
-
-
-def _run(id: UUID) -> RunRecord | None:
-    try:
-        return queries.read_run(id)
-    except NotFound:
-        return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import UUID
@@ -80,6 +80,13 @@ class Repository(Generic[Record]):
         """
         with transaction():
             return self._one(id, self._model.select())
+
+    def names(self, ids: Iterable[UUID | None]) -> dict[UUID, str]:
+        """Return the names of these records, by id; those that do not exist, and None, are left out."""
+        wanted = {id for id in ids if id is not None}
+        query = self._model.select(self._model.id, self._model.name).where(self._model.id.in_(wanted))
+        with transaction():
+            return {each.id: each.name for each in query} if wanted else {}
 
     def list(self, *, limit: int, after: tuple[datetime, UUID] | None, archived: bool) -> Page[Record]:
         """Return one page, newest first.

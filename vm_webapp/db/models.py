@@ -87,6 +87,7 @@ class Resource(Table):
     them into snapshots and prompts.
     """
 
+    name: Any  # a field of each subclass, since it is content
     id = UUIDField(primary_key=True)
     version = IntegerField()
     created_at = DateTimeTZField()

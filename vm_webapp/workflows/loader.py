@@ -41,6 +41,11 @@ class Catalog:
     workflows: Mapping[str, Workflow]
     problems: tuple[str, ...]
 
+    @property
+    def titles(self) -> Mapping[str, str]:
+        """The workflows' titles, by name."""
+        return {name: workflow.title for name, workflow in self.workflows.items()}
+
     def get(self, name: str) -> Workflow:
         """Return a workflow by its name.
 

@@ -14,14 +14,14 @@ from pydantic_core import ErrorDetails
 
 from api.schemas.resources import ResourceType
 from api.ui.budget_fields import MONEY, TOKENS, read_budget
+from api.ui.forms import TAKEN_OUT
 from vm_webapp.errors import InvalidInput
 from vm_webapp.prices import money_text
 from vm_webapp.settings import Settings
-from vm_webapp.text import is_storable
+from vm_webapp.text import is_storable, sentence
 
 Control = Literal["line", "prose", "list", "number", "zone", "day", "brand", "budget"]
 
-UNSTORABLE = "It had characters that cannot be stored, such as NUL. They are taken out: look it over and send it again."
 DIGITS = re.compile(r"[0-9]{1,9}")
 
 
@@ -35,6 +35,13 @@ class InvalidForm(Exception):
     def __init__(self, wrong: Mapping[str, str]) -> None:
         super().__init__("; ".join(wrong.values()))
         self.wrong = wrong
+
+
+def wrong_in(error: InvalidForm | InvalidInput) -> Mapping[str, str]:
+    """Return what is wrong, by the name of the field."""
+    if isinstance(error, InvalidForm):
+        return error.wrong
+    return {error.pointer.strip("/"): sentence(str(error))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +100,7 @@ def read_values(
         try:
             for name in field.names:
                 if not is_storable(form.get(name, "")):
-                    raise InvalidInput(UNSTORABLE, pointer=f"/{name}")
+                    raise InvalidInput(TAKEN_OUT, pointer=f"/{name}")
             if field.control != "budget":
                 values[field.name] = _READERS[field.control](form.get(field.name, "").strip(), field.name)
             elif budget := read_budget(form, settings):

@@ -15,7 +15,8 @@ from api.http.problems import Handler, RequestError
 from api.services import services
 from api.ui.bars import bars_of
 from api.ui.budget_fields import has_prices
-from api.ui.context.fields import InvalidForm, changed_only, read_values, texts_of
+from api.ui.context.choices import choices_of
+from api.ui.context.fields import InvalidForm, changed_only, read_values, texts_of, wrong_in
 from api.ui.context.kinds import BRAND, KINDS, PROJECT, Kind
 from api.ui.forms import read_known_fields
 from api.ui.home import usage_of_month
@@ -31,7 +32,7 @@ from vm_webapp.runs.queries import RunFilter
 from vm_webapp.text import storable
 from vm_webapp.usage.reports import Part, read_usage
 
-LISTED, RUNS_SHOWN, MOST_CHOICES = 50, 10, 200
+LISTED, RUNS_SHOWN = 50, 10
 CHART_DAYS = 30
 VERSION = "version"
 SENT_BEFORE = "This form has been stored already, and what is in it now has not. Send it to store another."
@@ -88,14 +89,14 @@ async def _list(request: web.Request, kind: Kind) -> web.Response:
         return {
             "records": found.items,
             "next": Cursor.of(found.next_position),  # type: ignore[arg-type]  # lists of records have a time and an id
-            "brands": _names_of_brands(found.items),
+            "brands": brands.names(each.brand_id for each in found.items) if kind is PROJECT else {},
         }
 
     return await site_page(request, "resources.html", read, kind=kind, archived=archived, later=after is not None)
 
 
 async def _show(request: web.Request, kind: Kind, id: UUID, *, status: int = 200, trouble: str = "") -> web.Response:
-    titles = {name: workflow.title for name, workflow in services(request).catalog.workflows.items()}
+    titles = services(request).catalog.titles
     today = datetime.now(UTC).date()
 
     def read() -> Mapping[str, Any]:
@@ -141,10 +142,8 @@ async def _create(request: web.Request, kind: Kind) -> web.Response:
             return f"{kind.path}/{kind.repository.create(values, actor=actor).id}"
 
         sent = await send_once(request, form, effect)
-    except InvalidForm as error:
-        return await _form(request, kind, form, wrong=error.wrong, status=422)
-    except InvalidInput as error:
-        return await _form(request, kind, form, wrong={error.pointer.strip("/"): _sentence(error)}, status=422)
+    except (InvalidForm, InvalidInput) as error:
+        return await _form(request, kind, form, wrong=wrong_in(error), status=422)
     if sent.is_other:
         return await _form(
             request, kind, form | {ONCE: new_token()}, trouble=SENT_BEFORE, earlier=sent.location, status=409
@@ -167,10 +166,8 @@ async def _change(request: web.Request, kind: Kind, id: UUID) -> web.Response:
             return f"{kind.path}/{id}"
 
         sent = await send_once(request, form, effect)
-    except InvalidForm as error:
-        return await _form(request, kind, form, id=id, wrong=error.wrong, status=422)
-    except InvalidInput as error:
-        return await _form(request, kind, form, id=id, wrong={error.pointer.strip("/"): _sentence(error)}, status=422)
+    except (InvalidForm, InvalidInput) as error:
+        return await _form(request, kind, form, id=id, wrong=wrong_in(error), status=422)
     except ResourceChanged:
         return await _form(request, kind, form, id=id, stale=True, status=412)
     except Conflict as error:
@@ -221,7 +218,8 @@ async def _form(
             "values": values,
             "newer": newer,
             "version": version or (record.version if record else ""),
-            "choices": _brands_to_choose(record) if kind is PROJECT else (),
+            # One that was archived since stays the project's own.
+            "choices": choices_of(brands, record.brand_id if record else None) if kind is PROJECT else (),
         }
 
     return await site_page(
@@ -240,19 +238,6 @@ async def _form(
     )
 
 
-def _brands_to_choose(record: Any) -> list[Any]:
-    found = list(brands.list(limit=MOST_CHOICES, after=None, archived=False).items)
-    # One that was archived since stays the project's own.
-    if record is not None and record.brand_id and record.brand_id not in {each.id for each in found}:
-        found.append(brands.read(record.brand_id))
-    return sorted(found, key=lambda each: str(each.name).casefold())
-
-
-def _names_of_brands(records: Any) -> Mapping[UUID, str]:
-    wanted = {each.brand_id for each in records if getattr(each, "brand_id", None)}
-    return {id: brands.read(id).name for id in wanted}
-
-
 def _names(kind: Kind) -> set[str]:
     return {ONCE, VERSION, *(name for field in kind.all_fields for name in field.names)}
 
@@ -262,11 +247,6 @@ def _id_of(request: web.Request, kind: Kind) -> UUID:
         return UUID(request.match_info["id"])
     except ValueError:
         raise RequestError(404, "not_found", f"there is no such {kind.noun}") from None
-
-
-def _sentence(error: InvalidInput) -> str:
-    text = str(error)
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
 CONTEXT_PAGES = tuple(page for kind in KINDS.values() for page in pages_of(kind))

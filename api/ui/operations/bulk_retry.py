@@ -25,12 +25,11 @@ async def show_bulk_retry(request: web.Request) -> web.Response:
     """Show how many runs a retry would put back to work, and the first of them; nothing changes."""
     require(request, "operator")
     code = _code(request.query.get("code", ""))
-    titles = {name: workflow.title for name, workflow in services(request).catalog.workflows.items()}
+    titles = services(request).catalog.titles
 
     def read() -> Mapping[str, Any]:
         found = retry_matching(BulkFilter("failed", error_code=code), actor=request[ACTOR], dry_run=True)
-        runs = [queries.read_run(id) for id in found.run_ids[:SHOWN]]
-        return {"matched": found.matched, "runs": runs}
+        return {"matched": found.matched, "runs": queries.read_runs(found.run_ids[:SHOWN])}
 
     return await site_page(
         request,

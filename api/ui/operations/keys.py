@@ -17,7 +17,7 @@ from api.ui.sent_once import ONCE
 from vm_webapp.access.keys import NewKey, create_key, list_keys, revoke_key
 from vm_webapp.access.roles import ROLES, Role
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
-from vm_webapp.text import is_storable, storable
+from vm_webapp.text import is_storable, sentence, storable
 
 DAYS = (30, 90, 365)
 MOST_SHOWN = 200
@@ -50,8 +50,7 @@ async def make_key(request: web.Request) -> web.Response:
     try:
         made = await services(request).threads.run(make)
     except (InvalidInput, Conflict) as error:
-        said = f"{str(error)[:1].upper()}{str(error)[1:]}."
-        return await _page(request, form, wrong={"name": said}, status=422)
+        return await _page(request, form, wrong={"name": sentence(str(error))}, status=422)
     # No redirect: the secret is in this response and nowhere else.
     return await _page(request, made=made, status=201)
 

@@ -8,7 +8,7 @@ from vm_webapp.runs.queries.heads import run_heads
 from vm_webapp.runs.queries.history import History, read_history
 from vm_webapp.runs.queries.listing import MOST_COUNTED, Order, RunFilter, count_by_status, list_runs
 from vm_webapp.runs.queries.origin import Origin, read_origin
-from vm_webapp.runs.queries.runs import get_run, read_run
+from vm_webapp.runs.queries.runs import get_run, read_run, read_runs
 from vm_webapp.runs.queries.spending import Spending, read_spending, read_spending_of_project
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "read_origin",
     "read_remarks",
     "read_run",
+    "read_runs",
     "read_spending",
     "read_spending_of_project",
     "run_heads",

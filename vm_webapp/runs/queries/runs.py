@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
 from uuid import UUID
 
@@ -49,6 +49,7 @@ COLUMNS = Run.select(
 )
 # The snapshot is left out: it holds the whole workflow, brand and project, and no response contains them.
 _ONE = prepared(COLUMNS.where(Run.id == param("id")))
+_MANY = prepared(COLUMNS.where(Run.id == fn.ANY(param("ids").cast("uuid[]"))))
 
 # ``admission.due`` is SQL text that names its row by an alias, so the query needs one too.
 _S = Stage.alias("s")
@@ -123,6 +124,13 @@ def read_run(run_id: UUID) -> RunRecord:
 
 
 get_run = read_only(read_run)
+
+
+@read_only
+def read_runs(run_ids: Collection[UUID]) -> list[RunRecord]:
+    """Return runs with their stages, in the order of their ids' list; those that do not exist are left out."""
+    found = {run.id: run for run in records_of(rows(_MANY, ids=list(run_ids)))}
+    return [found[id] for id in run_ids if id in found]
 
 
 def records_of(found: Sequence[Row]) -> list[RunRecord]:
