@@ -11,6 +11,9 @@ import aiohttp
 from yarl import URL
 
 from tests.api.client import Api, Response
+from tests.support.actors import OPERATOR
+from vm_webapp.access.keys import create_key
+from vm_webapp.access.roles import Role
 
 ACCEPT = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 FORM = "application/x-www-form-urlencoded"
@@ -78,3 +81,17 @@ class Browser:
         ((name, morsel),) = SimpleCookie(header).items()
         self.cookie = f"{name}={morsel.value}" if morsel.value else ""
         self.attributes = {"name": name} | {key: value for key, value in morsel.items() if value}
+
+
+async def signed_in(api: Api, role: Role = "editor", name: str | None = None) -> Browser:
+    """Return a browser in which somebody is signed in with a new key.
+
+    Args:
+        api: the API.
+        role: of the key.
+        name: of the key; that of its role by default.
+    """
+    browser = Browser(api)
+    response = await browser.sign_in(create_key(name or role, actor=OPERATOR, role=role).secret)
+    assert response.status == 303
+    return browser

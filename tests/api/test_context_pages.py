@@ -8,24 +8,16 @@ from typing import Any
 
 import pytest
 
-from tests.api.browsers import Browser
+from tests.api.browsers import Browser, signed_in
 from tests.api.client import Api, Response
 from tests.db.spending import finish
 from tests.support.actors import OPERATOR
 from tests.support.runs import create
 from tests.support.work import WORKER, claim_next
-from vm_webapp.access.keys import create_key
-from vm_webapp.access.roles import Role
 from vm_webapp.context import brands, projects
 from vm_webapp.db.models import Brand
 
 FORM = {"name": "Pedal Bakery", "time_zone": "UTC"}
-
-
-async def signed_in(managed: Api, role: Role = "editor") -> Browser:
-    browser = Browser(managed)
-    assert (await browser.sign_in(create_key(role, actor=OPERATOR, role=role).secret)).status == 303
-    return browser
 
 
 @pytest.fixture

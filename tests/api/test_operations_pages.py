@@ -8,12 +8,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.api.browsers import Browser
+from tests.api.browsers import Browser, signed_in
 from tests.api.client import Api, Response
 from tests.support.actors import OPERATOR
 from tests.support.runs import create, read
 from tests.support.work import claim_next
-from vm_webapp.access.keys import create_key, list_keys
+from vm_webapp.access.keys import list_keys
 from vm_webapp.access.roles import Role
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
@@ -24,12 +24,6 @@ from vm_webapp.runs.states import Failure
 
 PAGES = ("/ui/operations", "/ui/operations/retry?code=llm_timeout")
 FOR_ADMINS = ("/ui/operations/audit", "/ui/operations/keys", "/ui/operations/sessions")
-
-
-async def signed_in(managed: Api, role: Role) -> Browser:
-    browser = Browser(managed)
-    assert (await browser.sign_in(create_key(role, actor=OPERATOR, role=role).secret)).status == 303
-    return browser
 
 
 @pytest.fixture

@@ -8,26 +8,17 @@ from uuid import UUID
 
 import pytest
 
-from tests.api.browsers import Browser
+from tests.api.browsers import Browser, signed_in
 from tests.api.client import Api
 from tests.support.actors import OPERATOR
 from tests.support.runs import create
 from tests.support.work import claim_next, finish_next
-from vm_webapp.access.keys import create_key
-from vm_webapp.access.roles import Role
 from vm_webapp.ops import bulk
 from vm_webapp.ops.bulk import BulkFilter
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.states import Failure
 
 BROKEN = Failure("llm_bad_request", "HTTP 400", permanent=True)
-
-
-async def signed_in(api: Api, name: str, role: Role = "editor") -> Browser:
-    """Return a browser in which a person is signed in."""
-    browser = Browser(api)
-    await browser.sign_in(create_key(name, actor=OPERATOR, role=role).secret)
-    return browser
 
 
 def rows_of(page: str) -> list[str]:
@@ -104,7 +95,7 @@ async def test_pages_lead_on_and_keep_their_filters(api: Api, monkeypatch: pytes
 
 
 async def test_views_are_saved_for_the_person_and_removed(managed: Api) -> None:
-    ann, bob = await signed_in(managed, "ann", "viewer"), await signed_in(managed, "bob")
+    ann, bob = await signed_in(managed, "viewer", "ann"), await signed_in(managed, name="bob")
     form = {"name": "My failures", "query": "order=finished&status=failed&nonsense=1"}
     saved = await ann.post("/ui/views", **form)
     assert (saved.status, saved.headers["Location"]) == (303, "/ui/runs?status=failed&order=finished")
@@ -129,7 +120,7 @@ async def test_views_are_saved_for_the_person_and_removed(managed: Api) -> None:
 
 
 async def test_many_runs_are_changed_after_a_page_that_says_which(managed: Api) -> None:
-    ann = await signed_in(managed, "ann", "operator")
+    ann = await signed_in(managed, "operator", "ann")
     queued, over = create().run.id, failed()
     done = create().run.id
     finish_next(done)
@@ -167,8 +158,8 @@ async def test_a_retry_brings_an_archived_run_back(api: Api) -> None:
 
 
 async def test_a_selection_is_for_whom_the_api_admits_and_of_this_site(managed: Api) -> None:
-    ann, vic = await signed_in(managed, "ann", "operator"), await signed_in(managed, "vic", "viewer")
-    eve = await signed_in(managed, "eve", "editor")
+    ann, vic = await signed_in(managed, "operator", "ann"), await signed_in(managed, "viewer", "vic")
+    eve = await signed_in(managed, "editor", "eve")
     run_id = create().run.id
     path = f"/ui/runs/selection?action=cancel&run={run_id}"
     assert (await vic.get(path)).status == (await eve.get(path)).status == 403

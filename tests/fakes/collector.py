@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import gzip
-import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as EncodedSpan
+
+from tests.fakes.http_fake import HttpFake
 
 PATH = "/v1/traces"
 
@@ -40,7 +40,7 @@ class SpanSeen:
     resource: Mapping[str, Any]
 
 
-class FakeCollector:
+class FakeCollector(HttpFake):
     """The collector, on threads of its own.
 
     Attributes:
@@ -55,7 +55,6 @@ class FakeCollector:
         self.headers: list[dict[str, str]] = []
         self.status = 200
         self.hangs = False
-        self._closed = threading.Event()
         collector = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -63,7 +62,7 @@ class FakeCollector:
                 collector.headers.append({name.lower(): value for name, value in self.headers.items()})
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if collector.hangs:
-                    collector._closed.wait()
+                    collector.closed.wait()
                     return
                 if self.path == PATH and collector.status == 200:
                     zipped = self.headers.get("Content-Encoding") == "gzip"
@@ -75,20 +74,8 @@ class FakeCollector:
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self.port: int = self._server.server_address[1]
+        super().__init__(Handler, port)
         self.endpoint = f"http://127.0.0.1:{self.port}"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._closed.set()
-        self._server.shutdown()
-        self._server.server_close()
 
     def named(self, name: str) -> list[SpanSeen]:
         """Return the spans of a name, by the time they began."""

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 from judoscale.core.config import Config
 from judoscale.core.metric import Metric
 from judoscale.core.platform import Platform
 from judoscale.core.reporter import Reporter
 
+from tests.fakes.http_fake import HttpFake
+
 SECRET = "4f0cf2d3b1aa4a6f"
 
 
-class FakeJudoscale:
+class FakeJudoscale(HttpFake):
     """Judoscale, on threads of its own.
 
     Attributes:
@@ -35,7 +35,6 @@ class FakeJudoscale:
         self.requests = 0
         self.status = 200
         self.hangs = False
-        self._closed = threading.Event()
         judoscale = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -43,7 +42,7 @@ class FakeJudoscale:
                 judoscale.requests += 1
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if judoscale.hangs:
-                    judoscale._closed.wait()
+                    judoscale.closed.wait()
                     return
                 status = judoscale._take(self.path, self.headers.get_content_type(), body)
                 self.send_response(status)
@@ -53,19 +52,8 @@ class FakeJudoscale:
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/api/{SECRET}"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._closed.set()
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
+        self.url = f"http://127.0.0.1:{self.port}/api/{SECRET}"
 
     def _take(self, path: str, media_type: str, body: bytes) -> int:
         if self.status != 200:

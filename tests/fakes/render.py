@@ -6,18 +6,18 @@ Source of the format: https://api-docs.render.com/reference/retrieve-service and
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from tests.fakes.http_fake import HttpFake
 
 KEY, SERVICE = "rnd_of-the-tests", "srv-of-the-tests"
 
 
-class FakeRender:
+class FakeRender(HttpFake):
     """The API, on threads of its own.
 
     Attributes:
@@ -81,8 +81,8 @@ class FakeRender:
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        super().__init__(Handler)
+        self.url = f"http://127.0.0.1:{self.port}/v1"
 
     def service(self) -> dict[str, Any]:
         """Return the service as the API describes it."""
@@ -115,13 +115,3 @@ class FakeRender:
     def numbers(self) -> list[int]:
         """The numbers that were asked for, in order."""
         return [number for number, _ in self.asked]
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
