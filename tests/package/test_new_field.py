@@ -68,7 +68,7 @@ def test_a_new_field_of_a_brand_takes_three_files(database_url: str, tmp_path: P
         "ALTER TABLE brands DROP COLUMN tagline, DROP COLUMN markets;\n"
     )
     add_after(
-        copy / "vm_webapp/db/models.py",
+        copy / "vm_webapp/db/models/context.py",
         "    audience = TextField()\n",
         "tagline = TextField()",
         "markets = JSONBField()",
