@@ -14,7 +14,7 @@ from vm_webapp.fleet.heartbeats import purge_stopped_workers
 from vm_webapp.fleet.process_metrics import purge_old_samples
 from vm_webapp.idempotency import PURGE_BATCH, purge_expired_keys
 from vm_webapp.ops.autoscale.calls import purge_old_calls
-from vm_webapp.ops.autoscale.stored import purge_old_history
+from vm_webapp.ops.queue_history import purge_old_history
 from vm_webapp.ops.retention import BATCH, purge_batch
 
 

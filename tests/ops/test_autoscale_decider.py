@@ -20,7 +20,8 @@ from vm_webapp.fleet.duty_leases import DutyLease
 from vm_webapp.ops.autoscale import decider as module
 from vm_webapp.ops.autoscale.decider import Decider, deciding
 from vm_webapp.ops.autoscale.shapes import Decision, Figures, Limits
-from vm_webapp.ops.autoscale.stored import from_json, purge_old_history, to_json
+from vm_webapp.ops.autoscale.stored import from_json, to_json
+from vm_webapp.ops.queue_history import purge_old_history
 from vm_webapp.settings import Settings
 
 SETTINGS = Settings(autoscale_min=2, autoscale_max=7, autoscale_target_wait_seconds=45.0)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from vm_webapp.db.pool import autocommit, rows
+from vm_webapp.db.pool import autocommit, execute, rows, transaction
 
+KEEP_HOURS = 24
 # The greatest figure of each step: a short peak must not disappear in a mean.
 _READ = """
     SELECT date_bin(%(step)s * interval '1 s', at, 'epoch') AS at, max(oldest_due_seconds) AS oldest_due_seconds,
            max(due) AS due, max(workers) AS workers, max(desired_workers) AS desired_workers
       FROM queue_history WHERE at > clock_timestamp() - %(hours)s * interval '1 h' GROUP BY 1 ORDER BY 1
 """
+_PURGE = f"DELETE FROM queue_history WHERE at < clock_timestamp() - interval '{KEEP_HOURS} hours'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +46,9 @@ def read_queue_history(*, hours: int, step_seconds: int) -> tuple[Moment, ...]:
     with autocommit():
         found = rows(_READ, hours=hours, step=step_seconds)
     return tuple(Moment(**each) for each in found)
+
+
+def purge_old_history() -> int:
+    """Delete the figures of more than 24 hours ago; return how many."""
+    with transaction(durable=False):
+        return execute(_PURGE)

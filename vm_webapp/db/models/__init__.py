@@ -28,10 +28,18 @@ from vm_webapp.db.models.base import (
     Xid8Field,
 )
 from vm_webapp.db.models.context import Brand, Project, Resource
-from vm_webapp.db.models.fleet import DutyLease, Installation, ProcessMetrics, Provider, Queue, WorkerHeartbeat
-from vm_webapp.db.models.runs import Artifact, Event, Run, SavedView, Stage
-from vm_webapp.db.models.scaling import AutoscaleDecision, QueueHistory, ScaleCall
-from vm_webapp.db.models.usage import UnsummedCall, UsageDay
+from vm_webapp.db.models.fleet import (
+    AutoscaleDecision,
+    DutyLease,
+    Installation,
+    ProcessMetrics,
+    Provider,
+    Queue,
+    QueueHistory,
+    ScaleCall,
+    WorkerHeartbeat,
+)
+from vm_webapp.db.models.runs import Artifact, Event, Run, SavedView, Stage, UnsummedCall, UsageDay
 
 __all__ = [
     "Administrative",

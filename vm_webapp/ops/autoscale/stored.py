@@ -7,12 +7,11 @@ from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
-from vm_webapp.db.pool import execute, jsonb, row, transaction
+from vm_webapp.db.pool import jsonb, row
 from vm_webapp.fleet.duty_leases import HELD
 from vm_webapp.ops.autoscale.figures import Reading
 from vm_webapp.ops.autoscale.shapes import Decision, Limits
 
-KEEP_HOURS = 24
 # Decisions that say the same are kept at this distance, so that a quiet queue is stored in a few numbers.
 APART_SECONDS = 30.0
 
@@ -46,7 +45,6 @@ _STORE = f"""
     )
     SELECT count(*) AS held FROM held
 """
-_PURGE = f"DELETE FROM queue_history WHERE at < clock_timestamp() - interval '{KEEP_HOURS} hours'"
 
 
 def store_if_held(
@@ -111,12 +109,6 @@ def from_json(found: Any, *, since: float) -> list[Decision]:
         ]
     except (TypeError, ValueError):
         return []
-
-
-def purge_old_history() -> int:
-    """Delete the figures of more than 24 hours ago; return how many."""
-    with transaction(durable=False):
-        return execute(_PURGE)
 
 
 def _same(one: Decision, other: Decision) -> bool:
