@@ -1,4 +1,4 @@
-// What the pages of the workspace need beside htmx: local times, one stream for a tab that is seen, forms sent once.
+// What the pages of the workspace need beside htmx: local times, forms sent once, drafts kept.
 "use strict";
 
 (() => {
@@ -36,12 +36,6 @@
     line.className = "notice bad";
     line.textContent = words;
     region.append(line);
-  };
-
-  // A tab that was opened in the background opens its stream when it is seen: a browser has six connections to a host.
-  const connect = () => {
-    const stream = document.getElementById("changes");
-    if (stream && !document.hidden) htmx.trigger(stream, "shown");
   };
 
   // Longer text than the server takes is refused here, and stays in its field.
@@ -108,10 +102,8 @@
     restoreDrafts();
     showTimes();
     setInterval(showTimes, 20000);
-    connect();
     document.querySelector("[data-focus]")?.focus();
   });
-  document.addEventListener("visibilitychange", connect);
   document.addEventListener("htmx:after:swap", showTimes);
   document.addEventListener("htmx:sse:after:connection", () => (document.body.dataset.following = "yes"));
   document.addEventListener("htmx:sse:error", (event) => {
