@@ -51,6 +51,25 @@ def test_a_person_starts_a_run_and_sees_it_finish(tab: Watched) -> None:
     assert run.request == TEXT
 
 
+def test_whoever_goes_back_and_sends_the_form_again_starts_nothing_twice(tab: Watched) -> None:
+    page = tab.goto("/ui/runs/new")
+    fill(page)
+    page.get_by_role("button", name="Start the run").click()
+    run = started(page)
+    page.go_back()
+    expect(page.get_by_label("What do you want?")).to_have_value(TEXT)
+    page.get_by_role("button", name="Start the run").click()
+    assert started(page).id == run.id
+    page.go_back()
+    page.get_by_label("What do you want?").fill("Another calendar")
+    tab.expect_status(409)
+    page.get_by_role("button", name="Start the run").click()
+    expect(page.get_by_role("alert").get_by_text("This form has started a run already")).to_be_visible()
+    page.get_by_role("button", name="Start the run").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Another calendar")
+    assert len(queries.list_runs(RunFilter(), limit=5, after=None).items) == 2
+
+
 def test_an_error_is_beside_its_field_and_has_the_focus(tab: Watched) -> None:
     tab.expect_status(422)
     page = tab.goto("/ui/runs/new")

@@ -90,6 +90,14 @@
     }
   };
 
+  // Back brings what was typed, but reads the page anew, with another token: with the former one nothing is made twice.
+  const keepToken = () => {
+    const field = document.querySelector("[data-token]");
+    if (!field) return;
+    field.value = history.state?.token ?? field.value;
+    history.replaceState({...history.state, token: field.value}, "");
+  };
+
   const allowAgain = () => {
     for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
     for (const button of document.querySelectorAll("[aria-busy]")) {
@@ -100,6 +108,7 @@
 
   document.addEventListener("DOMContentLoaded", () => {
     restoreDrafts();
+    keepToken();
     showTimes();
     setInterval(showTimes, 20000);
     document.querySelector("[data-focus]")?.focus();
