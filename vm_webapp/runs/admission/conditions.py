@@ -9,9 +9,14 @@ from vm_webapp.runs.admission.rule import Rule, due
 from vm_webapp.runs.admission.rules import BUDGETS, LIMITS, RULES
 
 
-def may_follow() -> str:
-    """SQL: no rule holds this stage back from the worker that has just ended the stage before it, due or not."""
-    return " AND ".join(f"NOT {rule.holds_back_next}" for rule in RULES) or "true"
+def may_follow(*, owned: bool) -> str:
+    """SQL: no rule holds this stage back from the worker that has just ended the stage before it, due or not.
+
+    Args:
+        owned: whether the stage may have an owner; where it has none, rules of owners do not concern it.
+    """
+    rules = [rule for rule in RULES if owned or not rule.of_owners]
+    return " AND ".join(f"NOT {rule.holds_back_next}" for rule in rules) or "true"
 
 
 def capacities_of_owners() -> str:

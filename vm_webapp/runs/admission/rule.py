@@ -43,6 +43,11 @@ class Rule:
     lasting: str | None = None
 
     @property
+    def of_owners(self) -> bool:
+        """Whether it concerns no stage without an owner."""
+        return self.owner is not None
+
+    @property
     def applies(self) -> str:
         """SQL, whether the rule applies to this stage."""
         return "stages.needs_model" if self.calls_only else "true"
@@ -99,6 +104,7 @@ class BudgetRule:
         given: SQL, whether there is such a budget for this stage, which costs less than ``spent``.
         spent: SQL, whether that of this stage is spent; refers to the stage as ``stages``.
         once: SQL, a CTE that ``spent`` reads; None if it needs none.
+        of_owners: whether it concerns no stage without an owner.
     """
 
     kind: str
@@ -106,6 +112,7 @@ class BudgetRule:
     given: str
     spent: str
     once: str | None = None
+    of_owners: bool = False
 
     @property
     def holds_back(self) -> str:

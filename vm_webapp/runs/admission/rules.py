@@ -84,6 +84,7 @@ RULES: tuple[Rule | BudgetRule, ...] = (
         given=f"EXISTS (SELECT 1 FROM brands WHERE brands.id = {_brand_of('stages')} AND {HAS_DAY_BUDGET})",
         spent=f"coalesce((SELECT spent FROM {BRAND_BUDGET}) ? ({_brand_of('stages')})::text, false)",
         once=f"{BRAND_BUDGET}(spent) AS MATERIALIZED ({SPENT_BRANDS})",
+        of_owners=True,
     ),
     RUN_BUDGET,
 )

@@ -50,8 +50,8 @@ def find_limited_stage() -> str:
 def finish_stage(*, called: bool, branded: bool) -> str:
     """Return the statement that ends an attempt with its artifact, moves its run on and claims the next stage.
 
-    What it does not need is left out, since it is executed for each stage: the usage where no model was ``called``, the
-    time zone where the run is not ``branded``.
+    What it does not need is left out, since it is executed for each stage: the usage where no model was ``called``;
+    the time zone, and the rules of owners, where the run is not ``branded``.
 
     1. ``held``: lock the run and the stage, if the attempt still holds it. Everything else reads this row, so that
        nothing happens where there is none.
@@ -75,8 +75,10 @@ def finish_stage(*, called: bool, branded: bool) -> str:
     """
     spent = f", {SPENT}" if called else ""
     used = f"), used AS ({insert_call('held', branded=branded)}" if called else ""
+    owners = f"{admission.capacities_of_owners()}, " if branded else ""
+    limited = f"(SELECT {admission.owner_is_limited()} FROM stages WHERE id = held.id)" if branded else "false"
     return f"""
-        WITH {admission.capacities_of_owners()}, held AS MATERIALIZED (
+        WITH {owners}held AS MATERIALIZED (
             SELECT r.id AS run_id, r.workflow, r.brand_id, s.id, s.key,
                    %(requires_approval)s AND NOT r.auto_approve AS waits,
                    %(requires_approval)s AND r.auto_approve AS auto_approved
@@ -101,7 +103,7 @@ def finish_stage(*, called: bool, branded: bool) -> str:
               FROM held
             RETURNING version
         ), next AS MATERIALIZED (
-            SELECT stages.id, %(next_token)s::uuid IS NOT NULL AND {admission.may_follow()}
+            SELECT stages.id, %(next_token)s::uuid IS NOT NULL AND {admission.may_follow(owned=branded)}
                               AND NOT (stages.needs_model AND {admission.PROVIDER_IS_PAUSED}) AS claimable
               FROM held JOIN stages ON stages.run_id = held.run_id AND stages.status = 'pending'
              WHERE NOT held.waits ORDER BY stages.position LIMIT 1
@@ -145,6 +147,6 @@ def finish_stage(*, called: bool, branded: bool) -> str:
             SELECT held.run_id, happened.stage, type, %(actor)s, data FROM held, happened ORDER BY number
         )
         SELECT held.waits, stored.version, following.*, {PROVIDER_HAS_FAILED} AS provider_has_failed,
-               (SELECT {admission.owner_is_limited()} FROM stages WHERE id = held.id) AS owner_is_limited
+               {limited} AS owner_is_limited
           FROM held CROSS JOIN stored LEFT JOIN following ON true
     """
