@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 import redis
 
+import actors.consumer
 from actors import execute_stage
 from actors.consumer import LONGEST_WAIT_SECONDS, ClaimingConsumer
 from tests.fakes.behaviours import delayed
@@ -67,20 +68,25 @@ def test_a_backlog_is_executed_oldest_first_within_the_slots(start_worker: Start
 
 
 class Queue:
-    """A work source with one due stage, then none, that always reports more, and calls ``meanwhile`` in each poll."""
+    """A work source with a few due stages, then none, that always reports more, and calls ``meanwhile`` in each poll.
+
+    Args:
+        due: how many the first poll finds.
+    """
 
     takes_work = True
     poll_seconds = 0.5
 
-    def __init__(self) -> None:
+    def __init__(self, due: int = 1) -> None:
         self.meanwhile: Callable[[], object] = lambda: None
         self.asked_at: list[float] = []
+        self._due = due
 
     def claim(self, at_most: int) -> ClaimedStages:
-        """Return a claim for the first poll, none later."""
+        """Return claims for the first poll, none later."""
         self.asked_at.append(time.monotonic())
         self.meanwhile()
-        return ClaimedStages((cast(Claim, "a claim"),) if len(self.asked_at) == 1 else (), more=True)
+        return ClaimedStages((cast(Claim, "a claim"),) * (self._due if len(self.asked_at) == 1 else 0), more=True)
 
     def release(self, claims: Iterable[Claim]) -> None:
         """Release nothing."""
@@ -128,6 +134,22 @@ def test_a_call_that_ends_during_a_poll_brings_the_next_poll_forward() -> None:
     while len(queue.asked_at) < 3:
         next(consumer)
     assert queue.asked_at[2] - queue.asked_at[1] < LONGEST_WAIT_SECONDS / 2
+
+
+def test_slots_that_become_free_are_filled_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actors.consumer, "POLL_AGAIN_SECONDS", 0.4)
+    queue = Queue(due=8)
+    consumer = ClaimingConsumer("stages", slots=8, hints=None, wake_list=None, work=queue)
+    calls = [message for _ in range(8) if (message := next(consumer))]
+    for call in calls[:3]:
+        consumer.ack(call)
+    while len(queue.asked_at) < 2:
+        next(consumer)
+    assert queue.asked_at[1] - queue.asked_at[0] >= 0.4
+
+    consumer.ack(calls[3])  # half of them are free now
+    next(consumer)
+    assert queue.asked_at[2] - queue.asked_at[1] < 0.4
 
 
 def test_low_priority_waits_for_normal_runs(start_worker: StartWorker) -> None:
