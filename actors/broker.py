@@ -23,7 +23,7 @@ from actors.notices import Notice, Notices
 from actors.sender import Lane, Sender
 from actors.wake_list import WakeList
 from vm_webapp.execution.progress import StageProgress
-from vm_webapp.metrics import HINTS
+from vm_webapp.metrics import HINTS, labelled
 from vm_webapp.redis_client import quick_client
 from vm_webapp.runs.channels import channel_of
 
@@ -118,5 +118,5 @@ class HintBroker(Broker):
 
 
 def _count_hints(sent: int, failed: int) -> None:
-    HINTS.labels("sent").inc(sent)
-    HINTS.labels("failed").inc(failed)
+    labelled(HINTS, "sent").inc(sent)
+    labelled(HINTS, "failed").inc(failed)

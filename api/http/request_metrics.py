@@ -8,7 +8,7 @@ import time
 from aiohttp import hdrs, web
 
 from api.http.problems import Handler
-from vm_webapp.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS, OTHER
+from vm_webapp.metrics import HTTP_REQUEST_SECONDS, HTTP_REQUESTS, OTHER, labelled
 
 UNMATCHED = "unmatched"
 REFUSED = "refused"
@@ -45,13 +45,13 @@ def canonical_route(request: web.Request) -> str | None:
 
 def count_refused(status: int) -> None:
     """Count a request that is refused before any route: it may be malformed, or there are too many connections."""
-    HTTP_REQUESTS.labels(OTHER, REFUSED, str(status)).inc()
+    labelled(HTTP_REQUESTS, OTHER, REFUSED, str(status)).inc()
 
 
 def _count(request: web.Request, status: int, seconds: float) -> None:
     # Any word is a method, and any path may be asked for: only what this service knows becomes a label.
     method = request.method if request.method in hdrs.METH_ALL else OTHER
     route = canonical_route(request) or UNMATCHED
-    HTTP_REQUESTS.labels(method, route, str(status)).inc()
+    labelled(HTTP_REQUESTS, method, route, str(status)).inc()
     if HELD not in request:
-        HTTP_REQUEST_SECONDS.labels(method, route).observe(seconds)
+        labelled(HTTP_REQUEST_SECONDS, method, route).observe(seconds)

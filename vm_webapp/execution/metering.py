@@ -29,6 +29,7 @@ class CallMeter:
         self._pieces = 0
         self._bytes = 0
         self._ended: Completion | PartialCompletion | None = None
+        self._counted: CallUsage | None = None
 
     @property
     def currency(self) -> str | None:
@@ -60,6 +61,14 @@ class CallMeter:
         A call that was refused, or abandoned before anything came, counts nothing: nobody knows what the server has
         done.
         """
+        if self._counted is not None:
+            return self._counted
+        usage = self._count()
+        if self._ended is not None:
+            self._counted = usage  # which is final, and asked for twice: by the metrics and by the statement
+        return usage
+
+    def _count(self) -> CallUsage | None:
         prompt = self._ended and self._ended.prompt_tokens
         completion = self._ended and self._ended.completion_tokens
         text = self._ended.text if self._ended else ""
