@@ -27,6 +27,7 @@ from vm_webapp.db.sessions import name_session
 from vm_webapp.execution.claiming import Claimer
 from vm_webapp.execution.leases import HeldLeases
 from vm_webapp.execution.mirror import ArtifactMirror
+from vm_webapp.execution.mirror_writer import MirrorWriter
 from vm_webapp.execution.stage_runner import StageRunner
 from vm_webapp.fleet.heartbeats import WorkerIdentity
 from vm_webapp.fleet.presence import Presence
@@ -155,6 +156,8 @@ def open_runtime(
             open_tracer(settings.tracing, service="vm-webapp-worker", build=settings.build, instance=str(worker_id))
         )
         mirror = ArtifactMirror(settings.workspace_root)
+        copies = MirrorWriter(mirror)
+        opened.callback(copies.close)
         model, template, calls = choose_provider(settings), TemplateProvider(), CallLoop()
         if tracer is not None and settings.kimi_api_key:
             model = TracedProvider(model, settings.kimi_base_url)
@@ -165,7 +168,7 @@ def open_runtime(
             template=template,
             calls=calls,
             leases=HeldLeases(),
-            mirror=mirror,
+            mirror=copies,
             max_call_seconds=settings.llm_max_seconds,
             prices=settings.model_prices,
             on_progress=broker.report,

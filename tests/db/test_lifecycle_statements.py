@@ -15,6 +15,7 @@ from vm_webapp.access.actor import Actor
 from vm_webapp.db import pool
 from vm_webapp.execution.leases import HeldLeases
 from vm_webapp.execution.mirror import ArtifactMirror
+from vm_webapp.execution.mirror_writer import MirrorWriter
 from vm_webapp.execution.stage_runner import StageRunner
 from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
 from vm_webapp.llm.base import Completion
@@ -98,7 +99,7 @@ def test_a_thread_takes_one_statement_for_each_stage_of_the_run_that_it_carries(
         template=TemplateProvider(),
         calls=calls,
         leases=HeldLeases(),
-        mirror=ArtifactMirror(tmp_path),
+        mirror=MirrorWriter(ArtifactMirror(tmp_path)),
     )
     try:
         for _ in range(2):  # the first run prepares the statements

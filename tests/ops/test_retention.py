@@ -22,7 +22,7 @@ from vm_webapp.access.actor import Actor
 from vm_webapp.access.keys import create_key, revoke_key
 from vm_webapp.access.rate_windows import take
 from vm_webapp.errors import ConfigurationError, DatabaseUnavailable
-from vm_webapp.execution.mirror import ArtifactMirror
+from vm_webapp.execution.mirror import ArtifactCopy, ArtifactMirror
 from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
 from vm_webapp.ops import retention
 from vm_webapp.ops.retention import BATCH
@@ -193,7 +193,7 @@ def test_the_copies_in_the_mirror_are_deleted_too(tmp_path: Path) -> None:
 
     def written(days: float) -> Path:
         run_id = finished(days=days)
-        mirror.write(run_id, position=1, stage_key="plan", version=1, name="plan.md", content="# Plan")
+        mirror.write([ArtifactCopy(run_id, 1, "plan", version=1, name="plan.md", content="# Plan")])
         return tmp_path / "runs" / str(run_id)
 
     old, young = written(100), written(1)

@@ -6,12 +6,16 @@ import logging
 import os
 import pwd
 import stat
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
 
-from vm_webapp.execution.mirror import ArtifactMirror
+from tests.support.waiting import eventually
+from vm_webapp.execution.mirror import ArtifactCopy, ArtifactMirror
+from vm_webapp.execution.mirror_writer import MOST_WAITING, MirrorWriter
 
 RUN = uuid4()
 
@@ -37,8 +41,11 @@ def elsewhere(tmp_path: Path) -> Path:
 
 
 def write(root: Path, run_id: UUID = RUN, *, version: int = 1) -> bool:
-    mirror = ArtifactMirror(root)
-    return mirror.write(run_id, position=1, stage_key="plan", version=version, name="plan.md", content="# Ö")
+    return ArtifactMirror(root).write([copy(run_id, version=version)])
+
+
+def copy(run_id: UUID = RUN, *, version: int = 1) -> ArtifactCopy:
+    return ArtifactCopy(run_id, position=1, stage_key="plan", version=version, name="plan.md", content="# Ö")
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -133,3 +140,45 @@ def test_a_folder_in_place_of_the_file_is_a_warning_and_leaves_nothing(root: Pat
     (stage / "v1.md" / "x").mkdir(parents=True)
     assert not write(root)
     assert [path.name for path in stage.iterdir()] == ["v1.md"]
+
+
+class SlowMirror(ArtifactMirror):
+    """Notes what it is asked to write together, and waits for ``goes_on`` before it writes."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.goes_on = threading.Event()
+        self.asked: list[list[int]] = []
+
+    def write(self, copies: Sequence[ArtifactCopy]) -> bool:
+        """Wait, and write."""
+        self.asked.append([each.version for each in copies])
+        assert self.goes_on.wait(30)
+        return super().write(copies)
+
+
+def test_nothing_waits_for_a_slow_disk_and_what_waits_is_written_together(root: Path) -> None:
+    mirror = SlowMirror(root)
+    writer = MirrorWriter(mirror)
+    writer.put(copy(version=1))
+    eventually(lambda: mirror.asked == [[1]], "the first is being written")
+    for version in (2, 3, 4):
+        writer.put(copy(version=version))
+    mirror.goes_on.set()
+    writer.close()
+    assert mirror.asked == [[1], [2, 3, 4]]
+    assert len(content(root)) == 4
+
+
+def test_too_many_copies_are_written_by_those_who_bring_them(root: Path) -> None:
+    mirror = SlowMirror(root)
+    writer = MirrorWriter(mirror)
+    writer.put(copy(version=1))
+    eventually(lambda: mirror.asked == [[1]], "the first is being written")
+    for version in range(2, MOST_WAITING + 2):
+        writer.put(copy(version=version))
+    threading.Timer(0.2, mirror.goes_on.set).start()
+    writer.put(copy(version=100))
+    assert mirror.asked[1] == [100]
+    writer.close()
+    assert len(content(root)) == MOST_WAITING + 2

@@ -10,8 +10,10 @@ import logging
 import os
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -20,8 +22,38 @@ log = logging.getLogger(__name__)
 RUNS = "runs"
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 INSIDE = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-BUFFER_BYTES = 1 << 16  # given, because Python otherwise asks whether the file is a terminal
 NOT_OURS = "a folder of another user is in the way"
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactCopy:
+    """One version of an artifact, to be written.
+
+    Attributes:
+        run_id: its run.
+        position: that of its stage, from 1.
+        stage_key: its stage.
+        version: the version, from 1.
+        name: the artifact's file name, whose extension the copy gets.
+        content: the text.
+    """
+
+    run_id: UUID
+    position: int
+    stage_key: str
+    version: int
+    name: str
+    content: str
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder within that of its run."""
+        return f"{self.position:02}-{self.stage_key}"
+
+    @property
+    def file_name(self) -> str:
+        """The name of its file."""
+        return f"v{self.version}{os.path.splitext(self.name)[1]}"
 
 
 class ArtifactMirror:
@@ -30,21 +62,30 @@ class ArtifactMirror:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def write(self, run_id: UUID, *, position: int, stage_key: str, version: int, name: str, content: str) -> bool:
-        """Write one version, whole or not at all; return whether it worked."""
-        folders = (RUNS, str(run_id), f"{position:02}-{stage_key}")
-        file_name = f"v{version}{os.path.splitext(name)[1]}"
-        try:
-            folder = self._open_folder(folders)
+    def write(self, copies: Sequence[ArtifactCopy]) -> bool:
+        """Write versions, each whole or not at all; return whether all could be written."""
+        written = True
+        for run_id, of_run in groupby(copies, lambda copy: copy.run_id):
+            together = list(of_run)
             try:
-                _write_atomically(folder, file_name, content)
+                folder = self._open_folder((RUNS, str(run_id)))
+            except OSError as error:
+                written = self._warn(together[0], error)
+                continue
+            try:
+                for copy in together:
+                    try:
+                        _write_inside(folder, copy)
+                    except OSError as error:
+                        written = self._warn(copy, error)
             finally:
                 os.close(folder)
-        except OSError as error:
-            path = self._root.joinpath(*folders, file_name)
-            log.warning("mirror.unwritable", extra={"path": str(path), "error": error.strerror})
-            return False
-        return True
+        return written
+
+    def _warn(self, copy: ArtifactCopy, error: OSError) -> bool:
+        path = self._root.joinpath(RUNS, str(copy.run_id), copy.folder, copy.file_name)
+        log.warning("mirror.unwritable", extra={"path": str(path), "error": error.strerror})
+        return False
 
     def remove(self, run_ids: Iterable[UUID]) -> None:
         """Remove the files of these runs; what cannot be removed stays."""
@@ -107,15 +148,26 @@ def _open_inside(folder: int, name: str, *, create: bool) -> int:
     return inner
 
 
-def _write_atomically(folder: int, name: str, content: str) -> None:
+def _write_inside(run_folder: int, copy: ArtifactCopy) -> None:
+    folder = _open_inside(run_folder, copy.folder, create=True)
+    try:
+        _write_atomically(folder, copy.file_name, copy.content.encode())
+    finally:
+        os.close(folder)
+
+
+def _write_atomically(folder: int, name: str, content: bytes) -> None:
     # In the same folder, because os.replace is atomic only within one file system. Not synced to the disk: the mirror
     # can be lost without losing anything.
     temporary = f".{uuid4().hex}.tmp"
     # O_EXCL never opens what exists, links included; os.replace replaces a link itself.
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE, dir_fd=folder)
     try:
-        with open(handle, "wb", BUFFER_BYTES) as file:
-            file.write(content.encode())
+        try:
+            while content:
+                content = content[os.write(handle, content) :]
+        finally:
+            os.close(handle)
         os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     except BaseException:
         with suppress(OSError):

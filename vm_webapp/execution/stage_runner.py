@@ -24,7 +24,8 @@ from vm_webapp.execution.failures import INTERNAL_ERROR, crash_of, failure_of
 from vm_webapp.execution.leases import HeldLease, HeldLeases
 from vm_webapp.execution.measured_call import MeasuredCall
 from vm_webapp.execution.metering import CallMeter
-from vm_webapp.execution.mirror import ArtifactMirror
+from vm_webapp.execution.mirror import ArtifactCopy
+from vm_webapp.execution.mirror_writer import MirrorWriter
 from vm_webapp.execution.progress import ProgressReporter, StageProgress
 from vm_webapp.execution.prompt_inputs import ReadRun, read_context
 from vm_webapp.llm.base import Completion, Provider
@@ -76,7 +77,7 @@ class StageRunner:
         template: Provider,
         calls: CallLoop,
         leases: HeldLeases,
-        mirror: ArtifactMirror,
+        mirror: MirrorWriter,
         max_call_seconds: float = 3600.0,
         prices: PriceTable | None = None,
         on_progress: Callable[[UUID, StageProgress], int | None] = lambda run_id, progress: None,
@@ -188,10 +189,7 @@ class StageRunner:
                 return None
             self._note_outcome("finished")
             read.note_written(claim.spec.key, completion)
-            try:
-                self._write_mirror(claim, finished, completion)
-            except Exception:
-                self._log_crash(claim)  # the stage is finished all the same, and its run goes on
+            self._copy(claim, finished, completion)
             return finished.next
 
     def _attempt(self, claim: Claim, read: ReadRun, lease: HeldLease, meter: CallMeter) -> Completion:
@@ -248,16 +246,11 @@ class StageRunner:
             ),
         )
 
-    def _write_mirror(self, claim: Claim, finished: Finished, completion: Completion) -> None:
+    def _copy(self, claim: Claim, finished: Finished, completion: Completion) -> None:
         if finished.version is not None:
-            self._mirror.write(
-                claim.run_id,
-                position=claim.workflow.position_of(claim.spec.key),
-                stage_key=claim.spec.key,
-                version=finished.version,
-                name=claim.spec.artifact_name,
-                content=completion.text,
-            )
+            position = claim.workflow.position_of(claim.spec.key)
+            copy = (claim.run_id, position, claim.key, finished.version, claim.spec.artifact_name, completion.text)
+            self._mirror.put(ArtifactCopy(*copy))
 
     def _fail(self, claim: Claim, lease: HeldLease, failure: Failure, meter: CallMeter) -> None:
         jitter = random.random()  # noqa: S311 - spreads retries, guards nothing
