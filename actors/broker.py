@@ -13,7 +13,6 @@ from uuid import UUID
 
 import redis
 from dramatiq.broker import Broker, Consumer
-from dramatiq.brokers.redis import RedisBroker
 from dramatiq.message import Message
 from dramatiq.middleware import Middleware
 
@@ -21,13 +20,12 @@ from actors.consumer import ClaimingConsumer, WorkSource
 from actors.hints import HintQueue, HintSender
 from actors.notices import Notice, Notices
 from actors.sender import Lane, Sender
-from actors.wake_list import WakeList
 from vm_webapp.execution.progress import StageProgress
+from vm_webapp.fleet.installation import find_fingerprint, known_fingerprint
 from vm_webapp.metrics import HINTS, labelled
 from vm_webapp.redis_client import quick_client
 from vm_webapp.runs.channels import channel_of
 
-NAMESPACE = "vm"
 HINT_TIMEOUT_SECONDS = 0.1
 HINT_REST_SECONDS = 0.002  # of many runs that are created at once, each would cost two round trips
 CONSUMER_TIMEOUT_SECONDS = 1.0
@@ -65,7 +63,7 @@ class HintBroker(Broker):
         """Set the URL of Redis, None to work without Redis. No connection is opened yet."""
         self.url = redis_url
         client = None if redis_url is None else quick_client(redis_url, HINT_TIMEOUT_SECONDS)
-        self._hint_sender = None if client is None else HintSender(client, NAMESPACE)
+        self._hint_sender = None if client is None else HintSender(client, find_fingerprint)
         self.notices.client = client
 
     def wake_followers(self, run_id: UUID) -> None:
@@ -100,13 +98,11 @@ class HintBroker(Broker):
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
         """Return a consumer that claims due stages in PostgreSQL, when hints arrive from Redis and at intervals."""
-        hints = wake_list = None
+        hints = None
         if self.url is not None:
             client = quick_client(self.url, CONSUMER_TIMEOUT_SECONDS)
-            stock = RedisBroker(client=client, namespace=NAMESPACE, middleware=[])
-            hints = HintQueue(stock, queue_name)
-            wake_list = WakeList(client, NAMESPACE, probe=quick_client(self.url, HINT_TIMEOUT_SECONDS))
-        return ClaimingConsumer(queue_name, slots=prefetch, hints=hints, wake_list=wake_list, work=self._work)
+            hints = HintQueue(client, known_fingerprint, probe=quick_client(self.url, HINT_TIMEOUT_SECONDS))
+        return ClaimingConsumer(queue_name, slots=prefetch, hints=hints, work=self._work)
 
     def _publish(self, run_id: UUID, text: str) -> None:
         if self.url is not None:

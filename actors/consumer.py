@@ -14,12 +14,10 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-import redis
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.message import Message
 
 from actors.hints import ACTOR, HintQueue, RedisUnavailable
-from actors.wake_list import WakeList
 from vm_webapp.circuit_breaker import CircuitBreaker
 from vm_webapp.runs.lifecycle import Claim, ClaimedStages
 from vm_webapp.text import shortened
@@ -60,7 +58,6 @@ class ClaimingConsumer(Consumer):
         queue_name: the queue name of these messages.
         slots: how many of them may be in progress at a time, one for each thread.
         hints: the hints in Redis; None without Redis.
-        wake_list: wakes this consumer when there is a hint; None without Redis.
         work: the due stages in PostgreSQL.
         freed: notified when a slot becomes free; tests pass one to control the timing.
     """
@@ -71,14 +68,12 @@ class ClaimingConsumer(Consumer):
         *,
         slots: int,
         hints: HintQueue | None,
-        wake_list: WakeList | None,
         work: WorkSource,
         freed: threading.Condition | None = None,
     ) -> None:
         self._queue_name = queue_name
         self._slots = slots
         self._hints = hints
-        self._wake_list = wake_list
         self._work = work
         self._poll_seconds = work.poll_seconds
         self._in_progress: set[str] = set()
@@ -98,7 +93,7 @@ class ClaimingConsumer(Consumer):
             return None
         if not self._wait_for_slot():
             return None
-        if not self._claims and (time.monotonic() >= self._next_poll or self._take_hint() or self._wait_for_hint()):
+        if not self._claims and (time.monotonic() >= self._next_poll or self._wait_for_hint()):
             self.poll_once()
         return self._hand_out(self._claims.popleft()) if self._claims else None
 
@@ -120,10 +115,8 @@ class ClaimingConsumer(Consumer):
         self._work.release([claim for message in messages for claim in message.args])
 
     def close(self) -> None:
-        """Release the claims that were not handed out, and close the hint queue."""
+        """Release the claims that were not handed out."""
         self._release_claims()
-        if self._hints is not None:
-            self._hints.close()
 
     def poll_once(self) -> None:
         """Claim as many due stages as there are free slots."""
@@ -173,47 +166,44 @@ class ClaimingConsumer(Consumer):
             self._in_progress.add(message.message_id)
         return MessageProxy(message)
 
-    def _take_hint(self) -> bool:
-        """Take a hint out of Redis; return whether it announces anything that the last poll may have missed."""
-        if self._hints is None or self._redis.is_open or self._more_are_due:
-            return False  # while more are due, every slot that becomes free brings a poll
-        if self._redis.is_half_open and self._wake_list is not None and not self._wake_list.responds():
-            # Fetching from a Redis that hangs blocks this thread, and so the polling, for the whole consumer time-out.
+    def _wait_for_hint(self) -> bool:
+        """Wait for a hint, at most until the next poll is due.
+
+        Returns:
+            Whether one came that announces anything that the last poll may have missed.
+        """
+        with self._freed:  # reads ``_next_poll`` and waits under one lock, so that no ``ack`` falls between the two
+            seconds = min(self._next_poll - time.monotonic(), LONGEST_WAIT_SECONDS)
+            if seconds <= 0:
+                return False
+            # While more stages are due than there were slots, the next free slot is the event to wait for, and a
+            # blocking pop of the hints would not notice it.
+            if self._hints is None or not self._hints.is_known or self._more_are_due or self._redis.is_open:
+                self._freed.wait(seconds)
+                return False
+        if self._redis.is_half_open and not self._hints.responds():
+            # Waiting for a Redis that hangs blocks this thread, and so the polling, for the whole consumer time-out.
             # The probe finds out within a tenth of that.
             self._redis.record_failure()
             return False
         try:
-            sent_before = self._hints.take()
+            return self._take_hint(self._hints, seconds)
         except RedisUnavailable as error:
             self._note_redis_down(str(error))
             return False
+
+    def _take_hint(self, hints: HintQueue, seconds: float) -> bool:
+        hint = hints.take(seconds)
         if self._redis.record_success():
             log.info("redis.back")
-        # A hint is sent after the commit that makes its stage due, so a poll that began later has found the stage.
-        return sent_before is not None and time.monotonic() - sent_before > self._last_poll - HINT_TIME_ERROR_SECONDS
-
-    def _wait_for_hint(self) -> bool:
-        """Wait for a hint, at most until the next poll is due; return whether one came."""
-        with self._freed:  # reads ``_next_poll`` and waits under one lock, so that no ``ack`` falls between the two
-            now = time.monotonic()
-            seconds = min(self._next_poll - now, LONGEST_WAIT_SECONDS)
-            if seconds <= 0:
-                return False
-            # While more stages are due than there were slots, the next free slot is the event to wait for, and a
-            # blocking pop of the wake list would not notice it.
-            if self._wake_list is None or self._more_are_due or self._redis.is_open:
-                self._freed.wait(seconds)
-                return False
-        try:
-            woken = self._wake_list.wait(seconds)
-            if woken and not self._work.takes_work:
-                # A drain began during the wait. This pop took an entry that should have woken a worker that stays.
-                self._wake_list.push()
-                return False
-            return woken and self._take_hint()
-        except (redis.RedisError, OSError) as error:
-            self._note_redis_down(type(error).__name__)
+        if hint is None:
             return False
+        if not self._work.takes_work:
+            # A drain began during the wait. This pop took a hint that should have woken a worker that stays.
+            hints.put_back(hint)
+            return False
+        # A hint is sent after the commit that makes its stage due, so a poll that began later has found the stage.
+        return time.monotonic() - hint.age > self._last_poll - HINT_TIME_ERROR_SECONDS
 
     def _note_redis_down(self, error: str) -> None:
         if self._redis.record_failure():

@@ -14,7 +14,7 @@ class RedisClock:
     """The time by Redis' clock, which is the same for all processes; the clocks of their machines differ.
 
     Args:
-        client: asks Redis for its time, every ten seconds at most; between, ``monotonic`` counts.
+        client: asks Redis for its time; between two readings ``monotonic`` counts.
         monotonic: monotonic seconds.
     """
 
@@ -24,14 +24,30 @@ class RedisClock:
         self._read_at: float | None = None
         self._ahead = 0.0  # of ``monotonic``
 
+    @property
+    def is_old(self) -> bool:
+        """Whether the clock was read more than ten seconds ago, or never."""
+        return self._read_at is None or self._monotonic() - self._read_at >= READ_EVERY_SECONDS
+
     def now(self) -> float:
-        """Return the seconds since 1970.
+        """Return the seconds since 1970; read the clock if that was never done.
 
         Raises:
             redis.RedisError: Redis does not respond, or refuses.
         """
-        at = self._monotonic()
-        if self._read_at is None or at - self._read_at >= READ_EVERY_SECONDS:
-            seconds, microseconds = self._client.time()
-            self._read_at, self._ahead = at, seconds + microseconds / 1e6 - at
-        return at + self._ahead
+        if self._read_at is None:
+            self.read()
+        return self._monotonic() + self._ahead
+
+    def read(self) -> None:
+        """Read the clock.
+
+        Raises:
+            redis.RedisError: Redis does not respond, or refuses.
+        """
+        self.set(self._client.time())
+
+    def set(self, reply: tuple[int, int]) -> None:
+        """Take the time from the reply to a TIME that has just come."""
+        self._read_at = self._monotonic()
+        self._ahead = reply[0] + reply[1] / 1e6 - self._read_at

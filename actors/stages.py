@@ -8,11 +8,10 @@ from typing import Any
 import dramatiq
 from dramatiq.broker import Broker
 
+from actors.dramatiq_queue import QUEUE
 from actors.middleware import Runtime, WorkerMiddleware
 from vm_webapp.execution.claiming import facts_of
 from vm_webapp.runs.lifecycle import Claim
-
-QUEUE = "stages"
 
 log = logging.getLogger(__name__)
 

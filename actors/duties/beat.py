@@ -11,6 +11,8 @@ from vm_webapp.execution.leases import HeldLeases
 from vm_webapp.fleet.heartbeats import Heartbeat, WrittenHeartbeat, write_heartbeat, write_workspace
 from vm_webapp.fleet.presence import Presence
 
+TAKES_HINTS = "by database"  # workers of the build before do not say it: they share the keys of their hints
+
 
 class Beat:
     """Writes the heartbeat of one worker.
@@ -63,6 +65,7 @@ class Beat:
                     "build": self._status.identity.build,
                     "host": self._status.identity.host,
                     "pid": self._status.identity.pid,
+                    "hints": TAKES_HINTS,
                 },
             )
         return written

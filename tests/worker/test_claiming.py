@@ -13,7 +13,7 @@ import pytest
 import redis
 
 import actors.consumer
-from actors import execute_stage
+from actors import broker, execute_stage
 from actors.consumer import LONGEST_WAIT_SECONDS, ClaimingConsumer
 from tests.fakes.behaviours import delayed
 from tests.fakes.model_server import ModelServer
@@ -25,6 +25,8 @@ from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.execution.activity import Activity
 from vm_webapp.execution.claiming import Claimer
 from vm_webapp.execution.stage_runner import HAND_OVER_SECONDS
+from vm_webapp.fleet.installation import find_fingerprint
+from vm_webapp.redis_keys import hints_of
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.lifecycle import Claim, Claimant, ClaimedStages
 
@@ -110,7 +112,7 @@ class Late(threading.Condition):
 
 def busy_consumer(queue: Queue, freed: Late) -> tuple[ClaimingConsumer, Callable[[], None]]:
     """Return a consumer with one of its two slots taken, and a function that ends the call in that slot."""
-    consumer = ClaimingConsumer("stages", slots=2, hints=None, wake_list=None, work=queue, freed=freed)
+    consumer = ClaimingConsumer("stages", slots=2, hints=None, work=queue, freed=freed)
     message = next(consumer)
     assert message is not None
     return consumer, lambda: consumer.ack(message)
@@ -139,7 +141,7 @@ def test_a_call_that_ends_during_a_poll_brings_the_next_poll_forward() -> None:
 def test_slots_that_become_free_are_filled_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actors.consumer, "POLL_AGAIN_SECONDS", 0.4)
     queue = Queue(due=8)
-    consumer = ClaimingConsumer("stages", slots=8, hints=None, wake_list=None, work=queue)
+    consumer = ClaimingConsumer("stages", slots=8, hints=None, work=queue)
     calls = [message for _ in range(8) if (message := next(consumer))]
     for call in calls[:3]:
         consumer.ack(call)
@@ -164,11 +166,13 @@ def test_low_priority_waits_for_normal_runs(start_worker: StartWorker) -> None:
 
 def test_a_hint_for_a_finished_stage_changes_nothing(start_worker: StartWorker, redis_url: str) -> None:
     with start_worker(poll_seconds=30), redis.Redis.from_url(redis_url) as client:
+        key = hints_of(find_fingerprint() or "")
         created = create("smoke")
         wait_until_still(created.run.id)
         before = queries.list_events(created.run.id, after=0, limit=50)
         execute_stage.send(str(created.stage_id))
-        eventually(lambda: not client.hlen("vm:stages.msgs"), "the hint is taken")
+        assert broker.sender.flush(5)
+        eventually(lambda: not client.llen(key), "the hint is taken")
         assert queries.list_events(created.run.id, after=0, limit=50) == before
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import time
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -34,46 +33,25 @@ def hint() -> Message[None]:
     return message
 
 
-def test_a_consumer_with_a_timeout_of_zero_never_sleeps(stock: RedisBroker) -> None:
-    consumer = stock.consume(QUEUE, prefetch=1, timeout=0)
-    began = time.monotonic()
-    for _ in range(50):
-        assert next(consumer) is None
-    assert time.monotonic() - began < 2.0
-
-
-def test_prefetch_and_the_outstanding_count_bound_what_is_fetched(stock: RedisBroker) -> None:
-    for _ in range(5):
-        stock.enqueue(hint())
-    consumer = stock.consume(QUEUE, prefetch=1, timeout=0)
-    assert next(consumer) is not None
-    assert next(consumer) is None
-    consumer.prefetch = consumer.outstanding_message_count + 2  # type: ignore[attr-defined]
-    assert next(consumer) is not None
-    assert consumer.outstanding_message_count == 3  # type: ignore[attr-defined]
+def test_a_message_is_named_in_a_list_and_lies_in_a_hash(stock: RedisBroker) -> None:
+    sent = stock.enqueue(hint())
+    client: Any = stock.client
+    (id,) = client.lrange(f"contract:{QUEUE}", 0, -1)
+    assert id.decode() == sent.options["redis_message_id"]
+    assert Message.decode(client.hget(f"contract:{QUEUE}.msgs", id)).args == sent.args
+    stock.flush_all()
 
 
 def test_what_was_fetched_is_listed_as_unacknowledged_under_the_brokers_id(stock: RedisBroker) -> None:
     stock.enqueue(hint())
     message = next(consumer := stock.consume(QUEUE, prefetch=1, timeout=0))
     assert message is not None
-    acks = f"contract:__acks__.{stock.broker_id}.{QUEUE}"
-    bodies = f"contract:{QUEUE}.msgs"
     client: Any = stock.client
-    (id,) = client.smembers(acks)
+    (id,) = client.smembers(f"contract:__acks__.{stock.broker_id}.{QUEUE}")
     assert id.decode() == message.options["redis_message_id"]
-    assert Message.decode(client.hget(bodies, id)).args == message.args
+    (worker,) = client.zrangebyscore("contract:__heartbeats__", 0, "+inf")
+    assert worker.decode() == stock.broker_id
     consumer.ack(message)
-    assert (client.scard(acks), client.hlen(bodies)) == (0, 0)
-
-
-def test_requeued_messages_come_back(stock: RedisBroker) -> None:
-    stock.enqueue(hint())
-    consumer = stock.consume(QUEUE, prefetch=1, timeout=0)
-    message = next(consumer)
-    assert message is not None
-    consumer.requeue([message])
-    assert next(stock.consume(QUEUE, prefetch=1, timeout=0)) is not None
 
 
 def test_a_worker_reads_its_prefetch_after_before_worker_boot_and_names_its_threads() -> None:

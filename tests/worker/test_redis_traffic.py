@@ -13,15 +13,14 @@ from tests.fakes.behaviours import Behaviour
 from tests.fakes.model_server import ModelServer
 from tests.fakes.wire import PIECE_CHARACTERS
 from tests.support.runs import create, wait_until_still
-from tests.support.waiting import eventually
 from tests.worker.conftest import StartWorker, kimi
 from vm_webapp.execution.progress import UNHEARD_GAP_SECONDS
 
 # Of a run of three stages: it was created; it was claimed; the first words of each stage, those that follow before
 # Redis has said that nobody heard them, the rest, and its end.
 NOTICES_OF_A_RUN = 1 + 1 + 3 * 4
-# Dramatiq's script queues it, fetches it, acknowledges it, and looks once more; the wake list takes three commands.
-MOST_HINT_COMMANDS = {"evalsha": 4, "lpush": 1, "ltrim": 1, "expire": 1}
+# It is pushed; its list is kept short, and expires.
+HINT_COMMANDS = {"rpush": 1, "ltrim": 1, "expire": 1}
 
 
 @pytest.fixture
@@ -42,14 +41,16 @@ def test_a_run_sends_one_hint_and_few_notices(
     start_worker: StartWorker, client: redis.Redis, model: ModelServer
 ) -> None:
     with start_worker(**kimi(model), poll_seconds=30):
-        wait_until_still(create("plan_90d", auto_approve=True).run.id)  # loads the scripts
-        eventually(lambda: not client.hlen("vm:stages.msgs"), "its hint is acknowledged")
+        wait_until_still(create("plan_90d", auto_approve=True).run.id)  # reads the clock, asks for earlier workers
+        assert broker.sender.flush(5)
         client.config_resetstat()
         wait_until_still(create("plan_90d", auto_approve=True).run.id)
-        eventually(lambda: not client.hlen("vm:stages.msgs"), "the hint is acknowledged")
+        assert broker.sender.flush(5)
         made = calls(client)
     assert made["publish"] <= NOTICES_OF_A_RUN
-    assert all(made[name] <= most for name, most in MOST_HINT_COMMANDS.items()), made
+    presence = made.get("set", 0)
+    assert {name: made[name] for name in HINT_COMMANDS} == HINT_COMMANDS | {"expire": 1 + presence}, made
+    assert "evalsha" not in made
 
 
 def test_runs_that_go_on_at_the_same_time_share_round_trips(

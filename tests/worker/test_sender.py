@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import uuid4
 
 import pytest
 import redis
+from dramatiq.brokers.redis import RedisBroker
 
 from actors import notices as notices_module
 from actors import sender as module
-from actors.hints import HintSender
+from actors.dramatiq_queue import QUEUE
+from actors.hints import MAX_HINTS, STALE_SECONDS, HintSender
 from actors.notices import Notice, Notices
 from actors.sender import Lane, Sender
-from actors.stages import QUEUE
 from tests.support.redis_users import set_user
 from tests.support.waiting import eventually
 from tests.worker.test_dramatiq_contract import hint
+from vm_webapp.fleet.presence import Presence
 from vm_webapp.redis_client import quick_client
+from vm_webapp.redis_keys import hints_of
 
-NAMESPACE = "sender"  # not that of the workers of other tests
+DATABASE = "x:1"  # not that of the workers of other tests
+LIST = hints_of(DATABASE)
 
 
 class Recorder:
@@ -247,30 +253,59 @@ class TestNotices:
 
 class TestHints:
     @pytest.fixture
-    def hints(self, client: redis.Redis) -> HintSender:
-        client.delete(*client.keys(f"{NAMESPACE}:*"), NAMESPACE)
-        return HintSender(client, NAMESPACE)
+    def client(self, client: redis.Redis, redis_url: str) -> Iterator[redis.Redis]:
+        """A client that gives bytes, as the program's own."""
+        with redis.Redis.from_url(redis_url) as connected:
+            connected.ping()
+            yield connected
 
-    def test_they_go_in_one_round_trip_and_wake_as_many_workers(self, client: redis.Redis, hints: HintSender) -> None:
-        assert hints.send([hint()]) == []  # reads the clock and loads the scripts
+    @pytest.fixture
+    def hints(self, client: redis.Redis) -> HintSender:
+        client.delete(LIST, *client.keys("vm:presence:*"), *client.keys("vm:stages*"), "vm:bell")
+        return HintSender(client, lambda: DATABASE)
+
+    def test_they_go_in_one_round_trip_and_soon_expire(self, client: redis.Redis, hints: HintSender) -> None:
+        assert hints.send([hint()]) == []  # reads the clock, and asks for workers of the build before
         before = round_trips(client)
         assert hints.send([hint() for _ in range(5)]) == []
         assert round_trips(client) - before == 1 + 1, "the hints, and the question before"
-        assert client.hlen(f"{NAMESPACE}:{QUEUE}.msgs") == 6
-        assert client.llen(f"{NAMESPACE}:bell") == 6
+        assert client.llen(LIST) == 6
+        assert 0 < client.ttl(LIST) <= STALE_SECONDS
+        assert not client.exists("vm:stages", "vm:bell")
 
-    def test_a_redis_that_has_restarted_gets_them_all_the_same(self, client: redis.Redis, hints: HintSender) -> None:
+    def test_the_newest_are_kept(self, client: redis.Redis, hints: HintSender) -> None:
+        sent = [hint() for _ in range(MAX_HINTS + 5)]
+        assert hints.send(sent[:7]) == []
+        assert hints.send(sent[7:]) == []
+        kept = [json.loads(body)["args"] for body in client.lrange(LIST, 0, -1)]
+        assert kept == [list(each.args) for each in sent[5:]]
+
+    def test_workers_of_the_build_before_get_them_as_they_take_them(
+        self, client: redis.Redis, hints: HintSender
+    ) -> None:
+        earlier = {"fingerprint": DATABASE, "state": "working", "build": "1.0", "host": "h", "pid": 1}
+        Presence(client).announce(uuid4(), earlier)
+        sent = [hint(), hint()]
+        assert hints.send(sent) == []
+        stock = RedisBroker(client=client, namespace="vm", middleware=[])
+        assert (client.llen("vm:stages"), client.llen("vm:bell")) == (2, 2)
+        assert client.hlen("vm:stages.msgs") == stock.do_qsize(QUEUE) == 2
+
+    @pytest.mark.parametrize("facts", [{"fingerprint": "another"}, {"fingerprint": "x:1", "hints": "by database"}])
+    def test_other_workers_do_not(self, client: redis.Redis, hints: HintSender, facts: dict[str, str]) -> None:
+        Presence(client).announce(uuid4(), facts)
         assert hints.send([hint()]) == []
-        client.script_flush()
-        assert hints.send([hint(), hint()]) == []
-        assert client.hlen(f"{NAMESPACE}:{QUEUE}.msgs") == 3
+        assert not client.exists("vm:stages", "vm:bell")
+
+    def test_while_the_database_is_not_known_they_are_refused(self, client: redis.Redis) -> None:
+        assert len(HintSender(client, lambda: None).send([hint()])) == 1
 
     def test_what_redis_refuses_is_returned(self, redis_url: str) -> None:
-        limited = set_user(redis_url, "limited", ["~*", "+@all", "-lpush"])
+        limited = set_user(redis_url, "limited", ["~*", "+@all", "-rpush"])
         with redis.Redis.from_url(limited) as refused:
-            refusals = HintSender(refused, NAMESPACE).send([hint()])
+            refusals = HintSender(refused, lambda: DATABASE).send([hint()])
         assert [type(refusal) for refusal in refusals] == [redis.exceptions.NoPermissionError]
 
     def test_a_redis_that_is_gone_raises(self) -> None:
         with pytest.raises(redis.RedisError):
-            HintSender(quick_client("unix:///nonexistent/redis.sock", 1.0), NAMESPACE).send([hint()])
+            HintSender(quick_client("unix:///nonexistent/redis.sock", 1.0), lambda: DATABASE).send([hint()])

@@ -9,13 +9,14 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from peewee import EXCLUDED, SQL, Case, fn
+from peewee import EXCLUDED, Case, fn
 
 from vm_webapp import __version__
 from vm_webapp.db.bundle import newest_bundled_id
 from vm_webapp.db.compiled import HOUR, NOW, SECOND, Compiled, compiled, delete_from, param
-from vm_webapp.db.models import Installation, WorkerHeartbeat
-from vm_webapp.db.pool import execute, jsonb, row, rows, transaction
+from vm_webapp.db.models import WorkerHeartbeat
+from vm_webapp.db.pool import execute, jsonb, row, transaction
+from vm_webapp.fleet.installation import read_fingerprint
 
 # If no worker at all has written a heartbeat for longer than this, the database was probably unreachable.
 LONGEST_GAP_SECONDS = 5
@@ -126,13 +127,6 @@ _WRITE_WORKSPACE = compiled(
     )
 )
 _PURGE = compiled(delete_from(WorkerHeartbeat).where(WorkerHeartbeat.last_tick_at < NOW - KEEP_HOURS * HOUR))
-# The id tells installations apart. A copy that was restored from a dump has its original's id and, on the same server,
-# another oid; on another server the oid may happen to be the same, and the copy is then not told from its original.
-FINGERPRINT = compiled(
-    Installation.select(fn.CONCAT(Installation.id, ":", SQL("pg_database.oid")).alias("fingerprint"))
-    .from_(Installation, SQL("pg_database"))
-    .where(SQL("pg_database.datname = current_database()"))
-)
 
 
 def write_heartbeat(worker: WorkerIdentity, heartbeat: Heartbeat) -> WrittenHeartbeat:
@@ -173,8 +167,3 @@ def purge_stopped_workers() -> int:
     """Delete the rows of workers whose last heartbeat is more than 24 hours old; return how many."""
     with transaction(durable=False):
         return execute(_PURGE)
-
-
-def read_fingerprint() -> str:
-    """Return what identifies this database, inside the current transaction."""
-    return str(rows(FINGERPRINT)[0]["fingerprint"])

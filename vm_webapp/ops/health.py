@@ -14,7 +14,7 @@ from vm_webapp.db.bundle import Bundle, own_bundle
 from vm_webapp.db.migrate.status import compare, read_applied
 from vm_webapp.db.pool import disk_was_full, execute, refusal, row, rows, transaction
 from vm_webapp.errors import DatabaseBusy, DatabaseDiskFull, DatabaseUnavailable, VMError
-from vm_webapp.fleet.heartbeats import read_fingerprint
+from vm_webapp.fleet.installation import read_fingerprint
 from vm_webapp.ops.disk_probe import find_full_disk
 from vm_webapp.ops.locks import Lock, LockWatch, name_locks
 from vm_webapp.ops.monitor import Monitor

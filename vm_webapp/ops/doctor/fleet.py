@@ -12,7 +12,7 @@ from vm_webapp.db.models import WorkerHeartbeat
 from vm_webapp.db.pool import row, rows
 from vm_webapp.db.sessions import read_builds
 from vm_webapp.fleet.alive import ALIVE
-from vm_webapp.fleet.heartbeats import read_fingerprint
+from vm_webapp.fleet.installation import read_fingerprint
 from vm_webapp.fleet.presence import Presence
 from vm_webapp.ops.doctor.check import Check, fail, ok, warn
 from vm_webapp.redis_client import quick_client

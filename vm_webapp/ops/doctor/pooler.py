@@ -12,7 +12,7 @@ from vm_webapp.db.pool import SessionFacts
 from vm_webapp.db.poolers import Mode, open_session
 from vm_webapp.db.session_settings import SessionSettings
 from vm_webapp.errors import PoolerInTransactionMode
-from vm_webapp.fleet.heartbeats import FINGERPRINT, read_fingerprint
+from vm_webapp.fleet.installation import FINGERPRINT, read_fingerprint
 from vm_webapp.ops.doctor.check import Check, fail, ok, warn
 from vm_webapp.text import first_line
 
