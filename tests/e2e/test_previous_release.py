@@ -127,3 +127,20 @@ def test_a_build_that_knows_no_roles_refuses_every_key_with_a_role(
             return client.get("/runs", headers={"Authorization": f"Bearer {secret}"}).status_code
 
         assert {role: status(secret) for role, secret in keys.items()} == {None: 200} | dict.fromkeys(ROLES, 401)
+
+
+@pytest.mark.parametrize("newer", ["api", "worker"])
+def test_hints_reach_the_workers_of_the_other_release(
+    previous: Path, env: dict[str, str], database: str, tmp_path: Path, newer: str
+) -> None:
+    of_api, of_worker = (ROOT, previous) if newer == "api" else (previous, ROOT)
+    seldom = ("worker", "--poll-interval-ms", "60000")
+    with (
+        program("serve", "--port", "0", env=env, folder=tmp_path / "api", build=of_api) as api,
+        program(*seldom, env=env, folder=tmp_path / "worker", build=of_worker),
+        client_of(api) as client,
+    ):
+        eventually(lambda: client.get("/health/ready").status_code == 200, "the worker is there", seconds=30)
+        for number in range(1, 4):
+            client.post("/runs", json={"workflow": "smoke", "request": "soon"}).raise_for_status()
+            eventually(lambda: completed(client, number), "it is done without a poll", seconds=10)  # noqa: B023
