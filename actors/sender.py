@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 SKIP_AFTER_FAILURE_SECONDS = 2.0
+# One round that takes too long is no outage: on a busy machine it happens, and polling finds what was dropped.
+OUTAGE_SECONDS = 10.0
 LOG_REFUSAL_EVERY_SECONDS = 60.0
 MAX_QUEUED = 1000
 
@@ -76,18 +78,22 @@ class Sender:
 
     Args:
         lanes: the queues; where two are ready, the first goes first.
+        clock: monotonic seconds.
 
     Attributes:
         failed: how many things failed or were dropped since the process started.
     """
 
-    def __init__(self, *lanes: Lane[Any]) -> None:
+    def __init__(self, *lanes: Lane[Any], clock: Callable[[], float] = time.monotonic) -> None:
         self.failed = 0
         self._lanes = lanes
         self._filled = threading.Condition()
         self._sending = 0  # how many things the round that is in progress sends
         self._process: int | None = None
-        self._redis = CircuitBreaker(SKIP_AFTER_FAILURE_SECONDS)
+        self._clock = clock
+        self._redis = CircuitBreaker(SKIP_AFTER_FAILURE_SECONDS, clock)
+        self._failing_since = 0.0  # by the clock; only while the circuit breaker counts a failure
+        self._outage_logged = False
         self._refusals_logged: dict[str, float] = {}
 
     def put(self, lane: Lane[Item], item: Item, *, key: Hashable) -> None:
@@ -137,6 +143,7 @@ class Sender:
             try:
                 refusals = list(lane.send(items))
                 lane.note(len(items) - len(refusals), len(refusals))
+                self._note_response()
                 for refusal in refusals:
                     self._note_refusal(refusal)
             except redis.RedisError as error:
@@ -155,6 +162,11 @@ class Sender:
                     return lane
             self._filled.wait(min(rests.values(), default=None))
 
+    def _note_response(self) -> None:
+        if self._redis.record_success() and self._outage_logged:
+            self._outage_logged = False
+            log.info("redis.sent_again")
+
     def _note_refusal(self, error: redis.ResponseError) -> None:
         """Drop only what Redis refused: it responded at once, and may allow what is queued behind."""
         with self._filled:
@@ -167,7 +179,9 @@ class Sender:
 
     def _pause_after(self, error: Exception) -> None:
         with self._filled:
-            self._redis.record_failure()
+            now = self._clock()
+            if self._redis.record_failure():
+                self._failing_since = now
             # Each queued item would run into a time-out of its own, and polling finds a stage before a late hint.
             dropped = self._sending
             for lane in self._lanes:
@@ -175,4 +189,7 @@ class Sender:
                 lane.note(0, waiting)
                 dropped += waiting
             self.failed += dropped
-        log.warning("redis.send_failed", extra={"error": type(error).__name__, "dropped": dropped})
+        lasts = now - self._failing_since >= OUTAGE_SECONDS
+        level = logging.WARNING if lasts and not self._outage_logged else logging.INFO
+        self._outage_logged = self._outage_logged or lasts
+        log.log(level, "redis.send_failed", extra={"error": type(error).__name__, "dropped": dropped})

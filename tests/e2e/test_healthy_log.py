@@ -113,12 +113,14 @@ def test_a_healthy_service_logs_no_warning(
 def _check(deployed: Deployment) -> None:
     api, worker = list(lines_of(deployed.api.stderr)), list(lines_of(deployed.worker.stderr))
     records = [*api, *worker]
-    assert [each for each in records if each["level"] not in ("info", "debug") or "exception" in each] == []
+    offending = [each for each in records if each["level"] not in ("info", "debug") or "exception" in each]
+    assert not offending, "\n".join(map(json.dumps, offending))
     assert len(api) > 5
     assert len({each["worker"] for each in worker if "worker" in each}) == 1
     of_runs = [each for each in worker if "run_id" in each]
     assert of_runs
-    assert [each for each in of_runs if not {*OF_A_RUN, "worker"} <= each.keys()] == []
+    incomplete = [each for each in of_runs if not {*OF_A_RUN, "worker"} <= each.keys()]
+    assert not incomplete, "\n".join(map(json.dumps, incomplete))
 
 
 def _check_that_one_search_finds_the_run(deployed: Deployment, run_id: str, request_id: str) -> None:

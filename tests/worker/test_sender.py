@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,6 +68,20 @@ class Recorder:
         return [redis.exceptions.NoPermissionError("refused") for item in items if item in self.refused]
 
 
+class Clock:
+    """Monotonic seconds that a test sets."""
+
+    seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def levels_of(event: str, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the levels at which an event was logged."""
+    return [record.levelname for record in caplog.records if record.message == event]
+
+
 @pytest.fixture
 def recorder() -> Recorder:
     return Recorder()
@@ -103,6 +118,31 @@ def test_what_waits_behind_a_failure_is_dropped_and_counted_with_it(recorder: Re
     assert (recorder.sender.failed, recorder.rounds) == (4, [])
     recorder.put("Redis has just failed")
     assert (recorder.sender.failed, recorder.rounds) == (5, [])
+
+
+def test_a_send_that_fails_once_is_no_outage(recorder: Recorder, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    recorder.fail_with = redis.TimeoutError()
+    recorder.put("too slow")
+    assert recorder.sender.flush(5)
+    assert levels_of("redis.send_failed", caplog) == ["INFO"]
+
+
+def test_an_outage_is_a_warning_once_when_it_lasts(recorder: Recorder, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    clock = Clock()
+    recorder.sender = Sender(recorder.lane, clock=clock)
+    for _ in range(2):
+        for _ in range(7):
+            recorder.fail_with = redis.ConnectionError()
+            recorder.put("a hint")
+            assert recorder.sender.flush(5)
+            clock.seconds += 2
+        assert levels_of("redis.send_failed", caplog) == ["INFO"] * 5 + ["WARNING", "INFO"]
+        recorder.put("Redis responds")
+        assert recorder.sender.flush(5)
+        assert levels_of("redis.sent_again", caplog) == ["INFO"]
+        caplog.clear()
 
 
 def test_a_crash_costs_one_round_and_not_the_thread(recorder: Recorder) -> None:
