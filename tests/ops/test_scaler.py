@@ -276,6 +276,30 @@ def test_the_calls_of_the_one_before_count_for_who_takes_over() -> None:
     assert len(platform.numbers) == 6
 
 
+def test_they_count_too_after_failures_and_while_the_database_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> list[float]:
+        raise DatabaseUnavailable("down")
+
+    dead = Stand("dead")
+    for number in (3, 4, 3, 4, 3, 4):
+        decide(number)
+        dead.turns(every=1.0)
+    dead.platform.problem = PlatformError("away")
+    dead.turns(70)
+    assert outcomes() == ["scaled"] * 6 + ["failed"] * 5
+    lose_lease()
+    platform = ObedientPlatform()
+    heir = Stand("heir", platform)
+    with monkeypatch.context() as away:
+        away.setattr(module, "read_ages", fail)
+        with pytest.raises(DatabaseUnavailable):
+            heir.turns()
+    heir.turns(25)
+    assert platform.numbers == [], "within the minute"
+    heir.turns(10)
+    assert platform.numbers == [4]
+
+
 def test_the_platform_keeps_one_at_least() -> None:
     stand = Stand(limits=Limits(0, 10, 30))
     stand.platform.instances = 2
@@ -396,6 +420,25 @@ def test_the_lease_is_not_given_up_during_a_call(monkeypatch: pytest.MonkeyPatch
             eventually(lambda: fake.reads, "a call")
         assert read("SELECT expires_at > clock_timestamp() AS held FROM duty_leases") == [{"held": True}]
         eventually(lambda: not [each for each in threading.enumerate() if each.name == "scale"], "the thread ends")
+
+
+def test_one_that_stops_begins_no_further_call() -> None:
+    stand = Stand()
+    decide(4)
+    stand.platform.during = stand.scaler.stop
+    stand.turns(3)
+    assert (stand.platform.reads, stand.platform.numbers, outcomes()) == (1, [4], ["failed"])
+
+
+def test_a_stop_waits_for_one_slow_call_and_gives_the_lease_up() -> None:
+    decide(4)
+    with FakeRender() as fake:
+        fake.hangs_seconds = 1.0
+        settings = Settings(render_api_key=KEY, render_api_url=fake.url)
+        with scaling(settings, Limits(1, 10, 30), SERVICE):
+            eventually(lambda: fake.reads, "a call")
+        assert (fake.reads, fake.numbers) == (1, [])
+    assert read("SELECT expires_at <= clock_timestamp() AS free FROM duty_leases") == [{"free": True}]
 
 
 def test_a_trial_keeps_nobody_from_scaling() -> None:

@@ -18,6 +18,8 @@ SHOWN = 10
 KEEP_DAYS = 7
 # At most six calls a minute are made: more than these are older than an hour.
 _OF_AN_HOUR = 400
+# More than are recorded in a minute, refusals, trials and failed readings included.
+_OF_A_MINUTE = 100
 
 _READ = f"""
     SELECT held.holder, held.details ->> 'service' AS scales, calls.*
@@ -38,10 +40,10 @@ _RECORD = f"""
     RETURNING id
 """
 _END = "UPDATE scale_calls SET outcome = %(outcome)s, detail = %(detail)s WHERE id = %(id)s"
-_AGES = """
+_AGES = f"""
     SELECT extract(epoch FROM clock_timestamp() - at)::double precision AS age
-      FROM (SELECT at, was, outcome FROM scale_calls ORDER BY id DESC LIMIT %(newest)s) newest
-     WHERE was IS NOT NULL AND outcome NOT IN ('dry_run', 'refused')
+      FROM (SELECT at, was, outcome FROM scale_calls ORDER BY id DESC LIMIT {_OF_A_MINUTE}) newest
+     WHERE at > clock_timestamp() - interval '1 min' AND was IS NOT NULL AND outcome NOT IN ('dry_run', 'refused')
      ORDER BY at
 """
 _PURGE = f"DELETE FROM scale_calls WHERE at < clock_timestamp() - interval '{KEEP_DAYS} days'"
@@ -141,14 +143,14 @@ def end_call(call: int, outcome: Outcome, detail: str) -> None:
         execute(_END, id=call, outcome=outcome, detail=shortened(detail))
 
 
-def read_ages(newest: int) -> list[float]:
-    """Return how many seconds ago the newest calls to the platform were made, whoever made them, the oldest first.
+def read_ages() -> list[float]:
+    """Return how many seconds ago the calls of the last minute were made, whoever made them, the oldest first.
 
-    Args:
-        newest: of how many records those of calls are returned.
+    Raises:
+        DatabaseUnavailable: unknown.
     """
     with autocommit():
-        return [each["age"] for each in rows(_AGES, newest=newest)]
+        return [each["age"] for each in rows(_AGES)]
 
 
 def purge_old_calls() -> int:

@@ -39,8 +39,8 @@ FIRST_BACKOFF_SECONDS, LONGEST_BACKOFF_SECONDS = 5.0, 300.0
 STALE_SECONDS = 30.0
 # The platform keeps no service at less: who wants none suspends it.
 FEWEST_INSTANCES = 1
-# A turn makes two calls at most, and its lease is not to be given up in the middle of one.
-STOP_SECONDS = 2 * CALL_SECONDS + 1.0
+# One call at most is still under way, and the lease is not to be given up in the middle of it.
+STOP_SECONDS = CALL_SECONDS + 1.0
 UNKNOWN = "asked for; what became of it is not known yet"
 
 
@@ -52,6 +52,10 @@ class _Asked:
     wanted: int
     reason: str
     until: float
+
+
+class _Stopped(Exception):
+    """The process ends: the platform is asked for nothing more."""
 
 
 class Scaler:
@@ -88,7 +92,8 @@ class Scaler:
             "max": limits.max_workers,
             "target_wait_seconds": limits.target_wait_seconds,
         }
-        self._calls: deque[float] = deque(maxlen=MOST_CALLS)
+        # When the last calls were made, whoever made them; None until the database has told.
+        self._calls: deque[float] | None = None
         self._failures = 0
         self._said = ""
         self._wait_until = 0.0
@@ -98,6 +103,7 @@ class Scaler:
         self._shown: int | None = None
         self._fresh_at = 0.0
         self._stands_by = False
+        self._stopped = False
 
     def run_once(self) -> None:
         """Set the number, if this process has the lease, a decision asks for another number and nothing forbids it.
@@ -107,6 +113,9 @@ class Scaler:
         """
         if not self._hold():
             return
+        if self._calls is None:
+            ages = read_ages()
+            self._calls = deque((self._clock() - age for age in ages), maxlen=MOST_CALLS)
         if self._clock() < self._wait_until:
             return
         with transaction(durable=False):
@@ -115,6 +124,12 @@ class Scaler:
             self._set(signal)
         except PlatformError as error:
             self._failed(error)
+        except _Stopped:
+            log.debug("autoscale.stopped")
+
+    def stop(self) -> None:
+        """Begin no further call; the one under way takes ``CALL_SECONDS`` at most. Another thread may call this."""
+        self._stopped = True
 
     def release(self) -> None:
         """Let another process scale at once, if this one has the lease."""
@@ -133,7 +148,7 @@ class Scaler:
         self._stands_by = not held
         if held and not before:
             self._fresh_at = self._clock()
-            self._calls = deque((self._clock() - age for age in read_ages(MOST_CALLS)), maxlen=MOST_CALLS)
+            self._calls = None
         return held
 
     def _set(self, signal: Signal) -> None:
@@ -157,14 +172,17 @@ class Scaler:
             if self._shown != wanted:
                 self._shown = wanted
                 self._record("dry_run", was, wanted, reason)
-        elif len(self._calls) < MOST_CALLS or self._clock() - self._calls[0] >= CALLS_SECONDS:
-            self._call(was, wanted, reason)
+        else:
+            assert self._calls is not None
+            if len(self._calls) < MOST_CALLS or self._clock() - self._calls[0] >= CALLS_SECONDS:
+                self._call(was, wanted, reason, self._calls)
 
-    def _call(self, was: int, wanted: int, reason: str) -> None:
+    def _call(self, was: int, wanted: int, reason: str, calls: deque[float]) -> None:
         # 1. It is recorded, if the lease is held: a process that was frozen meanwhile ends here.
         # 2. It is begun with more of the lease left than it can take, or in the next turn: another process could have
         #    the lease before its end.
         # 3. The number is read back.
+        self._check_stopped()
         call = record_if_held(self._lease.name, self._lease.token, self._service, was, wanted, "failed", UNKNOWN)
         if call is None:
             return
@@ -172,7 +190,7 @@ class Scaler:
         if until <= self._clock():
             end_call(call, "failed", "not asked for: the lease would have ended before the call")
             return
-        self._calls.append(self._clock())
+        calls.append(self._clock())
         try:
             self._platform.scale(wanted, until=until)
         except PlatformError as error:
@@ -202,6 +220,7 @@ class Scaler:
     def _read_if_due(self, wanted: int) -> Service:
         if self._read is None or self._clock() - self._read_at >= READ_EVERY_SECONDS:
             self._read = None
+            self._check_stopped()
             try:
                 self._read = self._platform.read()
             except PlatformError as error:
@@ -219,6 +238,10 @@ class Scaler:
                 raise
             self._read_at = self._clock()
         return self._read
+
+    def _check_stopped(self) -> None:
+        if self._stopped:
+            raise _Stopped
 
     def _refuse(self, signal: Signal, found: Service) -> None:
         detail = "Render's own autoscaling is on, which ignores all other numbers: switch it off for this service"
@@ -279,7 +302,8 @@ def scaling(settings: Settings, limits: Limits, service: str, *, dry_run: bool =
     try:
         yield
     finally:
-        # Both are left alone by a call that still hangs: the lease then ends by itself, after the call.
+        scaler.stop()
+        # Both are left alone while the database hangs: the lease then ends by itself.
         if loop.stop(STOP_SECONDS):
             platform.close()
             scaler.release()
