@@ -83,7 +83,9 @@ def follow(
     seconds: float,
     on_all: Callable[[], None] = lambda: None,
 ) -> Load:
-    """Add runs, and once they are completed one more from time to time, until all workers have gone but one.
+    """Add runs, and once they are completed one more from time to time, until all workers have gone but two.
+
+    Then the last runs end, and all workers go but one: while a stage is in flight, the minimum is there on top.
 
     Args:
         runs: how many come at once.
@@ -104,11 +106,11 @@ def follow(
         if signal.workers == most and not all_there:
             all_there = True
             on_all()
-        gone = platform.instances == 1 and most in platform.numbers
+        gone = platform.instances <= 2 and most in platform.numbers
         if not gone and not signal.queued and time.monotonic() - added_at >= every:
             create()
             load.runs, added_at = load.runs + 1, time.monotonic()
-        return gone and signal.queued + signal.running == 0
+        return gone and platform.instances == 1 and signal.queued + signal.running == 0
 
     eventually(is_over, "the work is done and the workers are gone", seconds=seconds, every=0.1)
     numbers = platform.numbers

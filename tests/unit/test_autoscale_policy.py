@@ -128,9 +128,32 @@ def test_without_a_past_the_number_falls_from_the_workers_that_are_there() -> No
     )
 
 
-def test_work_in_flight_is_the_floor() -> None:
-    busy = figures(workers=5, in_flight=35, arrivals_per_minute=0, stopped=True)
-    assert decide(busy, LIMITS, past(5, needed=1), NOW).needed == 4
+@pytest.mark.parametrize(("minimum", "expected"), [(0, 4), (1, 5), (3, 7)])
+def test_the_minimum_on_top_of_the_work_in_flight_is_the_floor(minimum: int, expected: int) -> None:
+    busy = figures(workers=9, in_flight=35, mean_stage_seconds=30)
+    decided = decide(busy, replace(LIMITS, min_workers=minimum), past(9, needed=1), NOW)
+    assert decided.needed == expected
+    assert decide(busy, replace(LIMITS, min_workers=minimum, max_workers=6), past(6), NOW).desired <= 6
+
+
+def test_the_floor_has_a_reason() -> None:
+    decided = decide(figures(workers=1, in_flight=4), LIMITS, past(1), NOW)
+    assert decided.reason == "2 workers: 4 in flight fill 1 worker, and 1 more is to spare"
+
+
+@pytest.mark.parametrize(
+    "useless",
+    [
+        {"stopped": True},
+        {"due": 20, "claimable": 0},
+        {"due": 20, "oldest_due_seconds": 40, "in_flight": 25, "slots": 60},
+        {"most_calls": 30},
+        {"most_workers": 3},
+    ],
+)
+def test_no_worker_is_to_spare_that_could_do_nothing(useless: dict[str, Any]) -> None:
+    busy = figures(workers=3, **{"in_flight": 30} | useless)
+    assert decide(busy, LIMITS, past(3), NOW).needed == 3
 
 
 def test_workers_that_start_slowly_are_not_answered_by_more_workers() -> None:
@@ -146,11 +169,12 @@ def test_workers_that_start_slowly_are_not_answered_by_more_workers() -> None:
 def test_stages_that_are_late_all_the_same_bring_one_worker_a_minute() -> None:
     # By the figures 3 workers would do, and the oldest stage says that they do not.
     late = figures(workers=3, slots=30, in_flight=30, due=9, oldest_due_seconds=45, mean_stage_seconds=5)
-    decided = decide(late, LIMITS, past(3), NOW)
+    limits = replace(LIMITS, min_workers=0)  # or one would be to spare
+    decided = decide(late, limits, past(3), NOW)
     assert decided.desired == 4
     assert "the oldest stage has been due for 45 s" in decided.reason
-    assert decide(late, LIMITS, past(3, seconds=STEP_SECONDS - 5), NOW).desired == 3
-    assert decide(late, LIMITS, [*past(3, until=10), decided], NOW + 5).desired == 4, "it is on its way"
+    assert decide(late, limits, past(3, seconds=STEP_SECONDS - 5), NOW).desired == 3
+    assert decide(late, limits, [*past(3, until=10), decided], NOW + 5).desired == 4, "it is on its way"
 
 
 def test_while_a_person_must_act_the_workers_go_one_by_one() -> None:

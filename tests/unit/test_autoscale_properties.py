@@ -65,6 +65,16 @@ def test_the_number_is_within_the_limits(figures: Figures, limits: Limits, past:
 
 
 @PROFILE
+@given(figures_that_can_be(), limits, pasts)
+def test_work_in_flight_and_the_minimum_are_the_floor(figures: Figures, limits: Limits, past: list[Decision]) -> None:
+    free = replace(figures, stopped=False, claimable=figures.due, oldest_due_seconds=0.0)
+    free = replace(free, most_calls=None, most_workers=None)
+    filled = math.ceil(free.in_flight / free.slots_each)
+    floor = filled + limits.min_workers if filled else limits.min_workers
+    assert decide(free, limits, past, NOW).needed >= min(floor, limits.max_workers)
+
+
+@PROFILE
 @given(figures_that_can_be(), limits, pasts, st.integers(1, 1000))
 def test_more_that_waits_never_means_fewer_workers(
     figures: Figures, limits: Limits, past: list[Decision], more: int

@@ -84,9 +84,27 @@ def one_more(figures: Figures) -> Need:
     return Need(min(figures.workers + 1, most), f"the oldest stage has been due for {figures.oldest_due_seconds:.0f} s")
 
 
-def filled(figures: Figures) -> int:
-    """Return how many workers the stages in flight fill."""
-    return _workers(figures.in_flight, figures)
+def floor_of(figures: Figures, min_workers: int) -> Need:
+    """Return what work in flight asks for whatever arrives: the workers that it fills, and the minimum on top.
+
+    Nothing is added for which there is no use: while a person must act, while all that is due is held back, while
+    workers leave slots free, and beyond the cap on model calls.
+
+    Args:
+        figures: sane ones.
+        min_workers: the minimum.
+    """
+    filled = _workers(figures.in_flight, figures)
+    if not filled or figures.stopped or figures.due > figures.claimable == 0 or _leaves_slots_free(figures):
+        spare = 0
+    elif figures.most_calls is None:
+        spare = min_workers
+    else:
+        spare = max(0, min(min_workers, _workers(figures.most_calls, figures) - filled))
+    words = f"{figures.in_flight} in flight fill {plural(filled, 'worker')}"
+    return Need(
+        filled + spare, f"{words}, and {spare} more {'is' if spare == 1 else 'are'} to spare" if spare else words
+    )
 
 
 def plural(count: int, noun: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from vm_webapp.ops.autoscale.needs import Need, filled, need_of, one_more, plural, sane
+from vm_webapp.ops.autoscale.needs import Need, floor_of, need_of, one_more, plural, sane
 from vm_webapp.ops.autoscale.shapes import Decision, Figures, Limits
 
 PAST_SECONDS = 600.0
@@ -30,8 +30,9 @@ def decide(figures: Figures, limits: Limits, past: Sequence[Decision], now: floa
        claim.
     2. If stages are late all the same, the slots are in use and no worker is on its way, one more worker is needed,
        once a minute.
-    3. The number is at least the minimum and the workers that the stages in flight fill. It is at most the maximum,
-       and grows to no more than the database has connections for.
+    3. The number is at least the minimum, on top of the workers that the stages in flight fill, unless pauses, caps or
+       limits leave no use for it. It is at most the maximum, and grows to no more than the database has connections
+       for.
     4. A higher number counts at once. A lower one takes away one worker, once a minute, when fewer were enough in
        every decision of five minutes.
 
@@ -45,11 +46,11 @@ def decide(figures: Figures, limits: Limits, past: Sequence[Decision], now: floa
     known = sane(figures)
     history = _History.of(past, now)
     last = history.last if history else _within(known.workers + known.starting, limits)
-    need = _need(known, limits, history, now)
+    need = max(_need(known, limits, history, now), floor_of(known, limits.min_workers), key=lambda one: one.workers)
     most = limits.max_workers
     if known.most_workers is not None:
         most = min(most, max(known.most_workers, known.workers))
-    needed = _within(min(max(need.workers, filled(known)), most), limits)
+    needed = _within(min(need.workers, most), limits)
     falls = needed < last and history is not None and history.lets_one_go(now)
     desired = _within(max(needed, min(last - 1 if falls else last, most)), limits)
     return Decision(now, desired, needed, _reason(need, needed, desired, limits, most))
