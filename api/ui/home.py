@@ -36,7 +36,7 @@ async def show_home(request: web.Request) -> web.Response:
             "more_reviews": approvals.next_position is not None,
             "moving": [*_newest("running"), *_newest("queued")][:MOST_SHOWN],
             "used": usage_of_month(datetime.now(UTC).date()),
-            "failed": queries.list_runs(failed, limit=MOST_SHOWN, after=None).items,
+            "failed": queries.look_for_runs(failed, limit=MOST_SHOWN, after=None).page.items,
             "finished": queries.list_runs(RunFilter("completed"), limit=FINISHED_SHOWN, after=None).items,
         }
 

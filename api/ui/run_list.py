@@ -27,6 +27,7 @@ from vm_webapp.runs import queries, saved_views
 from vm_webapp.text import UNSTORABLE, is_storable
 
 LISTED = 50
+THOROUGH = {"look": "all"}
 DONE = re.compile(r"(cancel|retry|archive|unarchive)\.(\d{1,3})\.(\d{1,3})")
 
 
@@ -79,15 +80,24 @@ async def _page(
     catalog = services(request).catalog
     cursor = request.query.get("cursor") if request.method == "GET" else None
     after = Cursor.position(cursor or None)
+    # Both stand in no saved view: where the page begins, and whether it may take as long as it needs.
+    place = {"cursor": cursor} if cursor else {}
+    thorough = THOROUGH if request.query.get("look") == "all" else {}
+
+    def address(**more: str) -> str:
+        return f"{RUNS}?{urlencode({**wanted.values, **more})}"
 
     def read() -> Mapping[str, Any]:
-        found = None
+        look = None
         if not wanted.wrong:
-            found = queries.list_runs(wanted.where, limit=LISTED, after=after, order=wanted.order)
-        next_cursor = Cursor.of(found.next_position) if found else None  # type: ignore[arg-type]
+            look = queries.look_for_runs(
+                wanted.where, limit=LISTED, after=after, order=wanted.order, bounded=not thorough
+            )
+        next_cursor = Cursor.of(look.page.next_position) if look else None  # type: ignore[arg-type]
         return {
-            "runs": found.items if found else (),
-            "next": f"{RUNS}?{urlencode({**wanted.values, 'cursor': next_cursor})}" if next_cursor else None,
+            "runs": look.page.items if look else (),
+            "next": address(cursor=next_cursor, **thorough) if next_cursor else None,
+            "until": look.until if look else None,
             "counts": queries.count_by_status(),
             "brands": choices_of(brands, wanted.where.brand_id, archived=True),
             "projects": choices_of(projects, wanted.where.project_id, archived=True),
@@ -105,8 +115,9 @@ async def _page(
         wrong=wanted.wrong,
         order=wanted.order,
         later=after is not None,
-        here=f"{RUNS}?{urlencode({**wanted.values, **({'cursor': cursor} if cursor else {})})}",
-        most=queries.MOST_COUNTED,
+        here=address(**place, **thorough),
+        further=address(**place, **THOROUGH),
+        thorough=bool(thorough),
         statuses=STATUSES,
         titles=catalog.titles,
         done=done.groups() if done else None,

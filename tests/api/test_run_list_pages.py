@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from urllib.parse import quote
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from tests.support.work import claim_next, finish_next
 from vm_webapp.ops import bulk
 from vm_webapp.ops.bulk import BulkFilter
 from vm_webapp.runs import lifecycle, queries
+from vm_webapp.runs.queries import finding
 from vm_webapp.runs.states import Failure
 
 BROKEN = Failure("llm_bad_request", "HTTP 400", permanent=True)
@@ -174,3 +176,25 @@ async def test_a_selection_is_for_whom_the_api_admits_and_of_this_site(managed: 
     for wrong in ("action=delete", "action=cancel&run=x", "action=cancel" + f"&run={run_id}0"):
         assert (await ann.get(f"/ui/runs/selection?{wrong}")).status == 400
     assert "No run was selected." in (await ann.get("/ui/runs/selection?action=cancel")).body.decode()
+
+
+async def test_a_page_that_took_a_bounded_look_says_so_and_leads_further(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finding, "LOOKED_AT", 1)
+    monkeypatch.setattr(finding, "MOST_COST", 0)
+    old, _, new = (str(create(request=text).run.id) for text in ("An old bakery", "A clinic", "A new bakery"))
+    browser = Browser(api)
+    text = (await browser.get("/ui/runs?text=bakery")).body.decode()
+    assert rows_of(text) == [new]
+    assert "Only runs that were created since <time" in text
+    further = re.search(r'<a href="([^"]*)">Look through all', text)
+    assert further is not None
+    text = (await browser.get(unescape(further[1]))).body.decode()
+    assert rows_of(text) == [new, old]
+    assert "Only runs" not in text
+    assert "change from:#changes" not in text  # a long look is not taken again and again
+    text = (await browser.get("/ui/runs?text=clinic&order=finished")).body.decode()
+    assert "No run is like that" in text
+    text = (await browser.get("/ui/runs?text=bakery&created_to=2020-01-01")).body.decode()
+    assert "No run is like that" in text

@@ -14,7 +14,7 @@ from vm_webapp.errors import InvalidInput
 from vm_webapp.ops import bulk
 from vm_webapp.ops.bulk import BulkFilter
 from vm_webapp.runs import lifecycle, queries
-from vm_webapp.runs.queries import Order, RunFilter, listing
+from vm_webapp.runs.queries import Order, RunFilter, finding
 
 pytestmark = pytest.mark.usefixtures("database")
 DAY = timedelta(days=1)
@@ -50,9 +50,15 @@ def listed(where: RunFilter, order: Order = "created", limit: int = 50) -> list[
         after = page.next_position
 
 
-def test_runs_are_found_by_the_words_of_the_request_wherever_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Fewer than there are, so that old ones are found by the index and not by looking at the newest.
-    monkeypatch.setattr(listing, "_LOOKED_AT_FOR_TEXT", 2)
+@pytest.fixture(params=["few match", "many may match"])
+def _looks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at fewer runs than there are, and take what matches for few or for too many to be found at once."""
+    monkeypatch.setattr(finding, "LOOKED_AT", 3)
+    monkeypatch.setattr(finding, "MOST_COST", 1e9 if request.param == "few match" else 0)
+
+
+@pytest.mark.usefixtures("_looks")
+def test_runs_are_found_by_the_words_of_the_request_wherever_they_are() -> None:
     bakery = run("A plan for a Bakery in Łódź", day=1)
     others = [run("A plan for a clinic", day=2 + n) for n in range(4)]
     assert listed(RunFilter(text="bakery")) == [bakery]
@@ -81,18 +87,12 @@ def test_active_runs_of_every_status_are_one_list() -> None:
     run(day=4, ended=4)
     for limit in (1, 2, 4):
         assert listed(RunFilter("active"), limit=limit) == [queued[2], queued[1], running, queued[0]]
-    assert queries.count_by_status() == {
-        "queued": 3,
-        "running": 1,
-        "waiting_approval": 0,
-        "completed": 0,
-        "failed": 0,
-        "canceled": 1,
-    }
+    counts = {"queued": 3, "running": 1, "waiting_approval": 0, "completed": 0, "failed": 0, "canceled": 1}
+    assert queries.count_by_status() == {status: (count, False) for status, count in counts.items()}
 
 
-def test_filters_that_share_no_index_find_what_lies_beyond_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "_LOOKED_AT", 2)
+@pytest.mark.usefixtures("_looks")
+def test_filters_that_share_no_index_find_what_lies_beyond_the_newest() -> None:
     brand = uuid4()
     wanted = [run(day=day, ended=day) for day in (1, 2, 3)]
     others = [run(day=day) for day in (4, 5, 6, 7)]
@@ -130,3 +130,63 @@ def test_only_final_runs_are_archived() -> None:
         bulk.archive_matching(BulkFilter("running"), archived=True, actor=Actor("ops"))
     with pytest.raises(InvalidInput, match="say which runs"):
         bulk.archive_matching(BulkFilter(), archived=True, actor=Actor("ops"))
+
+
+COPIES = """
+    INSERT INTO runs (id, workflow, status, request, snapshot, created_at, finished_at, start_tag, archived_at)
+    SELECT uuidv7(), workflow, 'canceled', request, snapshot, created_at - n * interval '1 s', now(), 0,
+           CASE WHEN n <= %(archived)s THEN now() END
+      FROM runs, generate_series(1, %(count)s) AS n WHERE id = %(id)s
+"""
+
+
+@pytest.mark.parametrize(("count", "archived", "counted"), [(3000, 2900, 100), (3001, 2900, 100), (1001, 0, 1000)])
+def test_counts_end_where_there_are_many(count: int, archived: int, counted: int) -> None:
+    model = run(day=9)
+    with transaction():
+        execute(COPIES, id=model, count=count, archived=archived)
+    counts = queries.count_by_status()
+    assert (counts["queued"], counts["canceled"]) == ((1, False), (counted, count != 3000))
+
+
+def test_a_bounded_look_says_how_far_back_it_went(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding, "LOOKED_AT", 4)
+    brand = uuid4()
+    canceled = [run(f"plan {day}", day=day, ended=day) for day in (1, 2, 3)]
+    queued = [run(day=day) for day in (4, 5, 6, 7)]
+    with transaction():
+        execute("INSERT INTO brands (id, name) VALUES (%(id)s, 'Crumb')", id=brand)
+        execute("UPDATE runs SET brand_id = %(id)s", id=brand)
+
+    def look(where: RunFilter, order: Order = "created", limit: int = 50) -> tuple[list[UUID], datetime | None]:
+        found = queries.look_for_runs(where, limit=limit, after=None, order=order)
+        return [each.id for each in found.page.items], found.until
+
+    both = RunFilter("canceled", brand_id=brand)
+    assert look(both) == (canceled[::-1], None)  # few, so all are found
+    monkeypatch.setattr(finding, "MOST_COST", 0)
+    # Two of each index: that of the status reaches farther back.
+    assert look(both) == (canceled[:0:-1], START + 2 * DAY)
+    assert look(both, limit=1) == ([canceled[2]], None)
+    assert look(RunFilter("running", brand_id=brand)) == ([], None)  # the status has no more
+    assert look(RunFilter(text="plan 2", created_before=START + 6 * DAY)) == ([canceled[1]], START + 2 * DAY)
+    assert look(RunFilter(text="plan 1", created_before=START + 6 * DAY)) == ([], START + 2 * DAY)
+    assert look(RunFilter("active", text="plan 1")) == ([], None)
+    assert look(RunFilter("queued", "smoke", text="100%")) == ([], START + 6 * DAY)
+    monkeypatch.setattr(finding, "LOOKED_AT", 2)
+    assert look(RunFilter(brand_id=brand, text="plan 1"), "finished") == ([], START + 2 * DAY)
+    where = BulkFilter(run_ids=tuple(canceled[1:]))
+    bulk.archive_matching(where, archived=True, actor=Actor("ops"))
+    assert look(RunFilter("canceled")) == ([], START + 2 * DAY)
+    assert look(RunFilter("queued")) == (queued[:1:-1], START + 6 * DAY)
+    assert look(RunFilter("canceled", archived=True)) == (canceled[::-1], None)
+    assert listed(RunFilter("canceled")) == canceled[:1]
+
+
+def test_words_are_looked_for_as_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding, "MOST_COST", 0)
+    texts = ("see https://example.com/a_b?c=50%25", "a well-known \\ brand", "ŁÓDŹ & Ärzte")
+    by_text = {text: run(text, day=day) for day, text in enumerate(texts)}
+    for text, id in by_text.items():
+        found = queries.look_for_runs(RunFilter(text=text), limit=5, after=None)
+        assert [each.id for each in found.page.items] == [id]

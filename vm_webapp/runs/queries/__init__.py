@@ -4,15 +4,15 @@ from vm_webapp.runs.queries.approvals import Approval, count_approvals, list_app
 from vm_webapp.runs.queries.artifacts import list_artifacts, newest_artifacts, read_artifact
 from vm_webapp.runs.queries.changes import Mark, read_mark
 from vm_webapp.runs.queries.events import find_event, list_events, newest_event, page_of_events, read_remarks
+from vm_webapp.runs.queries.finding import Order
 from vm_webapp.runs.queries.heads import run_heads
 from vm_webapp.runs.queries.history import History, read_history
-from vm_webapp.runs.queries.listing import MOST_COUNTED, Order, RunFilter, count_by_status, list_runs
+from vm_webapp.runs.queries.listing import RunFilter, count_by_status, list_runs, look_for_runs
 from vm_webapp.runs.queries.origin import Origin, read_origin
 from vm_webapp.runs.queries.runs import get_run, read_run, read_runs
 from vm_webapp.runs.queries.spending import Spending, read_spending, read_spending_of_project
 
 __all__ = [
-    "MOST_COUNTED",
     "Approval",
     "History",
     "Mark",
@@ -28,6 +28,7 @@ __all__ = [
     "list_artifacts",
     "list_events",
     "list_runs",
+    "look_for_runs",
     "newest_artifacts",
     "newest_event",
     "page_of_events",

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from peewee import Tuple, fn
-
-from vm_webapp.db.compiled import param
-from vm_webapp.db.models import Run
 from vm_webapp.db.paging import Page, page_of
-from vm_webapp.db.pool import Row, rows
-from vm_webapp.db.prepared import Prepared, prepared
+from vm_webapp.db.pool import rows
+from vm_webapp.runs.queries.finding import KEYS, Order, find_runs
 from vm_webapp.runs.queries.reading import read_only
-from vm_webapp.runs.queries.runs import COLUMNS, records_of
+from vm_webapp.runs.queries.runs import records_of
 from vm_webapp.runs.records import RunRecord, RunStatus
 
-Order = Literal["created", "finished"]
 ACTIVE: tuple[RunStatus, ...] = ("queued", "running", "waiting_approval")
 MOST_COUNTED = 1_000
 
@@ -48,48 +41,45 @@ class RunFilter:
     archived: bool = False
 
 
-# Each of the first four has an index that ends in (created_at DESC, id DESC), which serves the order as well, and
-# ``finished_at`` has one. The row comparisons become ranges of those indexes; written with OR, PostgreSQL would filter
-# all newer runs one by one.
-_IN_AN_INDEX = ("project_id", "brand_id", "status", "workflow")
-_CONDITIONS = {
-    "project_id": Run.project == param("project_id"),
-    "brand_id": Run.brand == param("brand_id"),
-    "status": Run.status == param("status"),
-    "workflow": Run.workflow == param("workflow"),
-    "finished_after": Run.finished_at >= param("finished_after"),
-    "finished_before": Run.finished_at < param("finished_before"),
-    "created_after": Run.created_at >= param("created_after"),
-    "created_before": Run.created_at < param("created_before"),
-    "unarchived": Run.archived_at.is_null(),
-}
-_RANGES: Mapping[Order, frozenset[str]] = {
-    "created": frozenset({"created_after", "created_before"}),
-    "finished": frozenset({"finished_after", "finished_before"}),
-}
-_KEYS = {"created": Run.created_at, "finished": Run.finished_at}
-_BY_ID = prepared(COLUMNS.where(Run.id == fn.ANY(param("ids").cast("uuid[]"))))
-# How many runs are looked at, one by one, for those that pass filters which the index in use does not hold. Making the
-# words of a request costs far more than comparing a column.
-_LOOKED_AT, _LOOKED_AT_FOR_TEXT = 5_000, 1_000
-_SQL = {
-    "project_id": "project_id = %(project_id)s",
-    "brand_id": "brand_id = %(brand_id)s",
-    "status": "status = %(status)s",
-    "workflow": "workflow = %(workflow)s",
-    "finished_after": "finished_at >= %(finished_after)s",
-    "finished_before": "finished_at < %(finished_before)s",
-    "created_after": "created_at >= %(created_after)s",
-    "created_before": "created_at < %(created_before)s",
-    "text": "to_tsvector('simple', request) @@ plainto_tsquery('simple', %(text)s)",
-    "unarchived": "archived_at IS NULL",
-}
+# Among how many runs of each status unarchived ones are counted.
+_COUNTED_AMONG = 3_000
 # The order is that of an index: without it, PostgreSQL would read all runs in search of a rare status.
+_OF_STATUS = "FROM runs WHERE runs.status = wanted.status ORDER BY created_at DESC, id DESC"
 _COUNTS = f"""
-    SELECT status, (SELECT count(*) FROM (SELECT 1 FROM runs WHERE runs.status = wanted.status AND archived_at IS NULL
-                                           ORDER BY created_at DESC, id DESC LIMIT {MOST_COUNTED + 1}) AS counted) AS n
-      FROM unnest(%(statuses)s::text[]) AS wanted(status)
+    SELECT status, least(listed, {MOST_COUNTED})::int AS runs,
+           CASE WHEN listed > {MOST_COUNTED} THEN true
+                ELSE EXISTS (SELECT 1 {_OF_STATUS} OFFSET {_COUNTED_AMONG} LIMIT 1) END AS more
+      FROM unnest(%(statuses)s::text[]) AS wanted(status),
+           LATERAL (SELECT count(*) AS listed
+                      FROM (SELECT FROM (SELECT archived_at {_OF_STATUS} LIMIT {_COUNTED_AMONG}) AS newest
+                             WHERE archived_at IS NULL LIMIT {MOST_COUNTED + 1}) AS shown) AS counted
 """
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A page that took a bounded look.
+
+    Attributes:
+        page: the runs.
+        until: None if the page has the first of all that match; else only runs were looked at that are newer than this,
+            by the time by which they are listed.
+    """
+
+    page: Page[RunRecord]
+    until: datetime | None
+
+
+class Count(NamedTuple):
+    """How many runs have a status, archived ones aside.
+
+    Attributes:
+        runs: how many, ``MOST_COUNTED`` at most.
+        more: whether there may be more.
+    """
+
+    runs: int
+    more: bool
 
 
 @read_only
@@ -104,84 +94,50 @@ def list_runs(
         after: the time by which they are listed and the id of the last run of the page before, None for the first page.
         order: by the creation, or by the end, which leaves out those that have not ended.
     """
-    values = {name: value for name, value in asdict(where).items() if value is not None and name != "archived"}
-    if after is not None:
-        values |= {"after_time": after[0], "after_id": after[1]}
-    if not where.archived:
-        values["unarchived"] = True
-    found: list[Row] = []
-    # An index serves the order for one status only.
-    for status in ACTIVE if where.status == "active" else (where.status,):
-        found += _found(values | ({"status": status} if status else {}), order, limit + 1)
-    time = _KEYS[order].column_name
-    found.sort(key=lambda run: (run[time], run["id"]), reverse=True)
-    return page_of(records_of(found[: limit + 1]), limit, lambda run: (getattr(run, time), run.id))
+    return look_for_runs(where, limit=limit, after=after, order=order, bounded=False).page
 
 
 @read_only
-def count_by_status() -> dict[RunStatus, int]:
-    """Return how many runs have each status, archived ones aside; a number above ``MOST_COUNTED`` means more."""
+def look_for_runs(
+    where: RunFilter,
+    *,
+    limit: int,
+    after: tuple[datetime, UUID] | None,
+    order: Order = "created",
+    bounded: bool = True,
+) -> Look:
+    """Return runs as ``list_runs`` does.
+
+    Args:
+        where: as for ``list_runs``, and so are ``limit``, ``after`` and ``order``.
+        bounded: whether to look at so few runs that it takes some tens of milliseconds, whatever the filters are.
+    """
+    values = values_of(where)
+    if after is not None:
+        values |= {"after_time": after[0], "after_id": after[1]}
+    # An index serves the order for one status only.
+    statuses = ACTIVE if where.status == "active" else (where.status,)
+    parts = [
+        find_runs(values | ({"status": status} if status else {}), order, limit + 1, bounded=bounded)
+        for status in statuses
+    ]
+    time = KEYS[order].column_name
+    until = max((part.until for part in parts if part.until), default=None)
+    # Below the end of one look, the runs of the others would be listed with gaps.
+    found = [run for part in parts for run in part.runs if until is None or run[time] >= until]
+    found.sort(key=lambda run: (run[time], run["id"]), reverse=True)
+    page = page_of(records_of(found[: limit + 1]), limit, lambda run: (getattr(run, time), run.id))
+    return Look(page, None if page.next_position else until)
+
+
+@read_only
+def count_by_status() -> dict[RunStatus, Count]:
+    """Return how many runs have each status, archived ones aside."""
     statuses = ["queued", "running", "waiting_approval", "completed", "failed", "canceled"]
-    return {each["status"]: each["n"] for each in rows(_COUNTS, statuses=statuses)}
+    return {each["status"]: Count(each["runs"], each["more"]) for each in rows(_COUNTS, statuses=statuses)}
 
 
-def _found(values: Mapping[str, Any], order: Order, most: int) -> list[Row]:
-    """Return the first runs that pass all filters, in any order."""
-    names = frozenset(values) - {"after_id"}
-    indexed = [name for name in _IN_AN_INDEX if name in names][:1] if order == "created" else []
-    served = {*indexed, *_RANGES[order], "after_time"}
-    if names <= served | {"unarchived"}:
-        return rows(_page_query(names, order), limit=most, **values)
-    # 1. The newest runs of the best index: where many pass the other filters, the page is soon full.
-    # 2. If it is not full then, few pass, at least of the newest: PostgreSQL finds them all by any indexes, and sorts.
-    # As one statement PostgreSQL would choose by estimates, which take filters for independent: for two words that are
-    # frequent and never occur together it would look at every run.
-    found = rows(_first_of_newest(names & served, names - served, order), limit=most, **values)
-    if len(found) < most:
-        found = rows(_first_of_all(names, order), limit=most, **values)
-    return rows(_BY_ID, ids=[each["id"] for each in found])
-
-
-@lru_cache(maxsize=128)  # every combination of filters
-def _page_query(names: frozenset[str], order: Order) -> Prepared:
-    """Return the query for a page of runs that an index holds in their order."""
-    key = _KEYS[order]
-    conditions = [condition for name, condition in _CONDITIONS.items() if name in names]
-    if "after_time" in names:
-        conditions.append(Tuple(key, Run.id) < Tuple(param("after_time"), param("after_id")))
-    if order == "finished":
-        conditions.append(key.is_null(False))
-    query = COLUMNS.where(*conditions) if conditions else COLUMNS
-    return prepared(query.order_by(key.desc(), Run.id.desc()).limit(param("limit")))
-
-
-def _first_of_newest(served: frozenset[str], others: frozenset[str], order: Order) -> str:
-    key, looked_at = _KEYS[order].column_name, _LOOKED_AT_FOR_TEXT if "text" in others else _LOOKED_AT
-    # Those that were created later had not ended by then.
-    bound = "created_at < %(finished_before)s" if order == "created" and "finished_before" in others else "true"
-    return f"""
-        SELECT id FROM (SELECT * FROM runs WHERE {_all_of(served, order)} AND {bound}
-                         ORDER BY {key} DESC, id DESC LIMIT {looked_at}) AS newest
-         WHERE {_all_of(others)} ORDER BY {key} DESC, id DESC LIMIT %(limit)s
-    """
-
-
-def _first_of_all(names: frozenset[str], order: Order) -> str:
-    key = _KEYS[order].column_name
-    return f"""
-        WITH fitting AS MATERIALIZED (SELECT id, {key} FROM runs WHERE {_all_of(names, order)})
-        SELECT id FROM fitting ORDER BY {key} DESC, id DESC LIMIT %(limit)s
-    """
-
-
-def _all_of(names: frozenset[str], order: Order | None = None) -> str:
-    """Return the conditions as SQL, with those of an order if one is given."""
-    return " AND ".join(_texts(names, order)) or "true"
-
-
-def _texts(names: frozenset[str], order: Order | None) -> Iterator[str]:
-    yield from (text for name, text in _SQL.items() if name in names)
-    if order == "finished":
-        yield "finished_at IS NOT NULL"
-    if order is not None and "after_time" in names:
-        yield f"({_KEYS[order].column_name}, id) < (%(after_time)s, %(after_id)s)"
+def values_of(where: RunFilter) -> dict[str, Any]:
+    """Return the filters that are given by their names."""
+    values = {name: value for name, value in asdict(where).items() if value is not None and name != "archived"}
+    return values if where.archived else values | {"unarchived": True}
