@@ -18,7 +18,7 @@ REVIEWS, REVIEW, PREVIEW = f"{WORKSPACE}reviews", f"{WORKSPACE}reviews/{{run_id}
 OPERATIONS = f"{WORKSPACE}operations"
 BULK_RETRY, AUDIT = f"{OPERATIONS}/retry", f"{OPERATIONS}/audit"
 KEYS, SESSIONS = f"{OPERATIONS}/keys", f"{OPERATIONS}/sessions"
-SELECTION, VIEWS = f"{RUNS}/selection", f"{WORKSPACE}views"
+SELECTION, MATCHING, VIEWS = f"{RUNS}/selection", f"{RUNS}/matching", f"{WORKSPACE}views"
 DOCS = f"{PREFIX}/docs"
 # Printable ASCII that begins with one slash. A browser takes a second one, or a backslash, for the start of a host, and
 # drops tabs and line ends before it looks.

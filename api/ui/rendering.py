@@ -17,6 +17,7 @@ from api.services import services
 from api.ui import run_words, usage_words
 from api.ui.durations import duration
 from api.ui.frame import read_frame
+from api.ui.run_actions import done_words
 from api.ui.static import static_url
 from vm_webapp.db.pool import transaction
 from vm_webapp.runs.records import RunRecord, RunStatus, StageStatus
@@ -150,6 +151,7 @@ _ENVIRONMENT.filters |= {
     "seconds": duration,
     "lasted": lasted,
     "stage_in_hand": stage_in_hand,
+    "done_words": done_words,
     "status_words": STATUS_WORDS.__getitem__,
     **run_words.FILTERS,
     **usage_words.FILTERS,

@@ -28,7 +28,7 @@ from vm_webapp.text import UNSTORABLE, is_storable
 
 LISTED = 50
 THOROUGH = {"look": "all"}
-DONE = re.compile(r"(cancel|retry|archive|unarchive)\.(\d{1,3})\.(\d{1,3})")
+DONE = re.compile(r"(cancel|retry|archive|unarchive)\.(\d{1,4})\.(\d{1,4})")
 
 
 async def list_runs(request: web.Request) -> web.Response:
@@ -118,6 +118,7 @@ async def _page(
         here=address(**place, **thorough),
         further=address(**place, **THOROUGH),
         thorough=bool(thorough),
+        filtered=bool(wanted.values.keys() - {"order", "archived"}),
         statuses=STATUSES,
         titles=catalog.titles,
         done=done.groups() if done else None,

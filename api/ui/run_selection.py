@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
 from aiohttp import web
@@ -13,60 +13,24 @@ from api.auth.actors import ACTOR, require
 from api.http.problems import RequestError
 from api.services import services
 from api.ui.forms import read_known_fields
-from api.ui.places import RUNS, local_path, see_other
+from api.ui.places import MATCHING, RUNS, local_path, see_other
 from api.ui.rendering import site_page
+from api.ui.run_actions import action_of
 from api.ui.sent_once import ONCE, new_token, send_once
-from vm_webapp.access.roles import Role
-from vm_webapp.ops import bulk
-from vm_webapp.ops.bulk import BATCH, BulkFilter, BulkResult
+from vm_webapp.ops.bulk import BATCH, BulkFilter
 from vm_webapp.runs import queries
-
-
-class Action(NamedTuple):
-    """Something to do with many runs.
-
-    Attributes:
-        role: who may; as the operations of the API that do the same.
-        verb: of the button.
-        busy: what the button says meanwhile.
-        effect: what it does to a run.
-        others: why runs are left as they are.
-        change: does it.
-    """
-
-    role: Role
-    verb: str
-    busy: str
-    effect: str
-    others: str
-    change: Callable[..., BulkResult]
-
-
-ACTIONS: Mapping[str, Action] = {
-    "cancel": Action(
-        "operator", "Cancel", "Canceling …", "What has been written stays. A canceled run cannot go on.",
-        "they have ended", bulk.cancel_matching,
-    ),
-    "retry": Action(
-        "operator", "Retry", "Retrying …", "Each goes on with the stage that failed.",
-        "only failed ones can be retried", bulk.retry_matching,
-    ),
-    "archive": Action(
-        "editor", "Archive", "Archiving …", "Lists leave them out. You can bring them back.",
-        "they have not ended, or are archived already", partial(bulk.archive_matching, archived=True),
-    ),
-    "unarchive": Action(
-        "editor", "Bring back", "Bringing back …", "Lists show them again.", "they are not archived",
-        partial(bulk.archive_matching, archived=False),
-    ),
-}  # fmt: skip
 
 
 async def show_selection(request: web.Request) -> web.Response:
     """Show what would happen to which of the selected runs; nothing changes."""
     require(request, "editor")
-    name, action = _action(request.query.get("action", ""))
+    name = request.query.get("action", "")
+    action = action_of(name)
     require(request, action.role)
+    if request.query.get("all"):
+        return see_other(
+            f"{MATCHING}?{urlencode({'action': name, 'query': urlsplit(request.query.get('back', '')).query})}"
+        )
     ids = _ids(request.query.getall("run", []))
     back = _back(request.query.get("back", ""))
 
@@ -99,7 +63,8 @@ async def change_selection(request: web.Request) -> web.Response:
     """Do it, and go back to the list."""
     require(request, "editor")
     fields = await read_known_fields(request, {ONCE, "action", "runs", "back"})
-    name, action = _action(fields.get("action", ""))
+    name = fields.get("action", "")
+    action = action_of(name)
     require(request, action.role)
     ids = _ids(fields.get("runs", "").split())
     back, actor = _back(fields.get("back", "")), request[ACTOR]
@@ -109,12 +74,6 @@ async def change_selection(request: web.Request) -> web.Response:
         return f"{back}{'&' if '?' in back else '?'}done={name}.{done}.{len(ids) - done}"
 
     return see_other((await send_once(request, fields, effect)).location)
-
-
-def _action(name: str) -> tuple[str, Action]:
-    if name not in ACTIONS:
-        raise RequestError(400, "malformed_form", "the form says nothing that can be done with runs")
-    return name, ACTIONS[name]
 
 
 def _ids(texts: Iterable[str]) -> list[UUID]:

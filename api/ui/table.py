@@ -16,6 +16,7 @@ from api.ui.places import (
     CHANGES,
     DOCUMENT,
     HOME,
+    MATCHING,
     NEW_RUN,
     PREVIEW,
     REVIEW,
@@ -33,6 +34,7 @@ from api.ui.run import show_run
 from api.ui.run_control import cancel_run
 from api.ui.run_event import show_event
 from api.ui.run_list import delete_view, list_runs, save_view
+from api.ui.run_matching import change_matching, show_matching
 from api.ui.run_selection import change_selection, show_selection
 from api.ui.sign_in import ask_for_key, sign_in
 from api.ui.static import static_files
@@ -46,6 +48,8 @@ PAGES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", RUNS, create_run),
     ("GET", SELECTION, show_selection),
     ("POST", SELECTION, change_selection),
+    ("GET", MATCHING, show_matching),
+    ("POST", MATCHING, change_matching),
     ("POST", VIEWS, save_view),
     ("POST", f"{VIEWS}/{{id}}/delete", delete_view),
     ("GET", RUN, show_run),

@@ -47,7 +47,6 @@ class BulkFilter:
     status: RunStatus | None = None
     workflow: str | None = None
     older_than_seconds: float | None = None
-    error_code: str | None = None
     run_ids: tuple[UUID, ...] | None = None
 
 
@@ -209,8 +208,6 @@ def _conditions(where: BulkFilter, statuses: tuple[RunStatus, ...], after: UUID 
         yield Run.id.in_(where.run_ids)
     if where.workflow is not None:
         yield Run.workflow == where.workflow
-    if where.error_code is not None:
-        yield Run.error["code"] == where.error_code
     if where.older_than_seconds is not None:
         yield Run.created_at < fn.now() - where.older_than_seconds * SECOND
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from aiohttp import web
 
@@ -13,9 +14,11 @@ from api.services import services
 from api.ui.forms import read_known_fields
 from api.ui.places import BULK_RETRY, see_other
 from api.ui.rendering import site_page
-from api.ui.sent_once import ONCE, new_token, send_once
-from vm_webapp.ops.bulk import BATCH, BulkFilter, retry_matching
+from api.ui.run_actions import ACTIONS
+from api.ui.run_matching import MOST_AT_ONCE, changing
+from api.ui.sent_once import ONCE, new_token, send_in_batches
 from vm_webapp.runs import queries
+from vm_webapp.runs.queries import RunFilter
 from vm_webapp.text import is_storable
 
 SHOWN = 10
@@ -28,8 +31,8 @@ async def show_bulk_retry(request: web.Request) -> web.Response:
     titles = services(request).catalog.titles
 
     def read() -> Mapping[str, Any]:
-        found = retry_matching(BulkFilter("failed", error_code=code), actor=request[ACTOR], dry_run=True)
-        return {"matched": found.matched, "runs": queries.read_runs(found.run_ids[:SHOWN])}
+        found = _find(code, SHOWN)
+        return {"found": found, "runs": queries.read_runs(found.ids)}
 
     return await site_page(
         request,
@@ -38,24 +41,28 @@ async def show_bulk_retry(request: web.Request) -> web.Response:
         code=code,
         titles=titles,
         once=new_token(),
-        most=BATCH,
+        most=MOST_AT_ONCE,
         changed=_number(request.query.get("changed")),
         busy=_number(request.query.get("busy")),
     )
 
 
 async def bulk_retry(request: web.Request) -> web.Response:
-    """Put the runs back to work, oldest first."""
+    """Put the runs back to work, the oldest first, a thousand at most."""
     require(request, "operator")
     fields = await read_known_fields(request, {"code", ONCE})
     code, actor = _code(fields.get("code", "")), request[ACTOR]
 
-    def effect() -> str:
-        # One batch, since the form's token makes one transaction of it: the button is pressed again for what is left.
-        done = retry_matching(BulkFilter("failed", error_code=code), actor=actor)
-        return f"{BULK_RETRY}?code={code}&changed={done.changed}&busy={done.busy}"
+    def find() -> Sequence[UUID]:
+        return _find(code, MOST_AT_ONCE).ids
 
-    return see_other((await send_once(request, fields, effect)).location)
+    done = await send_in_batches(request, fields, find, changing(ACTIONS["retry"], actor))
+    return see_other(f"{BULK_RETRY}?code={code}&changed={done.changed}&busy={done.busy}")
+
+
+def _find(code: str, limit: int) -> queries.Matching:
+    where = RunFilter("failed", error_code=code, archived=True)
+    return queries.find_matching(where, ACTIONS["retry"].statuses, limit=limit)
 
 
 def _code(text: str) -> str:

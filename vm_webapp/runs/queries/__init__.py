@@ -8,6 +8,7 @@ from vm_webapp.runs.queries.finding import Order
 from vm_webapp.runs.queries.heads import run_heads
 from vm_webapp.runs.queries.history import History, read_history
 from vm_webapp.runs.queries.listing import RunFilter, count_by_status, list_runs, look_for_runs
+from vm_webapp.runs.queries.matching import Matching, find_matching
 from vm_webapp.runs.queries.origin import Origin, read_origin
 from vm_webapp.runs.queries.runs import get_run, read_run, read_runs
 from vm_webapp.runs.queries.spending import Spending, read_spending, read_spending_of_project
@@ -16,6 +17,7 @@ __all__ = [
     "Approval",
     "History",
     "Mark",
+    "Matching",
     "Order",
     "Origin",
     "RunFilter",
@@ -23,6 +25,7 @@ __all__ = [
     "count_approvals",
     "count_by_status",
     "find_event",
+    "find_matching",
     "get_run",
     "list_approvals",
     "list_artifacts",

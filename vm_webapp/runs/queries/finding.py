@@ -50,6 +50,7 @@ _SQL = {
     "created_after": "created_at >= %(created_after)s",
     "created_before": "created_at < %(created_before)s",
     "text": "to_tsvector('simple', request) @@ plainto_tsquery('simple', %(text)s)",
+    "error_code": "error ->> 'code' = %(error_code)s",
     "unarchived": "archived_at IS NULL",
 }
 _RANGES: Mapping[Order, frozenset[str]] = {

@@ -26,6 +26,7 @@ class RunFilter:
         status: ``active`` is each that has not ended: queued, running or waiting for approval.
         text: words that the request has, all of them, in any order. Phrases and exclusions are not known: the index has
             no places of words, so each run with those words would have to be read.
+        error_code: why they failed.
         archived: whether archived runs are listed as well.
     """
 
@@ -38,6 +39,7 @@ class RunFilter:
     created_after: datetime | None = None
     created_before: datetime | None = None
     text: str | None = None
+    error_code: str | None = None
     archived: bool = False
 
 
