@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import get_args
 from uuid import UUID, uuid4
@@ -131,6 +132,30 @@ async def test_migrations_are_listed_with_the_command_that_takes_the_newest_back
     page = text(await operator.get("/ui/operations"))
     assert "0021_run_lists: applied" in page
     assert "python -m vm_webapp migrate down --to 0020_runs_search" in page
+
+
+async def test_a_second_click_makes_no_key_and_says_what_the_first_did(admin: Browser) -> None:
+    (once,) = re.findall(r'name="once" value="([\w-]+)"', text(await admin.get("/ui/operations/keys")))
+    form = {"name": "ben", "role": "editor", "lasts": "30", "once": once}
+    first, second = await asyncio.gather(*(admin.post("/ui/operations/keys", **form) for _ in range(2)))
+    if first.status == 409:
+        first, second = second, first
+    assert (first.status, 'id="secret"' in text(first)) == (201, True)
+    page = text(second)
+    assert second.status == 409
+    assert "The key of ben is made, once." in page
+    assert "revoke ben below, and make a new key" in page
+    assert 'id="ben"' in page
+    assert 'id="secret"' not in page
+    assert [each.name for each in list_keys() if each.name == "ben"] == ["ben"]
+    other = await admin.post("/ui/operations/keys", **form | {"name": "cleo"})
+    page = text(other)
+    assert other.status == 409
+    assert "has made the key of ben already, so nothing was made now" in page
+    assert 'value="cleo"' in page
+    assert "cleo" not in [each.name for each in list_keys()]
+    (again,) = re.findall(r'name="once" value="([\w-]+)"', page)
+    assert (await admin.post("/ui/operations/keys", **form | {"name": "cleo", "once": again})).status == 201
 
 
 async def test_a_key_is_made_shown_once_and_revoked(admin: Browser) -> None:

@@ -13,7 +13,7 @@ from api.services import services
 from api.ui.forms import read_known_fields
 from api.ui.places import KEYS, see_other
 from api.ui.rendering import site_page
-from api.ui.sent_once import ONCE
+from api.ui.sent_once import ONCE, Sent, new_token, send_once
 from vm_webapp.access.keys import NewKey, create_key, list_keys, revoke_key
 from vm_webapp.access.roles import ROLES, Role
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
@@ -44,15 +44,35 @@ async def make_key(request: web.Request) -> web.Response:
     if wrong:
         return await _page(request, form, wrong=wrong, status=422)
 
-    def make() -> NewKey:
-        return create_key(name, actor=actor, role=cast(Role, role), lasts=timedelta(days=int(lasts)) if lasts else None)
+    made: list[NewKey] = []
+
+    def effect() -> str:
+        duration = timedelta(days=int(lasts)) if lasts else None
+        made.append(create_key(name, actor=actor, role=cast(Role, role), lasts=duration))
+        return f"{KEYS}#{name}"
 
     try:
-        made = await services(request).threads.run(make)
+        sent = await send_once(request, form, effect)
     except (InvalidInput, Conflict) as error:
         return await _page(request, form, wrong={"name": sentence(str(error))}, status=422)
+    if not made:
+        return await _sent_before(request, form, sent)
     # No redirect: the secret is in this response and nowhere else.
-    return await _page(request, made=made, status=201)
+    return await _page(request, made=made[0], status=201)
+
+
+async def _sent_before(request: web.Request, form: Mapping[str, str], sent: Sent) -> web.Response:
+    name = sent.location.partition("#")[2]
+    if sent.is_other:
+        trouble = (
+            f"This form has made the key of {name} already, so nothing was made now. Send it again for another key."
+        )
+        return await _page(request, form, trouble=trouble, status=409)
+    trouble = (
+        f"The key of {name} is made, once. Its secret was in the answer to the first click, which this page has"
+        f" replaced, and no page can show it again. If you have not copied it: revoke {name} below, and make a new key."
+    )
+    return await _page(request, trouble=trouble, status=409)
 
 
 async def end_key(request: web.Request) -> web.Response:
@@ -83,7 +103,7 @@ async def _page(
         active = [each for each in found if each.state == "active"]
         return {"active": active[:MOST_SHOWN], "ended": [each for each in found if each.state != "active"][:MOST_SHOWN]}
 
-    kept = {name: storable(text) for name, text in (form or {}).items()}
+    kept = {name: storable(text) for name, text in (form or {}).items() if name != ONCE}
     return await site_page(
         request,
         "keys.html",
@@ -91,6 +111,8 @@ async def _page(
         status=status,
         values={"name": "", "role": "editor", "lasts": "90"} | kept,
         wrong=wrong or {},
+        opened=bool(form),
+        once=new_token(),
         made=made,
         trouble=trouble,
         roles=ROLES,
