@@ -21,6 +21,7 @@ DAYS = {
     "finished_to": "finished_before",
 }
 FIELDS = ("text", "status", "workflow", "brand_id", "project_id", *DAYS, "archived", "order")
+MOST_CHARACTERS = {"text": MAX_SEARCH_CHARACTERS, "workflow": 64}
 STATUSES = ("active", *get_args(RunStatus))
 
 
@@ -79,8 +80,8 @@ def _field(name: str, text: str) -> dict[str, Any]:
         return {name: _one_of(text, STATUSES)}
     if name == "order":
         return {name: _one_of(text, get_args(Order))}
-    if name == "text" and len(text) > MAX_SEARCH_CHARACTERS:
-        raise ValueError(f"At most {MAX_SEARCH_CHARACTERS} characters; this has {len(text)}.")
+    if len(text) > MOST_CHARACTERS[name]:
+        raise ValueError(f"At most {MOST_CHARACTERS[name]} characters; this has {len(text):,}.")
     if name == "text" and not any(map(str.isalnum, text)):
         raise ValueError("There is no word in it to search for.")
     return {name: text}

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from html import unescape
-from urllib.parse import quote
-from uuid import UUID
+from urllib.parse import quote, urlencode
+from uuid import UUID, uuid4
 
 import pytest
 
+from api.ui.run_filters import DAYS
 from tests.api.browsers import Browser, signed_in
 from tests.api.client import Api
 from tests.support.actors import OPERATOR
 from tests.support.runs import create
 from tests.support.work import claim_next, finish_next
+from vm_webapp.errors import InvalidInput
 from vm_webapp.ops import bulk
 from vm_webapp.ops.bulk import BulkFilter
-from vm_webapp.runs import lifecycle, queries
+from vm_webapp.runs import lifecycle, queries, saved_views
 from vm_webapp.runs.queries import finding
 from vm_webapp.runs.states import Failure
 
@@ -68,6 +70,7 @@ async def test_the_address_holds_filters_and_order(api: Api) -> None:
         ("text=%21%3F", "There is no word in it to search for."),
         ("text=%00", "NUL"),
         (f"text={'x' * 201}", "At most 200 characters; this has 201."),
+        (f"workflow={'x' * 1001}", "At most 64 characters; this has 1,001."),
         ("archived=no", "It can be yes."),
     ],
 )
@@ -114,6 +117,13 @@ async def test_views_are_saved_for_the_person_and_removed(managed: Api) -> None:
         assert again.status == 422
         assert words in again.body.decode()
     assert (await ann.post("/ui/views", name="all", query="")).status == 422
+    long = await ann.post("/ui/views", name="long", query=f"workflow={'x' * 1_000_000}")
+    assert long.status == 422
+    assert "Nothing is saved: one filter needs another look." in long.body.decode()
+    full = {name: f"{uuid4()}" for name in ("brand_id", "project_id")} | dict.fromkeys(DAYS, "2026-11-25")
+    full |= {"text": "\U0001f600a" * 100, "workflow": "\U0001f600" * 64, "status": "waiting_approval"}
+    kept = await ann.post("/ui/views", name="as long as can be", query=urlencode(full | {"order": "finished"}))
+    assert kept.status == 303
     (path,) = re.findall(r'action="(/ui/views/[^"]+/delete)"', text)
     await bob.post(path)
     assert "My failures" in (await ann.get("/ui/runs")).body.decode()
@@ -198,3 +208,8 @@ async def test_a_page_that_took_a_bounded_look_says_so_and_leads_further(
     assert "No run is like that" in text
     text = (await browser.get("/ui/runs?text=bakery&created_to=2020-01-01")).body.decode()
     assert "No run is like that" in text
+
+
+def test_a_view_has_a_limit_of_its_own() -> None:
+    with pytest.raises(InvalidInput, match="These filters are too long to be saved: at most 4,000 characters"):
+        saved_views.save_view("ann", "long", "x" * 4_001)

@@ -14,6 +14,7 @@ from vm_webapp.errors import InvalidInput
 
 MOST_VIEWS = 30  # of one person
 MOST_CHARACTERS = 60  # of a name
+MOST_OF_QUERY = 4_000  # characters; the filters that there are need less than 3,500
 
 _OF_OWNER = compiled(
     SavedView.select(SavedView.id, SavedView.name, SavedView.query)
@@ -50,12 +51,16 @@ def save_view(owner: str, name: str, query: str) -> None:
         query: filters and order, as in the address of the list.
 
     Raises:
-        InvalidInput: the name is empty, too long or taken, or the person has too many views.
+        InvalidInput: the name is empty, too long or taken, the query is too long, or the person has too many views.
     """
     if not name:
         raise InvalidInput("Give the view a name.", pointer="/name")
     if len(name) > MOST_CHARACTERS:
         raise InvalidInput(f"At most {MOST_CHARACTERS} characters; this has {len(name)}.", pointer="/name")
+    if len(query) > MOST_OF_QUERY:
+        raise InvalidInput(
+            f"These filters are too long to be saved: at most {MOST_OF_QUERY:,} characters.", pointer="/query"
+        )
     with transaction():
         if len(list_views(owner)) >= MOST_VIEWS:
             raise InvalidInput(f"You have {MOST_VIEWS} views. Remove one first.", pointer="/name")
