@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from unicodedata import bidirectional
 
 UNSTORABLE = "holds a character that cannot be stored: NUL or half a surrogate pair"
 LONGEST_NOTE = 300  # characters of an error in a log line or a heartbeat
 # psycopg2 raises ValueError for NUL in text, and jsonb refuses both.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+# Embeddings, overrides and isolates of the Unicode Bidirectional Algorithm, with what ends them.
+_DIRECTED = re.compile("[\u202a-\u202e\u2066-\u2069]")
+_ISOLATE, _END = "\u2068", "\u2069"
 
 
 def is_storable(text: str) -> bool:
@@ -33,6 +37,16 @@ def without_surrogates(text: str) -> str:
 def single_line(text: str) -> str:
     """Return a text with each run of white space, line ends included, replaced by one space."""
     return " ".join(text.split())
+
+
+def isolated(text: str) -> str:
+    """Return a text whose direction does not reach the words beside it, for where no element can keep them apart.
+
+    What sets a direction by force is taken out; text that is written from right to left stays so, within an isolate.
+    """
+    bare = _DIRECTED.sub("", text)
+    is_from_right = not bare.isascii() and any(bidirectional(each) in ("R", "AL", "AN") for each in bare)
+    return f"{_ISOLATE}{bare}{_END}" if is_from_right else bare
 
 
 def escaped(text: str) -> str:

@@ -21,7 +21,7 @@ from api.ui.run_actions import done_words
 from api.ui.static import static_url
 from vm_webapp.db.pool import transaction
 from vm_webapp.runs.records import RunRecord, RunStatus, StageStatus
-from vm_webapp.text import single_line
+from vm_webapp.text import isolated, single_line
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 LONGEST_EXCERPT = 140  # characters
@@ -113,6 +113,12 @@ def excerpt(text: str) -> str:
     return line if len(line) <= LONGEST_EXCERPT else f"{line[:LONGEST_EXCERPT].rstrip()} …"
 
 
+def isolated_words(words: str) -> str:
+    """Return words of a title or an attribute, of which people have written some, with their direction kept to them."""
+    kept = isolated(words)
+    return Markup(kept) if isinstance(words, Markup) else kept  # noqa: S704  # it was markup, and nothing was added
+
+
 def stage_in_hand(run: RunRecord) -> str:
     """Return what a running run does just now."""
     return next((f"writes {stage.title}" for stage in run.stages if stage.status == "running"), "between two stages")
@@ -147,6 +153,7 @@ _ENVIRONMENT.filters |= {
     "minute": minute,
     "ago": ago,
     "excerpt": excerpt,
+    "isolated": isolated_words,
     "days": days,
     "seconds": duration,
     "lasted": lasted,

@@ -133,3 +133,16 @@ def test_what_is_vendored_is_what_its_makers_published() -> None:
     folder = Path(static.FOLDER)
     assert {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in VENDORED} == VENDORED
     assert "Zero-Clause BSD" in (folder / "vendor" / "htmx.LICENSE.txt").read_text()
+
+
+async def test_a_request_turns_around_no_more_of_a_title_than_itself(api: Api) -> None:
+    run = create(request="A \u202egnp & \u2066more").run.id
+    other = create(request="\u05e9\u05dc\u05d5\u05dd").run.id
+    browser = Browser(api)
+    assert "<title>A gnp &amp; more · VM Webapp</title>" in (await browser.get(f"/ui/runs/{run}")).body.decode()
+    page = (await browser.get(f"/ui/runs/{other}")).body.decode()
+    assert "<title>\u2068\u05e9\u05dc\u05d5\u05dd\u2069 · VM Webapp</title>" in page
+    listed = (await browser.get("/ui/runs")).body.decode()
+    assert 'aria-label="Select: A gnp &amp; more"' in listed
+    assert 'aria-label="Select: \u2068\u05e9\u05dc\u05d5\u05dd\u2069"' in listed
+    assert "A \u202egnp &amp; \u2066more</a>" in listed  # an element of its own keeps the text as it was written
