@@ -13,15 +13,16 @@ from vm_webapp.errors import VMError
 
 # The id tells installations apart. A copy that was restored from a dump has its original's id and, on the same server,
 # another oid; on another server the oid may happen to be the same, and the copy is then not told from its original.
-FINGERPRINT = compiled(
+FINGERPRINT_QUERY = (
     Installation.select(fn.CONCAT(Installation.id, ":", SQL("pg_database.oid")).alias("fingerprint"))
     .from_(Installation, SQL("pg_database"))
     .where(SQL("pg_database.datname = current_database()"))
 )
+FINGERPRINT = compiled(FINGERPRINT_QUERY)
 
 
 class _Noted(NamedTuple):
-    parameters: dict[str, Any]  # those of the pool: another pool may lead to another database
+    parameters: Any  # of the pool, made anew each time that it is opened: it may lead to another database then
     fingerprint: str
 
 
@@ -36,14 +37,14 @@ def read_fingerprint() -> str:
 def note_fingerprint(fingerprint: str) -> str:
     """Remember what was read as this database's fingerprint, and return it."""
     global _noted
-    _noted = _Noted(database.connect_params, fingerprint)
+    _noted = _Noted(_parameters(), fingerprint)
     return fingerprint
 
 
 def known_fingerprint() -> str | None:
     """Return the fingerprint that this process has read last, None before the first time."""
     noted = _noted
-    return noted.fingerprint if noted is not None and noted.parameters is database.connect_params else None
+    return noted.fingerprint if noted is not None and noted.parameters is _parameters() else None
 
 
 def find_fingerprint() -> str | None:
@@ -56,3 +57,7 @@ def find_fingerprint() -> str | None:
             return read_fingerprint()
     except VMError:
         return None
+
+
+def _parameters() -> Any:
+    return database.connect_params.get("parameters")
