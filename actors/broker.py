@@ -40,7 +40,7 @@ class HintBroker(Broker):
 
     Attributes:
         notices: to those who follow a run.
-        sender: sends hints and notices to Redis on a thread of its own.
+        sender: sends hints and notices to Redis, most of them on a thread of its own.
         url: the URL of Redis, None without Redis.
     """
 
@@ -50,7 +50,9 @@ class HintBroker(Broker):
         self._work = work
         self.url: str | None = None
         self._hint_sender: HintSender | None = None
-        self._hints: Lane[Message[Any]] = Lane(self._send, rest_seconds=HINT_REST_SECONDS, note=_count_hints)
+        self._hints: Lane[Message[Any]] = Lane(
+            self._send, rest_seconds=HINT_REST_SECONDS, note=_count_hints, offer=self._offer
+        )
         self.notices = Notices()
         self.sender = Sender(self._hints, self.notices.lane)
 
@@ -91,7 +93,7 @@ class HintBroker(Broker):
         return set(self.queues)
 
     def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
-        """Send a hint and wake a worker, on another thread. Never raises and never waits for Redis."""
+        """Send a hint, which wakes a worker. Never raises and never waits for Redis."""
         if self.url is not None:
             self.sender.put(self._hints, message, key=message.message_id)
         return message
@@ -107,6 +109,10 @@ class HintBroker(Broker):
     def _publish(self, run_id: UUID, text: str) -> None:
         if self.url is not None:
             self.notices.put(self.sender, Notice(channel_of(run_id), text))
+
+    def _offer(self, hint: Message[Any]) -> bool:
+        sender = self._hint_sender
+        return sender is not None and sender.offer(hint)
 
     def _send(self, hints: list[Message[Any]]) -> list[redis.ResponseError]:
         sender = self._hint_sender

@@ -90,6 +90,11 @@ class EarlierWorkers:
         self._asked_at: float | None = None
         self._present = False
 
+    @property
+    def were_present(self) -> bool:
+        """Whether there were any when Redis was asked last; True before that."""
+        return self._present or self._asked_at is None
+
     def present(self, fingerprint: str) -> bool:
         """Return whether there are any on a database; Redis is asked every ten seconds at most.
 

@@ -15,8 +15,10 @@ import redis
 from dramatiq.message import Message
 
 from actors.dramatiq_queue import QUEUE, DramatiqQueue, EarlierWorkers
+from actors.quick_line import Command, QuickLine
 from actors.redis_clock import RedisClock
 from vm_webapp.errors import Unavailable
+from vm_webapp.fleet.installation import known_fingerprint
 from vm_webapp.redis_keys import PREFIX, hints_of, namespace_of
 
 log = logging.getLogger(__name__)
@@ -26,6 +28,7 @@ STALE_SECONDS = 10
 # Busy workers take no hints. A long list would later wake idle ones in vain.
 MAX_HINTS = 64
 LATEST_TIMESTAMP = 1e15  # milliseconds: later than any clock shows, and small enough not to overflow a float
+COMMANDS_WITHOUT_TIME = 3
 ACTOR = "execute_stage"
 
 
@@ -40,7 +43,7 @@ class HintSender:
 
     Args:
         client: sends them.
-        fingerprint: returns which database they are for, None while it is not known.
+        fingerprint: returns which database they are for, None while it is not known; may read it.
     """
 
     def __init__(self, client: redis.Redis, fingerprint: Callable[[], str | None]) -> None:
@@ -48,38 +51,60 @@ class HintSender:
         self._fingerprint = fingerprint
         self._clock = RedisClock(client)
         self._earlier = EarlierWorkers(client)
+        self._line = QuickLine(client)
+
+    def offer(self, hint: Message[Any]) -> bool:
+        """Send a hint if that is possible without waiting, and return whether it was.
+
+        ``send`` makes it possible, and later learns whether Redis has taken it.
+        """
+        fingerprint = known_fingerprint()
+        if fingerprint is None or not self._clock.is_set or self._earlier.were_present:
+            return False
+        return self._line.offer(self._commands(fingerprint, [self._stamped(hint)]))
 
     def send(self, hints: list[Message[Any]]) -> list[redis.ResponseError]:
-        """Send hints, and return the errors with which Redis refused them.
+        """Send hints, and return the errors with which Redis refused them or those that were offered before.
 
         Raises:
             redis.RedisError: Redis does not respond.
         """
+        refusals = [refusal for replies in self._line.collect() for refusal in self._refusals(replies)]
         fingerprint = self._fingerprint()
         if fingerprint is None:  # the database was there a moment ago: the stages' transactions have committed
-            return [redis.ResponseError("which database the hints are for is not known")]
-        # Stamped by the clock that workers tell a hint's age by. The messages have this machine's time so far.
-        now = int(self._clock.now() * 1000)
-        stamped = [hint.copy(message_timestamp=now) for hint in hints]
-        key = hints_of(fingerprint)
-        with self._client.pipeline(transaction=False) as pipeline:
-            pipeline.rpush(key, *[hint.encode() for hint in stamped[-MAX_HINTS:]])
-            pipeline.ltrim(key, -MAX_HINTS, -1)
-            pipeline.expire(key, STALE_SECONDS)
-            if reads_clock := self._clock.is_old:
-                pipeline.time()
-            replies = pipeline.execute(raise_on_error=False)
-        refusals = [reply for reply in replies if isinstance(reply, redis.ResponseError)]
-        if refusals:
-            return refusals
-        if reads_clock:
-            self._clock.set(replies[-1])
+            return [*refusals, *(redis.ResponseError("their database is not known") for _ in hints)]
+        stamped = [self._stamped(hint) for hint in hints]
+        if stamped:
+            with self._client.pipeline(transaction=False) as pipeline:
+                for command in self._commands(fingerprint, stamped):
+                    pipeline.execute_command(*command)
+                refusals += self._refusals(pipeline.execute(raise_on_error=False))
+        self._line.open()
         try:
-            if self._earlier.present(fingerprint):
+            if self._earlier.present(fingerprint) and stamped:
                 self._earlier.send(stamped)
         except redis.ResponseError as refusal:
-            return [refusal]
-        return []
+            refusals.append(refusal)
+        return refusals
+
+    def _stamped(self, hint: Message[Any]) -> Message[Any]:
+        # By the clock that workers tell a hint's age by. The message has this machine's time so far.
+        return hint.copy(message_timestamp=int(self._clock.now() * 1000))
+
+    def _commands(self, fingerprint: str, hints: list[Message[Any]]) -> list[Command]:
+        key = hints_of(fingerprint)
+        push: Command = ("RPUSH", key, *[hint.encode() for hint in hints[-MAX_HINTS:]])
+        trim: Command = ("LTRIM", key, -MAX_HINTS, -1)
+        expire: Command = ("EXPIRE", key, STALE_SECONDS)
+        return [push, trim, expire, ("TIME",)] if self._clock.is_old else [push, trim, expire]
+
+    def _refusals(self, replies: list[Any]) -> list[redis.ResponseError]:
+        """Return the first error among the replies to a round, and set the clock if it was asked for."""
+        refused = [reply for reply in replies if isinstance(reply, redis.ResponseError)]
+        if not refused and len(replies) > COMMANDS_WITHOUT_TIME:
+            seconds, microseconds = replies[-1]
+            self._clock.set((int(seconds), int(microseconds)))
+        return refused[:1]
 
 
 class Hint(NamedTuple):

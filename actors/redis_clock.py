@@ -25,6 +25,11 @@ class RedisClock:
         self._ahead = 0.0  # of ``monotonic``
 
     @property
+    def is_set(self) -> bool:
+        """Whether the clock was ever read."""
+        return self._read_at is not None
+
+    @property
     def is_old(self) -> bool:
         """Whether the clock was read more than ten seconds ago, or never."""
         return self._read_at is None or self._monotonic() - self._read_at >= READ_EVERY_SECONDS

@@ -1,4 +1,4 @@
-"""Sends commands to Redis on a thread of its own, so that no request and no stage waits for Redis."""
+"""Sends commands to Redis so that no request and no stage waits for it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ SKIP_AFTER_FAILURE_SECONDS = 2.0
 # One round that takes too long is no outage: on a busy machine it happens, and polling finds what was dropped.
 OUTAGE_SECONDS = 10.0
 LOG_REFUSAL_EVERY_SECONDS = 60.0
+SETTLE_SECONDS = 0.02  # Redis has responded by then
 MAX_QUEUED = 1000
 
 
@@ -31,9 +32,11 @@ class Lane(Generic[Item]):
 
     Args:
         send: sends the things of a round, on the sender's thread. Returns the errors with which Redis refused some of
-            them; raises ``redis.RedisError`` if Redis failed.
+            them, or of those that were offered before; raises ``redis.RedisError`` if Redis failed.
         rest_seconds: the time from one round to the next.
         note: called with how many things were sent, and how many failed or were dropped; must not block.
+        offer: sends the first thing after a rest on the thread that puts it, without waiting, and returns whether it
+            did; a round soon after it, which may be empty, learns what became of it. None to send all in rounds.
     """
 
     def __init__(
@@ -42,15 +45,39 @@ class Lane(Generic[Item]):
         *,
         rest_seconds: float,
         note: Callable[[int, int], object] = lambda sent, failed: None,
+        offer: Callable[[Item], bool] | None = None,
     ) -> None:
         self.send = send
+        self._offer = offer
+        self._offered = 0
         self.note = note
         self.rest_seconds = rest_seconds
         self._waiting: dict[Hashable, Item] = {}
         self._next_round = 0.0  # monotonic time
+        self._settle_at = 0.0
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    @property
+    def unsettled(self) -> int:
+        """How many things wait, or were offered and nobody knows yet what became of them."""
+        return len(self._waiting) + self._offered
+
+    def offer(self, item: Item) -> bool:
+        """Send a thing at once if the lane has rested, nothing waits, and it can be done without waiting."""
+        now = time.monotonic()
+        if self._offer is None or self._waiting or self._next_round > now or not self._offer(item):
+            return False
+        self._next_round = now + self.rest_seconds
+        if not self._offered:
+            self._settle_at = now + SETTLE_SECONDS
+        self._offered += 1
+        return True
+
+    def settle(self) -> None:
+        """Have a round begin at once if anything was offered."""
+        self._settle_at = 0.0
 
     def add(self, key: Hashable, item: Item) -> None:
         """Add a thing at the end; one with the same key that still waits gives way to it."""
@@ -59,15 +86,20 @@ class Lane(Generic[Item]):
 
     def seconds_left(self, now: float) -> float:
         """Return how long the lane still rests at the monotonic time ``now``; 0 or less if a round may begin."""
-        return self._next_round - now
+        return (self._next_round if self._waiting else self._settle_at) - now
 
-    def take(self) -> list[Item]:
-        """Begin a round, and return what it sends."""
+    def take(self) -> tuple[list[Item], int]:
+        """Begin a round; return what it sends, and how many were offered since the one before."""
         self._next_round = time.monotonic() + self.rest_seconds
-        return self.clear()
+        offered, self._offered = self._offered, 0
+        return self._take_waiting(), offered
 
-    def clear(self) -> list[Item]:
-        """Remove what waits, and return it."""
+    def drop(self) -> int:
+        """Remove what waits or was offered; return how many that are."""
+        offered, self._offered = self._offered, 0
+        return len(self._take_waiting()) + offered
+
+    def _take_waiting(self) -> list[Item]:
         items = list(self._waiting.values())
         self._waiting.clear()
         return items
@@ -109,14 +141,20 @@ class Sender:
                 self.failed += 1
                 lane.note(0, 1)
                 return
-            lane.add(key, item)
-            if len(lane) == 1:  # otherwise the thread knows that there is something
+            if not lane.offer(item):
+                lane.add(key, item)
+            if lane.unsettled == 1 or len(lane) == 1:  # otherwise the thread knows that there is something
                 self._filled.notify_all()  # one alone might reach a thread that waits in ``flush``
 
     def flush(self, seconds: float) -> bool:
         """Wait at most this long until everything is sent or dropped; return whether it was."""
         with self._filled:
-            return self._filled.wait_for(lambda: not self._waiting() and not self._sending, seconds)
+            for lane in self._lanes:
+                lane.settle()
+            self._filled.notify_all()
+            return self._filled.wait_for(
+                lambda: not self._sending and not any(lane.unsettled for lane in self._lanes), seconds
+            )
 
     def _waiting(self) -> int:
         return sum(len(lane) for lane in self._lanes)
@@ -138,16 +176,16 @@ class Sender:
                 self._sending = 0
                 self._filled.notify_all()
                 lane = self._next()
-                items = lane.take()
-                self._sending = len(items)
+                items, offered = lane.take()
+                self._sending = len(items) + offered
             try:
                 refusals = list(lane.send(items))
-                lane.note(len(items) - len(refusals), len(refusals))
+                lane.note(max(self._sending - len(refusals), 0), len(refusals))
                 self._note_response()
                 for refusal in refusals:
                     self._note_refusal(refusal)
             except redis.RedisError as error:
-                lane.note(0, len(items))
+                lane.note(0, self._sending)
                 self._pause_after(error)
             except Exception:
                 log.exception("redis.send_crashed")
@@ -156,7 +194,7 @@ class Sender:
         """Wait for a lane that may send what it has, and return it. The caller holds the lock."""
         while True:
             now = time.monotonic()
-            rests = {lane: lane.seconds_left(now) for lane in self._lanes if len(lane)}
+            rests = {lane: lane.seconds_left(now) for lane in self._lanes if lane.unsettled}
             for lane, seconds in rests.items():
                 if seconds <= 0:
                     return lane
@@ -185,9 +223,9 @@ class Sender:
             # Each queued item would run into a time-out of its own, and polling finds a stage before a late hint.
             dropped = self._sending
             for lane in self._lanes:
-                waiting = len(lane.clear())
-                lane.note(0, waiting)
-                dropped += waiting
+                more = lane.drop()
+                lane.note(0, more)
+                dropped += more
             self.failed += dropped
         lasts = now - self._failing_since >= OUTAGE_SECONDS
         level = logging.WARNING if lasts and not self._outage_logged else logging.INFO

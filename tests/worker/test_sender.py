@@ -13,6 +13,7 @@ import pytest
 import redis
 from dramatiq.brokers.redis import RedisBroker
 
+from actors import hints as hints_module
 from actors import notices as notices_module
 from actors import sender as module
 from actors.dramatiq_queue import QUEUE
@@ -37,9 +38,10 @@ class Recorder:
         self.rounds: list[list[str]] = []
         self.fail_with: Exception | None = None
         self.refused: set[str] = set()
+        self.taken: list[str] = []
         self.began, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()
-        self.lane: Lane[str] = Lane(self._send, rest_seconds=rest_seconds)
+        self.lane: Lane[str] = Lane(self.send, rest_seconds=rest_seconds)
         self.sender = Sender(self.lane)
 
     def put(self, *items: str) -> None:
@@ -58,7 +60,7 @@ class Recorder:
         finally:
             self.go_on.set()
 
-    def _send(self, items: list[str]) -> list[redis.ResponseError]:
+    def send(self, items: list[str]) -> list[redis.ResponseError]:
         self.began.set()
         assert self.go_on.wait(5)
         error, self.fail_with = self.fail_with, None
@@ -204,6 +206,53 @@ def test_more_than_fit_are_dropped_and_counted(recorder: Recorder, monkeypatch: 
     assert recorder.rounds == [["held"], ["1", "2", "3"]]
 
 
+class TestOffering:
+    @pytest.fixture
+    def offering(self) -> Recorder:
+        """A recorder whose lane takes what is offered, until ``taken`` has three."""
+        recorder = Recorder()
+
+        def offer(item: str) -> bool:
+            if len(recorder.taken) == 3:
+                return False
+            recorder.taken.append(item)
+            return True
+
+        recorder.lane = Lane(recorder.send, rest_seconds=0.0, offer=offer)
+        recorder.sender = Sender(recorder.lane)
+        return recorder
+
+    def test_what_is_offered_goes_at_once_and_what_became_of_it_is_learned_in_a_round(self, offering: Recorder) -> None:
+        offering.put("1", "2")
+        assert offering.taken == ["1", "2"]
+        assert offering.sender.flush(5)
+        assert offering.rounds[-1] == []
+
+    def test_a_round_comes_by_itself(self, offering: Recorder) -> None:
+        offering.put("1")
+        eventually(lambda: offering.rounds == [[]], "the round", seconds=2)
+
+    def test_what_is_not_taken_waits_for_a_round(self, offering: Recorder) -> None:
+        offering.put(*"12345")
+        assert offering.sender.flush(5)
+        assert offering.taken == ["1", "2", "3"]
+        assert [item for sent in offering.rounds for item in sent] == ["4", "5"]
+
+    def test_what_was_offered_to_a_redis_that_failed_is_counted(self, offering: Recorder) -> None:
+        offering.fail_with = redis.ConnectionError()
+        offering.put("1", "2")
+        assert offering.sender.flush(5)
+        assert offering.sender.failed == 2
+        offering.put("Redis has just failed")
+        assert (offering.taken, offering.sender.failed) == (["1", "2"], 3)
+
+    def test_within_a_rest_they_go_together(self, offering: Recorder) -> None:
+        offering.lane.rest_seconds = 0.05
+        offering.put("1", "2", "3")
+        assert offering.sender.flush(5)
+        assert (offering.taken, offering.rounds) == (["1"], [["2", "3"]])
+
+
 @pytest.fixture
 def client(redis_url: str) -> Iterator[redis.Redis]:
     """A client of a real Redis, connected; Redis counts anew."""
@@ -336,6 +385,37 @@ class TestHints:
         Presence(client).announce(uuid4(), facts)
         assert hints.send([hint()]) == []
         assert not client.exists("vm:stages", "vm:bell")
+
+    def test_after_the_first_round_one_goes_without_waiting(
+        self, client: redis.Redis, hints: HintSender, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(hints_module, "known_fingerprint", lambda: DATABASE)
+        assert not hints.offer(hint())
+        assert hints.send([hint()]) == []
+        assert hints.offer(hint())
+        assert hints.offer(hint())
+        assert hints.send([]) == []
+        assert client.llen(LIST) == 3
+
+    def test_what_redis_refuses_of_what_was_offered_is_returned_by_the_next_round(
+        self, client: redis.Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(hints_module, "known_fingerprint", lambda: DATABASE)
+        rights = ["~*", "+@all"]
+        with redis.Redis.from_url(set_user(redis_url, "offering", rights)) as offering:
+            hints = HintSender(offering, lambda: DATABASE)
+            assert hints.send([hint()]) == []
+            client.execute_command("ACL", "SETUSER", "offering", "-rpush")
+            assert hints.offer(hint())
+            assert [type(refusal) for refusal in hints.send([])] == [redis.exceptions.NoPermissionError]
+
+    def test_while_workers_of_the_build_before_are_there_none_is_offered(
+        self, client: redis.Redis, hints: HintSender, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(hints_module, "known_fingerprint", lambda: DATABASE)
+        Presence(client).announce(uuid4(), {"fingerprint": DATABASE})
+        assert hints.send([hint()]) == []
+        assert not hints.offer(hint())
 
     def test_while_the_database_is_not_known_they_are_refused(self, client: redis.Redis) -> None:
         assert len(HintSender(client, lambda: None).send([hint()])) == 1
