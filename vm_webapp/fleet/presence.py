@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterable
 from typing import Any, cast
 from uuid import UUID
@@ -15,6 +16,7 @@ from vm_webapp.circuit_breaker import CircuitBreaker
 PREFIX = "vm:presence"
 MEMBERS = f"{PREFIX}:workers"
 EXPIRE_SECONDS = 10
+ANNOUNCE_EVERY_SECONDS = 3.0
 SKIP_AFTER_FAILURE_SECONDS = 5.0
 
 
@@ -29,12 +31,23 @@ class Presence:
         self._client = client
         self._redis = CircuitBreaker(SKIP_AFTER_FAILURE_SECONDS)
         self._announcing = threading.Lock()
+        self._announced: tuple[dict[str, Any], float] | None = None
 
     def announce_soon(self, worker_id: UUID, facts: dict[str, Any]) -> None:
-        """Like ``announce``, on a thread of its own; does nothing while an earlier call is still in progress."""
+        """Like ``announce``, on a thread of its own.
+
+        Does nothing if the same facts were announced within three seconds, or while an earlier call is in progress.
+        """
+        now = time.monotonic()
+        if self._announced is not None:
+            announced, at = self._announced
+            if announced == facts and now - at < ANNOUNCE_EVERY_SECONDS:
+                return
         # No time-out bounds how long a name takes to resolve, and the pulse must not wait for that.
         if not self._announcing.acquire(blocking=False):
             return
+
+        self._announced = facts, now
 
         def announce() -> None:
             try:

@@ -15,7 +15,8 @@ from vm_webapp.fleet.presence import Presence
 from vm_webapp.ops.redis_permissions import KEYS, find_missing_permission
 from vm_webapp.redis_client import quick_client
 
-PERMISSIONS_EVERY_SECONDS = 10.0
+PERMISSIONS_EVERY_SECONDS = 30.0
+PRESENCE_EVERY_SECONDS = 3.0
 TIMEOUT_SECONDS = 0.3
 # Bounds the whole probe: the client's time-out does not cover how long a name takes to resolve.
 WAIT_SECONDS = 1.0
@@ -55,6 +56,8 @@ class RedisProbe:
         self._status = NO_RESPONSE
         self._missing: str | None = None
         self._permissions_checked_at = -PERMISSIONS_EVERY_SECONDS
+        self._databases: frozenset[str] = frozenset()
+        self._presence_read_at = -PRESENCE_EVERY_SECONDS
 
     def probe(self) -> RedisStatus:
         """Probe Redis for at most a second. While an earlier probe still hangs, return at once without starting one."""
@@ -75,14 +78,19 @@ class RedisProbe:
                 refused = type(error).__name__
             self._check_permissions()
             # Also after a refused write: a full Redis can still be read.
-            present = self._presence.present()
+            self._read_presence()
         except redis.exceptions.NoPermissionError:
             self._status = RedisStatus(refused, missing=self._missing or f"to read the keys {KEYS}")
         except (redis.RedisError, OSError) as error:
             self._status = RedisStatus(type(error).__name__)
         else:
-            databases = frozenset(str(facts.get("fingerprint")) for facts in present)
-            self._status = RedisStatus(refused, databases, self._missing)
+            self._status = RedisStatus(refused, self._databases, self._missing)
+
+    def _read_presence(self) -> None:
+        now = time.monotonic()
+        if now - self._presence_read_at >= PRESENCE_EVERY_SECONDS:
+            self._databases = frozenset(str(facts.get("fingerprint")) for facts in self._presence.present())
+            self._presence_read_at = now
 
     def _check_permissions(self) -> None:
         # Seldom, because they change seldom; again each time while one is missing, so that it shows when it is granted.
