@@ -30,6 +30,7 @@ from vm_webapp.db.pool import dedicated_connection
 from vm_webapp.db.sessions import name_session
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.execution.activity import Activity
+from vm_webapp.fleet.heartbeats import ClockSteppedBack, WrittenHeartbeat
 from vm_webapp.fleet.process_metrics import PUBLISH_SECONDS
 from vm_webapp.loops import Loop
 from vm_webapp.metrics import LOOP_ERRORS
@@ -163,7 +164,7 @@ class Pulse:
         self.watchdog.note_tick()
 
     def tick_once(self, now: float) -> None:
-        """Renew the leases, follow the clock and write the heartbeat; the other duties when they are due.
+        """Renew the leases, write the heartbeat, follow a clock that stepped back; the other duties when they are due.
 
         Before the worker can start it does nothing. An unhealthy worker writes no heartbeat and rescues nothing: others
         see it as dead. It still renews, because its other threads finish their stages while it drains.
@@ -178,8 +179,7 @@ class Pulse:
             return
         self._renew.run_once()
         if self._check_health():
-            self._follow_clock.run_once()  # before the heartbeat, by which it is noticed
-            steady_seconds = self._beat.run_once().steady_seconds
+            steady_seconds = self._write_heartbeat().steady_seconds
             # After a database outage all leases may have expired although their workers live: they get the length of a
             # lease to renew them.
             may_rescue = steady_seconds >= LEASE_SECONDS and self._status.state == "working"
@@ -189,6 +189,13 @@ class Pulse:
             self._fail_spent.run_if_due(now)
         if not self._purges.run_once(now) and not self._seal.run_if_due(now):
             self._sum.run_if_due(now)
+
+    def _write_heartbeat(self) -> WrittenHeartbeat:
+        try:
+            return self._beat.run_once()
+        except ClockSteppedBack:
+            self._follow_clock.run_once()
+            return self._beat.run_once()
 
     def _publish_if_due(self, now: float) -> None:
         if self._status.state == "stopped":  # the last tick

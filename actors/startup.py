@@ -12,7 +12,7 @@ from vm_webapp.db.bundle import own_bundle
 from vm_webapp.db.pool import OPERATOR_CONNECTIONS, close_idle, is_crowded, refusal, rows, transaction
 from vm_webapp.errors import DatabaseFull, DatabaseUnavailable, VMError
 from vm_webapp.fleet.alive import ALIVE
-from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
+from vm_webapp.fleet.heartbeats import ClockSteppedBack, Heartbeat, WorkerIdentity, write_heartbeat
 from vm_webapp.local.by_mode import Servers
 from vm_webapp.settings import Settings
 from vm_webapp.text import shortened
@@ -54,5 +54,5 @@ def prepare_schema(servers: Servers, settings: Settings, identity: WorkerIdentit
 def _report_starting(identity: WorkerIdentity, obstacle: str) -> None:
     waiting = {"error": shortened(f"waiting to start: {obstacle}"), "at": datetime.now(UTC).isoformat()}
     # In an older or newer schema the table may be missing or different. Then only the log shows the reason.
-    with suppress(DatabaseError, DatabaseUnavailable):
+    with suppress(DatabaseError, DatabaseUnavailable, ClockSteppedBack):
         write_heartbeat(identity, Heartbeat("starting", 0, last_error=waiting))

@@ -52,6 +52,7 @@ class Beat:
 
         Raises:
             DatabaseUnavailable: the heartbeat was not written.
+            ClockSteppedBack: likewise, since it would hide by how much.
         """
         written = write_heartbeat(self._status.identity, self._heartbeat())
         self._write_workspace()

@@ -300,7 +300,9 @@ class Pool(PooledPostgresqlDatabase):
 
     def _settings_for_statement(self) -> str:
         connection: Connection = self.connection()
-        return "" if connection.in_force else f"{connection.settings.for_transaction}; "
+        settings = "" if connection.in_force else f"{connection.settings.for_transaction}; "
+        # PostgreSQL executes the statements of one message as one transaction, in which SET LOCAL holds.
+        return settings if connection.durable else f"{settings}{NOT_DURABLE}; "
 
     @property
     def taken(self) -> int:

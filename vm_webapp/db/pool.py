@@ -150,14 +150,20 @@ def transaction(*, durable: bool = True) -> Iterator[None]:
 class autocommit:  # noqa: N801 - used as a function; a generator would cost as much as its shorter statements
     """Run each statement of the block as a transaction of its own: one round trip, without BEGIN and COMMIT.
 
-    For one statement that writes, or for statements that only read. What is written is durable, and after the block the
-    calls that were passed to ``after_commit`` run, as with ``transaction``. Inside a transaction the block joins it.
+    For one statement that writes, or for statements that only read. After the block the calls that were passed to
+    ``after_commit`` run, as with ``transaction``. Inside a transaction the block joins it.
+
+    Args:
+        durable: as of ``transaction``.
 
     Raises:
         DatabaseUnavailable: there is no connection, or it broke; the outcome is unknown then.
     """
 
-    __slots__ = ("_pool", "_unit")
+    __slots__ = ("_durable", "_pool", "_unit")
+
+    def __init__(self, *, durable: bool = True) -> None:
+        self._durable = durable
 
     def __enter__(self) -> None:
         current = _database()
@@ -168,6 +174,8 @@ class autocommit:  # noqa: N801 - used as a function; a generator would cost as 
             self._pool.connect()
         except CONVERTED as error:
             raise _converted(error) from error
+        if not self._durable:
+            self._pool.connection().durable = False
         self._unit = UnitOfWork()
         self._unit.begin()
 
@@ -175,6 +183,8 @@ class autocommit:  # noqa: N801 - used as a function; a generator would cost as 
         if self._pool is None:
             return
         self._unit.end()
+        if not self._durable:
+            self._pool.connection().durable = True
         self._pool.close()
         if error is None:
             # Now that this thread holds no connection any more.

@@ -9,19 +9,26 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from peewee import EXCLUDED, Case, fn
+from peewee import EXCLUDED, SQL, Case, Select, fn
 
 from vm_webapp import __version__
 from vm_webapp.db.bundle import newest_bundled_id
 from vm_webapp.db.compiled import HOUR, NOW, SECOND, Compiled, compiled, delete_from, param
 from vm_webapp.db.models import WorkerHeartbeat
-from vm_webapp.db.pool import execute, jsonb, row, transaction
-from vm_webapp.fleet.installation import read_fingerprint
+from vm_webapp.db.pool import autocommit, execute, jsonb, row, transaction
+from vm_webapp.errors import VMError
+from vm_webapp.fleet.installation import FINGERPRINT_QUERY, note_fingerprint
 
 # If no worker at all has written a heartbeat for longer than this, the database was probably unreachable.
 LONGEST_GAP_SECONDS = 5
 KEEP_HOURS = 24
+# A smaller step back delays everything by less than a second, and a heartbeat is sent only once a second.
+NOTICED_STEP_SECONDS = 1
 WorkerState = Literal["starting", "working", "draining", "stopped"]
+
+
+class ClockSteppedBack(VMError):
+    """The database's clock has stepped back since the newest heartbeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,22 +95,23 @@ def _compile_write() -> Compiled:
         table.select(fn.min(table.steady_since)).where(table.last_tick_at > NOW - LONGEST_GAP_SECONDS * SECOND), NOW
     )
     identity = [field.name for field in fields(WorkerIdentity)]
+    values = {
+        **{getattr(table, name): param(name) for name in identity},
+        table.fingerprint: FINGERPRINT_QUERY,
+        table.state: param("state"),
+        table.in_flight: param("in_flight"),
+        table.last_claim_at: param("last_claim_at"),
+        table.last_model_outcome: param("last_model_outcome"),
+        table.last_error: param("last_error"),
+        table.counters: param("counters"),
+        table.last_tick_at: NOW,
+        table.steady_since: steady_since,
+        table.stopped_at: Case(None, [(param("state") == "stopped", NOW)]),
+    }
+    newest = table.select(fn.max(table.last_tick_at))
+    clock_is_ahead = fn.coalesce(newest <= NOW + NOTICED_STEP_SECONDS * SECOND, SQL("true"))
     return compiled(
-        table.insert(
-            {
-                **{getattr(table, name): param(name) for name in identity},
-                table.fingerprint: param("fingerprint"),
-                table.state: param("state"),
-                table.in_flight: param("in_flight"),
-                table.last_claim_at: param("last_claim_at"),
-                table.last_model_outcome: param("last_model_outcome"),
-                table.last_error: param("last_error"),
-                table.counters: param("counters"),
-                table.last_tick_at: NOW,
-                table.steady_since: steady_since,
-                table.stopped_at: Case(None, [(param("state") == "stopped", NOW)]),
-            }
-        )
+        table.insert_from(Select(columns=list(values.values())).where(clock_is_ahead), list(values))
         .on_conflict(
             conflict_target=[table.worker_id],
             # Peewee's word for the columns that take the new value. The worker's identity stays as it was.
@@ -116,7 +124,7 @@ def _compile_write() -> Compiled:
                 table.last_error: fn.coalesce(EXCLUDED.last_error, table.last_error),
             },
         )
-        .returning(fn.date_part("epoch", NOW - table.steady_since).alias("steady_seconds"))
+        .returning(table.fingerprint, fn.date_part("epoch", NOW - table.steady_since).alias("steady_seconds"))
     )
 
 
@@ -130,15 +138,18 @@ _PURGE = compiled(delete_from(WorkerHeartbeat).where(WorkerHeartbeat.last_tick_a
 
 
 def write_heartbeat(worker: WorkerIdentity, heartbeat: Heartbeat) -> WrittenHeartbeat:
-    """Write the worker's row."""
+    """Write the worker's row.
+
+    Raises:
+        ClockSteppedBack: the newest heartbeat is ahead of the database's clock; nothing was written, which would hide
+            by how much.
+    """
     outcome, error = heartbeat.last_model_outcome, heartbeat.last_error
     # Not durable: a heartbeat that a crash loses is replaced a second later, and a worker that has stopped is silent.
-    with transaction(durable=False):
-        fingerprint = read_fingerprint()
+    with autocommit(durable=False):
         written = row(
             _WRITE,
             **{field.name: getattr(worker, field.name) for field in fields(worker)},
-            fingerprint=fingerprint,
             state=heartbeat.state,
             in_flight=heartbeat.in_flight,
             last_claim_at=heartbeat.last_claim_at,
@@ -146,8 +157,9 @@ def write_heartbeat(worker: WorkerIdentity, heartbeat: Heartbeat) -> WrittenHear
             last_error=jsonb(error) if error else None,
             counters=jsonb(heartbeat.counters),
         )
-        assert written is not None
-        return WrittenHeartbeat(fingerprint, written["steady_seconds"])
+    if written is None:
+        raise ClockSteppedBack("the database's clock has stepped back")
+    return WrittenHeartbeat(note_fingerprint(written["fingerprint"]), written["steady_seconds"])
 
 
 def write_workspace(worker_id: UUID, facts: dict[str, Any]) -> None:

@@ -14,10 +14,9 @@ from peewee import fn
 from vm_webapp.db.compiled import NO_KEY_UPDATE, NOW, SECOND, Compiled, compiled, param
 from vm_webapp.db.models import Provider, Stage, WorkerHeartbeat
 from vm_webapp.db.pool import execute, row, transaction
+from vm_webapp.fleet.heartbeats import NOTICED_STEP_SECONDS
 from vm_webapp.runs.states import LEASE_SECONDS
 
-# A smaller step delays everything by less than a second, and a heartbeat is sent only once a second.
-NOTICED_SECONDS = 1.0
 LOCK = 0x636C6F636B  # "clock" in ASCII: the key of an advisory lock
 
 _BACK = param("seconds") * SECOND
@@ -67,7 +66,7 @@ _MOVES: tuple[Compiled, ...] = (_MOVE_HEARTBEATS, _MOVE_QUEUED, _MOVE_RUNNING, _
 def follow_clock_back() -> float:
     """Move the times that are stored if the database's clock has stepped back since the newest heartbeat.
 
-    Called before a worker writes its heartbeat, which would hide the step.
+    Called when a worker could not write its heartbeat, which would hide the step.
 
     Returns:
         By how many seconds; 0 where it has not.
@@ -91,4 +90,4 @@ def follow_clock_back() -> float:
 def _seconds_back() -> float:
     found = row(_READ_SECONDS)
     ahead = (found["ahead"] if found else None) or 0.0
-    return float(ahead) if ahead > NOTICED_SECONDS else 0.0
+    return float(ahead) if ahead > NOTICED_STEP_SECONDS else 0.0

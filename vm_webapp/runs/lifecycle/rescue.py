@@ -12,7 +12,8 @@ from peewee import SQL, fn
 
 from vm_webapp.db.compiled import NO_KEY_UPDATE, NOW, compiled, param
 from vm_webapp.db.models import Run, Stage
-from vm_webapp.db.pool import Row, execute, jsonb, rows, transaction
+from vm_webapp.db.pool import Row, autocommit, execute, jsonb, rows, transaction
+from vm_webapp.db.prepared import prepared
 from vm_webapp.metrics import RESCUES
 from vm_webapp.runs.events import NewEvent, append_events, append_events_of_runs
 from vm_webapp.runs.lifecycle.steps import LEASE_CLEARED, REQUEUED, count_after_commit, error_json, fail_run
@@ -41,6 +42,7 @@ _LOCK_EXPIRED = compiled(
     .limit(param("batch"))
     .for_update(NO_KEY_UPDATE, of=(SQL("r"), SQL("s")), skip_locked=True)
 )
+_ANY_EXPIRED = prepared(_S.select(_S.id).where(_S.status == "running", _S.lease_expires_at < NOW).limit(1))
 # The id is guard enough: the rows are locked since _LOCK_EXPIRED found them running and expired.
 _REQUEUE = compiled(
     Stage.update({**REQUEUED, Stage.available_at: NOW, Stage.rescues: Stage.rescues + 1})
@@ -99,6 +101,9 @@ def rescue_expired_leases(*, until: float = math.inf) -> Rescued:
     Args:
         until: monotonic time after which no further stage is failed: each takes statements of its own.
     """
+    with autocommit():  # mostly none has: one round trip, and no lock
+        if not rows(_ANY_EXPIRED):
+            return Rescued((), (), more=False)
     with transaction():
         expired = rows(_LOCK_EXPIRED, batch=RESCUE_BATCH)
         lost_too_often = [stage for stage in expired if decide_rescue(rescues_before=stage["rescues"]) == GiveUp()]
