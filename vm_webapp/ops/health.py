@@ -11,18 +11,20 @@ from typing import Any
 from peewee import DatabaseError
 
 from vm_webapp.db.bundle import Bundle, own_bundle
-from vm_webapp.db.migrate.status import compare, read_applied
-from vm_webapp.db.pool import disk_was_full, execute, refusal, row, rows, transaction
+from vm_webapp.db.migrate.status import WHERE_ARCHIVED, compare, read_applied
+from vm_webapp.db.pool import autocommit, disk_was_full, execute, refusal, rows, transaction
+from vm_webapp.db.together import Ask, NotRead, Statement, read_together
 from vm_webapp.errors import DatabaseBusy, DatabaseDiskFull, DatabaseUnavailable, VMError
 from vm_webapp.fleet.installation import read_fingerprint
 from vm_webapp.ops.disk_probe import find_full_disk
-from vm_webapp.ops.locks import Lock, LockWatch, name_locks
+from vm_webapp.ops.locks import WHERE_NONE_IS_HELD, Lock, LockWatch, name_locks
 from vm_webapp.ops.monitor import Monitor
 from vm_webapp.ops.redis_probe import RedisProbe, RedisStatus
-from vm_webapp.ops.worker_health import WorkerHealth
+from vm_webapp.ops.worker_health import WHERE_ALL_IS_WELL, WorkerHealth
 from vm_webapp.ops.worker_start import read_start_error, start_error_file
 from vm_webapp.ops.workspace import check_workspace
-from vm_webapp.runs.pauses import Pauses, read_pauses
+from vm_webapp.runs.pauses import NO_PAUSES, Pauses, read_pauses
+from vm_webapp.runs.pauses import READ as READ_PAUSES
 from vm_webapp.settings import Settings
 
 # Shorter than the time after which a verdict is stale: the reason is then the locked table and not a silent server.
@@ -40,6 +42,15 @@ READ_FOR_PAUSES = frozenset({"queues", "providers"})
 READ_FOR_WORKERS = READ_FOR_PAUSES | {"worker_heartbeats", "stages", "installation"}
 HOLDS_UP_READERS = "ACCESS EXCLUSIVE"
 NAME_SESSIONS = "python -m vm_webapp doctor names the session that holds it and the statement that ends it"
+
+READ_CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8 AS now"
+_GLANCE: tuple[tuple[Statement, dict[str, Any]], ...] = (
+    *WHERE_NONE_IS_HELD,
+    (READ_CLOCK, {}),
+    *((statement, {}) for statement in WHERE_ARCHIVED),
+    (READ_PAUSES, {}),
+    *((statement, {}) for statement in WHERE_ALL_IS_WELL),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +171,8 @@ class HealthChecker:
         locks: tuple[Lock, ...] = ()
         # Before the transaction: no thread may hold a database connection while it waits for Redis.
         self._redis_status = self._redis.probe() if self._redis else None
+        if (glanced := self._glance()) is not None:
+            return self._verdict(glanced, (), ())
         try:
             with transaction(durable=False):
                 execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
@@ -182,11 +195,43 @@ class HealthChecker:
             reasons or disk_was_full(within_seconds=DISK_REMEMBERED_SECONDS)
         ):
             self._explain_by_a_full_disk(reasons, dependencies)
+        return self._verdict(dependencies, tuple(reasons), locks)
+
+    def _verdict(
+        self, dependencies: dict[str, dict[str, Any]], reasons: tuple[str, ...], locks: tuple[Lock, ...]
+    ) -> Health:
         for name in IN_THE_DATABASE:
             dependencies.setdefault(name, {"status": "unknown"})
         dependencies["redis"] = self._redis_facts()
         dependencies["workspace"] = self._workspace_facts()
-        return Health(dependencies, tuple(reasons), locks)
+        return Health(dependencies, reasons, locks)
+
+    def _glance(self) -> dict[str, dict[str, Any]] | None:
+        """Check in one statement whether all is well, as it mostly is.
+
+        Returns:
+            The facts of what is in the database. None where something may be wrong: the whole check then says what.
+        """
+        reasons: list[str] = []
+        try:
+            before = self._wall_clock()
+            with autocommit():
+                ask = read_together(*_GLANCE, lock_timeout=SECOND_LOCK_TIMEOUT)
+            after = self._wall_clock()
+            if ask(READ_PAUSES) or not self._locks.glance(ask):
+                return None
+            dependencies = {
+                "database": {"status": "ok"},
+                "clock": self._compare_clocks(before, ask(READ_CLOCK)[0]["now"], after),
+                "migrations": self._migrations(reasons, ask),
+                "llm": self._llm(NO_PAUSES),
+                "worker": self._workers.check(reasons, NO_PAUSES, ask),
+            }
+        except (NotRead, DatabaseError, VMError):
+            return None
+        if reasons or disk_was_full(within_seconds=DISK_REMEMBERED_SECONDS):
+            return None
+        return dependencies
 
     def _check_tables(
         self, locks: tuple[Lock, ...], dependencies: dict[str, dict[str, Any]], reasons: list[str]
@@ -247,13 +292,15 @@ class HealthChecker:
             dependencies["database"] = {"status": "full", "detail": full.driver_message}
 
     def _clock_facts(self) -> dict[str, Any]:
-        """Compare this machine's clock with the database's, by which leases and timelines are timed."""
         before = self._wall_clock()
-        found = row("SELECT extract(epoch FROM clock_timestamp())::float8 AS now")
-        after = self._wall_clock()
-        assert found is not None
+        found = rows(READ_CLOCK)[0]
+        return self._compare_clocks(before, found["now"], self._wall_clock())
+
+    @staticmethod
+    def _compare_clocks(before: float, now: float, after: float) -> dict[str, Any]:
+        """Compare this machine's clock with the database's, by which leases and timelines are timed."""
         # The query read the database's clock at some moment between the two readings of ours, hence the tolerance.
-        ahead = (before + after) / 2 - found["now"]
+        ahead = (before + after) / 2 - now
         if abs(ahead) <= MOST_SKEW_SECONDS + (after - before) / 2:
             return {"status": "ok"}
         return {
@@ -263,8 +310,8 @@ class HealthChecker:
             "synchronisation on both machines",
         }
 
-    def _migrations(self, reasons: list[str]) -> dict[str, Any]:
-        schema = compare(self._bundle, read_applied(rows))
+    def _migrations(self, reasons: list[str], ask: Ask = rows) -> dict[str, Any]:
+        schema = compare(self._bundle, read_applied(ask))
         facts: dict[str, Any] = {"status": "ok", "newest": self._bundle.ids[-1]}
         if schema.pending:
             facts = {"status": "pending", "pending": list(schema.pending)}

@@ -7,9 +7,10 @@ from typing import Any
 
 from peewee import fn
 
-from vm_webapp.db.compiled import NOW, SECOND, compiled
-from vm_webapp.db.models import WorkerHeartbeat
+from vm_webapp.db.compiled import NOW, SECOND, Compiled, compiled
+from vm_webapp.db.models import Stage, WorkerHeartbeat
 from vm_webapp.db.pool import Row, row, rows
+from vm_webapp.db.together import Ask, NotRead
 from vm_webapp.fleet.alive import ALIVE, FRESH_SECONDS
 from vm_webapp.runs.due import find_due
 from vm_webapp.runs.pauses import Pauses
@@ -43,6 +44,13 @@ _RECENT = compiled(
 )
 _ANY = compiled(_W.select(_W.worker_id).limit(1))
 _CLAIMED_LATELY = compiled(_W.select((fn.max(_W.last_claim_at) > NOW - UNCLAIMED_SECONDS * SECOND).alias("lately")))
+_QUEUED_FOR_LONG = compiled(
+    Stage.select(Stage.id)
+    .where(Stage.status == "queued", Stage.available_at <= NOW - UNCLAIMED_SECONDS * SECOND)
+    .limit(1)
+)
+# What ``WorkerHealth.check`` asks where workers live and nothing waits; ``read_together`` reads it.
+WHERE_ALL_IS_WELL: tuple[Compiled, ...] = (_RECENT, _CLAIMED_LATELY, _QUEUED_FOR_LONG)
 
 
 class WorkerHealth:
@@ -67,22 +75,30 @@ class WorkerHealth:
         self._last_working: set[str] = set()
         self._unclaimed_since: float | None = None
 
-    def check(self, reasons: list[str], pauses: Pauses) -> dict[str, Any]:
-        """Check inside the current transaction; append the reason if due stages are not run; return the facts."""
-        found = rows(_RECENT)
+    def check(self, reasons: list[str], pauses: Pauses, ask: Ask = rows) -> dict[str, Any]:
+        """Check inside the current transaction; append the reason if due stages are not run; return the facts.
+
+        Args:
+            reasons: gets the reason.
+            pauses: those in force.
+            ask: runs a query; one that has read ``WHERE_ALL_IS_WELL`` raises ``NotRead`` where it may not be.
+        """
+        found = ask(_RECENT)
         fresh = [worker for worker in found if worker["fresh"]]
         working = [worker for worker in fresh if worker["state"] == "working"]
         facts: dict[str, Any] = {"status": "ok", "alive": len(working), "workers": fresh}
         if working:
             self._worked_at = self._clock()
             self._last_working = {worker["worker_id"] for worker in working}
-            reason = self._why_nothing_is_claimed(working)
+            reason = self._why_nothing_is_claimed(working, ask)
             # Others do the work, so it is no reason; the doctor warns.
             if not_started := self._why_not_started():
                 facts["not_started"] = not_started
         elif self._is_handing_over(found):
             facts["note"] = "the last worker is leaving, as in a deploy: another one is awaited"
             return facts
+        elif ask is not rows:
+            raise NotRead
         else:
             reason = self._why_no_worker_works(fresh)
         if reason:
@@ -112,9 +128,9 @@ class WorkerHealth:
             return f"no worker has sent a heartbeat for {FRESH_SECONDS} s: check the worker's log and restart it"
         return "no worker has ever used this database: start one, with the same VM_DB_URL as the API"
 
-    def _why_nothing_is_claimed(self, working: list[Row]) -> str | None:
+    def _why_nothing_is_claimed(self, working: list[Row], ask: Ask) -> str | None:
         """Return the reason if workers have free slots and no rule holds due stages back, and yet none is claimed."""
-        if not _leave_stages_unclaimed(working):
+        if not _leave_stages_unclaimed(working, ask):
             self._unclaimed_since = None
             return None
         now = self._clock()
@@ -125,10 +141,12 @@ class WorkerHealth:
         return f"workers are alive, yet work that is due has not been claimed for {UNCLAIMED_SECONDS} s: restart them"
 
 
-def _leave_stages_unclaimed(working: list[Row]) -> bool:
-    claimed = row(_CLAIMED_LATELY)
-    if claimed and claimed["lately"]:
+def _leave_stages_unclaimed(working: list[Row], ask: Ask) -> bool:
+    (claimed,) = ask(_CLAIMED_LATELY)
+    if claimed["lately"] or not ask(_QUEUED_FOR_LONG):
         return False
+    if ask is not rows:
+        raise NotRead
     # The workers' own query, which leaves out stages that a pause or a cap holds back.
     free = {(each["provider"], each["llm_cap"]) for each in working if each["in_flight"] < each["slots"]}
     return any(find_due(provider, 1, cap=cap, waited_seconds=UNCLAIMED_SECONDS).ids for provider, cap in free)

@@ -44,7 +44,7 @@ NO_PAUSES = Pauses(None, {})
 # One statement, and thus one snapshot, for both kinds. The name NULL stands for the queue, since no provider has it.
 # The columns of a UNION are paired by position; its first branch names them and must alias its NULL, the second need
 # not.
-_READ = prepared(
+READ = prepared(
     Provider.select(
         Provider.name.alias("provider"),
         Provider.paused_at,
@@ -69,6 +69,6 @@ def read_pauses() -> Pauses:
         found["provider"]: Pause(
             found["paused_at"], found["paused_until"], found["paused_by"], found["code"], found["reason"]
         )
-        for found in rows(_READ)
+        for found in rows(READ)
     }
     return Pauses(pauses.pop(None, None), pauses)

@@ -89,6 +89,21 @@ def read_status(url: str, bundle: Bundle | None = None) -> SchemaStatus:
         return compare(bundle or own_bundle(), read_applied(partial(query, session)), lock_holder(session))
 
 
+_WHICH_TABLES = (
+    "SELECT to_regclass('_yoyo_migration') IS NOT NULL AS migrated,"
+    " to_regclass('_migration_archive') IS NOT NULL AS archived"
+)
+_ARCHIVED = (
+    "SELECT migration_id, sha256, oldest_build FROM _yoyo_migration LEFT JOIN _migration_archive USING (migration_id)"
+    ' ORDER BY migration_id COLLATE "C"'
+)
+_NOT_ARCHIVED = (
+    'SELECT migration_id, NULL AS sha256, NULL AS oldest_build FROM _yoyo_migration ORDER BY migration_id COLLATE "C"'
+)
+# What ``read_applied`` asks where both tables are there.
+WHERE_ARCHIVED = (_WHICH_TABLES, _ARCHIVED)
+
+
 def read_applied(ask: Callable[[str], list[Row]]) -> dict[str, Applied]:
     """Return the applied migrations of a database by id, oldest first.
 
@@ -96,15 +111,10 @@ def read_applied(ask: Callable[[str], list[Row]]) -> dict[str, Applied]:
         ask: runs a statement and returns its rows.
     """
     # A new database has neither table, and one that only plain yoyo has migrated has no archive.
-    there = ask(
-        "SELECT to_regclass('_yoyo_migration') IS NOT NULL AS migrated,"
-        " to_regclass('_migration_archive') IS NOT NULL AS archived"
-    )[0]
+    there = ask(_WHICH_TABLES)[0]
     if not there["migrated"]:
         return {}
-    archive = "LEFT JOIN _migration_archive USING (migration_id)" if there["archived"] else ""
-    columns = "sha256, oldest_build" if there["archived"] else "NULL AS sha256, NULL AS oldest_build"
-    found = ask(f'SELECT migration_id, {columns} FROM _yoyo_migration {archive} ORDER BY migration_id COLLATE "C"')
+    found = ask(_ARCHIVED if there["archived"] else _NOT_ARCHIVED)
     return {each["migration_id"]: Applied(each["sha256"], each["oldest_build"]) for each in found}
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Any
 
 from vm_webapp.db.migrate.session import ADVISORY_LOCK
 from vm_webapp.db.pool import Row, rows
+from vm_webapp.db.together import Ask, NotRead
 from vm_webapp.ops.locks.session import Holder, Lock
 from vm_webapp.ops.locks.uses import BY_STRENGTH, USES
 from vm_webapp.runs.fair_order import order_of
@@ -112,30 +114,42 @@ _WAITING = {"api": "requests", "worker": "stages", "pulse": "workers' heartbeats
 _OF_WORKERS = ("vm-webapp worker ", "vm-webapp pulse ")
 
 
-def find_locks(*, old_seconds: float = OLD_SECONDS) -> list[Lock]:
+# What ``find_locks`` asks where there are no locks; ``read_together`` reads it.
+WHERE_NONE_IS_HELD: tuple[tuple[str, dict[str, Any]], ...] = (
+    (_TABLE_LOCKS, {"tables": list(USES), "modes": list(BY_STRENGTH)}),
+    (_WAITS, {"tables": list(USES), "known": []}),
+    (_ADVISORY, {"migration": ADVISORY_LOCK, "old": OLD_SECONDS, "forgotten": FORGOTTEN_SECONDS}),
+)
+
+
+def find_locks(*, old_seconds: float = OLD_SECONDS, ask: Ask = rows) -> list[Lock]:
     """Return the locks that hold this program up, inside the current transaction; those that stop work come first.
 
     Args:
+        ask: runs a query; one that has read ``WHERE_NONE_IS_HELD`` raises ``NotRead`` where one may be held.
         old_seconds: only locks of transactions that have lasted so long, unless one of our sessions waits for them.
 
     Only PostgreSQL's own views and catalogs are read, so that no lock on a table of ours can hold this up.
     """
     on_tables = [
         found
-        for found in rows(_TABLE_LOCKS, tables=list(USES), modes=list(BY_STRENGTH))
+        for found in ask(_TABLE_LOCKS, tables=list(USES), modes=list(BY_STRENGTH))
         if found["mode"] in USES[found["table_name"]].stop_work | USES[found["table_name"]].hinder
     ]
     strong = {found["pid"] for found in on_tables}
-    waits = [found for found in rows(_WAITS, tables=list(USES), known=list(strong)) if _has_lasted(found, old_seconds)]
+    waits = [found for found in ask(_WAITS, tables=list(USES), known=list(strong)) if _has_lasted(found, old_seconds)]
     on_tables = _pick_tables(on_tables, waited_for={found["pid"] for found in waits}, old_seconds=old_seconds)
     waits = [found for found in waits if found["pid"] not in strong]
     known = {found["pid"] for found in [*on_tables, *waits]}
     advisory = [
         found
-        for found in rows(_ADVISORY, migration=ADVISORY_LOCK, old=OLD_SECONDS, forgotten=FORGOTTEN_SECONDS)
+        for found in ask(_ADVISORY, migration=ADVISORY_LOCK, old=OLD_SECONDS, forgotten=FORGOTTEN_SECONDS)
         if found["pid"] not in known
     ]
-    holders = _read_holders([*on_tables, *waits, *advisory])
+    holding = [*on_tables, *waits, *advisory]
+    if holding and ask is not rows:
+        raise NotRead
+    holders = _read_holders(holding)
     locks = {
         (lock.what, lock.holder.pid): lock
         for lock in [
@@ -183,6 +197,8 @@ def _has_lasted(found: Row, old_seconds: float) -> bool:
 
 def _read_holders(found: Iterable[Row]) -> dict[int, Holder]:
     waits_for = {each["pid"]: each.get("waits_for") for each in found}
+    if not waits_for:
+        return {}
     return {
         session["pid"]: Holder(**session, waits_for=waits_for[session["pid"]])
         for session in rows(_SESSIONS, pids=list(waits_for))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from vm_webapp.db.together import Ask
 from vm_webapp.ops.locks.found import OLD_SECONDS, find_locks, find_locks_on_due_stages, still_in_a_transaction
 from vm_webapp.ops.locks.session import Lock
 
@@ -34,6 +35,17 @@ class LockWatch:
             waited_in_vain: whether a statement has just waited for more than a second, so that a lock may be younger.
         """
         return self._note(find_locks(old_seconds=YOUNG_SECONDS if waited_in_vain else OLD_SECONDS))
+
+    def glance(self, ask: Ask) -> bool:
+        """Return whether nothing holds this program up, nor did a moment ago.
+
+        Args:
+            ask: has read ``WHERE_NONE_IS_HELD``.
+
+        Raises:
+            NotRead: something may.
+        """
+        return not find_locks(ask=ask) and not self._seen
 
     def look_at_queue(self) -> tuple[Lock, ...]:
         """Return the locks for which due stages are not claimed, inside the current transaction; it reads the queue."""
