@@ -38,7 +38,7 @@ API = SERVICE | {
 # What holds now, the standard library included, and some more: the versions of Python differ by a few.
 MOST_OF_HELP, MOST_OF_A_WORKER, MOST_OF_AN_API = 120, 830, 1140
 # What records traces, where a collector is configured.
-TRACES = frozenset({"vm_webapp.tracing.otlp", "vm_webapp.tracing.collector", "opentelemetry.proto", "google.protobuf"})
+TRACES = frozenset({"vm_webapp.tracing.otlp", "vm_webapp.tracing.collector"})
 MODEL_CLIENT = ("vm_webapp.llm.kimi", "vm_webapp.execution.stage_runner")
 
 

@@ -6,6 +6,7 @@ Source: https://www.w3.org/TR/trace-context/#traceparent-header
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 SAMPLED = 1
@@ -31,6 +32,7 @@ class TraceContext(NamedTuple):
         return f"00-{self.trace_id:032x}-{self.span_id:016x}-{SAMPLED if self.sampled else 0:02x}"
 
 
+@lru_cache  # the stages of a run have the same one
 def parse_traceparent(text: str | None) -> TraceContext | None:
     """Return what a ``traceparent`` says, or None if there is none or it is not valid."""
     found = _TRACEPARENT.fullmatch(text) if text and len(text) <= LONGEST else None
