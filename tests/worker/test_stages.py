@@ -160,7 +160,7 @@ def test_an_unwritable_workspace_fails_no_run(start_worker: StartWorker, tmp_pat
 
 
 def test_no_connection_is_held_while_the_model_is_called(start_worker: StartWorker, model: ModelServer) -> None:
-    model.script = lambda body: completion("late") if len(model.requests) > 12 else delayed(1.0)
+    model.script = lambda body: completion("late") if len(model.requests) > 12 else delayed(3.0)
     with start_worker(**kimi(model, worker_threads=12)):
         for _ in range(12):
             create("content_calendar")
