@@ -84,7 +84,8 @@
 
   const keepDraft = (field) => {
     try {
-      sessionStorage.setItem(nameOf(field), field.value);
+      // NUL cannot be stored: the server takes it out of what it sends back, and it must not come back from here.
+      sessionStorage.setItem(nameOf(field), field.value.replaceAll("\0", ""));
     } catch {
       // The browser has no room, or allows no storage: the text is still in its field.
     }
