@@ -86,6 +86,7 @@ def test_a_key_is_made_and_revoked_and_a_session_ended(admin_tab: Watched, chrom
     admin_tab.show("keys")
     with watched(chromium, workspace) as other:
         other.sign_in(secret)
+        other.expect_status(401)  # its stream may ask again before the page is loaded anew
         theirs = other.goto("/account")
         page.goto(f"{workspace}/ui/operations/sessions")
         admin_tab.show("sessions")
