@@ -20,11 +20,10 @@ from actors.consumer import ClaimingConsumer, WorkSource
 from actors.hints import HintQueue, HintSender
 from actors.notices import Notice, Notices
 from actors.sender import Lane, Sender
-from vm_webapp.execution.progress import StageProgress
+from vm_webapp.execution.progress import Listeners, StageProgress
 from vm_webapp.fleet.installation import find_fingerprint, known_fingerprint
 from vm_webapp.metrics import HINTS, labelled
 from vm_webapp.redis_client import quick_client
-from vm_webapp.runs.channels import channel_of
 
 HINT_TIMEOUT_SECONDS = 0.1
 HINT_REST_SECONDS = 0.002  # of many runs that are created at once, each would cost two round trips
@@ -53,7 +52,7 @@ class HintBroker(Broker):
         self._hints: Lane[Message[Any]] = Lane(
             self._send, rest_seconds=HINT_REST_SECONDS, note=_count_hints, offer=self._offer
         )
-        self.notices = Notices()
+        self.notices = Notices(find_fingerprint)
         self.sender = Sender(self._hints, self.notices.lane)
 
     @property
@@ -72,14 +71,14 @@ class HintBroker(Broker):
         """Publish to the run's followers that it has new events."""
         self._publish(run_id, "")
 
-    def report(self, run_id: UUID, progress: StageProgress) -> int | None:
+    def report(self, run_id: UUID, progress: StageProgress) -> Listeners | None:
         """Publish to the run's followers what the model is writing.
 
         Returns:
-            How many processes heard the last notice of this run, None if that is not known.
+            Who heard the last piece of this run, None if that is not known.
         """
         self._publish(run_id, json.dumps(asdict(progress)))
-        return self.notices.listeners(channel_of(run_id))
+        return self.notices.listeners(run_id)
 
     def declare_queue(self, queue_name: str) -> None:
         """Declare a queue, without a delay queue: delays are in PostgreSQL (``available_at``)."""
@@ -108,7 +107,7 @@ class HintBroker(Broker):
 
     def _publish(self, run_id: UUID, text: str) -> None:
         if self.url is not None:
-            self.notices.put(self.sender, Notice(channel_of(run_id), text))
+            self.notices.put(self.sender, Notice(run_id, text))
 
     def _offer(self, hint: Message[Any]) -> bool:
         sender = self._hint_sender

@@ -23,9 +23,14 @@ def hints_of(fingerprint: str) -> str:
     return f"{namespace_of(fingerprint)}:hints"
 
 
-def followed_of(fingerprint: str) -> str:
-    """Return the sorted set of those who follow runs of a database."""
-    return f"{namespace_of(fingerprint)}:followed"
+def followers_of(fingerprint: str, run_id: UUID) -> str:
+    """Return the set to which each process that begins to follow a run adds a word of its own."""
+    return f"{namespace_of(fingerprint)}:followers:{run_id}"
+
+
+def earlier_channel_of(run_id: UUID) -> str:
+    """Return the channel of a run that workers of the build before publish on."""
+    return f"{CHANNEL}{run_id}"
 
 
 def channel_of(fingerprint: str, run_id: UUID) -> str:

@@ -21,6 +21,7 @@ from api.streams.live_texts import LiveText
 from api.streams.readers import Reader, Waiter
 from api.streams.wake_ups import WakeUps
 from vm_webapp.errors import Unavailable
+from vm_webapp.fleet.installation import find_fingerprint, known_fingerprint
 from vm_webapp.runs.records import RunHead
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,9 @@ class Followers:
         self._followed: dict[UUID, set[Reader | Waiter]] = {}
         self._texts: dict[UUID, LiveText] = {}
         self._reported: set[UUID] = set()
-        self._wake_ups = WakeUps(redis_url, lambda: self._followed, self._wake) if redis_url is not None else None
+        self._wake_ups = (
+            WakeUps(redis_url, self._fingerprint, lambda: self._followed, self._wake) if redis_url is not None else None
+        )
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closed = False
 
@@ -102,13 +105,14 @@ class Followers:
         # A request may arrive between close() and the moment when the server stops accepting: it must not wait.
         if self._closed:
             follower.close()
+        begun = run_id if run_id not in self._followed else None
         self._followed.setdefault(run_id, set()).add(follower)
         if isinstance(follower, Reader) and run_id in self._texts and (written := self._texts[run_id].whole()):
             follower.wake(written)
         self._start("poll", self._poll_all)
         if self._wake_ups is not None:
             self._start("listen", self._wake_ups.listen)
-            self._wake_ups.note_change()
+            self._wake_ups.note_change(begun)
         try:
             yield follower
         finally:
@@ -119,6 +123,12 @@ class Followers:
                 self._texts.pop(run_id, None)
             if self._wake_ups is not None:
                 self._wake_ups.note_change()
+
+    async def _fingerprint(self) -> str | None:
+        try:
+            return known_fingerprint() or await self._threads.run(find_fingerprint)
+        except Unavailable:
+            return None
 
     def _start(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         running = self._tasks.get(name)

@@ -23,9 +23,10 @@ from tests.api.conftest import Serving
 from tests.api.streams import open_stream
 from vm_webapp.access.actor import Actor
 from vm_webapp.db.pool import transaction
+from vm_webapp.fleet.installation import find_fingerprint
 from vm_webapp.logs import logged_with
+from vm_webapp.redis_keys import channel_of
 from vm_webapp.runs import lifecycle
-from vm_webapp.runs.channels import channel_of
 from vm_webapp.runs.events import NewEvent, append_events
 from vm_webapp.runs.lifecycle.steps import lock_run
 from vm_webapp.runs.records import RunHead
@@ -137,7 +138,7 @@ async def test_a_change_is_reported_by_redis_and_not_by_the_poll(api: Api, monke
 async def test_a_change_that_redis_does_not_report_is_found_by_the_poll(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.streams.wake_ups.channel_of", lambda run_id: "where nobody tells anything")
+    monkeypatch.setattr("api.streams.wake_ups.channel_of", lambda fingerprint, run_id: "where nobody tells anything")
     run = await api.create_run()
     waiting = asyncio.create_task(api.get(f"/runs/{run['id']}?wait={LONG}"))
     await until(lambda: api.services.followers.listening and api.services.followers.waiting == 1)
@@ -212,7 +213,7 @@ async def test_a_broken_subscription_fails_no_request(redis_url: str, monkeypatc
             ended.set()
         async with followers.follow(run_id := uuid4()) as reader:
             # Until Redis has a receiver; and not by wait(), which returns after a poll, too.
-            await until(lambda: client.publish(channel_of(run_id), "a piece") == 1)
+            await until(lambda: client.publish(channel_of(find_fingerprint() or "", run_id), "a piece") == 1)
             await until(lambda: reader.take_notices() == ["a piece"])
     await followers.close()
     threads.close()

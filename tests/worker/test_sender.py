@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import redis
@@ -23,12 +23,15 @@ from actors.sender import Lane, Sender
 from tests.support.redis_users import set_user
 from tests.support.waiting import eventually
 from tests.worker.test_dramatiq_contract import hint
+from vm_webapp.execution.progress import Listeners
 from vm_webapp.fleet.presence import Presence
 from vm_webapp.redis_client import quick_client
-from vm_webapp.redis_keys import hints_of
+from vm_webapp.redis_keys import channel_of, followers_of, hints_of
 
 DATABASE = "x:1"  # not that of the workers of other tests
 LIST = hints_of(DATABASE)
+RUNS = [uuid4() for _ in range(4)]
+NOBODY = Listeners(0, frozenset())
 
 
 class Recorder:
@@ -276,7 +279,7 @@ def round_trips(client: redis.Redis) -> int:
 class TestNotices:
     @pytest.fixture
     def notices(self, client: redis.Redis) -> Notices:
-        made = Notices()
+        made = Notices(lambda: DATABASE)
         made.client = client
         return made
 
@@ -289,55 +292,57 @@ class TestNotices:
             listener.psubscribe("vm:run:*")
             listener.get_message(timeout=5)  # confirms the subscription
             before = round_trips(client)
-            assert notices.lane.send([Notice("vm:run:1", "a piece"), Notice("vm:run:2", "")]) == []
+            assert notices.lane.send([Notice(RUNS[1], "a piece"), Notice(RUNS[2], "")]) == []
             assert round_trips(client) - before == 1 + 1, "the notices, and the question before"
             heard = [listener.get_message(timeout=5) for _ in range(2)]
         assert [(message["channel"][-1], message["data"]) for message in heard if message] == [
-            ("1", "a piece"),
-            ("2", ""),
+            (channel_of(DATABASE, RUNS[1])[-1], "a piece"),
+            (channel_of(DATABASE, RUNS[2])[-1], ""),
         ]
 
     def test_equal_ones_that_wait_are_published_once(
         self, client: redis.Redis, notices: Notices, sender: Sender
     ) -> None:
         for text in ("", "a piece", ""):
-            for run in ("1", "2"):
-                notices.put(sender, Notice(f"vm:run:{run}", text))
+            for run in RUNS[1:3]:
+                notices.put(sender, Notice(run, text))
         assert sender.flush(5)
         assert calls(client, "publish") <= 2 + 4  # the first two may have been under way before the others came
 
     def test_what_redis_refuses_drops_no_other(self, notices: Notices, sender: Sender, redis_url: str) -> None:
-        limited = set_user(redis_url, "limited", ["resetchannels", "&vm:run:1", "+@all"])
+        limited = set_user(redis_url, "limited", ["~*", "resetchannels", f"&{channel_of(DATABASE, RUNS[1])}", "+@all"])
         with redis.Redis.from_url(limited) as refused:
             notices.client = refused
-            for run in ("0", "1", "2"):
-                notices.put(sender, Notice(f"vm:run:{run}", ""))
+            for run in RUNS[:3]:
+                notices.put(sender, Notice(run, "a piece"))
             assert sender.flush(5)
         assert sender.failed == 2
-        assert notices.listeners("vm:run:0") is None, "a refusal says nothing of listeners"
-        assert notices.listeners("vm:run:1") == 0
+        assert notices.listeners(RUNS[0]) is None, "a refusal says nothing of listeners"
+        assert notices.listeners(RUNS[1]) == NOBODY
 
-    def test_it_is_known_how_many_heard_the_last_one(
+    def test_it_is_known_who_heard_the_last_piece(
         self, client: redis.Redis, notices: Notices, sender: Sender, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(notices_module, "MOST_COUNTED", 2)
+        run, channel = RUNS[1], channel_of(DATABASE, RUNS[1])
 
-        def listeners_of_a_notice(channel: str = "vm:run:1") -> int | None:
-            notices.put(sender, Notice(channel, ""))
+        def listeners_of_a_piece(run: UUID = run) -> Listeners | None:
+            notices.put(sender, Notice(run, "a piece"))
             assert sender.flush(5)
-            return notices.listeners(channel)
+            return notices.listeners(run)
 
-        assert notices.listeners("vm:run:1") is None, "nothing has been published"
-        assert listeners_of_a_notice() == 0
+        assert notices.listeners(run) is None, "nothing has been published"
+        assert listeners_of_a_piece() == NOBODY
+        client.sadd(followers_of(DATABASE, run), "a word")
         with client.pubsub() as listener:
-            listener.subscribe("vm:run:1")
-            eventually(lambda: client.pubsub_numsub("vm:run:1") == [("vm:run:1", 1)], "the subscription")
-            assert listeners_of_a_notice() == 1
-        eventually(lambda: listeners_of_a_notice() == 0, "the end of the subscription")
-        # Channels are forgotten, the oldest first: runs come and go for as long as the process lives.
-        for run in ("2", "3"):
-            assert listeners_of_a_notice(f"vm:run:{run}") == 0
-        assert notices.listeners("vm:run:1") is None
+            listener.subscribe(channel)
+            eventually(lambda: client.pubsub_numsub(channel) == [(channel, 1)], "the subscription")
+            assert listeners_of_a_piece() == Listeners(1, frozenset(["a word"]))  # type: ignore[list-item]
+        eventually(lambda: listeners_of_a_piece() != Listeners(1, frozenset(["a word"])), "its end")  # type: ignore[list-item]
+        # Runs are forgotten, the oldest first: they come and go for as long as the process lives.
+        for further in RUNS[2:4]:
+            assert listeners_of_a_piece(further) == NOBODY
+        assert notices.listeners(run) is None
 
 
 class TestHints:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 SHORTEST_GAP_SECONDS = 0.1
 UNHEARD_GAP_SECONDS = 1.0  # a client that begins to follow the run waits for text at most this long
@@ -27,15 +28,28 @@ class StageProgress:
     text: str
 
 
+class Listeners(NamedTuple):
+    """Who has heard a piece.
+
+    Attributes:
+        processes: how many processes have.
+        words: one of each process that has begun to listen; a new one whenever it begins again.
+    """
+
+    processes: int
+    words: frozenset[bytes]
+
+
 class ProgressReporter:
     """Collects pieces and reports them in larger ones, at most ten times a second, once a second if nobody listens.
 
-    Who begins to listen gets all that was written before, in one piece at offset 0.
+    Who begins to listen gets all that was written before, in one piece at offset 0. A text that is complete within a
+    tenth of a second is not reported: its artifact comes as soon.
 
     Args:
         stage: the stage's key.
         attempt: the attempt's number.
-        report: called with each larger piece; must not block; returns how many heard the piece before, None if unknown.
+        report: called with each larger piece; must not block; returns who heard the piece before, None if unknown.
         clock: returns the monotonic time in seconds.
     """
 
@@ -43,7 +57,7 @@ class ProgressReporter:
         self,
         stage: str,
         attempt: int,
-        report: Callable[[StageProgress], int | None],
+        report: Callable[[StageProgress], Listeners | None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stage = stage
@@ -53,19 +67,26 @@ class ProgressReporter:
         self._reported: list[str] = []
         self._offset = 0
         self._waiting: list[str] = []
-        self._listeners: int | None = None
+        self._listeners: Listeners | None = None
         self._from_start = False
-        self._next = 0.0  # in the past, so that the first words are reported at once
+        self._next: float | None = None  # None before the first piece
 
     def add(self, text: str) -> None:
         """Add a piece; report what has been collected unless the last report was a moment ago."""
         # No timer reports the rest when the model pauses: the next piece does, or the flush at the end.
         self._waiting.append(text)
-        if self._clock() >= self._next:
-            self.flush()
+        now = self._clock()
+        if self._next is None:
+            self._next = now + SHORTEST_GAP_SECONDS
+        if now >= self._next:
+            self._flush()
 
-    def flush(self) -> None:
-        """Report what has been collected."""
+    def finish(self) -> None:
+        """Report the rest, if anything was reported before."""
+        if self._reported:
+            self._flush()
+
+    def _flush(self) -> None:
         text = "".join(self._waiting)
         self._waiting.clear()
         if not text:
@@ -78,5 +99,11 @@ class ProgressReporter:
         self._offset += len(text)
         # What they say is about the piece before: whoever is new heard none before that.
         before, self._listeners = self._listeners, listeners
-        self._from_start = before is not None and listeners is not None and listeners > before
-        self._next = self._clock() + (UNHEARD_GAP_SECONDS if listeners == 0 else SHORTEST_GAP_SECONDS)
+        self._from_start = before is not None and listeners is not None and _has_more(listeners, before)
+        unheard = listeners is not None and not listeners.processes
+        self._next = self._clock() + (UNHEARD_GAP_SECONDS if unheard else SHORTEST_GAP_SECONDS)
+
+
+def _has_more(listeners: Listeners, before: Listeners) -> bool:
+    # An API of the build before says no word.
+    return bool(listeners.words - before.words) or listeners.processes > before.processes

@@ -26,7 +26,7 @@ from vm_webapp.execution.measured_call import MeasuredCall
 from vm_webapp.execution.metering import CallMeter
 from vm_webapp.execution.mirror import ArtifactCopy
 from vm_webapp.execution.mirror_writer import MirrorWriter
-from vm_webapp.execution.progress import ProgressReporter, StageProgress
+from vm_webapp.execution.progress import Listeners, ProgressReporter, StageProgress
 from vm_webapp.execution.prompt_inputs import ReadRun, read_context
 from vm_webapp.llm.base import Completion, Provider
 from vm_webapp.llm.calls import CallLoop
@@ -80,7 +80,7 @@ class StageRunner:
         mirror: MirrorWriter,
         max_call_seconds: float = 3600.0,
         prices: PriceTable | None = None,
-        on_progress: Callable[[UUID, StageProgress], int | None] = lambda run_id, progress: None,
+        on_progress: Callable[[UUID, StageProgress], Listeners | None] = lambda run_id, progress: None,
         tracer: Tracer | None = None,
     ) -> None:
         self.claimant = claimant
@@ -229,7 +229,7 @@ class StageRunner:
             if claim.provider:
                 self.activity.note_outcome(error.code, str(error))
             raise
-        reporter.flush()
+        reporter.finish()
         if claim.provider:
             self.activity.note_outcome("ok", None)
         return completion

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import redis
 
-from vm_webapp.runs.channels import CHANNEL
+from vm_webapp.redis_keys import CHANNEL
 
 KEYS = "vm and vm:*"
 CHANNELS = f"{CHANNEL}*"
