@@ -1,16 +1,13 @@
-"""What metrics cost: the CPU time of API and worker for a stage, counting and not, in alternating rounds.
+"""What metrics cost: the CPU time of a stage, counting and publishing or not, in alternating rounds.
 
-uv run python -m benchmarks.metrics_cost [--rounds 3] [--count 200]
+uv run python -m benchmarks.metrics_cost [--rounds 40] [--count 10]
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from prometheus_client import Counter, Gauge, Histogram
 
-from benchmarks.drain import Servers
-from benchmarks.stage_cost import compare, milliseconds_per_stage
+from benchmarks.stage_cost import Options, compare
 from vm_webapp.fleet.process_metrics import Publisher
 
 OFF = "from benchmarks.metrics_cost import stop_counting; stop_counting(); "
@@ -25,10 +22,5 @@ def stop_counting() -> None:
     setattr(Publisher, "publish_once", lambda self: False)  # noqa: B010
 
 
-def measure(given: Servers, folder: Path, count: int, counting: bool) -> float:
-    """Return the CPU time for a stage, in milliseconds."""
-    return milliseconds_per_stage(given, folder, count, first="" if counting else OFF)
-
-
 if __name__ == "__main__":
-    compare("metrics", __doc__, measure)
+    compare("metrics", __doc__, Options({}, OFF), Options({}))
