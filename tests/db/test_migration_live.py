@@ -8,7 +8,7 @@ from uuid import uuid4
 import psycopg2
 import pytest
 
-from tests.db.schemas import FURTHER, applied, compatible, further, later_build
+from tests.db.schemas import FURTHER, NOTES, applied, compatible, further, later_build
 from vm_webapp.db import migrate
 from vm_webapp.db.bundle import MigrationFiles, own_bundle
 from vm_webapp.db.pool import execute, transaction
@@ -76,6 +76,31 @@ def test_live_workers_keep_out_what_they_cannot_run_on(
         assert applied(database)[-1] == NEWEST
     asked = None if hinders else ALIVE
     assert migrate.apply_pending(database, bundle=later, alive=asked) == (FURTHER,)
+
+
+def test_a_deferrable_migration_waits_until_the_workers_are_gone_that_cannot_run_on_it(database: str) -> None:
+    column, table = "ALTER TABLE runs ADD COLUMN mood text;", NOTES
+    later, after = (
+        further(FURTHER, "deferrable: the last step", up=column, down="ALTER TABLE runs DROP COLUMN mood;"),
+        compatible("0901_after", depends=FURTHER, up=table, down="DROP TABLE notes;"),
+    )
+    bundle, postponed = later_build(later, after), list[migrate.Postponed]()
+    worker = WorkerIdentity(uuid4(), "kimi", 4)
+    write_heartbeat(worker, Heartbeat("working", 0))
+
+    def up() -> tuple[str, ...]:
+        return migrate.apply_pending(database, bundle=bundle, alive=ALIVE, on_postponed=postponed.append)
+
+    assert up() == ("0901_after",)
+    assert up() == ()
+    assert postponed == [migrate.Postponed(FURTHER, "1 live worker(s) are of a build that cannot run on it")] * 2
+    # What comes after it can be rolled back without it.
+    migrate.roll_back(database, migrate.plan_down(database, steps=1), alive=None)
+    assert applied(database)[-1] == NEWEST
+
+    write_heartbeat(worker, Heartbeat("stopped", 0))
+    assert up() == (FURTHER, "0901_after")
+    assert len(postponed) == 2
 
 
 def test_a_migration_that_its_build_can_do_without_is_rolled_back_under_live_workers(database: str) -> None:

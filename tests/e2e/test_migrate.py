@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from uuid import uuid4
 
 import pexpect
 import psycopg2
@@ -33,6 +34,7 @@ from vm_webapp.db import migrate
 from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
 from vm_webapp.db.migrate.locks import advisory_lock
 from vm_webapp.db.sessions import name_session
+from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
 
 FIRST, NEWEST = own_bundle().ids[0], own_bundle().ids[-1]
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -102,6 +104,22 @@ def test_an_older_build_rolls_back_what_a_newer_one_applied(cli: Cli, database_u
     assert applied(database_url) == [FIRST]
     assert cli("up", build=newer).returncode == 0
     assert applied(database_url) == [*own_bundle().ids, FURTHER]
+
+
+def test_up_names_what_it_postpones_while_a_worker_cannot_run_on_it(
+    cli: Cli, database: str, database_url: str, tmp_path: Path
+) -> None:
+    newer = another_build(tmp_path / "newer", later_build(further(FURTHER, "deferrable: the last step")))
+    worker = WorkerIdentity(uuid4(), "kimi", 4)
+    write_heartbeat(worker, Heartbeat("working", 0))
+    done = cli("up", build=newer)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        f"postponed {FURTHER}: 1 live worker(s) are of a build that cannot run on it;"
+        " run migrate up again when they have stopped\n"
+    )
+    write_heartbeat(worker, Heartbeat("stopped", 0))
+    assert cli("up", build=newer).stdout == f"applied {FURTHER}\n"
 
 
 def test_up_says_when_the_schema_is_too_new(cli: Cli, database_url: str) -> None:

@@ -80,14 +80,21 @@ def _up(url: str, options: MigrateOptions, build: str) -> None:
         if not pending:
             print("nothing to apply")
         return
+    postponed: list[str] = []
+
+    def postpone(each: migrate.Postponed) -> None:
+        postponed.append(each.id)
+        print(f"postponed {each.id}: {each.reason}; run migrate up again when they have stopped", flush=True)
+
     with _recording(url, "schema.up", build) as note:
         applied = migrate.apply_pending(
             url,
             alive=options.alive,
             patience=migrate.Patience(WAIT_SECONDS, _say),
             on_done=lambda id: note(f"applied {id}", id),
+            on_postponed=postpone,
         )
-    if not applied:
+    if not applied and not postponed:
         others = ", ".join(files.id for files in pending)
         print(f"another process has applied {others}" if others else "nothing to apply")
     status = migrate.read_status(url)

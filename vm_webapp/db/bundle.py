@@ -47,6 +47,11 @@ class MigrationFiles:
         return self._headers().get("oldest build") or self.id
 
     @property
+    def depends(self) -> tuple[str, ...]:
+        """Return the ids in its ``depends`` header."""
+        return tuple(self._headers().get("depends", "").split())
+
+    @property
     def irreversible(self) -> str | None:
         """Return the reason in its ``irreversible`` header, None if it has no such header."""
         return self._headers().get("irreversible")

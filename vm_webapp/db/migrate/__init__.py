@@ -10,6 +10,7 @@ from vm_webapp.db.migrate.down import DownPlan, export_applied, plan_down, roll_
 from vm_webapp.db.migrate.failures import MigrationFailed
 from vm_webapp.db.migrate.invalid_indexes import InvalidIndex, read_invalid_indexes
 from vm_webapp.db.migrate.live_apis import warning_about_apis
+from vm_webapp.db.migrate.live_workers import Postponed
 from vm_webapp.db.migrate.locks import Patience, unlock
 from vm_webapp.db.migrate.status import SchemaStatus, compare, read_applied, read_status
 from vm_webapp.db.migrate.up import apply_pending, pending_files
@@ -19,6 +20,7 @@ __all__ = [
     "InvalidIndex",
     "MigrationFailed",
     "Patience",
+    "Postponed",
     "SchemaStatus",
     "apply_pending",
     "archive_applied",

@@ -150,10 +150,12 @@ def _refuse_missing(applied: dict[str, MigrationFiles | None]) -> tuple[Migratio
 def _roll_back(
     session: Any, runner: Runner, plan: DownPlan, say: Callable[[str], None], on_done: Callable[[str], None]
 ) -> None:
-    # yoyo needs the remaining migrations only to resolve ``depends``, so empty stand-ins do.
-    stays = (MigrationFiles(id, "SELECT 1;", "") for id in plan.stays)
-    with written_out((*stays, *plan.steps)) as migrations:
-        chosen = {files.id for files in plan.steps}
+    # yoyo needs the others only to resolve ``depends``, so empty stand-ins do: for those that stay, and for those that
+    # were postponed.
+    chosen = {files.id for files in plan.steps}
+    others = {*plan.stays, *(id for files in plan.steps for id in files.depends)} - chosen
+    stand_ins = (MigrationFiles(id, "SELECT 1;", "") for id in others)
+    with written_out((*stand_ins, *plan.steps)) as migrations:
         found = [migration for migration in runner.to_rollback(migrations) if migration.id in chosen]
         refuse_other_hashes(found, chosen)
         for migration in found:

@@ -12,7 +12,7 @@ from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
 from vm_webapp.db.migrate.archive import archive_applied, archived
 from vm_webapp.db.migrate.attempts import carry_out
 from vm_webapp.db.migrate.failures import named_failure
-from vm_webapp.db.migrate.live_workers import refuse_to_apply
+from vm_webapp.db.migrate.live_workers import Postponed, refuse_or_postpone
 from vm_webapp.db.migrate.locks import Patience, advisory_lock, lock_row
 from vm_webapp.db.migrate.privileges import named_grants
 from vm_webapp.db.migrate.session import query
@@ -34,8 +34,11 @@ def apply_pending(
     alive: Expression | None = None,
     patience: Patience | None = None,
     on_done: Callable[[str], None] = lambda id: None,
+    on_postponed: Callable[[Postponed], None] = lambda postponed: None,
 ) -> tuple[str, ...]:
     """Apply the pending migrations, and archive applied ones whose files are not archived yet.
+
+    A deferrable migration is left for a later call while live workers cannot run on it; those after it are applied.
 
     With nothing to do it takes no lock, so that a process can start while another one migrates.
 
@@ -46,6 +49,7 @@ def apply_pending(
             cannot run on the new schema.
         patience: how long to wait for another process that migrates, by default not at all.
         on_done: called with the id of each migration once it is applied.
+        on_postponed: called with each migration that is left for later.
 
     Returns:
         The ids applied, in order.
@@ -69,20 +73,27 @@ def apply_pending(
     ):
         # Compared again under both locks: another process, or plain yoyo, may have applied them meanwhile.
         status = compare(bundle, read_applied(partial(query, session)))
-        if status.pending:
-            _refuse(session, status, bundle, alive)
-            _apply(url, session, bundle, status.pending, patience, on_done)
+        postponed = _refuse_or_postpone(session, status, bundle, alive)
+        later = {each.id for each in postponed}
+        now = tuple(id for id in status.pending if id not in later)
+        if now:
+            _apply(url, session, bundle, status.pending, now, patience, on_done)
+        for each in postponed:
+            on_postponed(each)
         if _gaps(status, bundle):
             with named_failure("filling the archive"):
                 archive_applied(session, bundle)
-        return status.pending
+        return now
 
 
-def _refuse(session: Any, status: SchemaStatus, bundle: Bundle, alive: Expression | None) -> None:
-    if status.too_new:
+def _refuse_or_postpone(
+    session: Any, status: SchemaStatus, bundle: Bundle, alive: Expression | None
+) -> tuple[Postponed, ...]:
+    if status.pending and status.too_new:
         raise Conflict(status.obstacle)
-    if alive is not None:
-        refuse_to_apply(session, [bundle.migrations[id] for id in status.pending], alive)
+    if alive is None:
+        return ()
+    return refuse_or_postpone(session, [bundle.migrations[id] for id in status.pending], alive)
 
 
 def _gaps(status: SchemaStatus, bundle: Bundle) -> set[str]:
@@ -94,6 +105,7 @@ def _apply(
     session: Any,
     bundle: Bundle,
     pending: Collection[str],
+    now: Collection[str],
     patience: Patience,
     on_done: Callable[[str], None],
 ) -> None:
@@ -101,7 +113,7 @@ def _apply(
         found = list(runner.to_apply(migrations))
         refuse_other_hashes(found, pending)
         # Not ``yoyo.apply_migrations``: that skips a migration that it cannot read, without an error.
-        for migration in found:
+        for migration in (each for each in found if each.id in now):
             with named_failure(migration.id), archived(session, bundle.migrations[migration.id]):
                 carry_out(session, runner, migration, "apply", what=migration.id, say=patience.say)
             on_done(migration.id)
