@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from actors.duties.beat import Beat
 from actors.duties.fail_spent import FailSpent
 from actors.duties.follow_clock import FollowClock
+from actors.duties.move_snapshots import MoveSnapshots
 from actors.duties.publish import Publish
 from actors.duties.purge import PurgeAudit, PurgeLeftovers, PurgeRuns
 from actors.duties.renew import Renew
@@ -47,6 +48,7 @@ HOUR, DAY = 3600.0, 86_400.0
 RETRY_PURGE_SECONDS = 60.0
 RETRY_SEAL_SECONDS = 60.0
 SUM_EVERY_SECONDS = 10.0  # an idle worker then sends one statement more in a minute
+MOVE_EVERY_SECONDS = 60.0  # one statement, which reads an empty index once all is moved
 STATEMENT_TIMEOUT_MS = 3000
 STOP_SECONDS = 5.0
 
@@ -65,6 +67,7 @@ class Duties:
     purge_audit: PurgeAudit
     seal_audit: SealAudit
     sum_usage: SumUsage
+    move_snapshots: MoveSnapshots
     publish: Publish
 
 
@@ -125,6 +128,9 @@ class Pulse:
             duties.seal_audit.run_once, every_seconds=SEAL_EVERY_SECONDS, after_error_seconds=RETRY_SEAL_SECONDS
         )
         self._sum = Periodic(duties.sum_usage.run_once, every_seconds=SUM_EVERY_SECONDS)
+        self._move = Periodic(
+            duties.move_snapshots.run_once, every_seconds=MOVE_EVERY_SECONDS, after_error_seconds=RETRY_PURGE_SECONDS
+        )
         self._publish = Periodic(duties.publish.run_once, every_seconds=PUBLISH_SECONDS)
         self._publish_last = duties.publish.run_once
         self._status = status
@@ -187,8 +193,13 @@ class Pulse:
             if may_rescue and self._rescue.run_if_due(now):
                 return
             self._fail_spent.run_if_due(now)
-        if not self._purges.run_once(now) and not self._seal.run_if_due(now):
-            self._sum.run_if_due(now)
+        # One of them in a tick.
+        _ = (
+            self._purges.run_once(now)
+            or self._seal.run_if_due(now)
+            or self._sum.run_if_due(now)
+            or self._move.run_if_due(now)
+        )
 
     def _write_heartbeat(self) -> WrittenHeartbeat:
         try:

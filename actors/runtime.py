@@ -13,6 +13,7 @@ from actors.broker import HintBroker
 from actors.duties.beat import Beat
 from actors.duties.fail_spent import FailSpent
 from actors.duties.follow_clock import FollowClock
+from actors.duties.move_snapshots import MoveSnapshots
 from actors.duties.publish import Publish
 from actors.duties.purge import PurgeAudit, PurgeLeftovers, PurgeRuns
 from actors.duties.renew import Renew
@@ -199,6 +200,7 @@ def open_runtime(
                 PurgeAudit(settings.audit_keep),
                 SealAudit(),
                 SumUsage(runner.activity),
+                MoveSnapshots(),
                 Publish(status),
             ),
             status,

@@ -30,8 +30,8 @@ NOTIFYING = MINIMAL.replace("FROM run, (SELECT", ", pg_notify('made', id::text) 
 # The rows and bytes that the product writes for the same request.
 OWN = """
 PREPARE make (text, text, text) AS
-WITH run AS (INSERT INTO runs (id, workflow, status, request, auto_approve, snapshot, created_by, start_tag)
-             VALUES (uuidv7(), $1, 'queued', $2, true, $3::jsonb, 'api', 1) RETURNING id, created_at),
+WITH run AS (INSERT INTO runs (id, workflow, status, request, auto_approve, workflow_digest, created_by, start_tag)
+             VALUES (uuidv7(), $1, 'queued', $2, true, $3::bytea, 'api', 1) RETURNING id, created_at),
      made AS (INSERT INTO stages (id, run_id, position, key, title, status, priority, requires_approval, needs_model,
                                   start_tag, queued_at, available_at)
               SELECT uuidv7(), run.id, position, 'stage' || position, 'A stage',
@@ -47,7 +47,7 @@ SELECT id::text, created_at::text FROM run
 def main() -> None:
     """Serve on a free port, which is printed, until SIGTERM."""
     prepare = {"minimal": MINIMAL, "own": OWN, "notifying": NOTIFYING}[sys.argv[1]]
-    snapshot = os.environ["BENCH_SNAPSHOT"]
+    digest = os.environ["BENCH_DIGEST"]
     free: queue.Queue[connection] = queue.Queue()
     for _ in range(THREADS):
         session = psycopg2.connect(os.environ["BENCH_DB_URL"])
@@ -60,7 +60,7 @@ def main() -> None:
         session = free.get()
         try:
             with session.cursor() as sql:
-                sql.execute("EXECUTE make (%s, %s, %s)", (workflow, request, snapshot))
+                sql.execute("EXECUTE make (%s, %s, %s)", (workflow, request, digest))
                 (row,) = sql.fetchall()
                 return row[0], row[1]
         finally:

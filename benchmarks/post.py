@@ -22,6 +22,7 @@ from tests.support.processes import Program
 from vm_webapp.workflows.loader import load_catalog
 
 PYTHON = (sys.executable, "-m")
+STORE = "INSERT INTO snapshots (digest, content) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 
 
 def bare(tables: str) -> Callable[[Servers, int], float]:
@@ -29,8 +30,10 @@ def bare(tables: str) -> Callable[[Servers, int], float]:
 
     def measure(servers: Servers, count: int) -> float:
         _empty(servers)
-        snapshot = {"workflow": load_catalog().get(str(NEW_RUN["workflow"])).snapshot(), "brand": None, "project": None}
-        env = {"BENCH_DB_URL": servers.database_url, "BENCH_SNAPSHOT": json.dumps(snapshot)}
+        # Stored with the first run of the workflow, as with the product.
+        workflow = load_catalog().get(str(NEW_RUN["workflow"]))
+        read(servers, STORE, workflow.digest, json.dumps(workflow.snapshot()))
+        env = {"BENCH_DB_URL": servers.database_url, "BENCH_DIGEST": f"\\x{workflow.digest.hex()}"}
         with _running(servers, [*PYTHON, "benchmarks.bare_api", tables], env) as program:
             program.says("listening on ")
             return _send(f"http://127.0.0.1:{program.output().split()[-1]}", count)

@@ -33,8 +33,9 @@ COPY_RUNS = """
 WITH model AS (SELECT * FROM runs WHERE id = %(model)s), copies AS (
     SELECT uuidv7() AS id, n AS start_tag FROM generate_series(1, %(count)s) n
 ), made AS (
-    INSERT INTO runs (id, workflow, status, request, auto_approve, snapshot, created_by, start_tag)
-    SELECT copies.id, workflow, 'queued', request, true, snapshot, created_by, copies.start_tag FROM copies, model
+    INSERT INTO runs (id, workflow, status, request, auto_approve, workflow_digest, created_by, start_tag)
+    SELECT copies.id, workflow, 'queued', request, true, workflow_digest, created_by, copies.start_tag
+      FROM copies, model
 )
 INSERT INTO stages (id, run_id, position, key, title, status, priority, start_tag, requires_approval, needs_model,
                     queued_at, available_at)

@@ -16,13 +16,15 @@ from vm_webapp.idempotency import PURGE_BATCH, purge_expired_keys
 from vm_webapp.ops.autoscale.calls import purge_old_calls
 from vm_webapp.ops.queue_history import purge_old_history
 from vm_webapp.ops.retention import BATCH, purge_batch
+from vm_webapp.ops.snapshot_purge import BATCH as SNAPSHOTS_BATCH
+from vm_webapp.ops.snapshot_purge import purge_snapshots
 
 
 class PurgeLeftovers:
     """Deletes old rows that serve no longer.
 
     They are heartbeats, metrics of processes that are gone, API keys, sessions, counters of past minutes, the queue's
-    figures of past days, calls that scaled workers, and expired idempotency keys.
+    figures of past days, calls that scaled workers, snapshots to which no run refers, and expired idempotency keys.
     """
 
     def run_once(self) -> bool:
@@ -41,7 +43,8 @@ class PurgeLeftovers:
         purge_old_sessions()
         purge_old_history()
         purge_old_calls()
-        return purge_expired_keys() == PURGE_BATCH or more_samples
+        more_snapshots = purge_snapshots() == SNAPSHOTS_BATCH
+        return purge_expired_keys() == PURGE_BATCH or more_samples or more_snapshots
 
 
 class PurgeRuns:

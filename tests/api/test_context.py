@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 
 from tests.api.client import Api, Response, written
-from tests.support.runs import read
+from tests.support.snapshots import kept_by
 
 BRAND = {
     "name": "Crumb & Co",
@@ -117,10 +117,10 @@ async def test_a_run_keeps_the_brand_and_project_that_it_was_created_with(api: A
     project = (await api.post("/projects", PROJECT | {"brand_id": brand["id"]})).json()
     run = await api.create_run(brand_id=brand["id"], project_id=project["id"])
     await change(api, f"/brands/{brand['id']}", {"voice": "cold, long"}, '"1"')
-    (row,) = read("SELECT snapshot FROM runs WHERE id = %(id)s", id=run["id"])
-    assert row["snapshot"]["brand"]["voice"] == "warm, brief"
-    assert row["snapshot"]["brand"].keys() == BRAND.keys() - {"max_running"}  # a limit, and no content for prompts
-    assert row["snapshot"]["project"]["starts_on"] == "2026-12-01"
+    kept = kept_by(run["id"])
+    assert kept["brand"]["voice"] == "warm, brief"
+    assert kept["brand"].keys() == BRAND.keys() - {"max_running"}  # a limit, and no content for prompts
+    assert kept["project"]["starts_on"] == "2026-12-01"
 
 
 @pytest.mark.parametrize(

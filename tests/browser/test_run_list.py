@@ -17,10 +17,10 @@ from vm_webapp.runs import lifecycle
 
 # Copies of one run, half of them of another workflow and canceled, every thousandth with a word of its own.
 COPIES = """
-    INSERT INTO runs (id, workflow, status, request, snapshot, created_at, finished_at, start_tag, created_by)
+    INSERT INTO runs (id, workflow, status, request, workflow_digest, created_at, finished_at, start_tag, created_by)
     SELECT uuidv7(-n * interval '1 minute'), CASE WHEN mod(n, 2) = 0 THEN 'plan_90d' ELSE workflow END,
            CASE WHEN mod(n, 2) = 0 THEN 'canceled' ELSE 'completed' END,
-           'Number ' || n || CASE WHEN mod(n, 1000) = 0 THEN ' for the harbour' ELSE '' END, snapshot,
+           'Number ' || n || CASE WHEN mod(n, 1000) = 0 THEN ' for the harbour' ELSE '' END, workflow_digest,
            created_at - n * interval '1 minute', created_at - n * interval '1 minute' + interval '1 second', 0,
            created_by
       FROM runs, generate_series(%(first)s, %(last)s) AS n WHERE id = %(id)s

@@ -228,6 +228,7 @@ def test_runs_of_one_owner_that_are_created_at_the_same_moment_wait_for_no_lock(
 
 def test_a_brand_s_runs_wait_for_no_lock_either() -> None:
     brand = brands.create({"name": "One"}, actor=OPERATOR).id
+    post("ann", brand_id=brand)  # the first one stores what it was created with
     with ThreadPoolExecutor(1) as pool, transaction():
         (uncommitted,) = post("ann", brand_id=brand)
         (meanwhile,) = pool.submit(lambda: post("bob", brand_id=brand)).result(timeout=20)

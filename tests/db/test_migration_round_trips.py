@@ -110,7 +110,22 @@ WRITES = {
         UPDATE runs SET archived_at = '2026-11-01' WHERE finished_at IS NOT NULL;
         INSERT INTO saved_views (id, owner, name, query) VALUES (gen_random_uuid(), 'ann', gen_random_uuid()::text, '')
     """,
+    # The trigger writes the document of the run, until 0023.
+    "0022_snapshots": """
+        WITH stored AS (
+            INSERT INTO snapshots (digest, content) SELECT sha256(uuid_send(gen_random_uuid())), '{"title": "Smoke"}'
+              FROM generate_series(1, 3) RETURNING digest),
+        stored_ones AS (SELECT array_agg(digest) AS of FROM stored)
+        INSERT INTO runs (id, workflow, status, request, finished_at, archived_at, created_by, start_tag, creator_id,
+                          four_eyes, request_id, budget_tokens, budget_money, workflow_digest, brand_digest,
+                          project_digest)
+        SELECT gen_random_uuid(), 'smoke', 'completed', 'a request', now(), '2026-11-01', 'ann', 5, 'token', true, 'x',
+               9, 0.5, of[1], of[2], of[3]
+          FROM stored_ones
+    """,
 }
+# Columns that a rollback fills for the build before.
+FILLED = {"0023_snapshots_only": {"runs": "snapshot"}}
 
 
 def write_rows(url: str, newest: str) -> None:
@@ -178,7 +193,10 @@ def assert_round_trip(url: str, bundle: Bundle, id: str) -> None:
 
     migrate.apply_pending(url, bundle=build)
     schema, new = dump(url), columns(url)
-    shared = in_both(old, new)
+    shared = {
+        table: [name for name in names if FILLED.get(id, {}).get(table) != name]
+        for table, names in in_both(old, new).items()
+    }
     write_rows(url, id)
     assert [table for table, found in read_rows(url, new).items() if not found] == []
     kept = read_rows(url, shared)

@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support.runs import CATALOG, read
+from tests.support.snapshots import replace_workflow
 from tests.support.work import WORKER, claim_next, finish_next
 from vm_webapp.access.actor import Actor
 from vm_webapp.llm.base import Completion
@@ -51,6 +52,6 @@ def test_a_fork_has_that_of_its_own_request() -> None:
 
 def test_a_claim_that_cannot_be_read_carries_it() -> None:
     run = create_by("from-the-caller")
-    read("UPDATE runs SET snapshot = '{}' WHERE id = %(id)s RETURNING id", id=run.id)
+    replace_workflow(run.id, {})
     (unreadable,) = lifecycle.claim_due_stages(WORKER, [uuid4()]).unreadable
     assert unreadable.request_id == "from-the-caller"

@@ -9,18 +9,13 @@ import pytest
 
 from tests.support.actors import OPERATOR
 from tests.support.runs import create, read
+from tests.support.snapshots import kept_by
 from vm_webapp.access.actor import Actor
 from vm_webapp.context import brands, projects
 from vm_webapp.errors import InvalidInput
 from vm_webapp.runs import lifecycle
 
 pytestmark = pytest.mark.usefixtures("database")
-
-
-def snapshot(run_id: UUID) -> dict[str, Any]:
-    (found,) = read("SELECT snapshot FROM runs WHERE id = %(id)s", id=run_id)
-    stored: dict[str, Any] = found["snapshot"]
-    return stored
 
 
 def a_brand(name: str = "Korn", **fields: Any) -> UUID:
@@ -35,8 +30,8 @@ def test_a_project_brings_its_brand() -> None:
     brand = a_brand(voice="warm", forbidden_words=["artisanal"])
     run = create(project_id=a_project(brand)).run
     assert run.brand_id == brand
-    assert snapshot(run.id)["brand"]["voice"] == "warm"
-    assert snapshot(run.id)["brand"]["forbidden_words"] == ["artisanal"]
+    assert kept_by(run.id)["brand"]["voice"] == "warm"
+    assert kept_by(run.id)["brand"]["forbidden_words"] == ["artisanal"]
 
 
 @pytest.mark.parametrize("with_brand", [True, False])
@@ -44,7 +39,7 @@ def test_a_project_without_a_brand_leaves_the_brand_to_the_run(with_brand: bool)
     brand = a_brand() if with_brand else None
     run = create(brand_id=brand, project_id=a_project(None)).run
     assert run.brand_id == brand
-    assert (snapshot(run.id)["brand"] is not None) == with_brand
+    assert (kept_by(run.id)["brand"] is not None) == with_brand
 
 
 def test_a_project_and_its_own_brand_fit() -> None:
@@ -80,10 +75,10 @@ def test_a_fork_has_the_parents_brand_or_takes_it_as_it_is_now(refresh: bool) ->
     fork = lifecycle.fork_run(
         parent.id, from_stage=parent.stages[0].key, request=None, actor=Actor("tests"), refresh_context=refresh
     )
-    kept = snapshot(fork.id)
+    kept = kept_by(fork.id)
     assert kept["brand"]["voice"] == ("pompous" if refresh else "warm")
     assert kept["project"]["objective"] == ("300 subscriptions" if refresh else "200 subscriptions")
-    assert kept["workflow"] == snapshot(parent.id)["workflow"]
+    assert kept["workflow"] == kept_by(parent.id)["workflow"]
     assert fork.brand_id == brand
 
 
@@ -95,7 +90,7 @@ def test_a_fork_of_a_project_that_has_moved_takes_its_new_brand() -> None:
     fork = lifecycle.fork_run(
         parent.id, from_stage=parent.stages[0].key, request=None, actor=Actor("tests"), refresh_context=True
     )
-    assert (fork.brand_id, snapshot(fork.id)["brand"]["name"]) == (other, "Other")
+    assert (fork.brand_id, kept_by(fork.id)["brand"]["name"]) == (other, "Other")
 
 
 def test_a_fork_cannot_take_an_archived_brand() -> None:
@@ -115,7 +110,7 @@ def test_a_fork_without_brand_and_project_has_none_to_refresh() -> None:
     fork = lifecycle.fork_run(
         parent.id, from_stage=parent.stages[0].key, request=None, actor=Actor("tests"), refresh_context=True
     )
-    assert (fork.brand_id, snapshot(fork.id)["brand"]) == (None, None)
+    assert (fork.brand_id, kept_by(fork.id)["brand"]) == (None, None)
 
 
 def test_an_unknown_project_is_refused() -> None:

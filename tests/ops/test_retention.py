@@ -151,8 +151,8 @@ def fill(runs: int) -> None:
     change(
         """
         WITH made AS (
-            INSERT INTO runs (id, workflow, status, priority, request, auto_approve, snapshot, finished_at)
-            SELECT gen_random_uuid(), workflow, status, priority, request, auto_approve, snapshot, finished_at
+            INSERT INTO runs (id, workflow, status, priority, request, auto_approve, workflow_digest, finished_at)
+            SELECT gen_random_uuid(), workflow, status, priority, request, auto_approve, workflow_digest, finished_at
               FROM runs, generate_series(2, %(runs)s) WHERE id = %(model)s RETURNING id),
         staged AS (
             INSERT INTO stages (id, run_id, position, key, title, status, priority, requires_approval, needs_model,

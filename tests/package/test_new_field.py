@@ -42,10 +42,12 @@ assert given.items() <= shown.items(), shown
 workflow = load_catalog().workflows["content_calendar"]
 run = create_run(NewRun(workflow, "a request", brand_id=brand.id), actor=Actor("test"))
 with pool.transaction():
-    snapshot = pool.rows("SELECT snapshot FROM runs WHERE id = %(id)s", id=run.id)[0]["snapshot"]
-assert given.items() <= snapshot["brand"].items(), snapshot
+    (kept,) = pool.rows(
+        "SELECT content FROM snapshots JOIN runs ON brand_digest = digest WHERE runs.id = %(id)s", id=run.id
+    )
+assert given.items() <= kept["content"].items(), kept
 
-assignment = render_assignment(workflow, workflow.stages[0], StageContext("a request", snapshot["brand"]))
+assignment = render_assignment(workflow, workflow.stages[0], StageContext("a request", kept["content"]))
 assert "\\nTagline: Bread before seven\\n" in assignment.user, assignment.user
 assert "\\nMarkets:\\n- Porto\\n- Braga\\n" in assignment.user, assignment.user
 assert "| Brand: tagline | Bread before seven |" in write_worksheet(assignment)

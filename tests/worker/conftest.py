@@ -15,6 +15,7 @@ from actors import broker, middleware
 from actors.duties.beat import Beat
 from actors.duties.fail_spent import FailSpent
 from actors.duties.follow_clock import FollowClock
+from actors.duties.move_snapshots import MoveSnapshots
 from actors.duties.publish import Publish
 from actors.duties.purge import PurgeAudit, PurgeLeftovers, PurgeRuns
 from actors.duties.renew import Renew
@@ -98,6 +99,7 @@ def make_pulse(database: str) -> MakePulse:
                 PurgeAudit(None),
                 SealAudit(),
                 SumUsage(activity),
+                MoveSnapshots(),
                 Publish(status),
             ),
             status,

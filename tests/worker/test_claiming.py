@@ -18,6 +18,7 @@ from actors.consumer import LONGEST_WAIT_SECONDS, ClaimingConsumer
 from tests.fakes.behaviours import delayed
 from tests.fakes.model_server import ModelServer
 from tests.support.runs import create, lost_hints, read, wait_until_still
+from tests.support.snapshots import keep_in_a_document, replace_workflow
 from tests.support.waiting import eventually
 from tests.worker.conftest import StartWorker, runtime
 from vm_webapp.db.pool import execute, transaction
@@ -176,16 +177,15 @@ def test_a_hint_for_a_finished_stage_changes_nothing(start_worker: StartWorker, 
         assert queries.list_events(created.run.id, after=0, limit=50) == before
 
 
-@pytest.mark.parametrize(
-    "snapshot",
-    ["{}", '{"workflow": 7}', '{"workflow": {"stages": [{"key": "strategy", "timeout_seconds": "a while"}]}}'],
-)
+@pytest.mark.parametrize("in_a_document", [False, True])
+@pytest.mark.parametrize("workflow", [{}, 7, {"stages": [{"key": "strategy", "timeout_seconds": "a while"}]}])
 def test_a_stage_that_this_build_cannot_read_is_left_to_others(
-    start_worker: StartWorker, caplog: pytest.LogCaptureFixture, snapshot: str
+    start_worker: StartWorker, caplog: pytest.LogCaptureFixture, workflow: object, in_a_document: bool
 ) -> None:
     created = create("content_calendar")
-    with transaction():
-        execute("UPDATE runs SET snapshot = %(snapshot)s WHERE id = %(id)s", id=created.run.id, snapshot=snapshot)
+    replace_workflow(created.run.id, workflow)
+    if in_a_document:
+        keep_in_a_document(created.run.id)
     with start_worker(poll_seconds=0.1):
         for _ in range(5):
             assert wait_until_still(create("smoke").run.id).status == "completed"

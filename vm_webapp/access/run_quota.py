@@ -10,18 +10,27 @@ from vm_webapp.db.pool import row
 from vm_webapp.db.prepared import Prepared
 from vm_webapp.errors import VMError
 
-COUNT_RUN = """
+_COUNT = """
     INSERT INTO runs_of_day AS counted (key_id, day, runs)
-    VALUES (%(key_id)s::uuid, (statement_timestamp() AT TIME ZONE 'UTC')::date, 1)
+    SELECT %(key_id)s::uuid, (statement_timestamp() AT TIME ZONE 'UTC')::date, 1 {within}
     ON CONFLICT (key_id) DO UPDATE
        SET day = greatest(counted.day, excluded.day),
            runs = CASE WHEN excluded.day > counted.day THEN 1 ELSE counted.runs + 1 END
      WHERE excluded.day > counted.day OR counted.runs < %(runs_per_day)s::int
     RETURNING runs
 """
-"""Counts a run; returns no row if the key has created as many as it may."""
 
-_COUNT_RUN = Prepared(COUNT_RUN)
+
+def count_run(within: str = "") -> str:
+    """Return the statement that counts a run; it returns no row if the key has created as many as it may.
+
+    Args:
+        within: a FROM clause of at most one row, without which nothing is counted.
+    """
+    return _COUNT.format(within=within)
+
+
+_COUNT_RUN = Prepared(count_run())
 _TOMORROW = """
     SELECT ceil(extract(epoch FROM date_trunc('day', now AT TIME ZONE 'UTC') + interval '1 day'
                                    - now AT TIME ZONE 'UTC'))::int AS seconds

@@ -13,6 +13,8 @@ from vm_webapp.db.compiled import COUNT, compiled, delete_from, param
 from vm_webapp.db.models import Run
 from vm_webapp.db.pool import row, rows, transaction
 from vm_webapp.execution.mirror import ArtifactMirror
+from vm_webapp.ops.snapshot_purge import BATCH as SNAPSHOTS_BATCH
+from vm_webapp.ops.snapshot_purge import purge_snapshots
 
 BATCH = 50
 
@@ -66,4 +68,6 @@ def purge_all(older_than: timedelta, mirror: ArtifactMirror | None = None, *, ac
         deleted += len(batch)
         if mirror:
             mirror.remove(batch)
+    while purge_snapshots() == SNAPSHOTS_BATCH:
+        pass
     return deleted

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from vm_webapp.digest import digest_of
 from vm_webapp.errors import NotFound
 from vm_webapp.llm.base import Section
 
@@ -81,6 +82,11 @@ class Workflow:
     def _snapshot(self) -> Mapping[str, Any]:
         # Once: copying it field by field took a quarter of the time in which a run is created.
         return asdict(self)
+
+    @cached_property
+    def digest(self) -> bytes:
+        """The digest of the snapshot."""
+        return digest_of(self.snapshot())
 
     @classmethod
     def from_snapshot(cls, data: Mapping[str, Any]) -> Workflow:

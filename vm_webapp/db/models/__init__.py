@@ -39,7 +39,7 @@ from vm_webapp.db.models.fleet import (
     ScaleCall,
     WorkerHeartbeat,
 )
-from vm_webapp.db.models.runs import Artifact, Event, Run, SavedView, Stage, UnsummedCall, UsageDay
+from vm_webapp.db.models.runs import Artifact, Event, Run, SavedView, Snapshot, Stage, UnsummedCall, UsageDay
 
 __all__ = [
     "Administrative",
@@ -71,6 +71,7 @@ __all__ = [
     "SavedView",
     "ScaleCall",
     "Session",
+    "Snapshot",
     "Stage",
     "Table",
     "TimeZoneField",

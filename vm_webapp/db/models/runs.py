@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from peewee import (
+    BlobField,
     BooleanField,
     DateField,
     ForeignKeyField,
@@ -17,6 +18,24 @@ from vm_webapp.db.models.base import JSONBField, MoneyField, Table
 from vm_webapp.db.models.context import Brand, Project
 
 
+class Snapshot(Table):
+    """A version of a workflow, a brand or a project that runs were created with."""
+
+    digest = BlobField(primary_key=True)  # see vm_webapp.digest
+    content = JSONBField()
+    created_at = DateTimeTZField()
+
+    class Meta:
+        table_name = "snapshots"
+
+
+class SnapshotField(ForeignKeyField):
+    """A reference to a snapshot, NULL for none."""
+
+    def __init__(self, column_name: str) -> None:
+        super().__init__(Snapshot, column_name=column_name, null=True, lazy_load=False, backref="+")
+
+
 class Run(Table):
     """One request and the workflow that is run for it."""
 
@@ -29,7 +48,10 @@ class Run(Table):
     brand = ForeignKeyField(Brand, null=True, lazy_load=False)
     project = ForeignKeyField(Project, null=True, lazy_load=False)
     parent_run = ForeignKeyField("self", null=True, lazy_load=False, on_delete="SET NULL")
-    snapshot = JSONBField()
+    workflow_digest = SnapshotField("workflow_digest")  # NULL: all three are in ``snapshot``
+    brand_digest = SnapshotField("brand_digest")
+    project_digest = SnapshotField("project_digest")
+    snapshot = JSONBField(null=True)
     error = JSONBField(null=True)
     created_at = DateTimeTZField()
     started_at = DateTimeTZField(null=True)

@@ -41,6 +41,7 @@ USES: Mapping[str, TableUse] = MappingProxyType(
     {
         "runs": _EVERY_STEP,
         "stages": _EVERY_STEP,
+        "snapshots": _EVERY_STEP,
         "events": _EVERY_STEP,
         "artifacts": _EVERY_STEP,
         "worker_heartbeats": _EVERY_STEP,

@@ -6,19 +6,18 @@ and when it polls. ``attempts`` claims a run's next stage for the worker that ha
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 from vm_webapp.db.pool import Row, autocommit, rows, transaction
 from vm_webapp.db.prepared import Prepared
 from vm_webapp.runs import providers, statements
+from vm_webapp.runs.lifecycle.claimed_snapshots import read_kept, restored
 from vm_webapp.runs.signals import run_changed
 from vm_webapp.runs.states import LEASE_SECONDS
 from vm_webapp.workflows.model import StageSpec, Workflow
@@ -52,7 +51,7 @@ class Claim:
         spec: the stage as its workflow describes it.
         request: the text that the run was created with.
         request_id: ``X-Request-ID`` of the request that created the run, None if it was a command.
-        snapshot: workflow, brand and project as they were when the run was created.
+        snapshot: ``brand`` and ``project`` as they were when the run was created, or None.
         feedback: what a reviewer asked to change, or None.
         provider: the provider that this attempt calls; None for a stage that needs no model.
         trace_context: the ``traceparent`` of the attempt's span, None if the run is not traced.
@@ -253,12 +252,17 @@ def _run(statement: Prepared, claimant: Claimant, tokens: Sequence[UUID], **valu
 
 
 def _read(stages: Sequence[Row]) -> tuple[tuple[Claim, ...], tuple[UnreadableClaim, ...]]:
-    """Return the claims, and those that this build cannot read."""
+    """Return the claims, and those that this build cannot read.
+
+    Raises:
+        DatabaseUnavailable: the snapshots of their runs could not be read.
+    """
     claims, unreadable = [], []
+    kept = read_kept(stages)
     for stage in stages:
         token = stage["lease_token"]
         try:
-            snapshot, workflow = _restored(stage["snapshot"])
+            snapshot, workflow = restored(stage, kept)
             run = RunOfStage(stage["run_id"], workflow, stage["request"], stage["request_id"], snapshot)
             claims.append(make_claim(run, stage, token, waited_seconds=stage.get("waited_seconds")))
         except Exception as error:  # whatever the snapshot of another build makes it raise
@@ -268,13 +272,6 @@ def _read(stages: Sequence[Row]) -> tuple[tuple[Claim, ...], tuple[UnreadableCla
                 )
             )
     return tuple(claims), tuple(unreadable)
-
-
-@lru_cache(maxsize=64)
-def _restored(snapshot: str) -> tuple[Mapping[str, Any], Workflow]:
-    """Return a run's snapshot and its workflow; most runs of a queue have the same few."""
-    content = json.loads(snapshot)
-    return content, Workflow.from_snapshot(content["workflow"])
 
 
 def make_claim(run: RunOfStage, stage: Row, token: UUID, *, waited_seconds: float | None = None) -> Claim:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -12,6 +14,7 @@ from vm_webapp.access.actor import Actor
 from vm_webapp.access.audit import values_of_actor
 from vm_webapp.access.run_quota import RunQuota
 from vm_webapp.db.pool import Row, autocommit, jsonb, row, transaction
+from vm_webapp.db.prepared import Prepared
 from vm_webapp.errors import InvalidInput
 from vm_webapp.runs import statements
 from vm_webapp.runs.budget import Budget
@@ -20,6 +23,7 @@ from vm_webapp.runs.lifecycle.run_context import RunContext, lock_context
 from vm_webapp.runs.records import Priority, Progress, RunRecord, StageRecord, Usage
 from vm_webapp.runs.run_spans import begin_run
 from vm_webapp.runs.signals import run_changed, stage_due
+from vm_webapp.runs.snapshots import DIGESTS, NewSnapshot, not_known_as_stored, remember_after_commit, values_of
 from vm_webapp.runs.waiting import QueuedStage, facts_of, why_queued
 from vm_webapp.workflows.model import StageSpec, Workflow
 
@@ -72,8 +76,8 @@ def create_run(new: NewRun, *, actor: Actor, quota: RunQuota | None = None) -> R
     # The one statement that writes is its own transaction, unless it must find what was locked before.
     with transaction() if new.brand_id or new.project_id else autocommit():
         context = lock_context(new.brand_id, new.project_id)
-        created = row(
-            statements.create_run_within_quota() if quota else statements.create_run(),
+        kept = NewSnapshot.of_workflow(new.workflow), *context.snapshots()
+        values = dict(
             **asdict(quota) if quota else {},
             id=run_id,
             workflow=new.workflow.name,
@@ -83,7 +87,6 @@ def create_run(new: NewRun, *, actor: Actor, quota: RunQuota | None = None) -> R
             four_eyes=new.four_eyes,
             brand_id=context.brand_id,
             project_id=new.project_id,
-            snapshot=jsonb({"workflow": new.workflow.snapshot(), **context.snapshot}),
             stage_ids=ids,
             keys=[stage.key for stage in stages],
             titles=[stage.title for stage in stages],
@@ -95,6 +98,7 @@ def create_run(new: NewRun, *, actor: Actor, quota: RunQuota | None = None) -> R
             budget_money=new.budget.money if new.budget else None,
             data=jsonb({"workflow": new.workflow.name} | (new.budget.facts() if new.budget else {})),
         )
+        created = _insert(statements.create_run_within_quota() if quota else statements.create_run(), values, kept)
         if created is None:
             assert quota is not None
             raise quota.exceeded()
@@ -103,6 +107,22 @@ def create_run(new: NewRun, *, actor: Actor, quota: RunQuota | None = None) -> R
         if span is not None:
             span.end()
         return _record(run_id, new, context, created)
+
+
+def _insert(statement: Prepared, values: dict[str, Any], kept: Sequence[NewSnapshot | None]) -> Row | None:
+    """Insert the run with what it keeps of workflow, brand and project, in this order; None if its quota is used up."""
+    digests = [each.digest if each else None for each in kept]
+    values |= dict(zip(DIGESTS, digests, strict=True))
+    snapshots = [each for each in kept if each]
+    values["digests"] = [each.digest for each in snapshots]
+    unknown = not_known_as_stored(snapshots)
+    created = row(statement, **values, **values_of(unknown))
+    if created is None and len(unknown) < len(snapshots):
+        # One that this process has seen stored was purged, with the last run that referred to it.
+        created = row(statement, **values, **values_of(snapshots))
+    if created is not None:
+        remember_after_commit(values["digests"])
+    return created
 
 
 def _record(run_id: UUID, new: NewRun, context: RunContext, created: Row) -> RunRecord:

@@ -14,7 +14,7 @@ from vm_webapp.access.audit import record
 from vm_webapp.access.run_quota import RunQuota
 from vm_webapp.db.compiled import NO_KEY_UPDATE, STATEMENT_TIME, compiled, param
 from vm_webapp.db.models import Artifact, Run, Stage
-from vm_webapp.db.pool import Row, execute, jsonb, row, rows, transaction
+from vm_webapp.db.pool import Row, execute, row, rows, transaction
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
 from vm_webapp.runs import queries, statements
 from vm_webapp.runs.artifacts import newest_of
@@ -24,6 +24,8 @@ from vm_webapp.runs.lifecycle.run_context import RunContext, lock_present_contex
 from vm_webapp.runs.records import RunRecord
 from vm_webapp.runs.run_spans import begin_run
 from vm_webapp.runs.signals import stage_due
+from vm_webapp.runs.snapshot_moves import move_snapshot
+from vm_webapp.runs.snapshots import store
 
 # Locked until the commit, so that no retry changes the stages between reading and copying them.
 _LOCK_PARENT = compiled(
@@ -36,10 +38,11 @@ _STAGES = compiled(
     .where(Stage.run == param("run_id"))
     .order_by(Stage.position)
 )
-# INSERT … SELECT copies inside PostgreSQL: snapshots and artifacts of many kilobytes do not pass through this process.
+# INSERT … SELECT copies inside PostgreSQL: artifacts of many kilobytes do not pass through this process.
 # ``insert_from`` pairs columns by position, so each list of fields below has the order of its SELECT.
 _SAME_RUN = (
-    *(Run.workflow, Run.priority, Run.auto_approve, Run.four_eyes, Run.brand, Run.project, Run.snapshot),
+    *(Run.workflow, Run.priority, Run.auto_approve, Run.four_eyes, Run.brand, Run.project),
+    *(Run.workflow_digest, Run.brand_digest, Run.project_digest),
     *(Run.budget_tokens, Run.budget_money),
 )
 _COPY_RUN = compiled(
@@ -55,9 +58,14 @@ _COPY_RUN = compiled(
     ).returning()
 )
 _REPLACE_CONTEXT = compiled(
-    Run.update({Run.brand: param("brand_id"), Run.snapshot: Run.snapshot.concat(param("context"))}).where(
-        Run.id == param("id")
-    )
+    Run.update(
+        {
+            Run.brand: param("brand_id"),
+            Run.brand_digest: param("brand_digest"),
+            Run.project_digest: param("project_digest"),
+            Run.snapshot: None,  # where the build before is still served, a trigger writes it
+        }
+    ).where(Run.id == param("id"))
 )
 _SAME_STAGE = (
     *(Stage.position, Stage.key, Stage.title, Stage.priority, Stage.requires_approval, Stage.needs_model),
@@ -140,6 +148,7 @@ def fork_run(
     """
     with transaction():
         parent = _read_parent(parent_id)
+        move_snapshot(parent_id)
         stages = rows(_STAGES, run_id=parent_id)
         first = next((stage for stage in stages if stage["key"] == from_stage), None)
         if first is None:
@@ -164,7 +173,7 @@ def fork_run(
             start_tag=of_run["start_tag"],
         )
         if context:
-            execute(_REPLACE_CONTEXT, id=run_id, brand_id=context.brand_id, context=jsonb(context.snapshot))
+            _replace_context(run_id, context)
         events = [NewEvent("run.created", data={"workflow": parent["workflow"], "forked_from": str(parent_id)})]
         said = queries.read_remarks(parent_id)
         for stage in stages:
@@ -183,6 +192,18 @@ def fork_run(
         if span is not None:
             span.end()
         return queries.read_run(run_id)
+
+
+def _replace_context(run_id: UUID, context: RunContext) -> None:
+    brand, project = context.snapshots()
+    store(each for each in (brand, project) if each)
+    execute(
+        _REPLACE_CONTEXT,
+        id=run_id,
+        brand_id=context.brand_id,
+        brand_digest=brand.digest if brand else None,
+        project_digest=project.digest if project else None,
+    )
 
 
 def _present_context(parent: Row) -> RunContext:

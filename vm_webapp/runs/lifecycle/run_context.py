@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 
 from vm_webapp.context import Repository, brands, projects
 from vm_webapp.context.fields import content_of
 from vm_webapp.db.models import Brand, Project, Resource
 from vm_webapp.errors import InvalidInput, NotFound
+from vm_webapp.runs.snapshots import NewSnapshot
 
 Record = TypeVar("Record", bound=Resource)
 
@@ -26,13 +27,10 @@ class RunContext:
         """The brand's id, or None."""
         return None if self.brand is None else self.brand.id
 
-    @property
-    def snapshot(self) -> dict[str, Any]:
-        """The part of the run's snapshot that describes brand and project."""
-        return {
-            "brand": None if self.brand is None else content_of(self.brand),
-            "project": None if self.project is None else content_of(self.project),
-        }
+    def snapshots(self) -> tuple[NewSnapshot | None, NewSnapshot | None]:
+        """Return what the run keeps of brand and project; None where it has none."""
+        brand = None if self.brand is None else NewSnapshot.of(content_of(self.brand))
+        return brand, None if self.project is None else NewSnapshot.of(content_of(self.project))
 
 
 def lock_context(brand_id: UUID | None, project_id: UUID | None) -> RunContext:

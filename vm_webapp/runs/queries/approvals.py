@@ -11,7 +11,7 @@ from peewee import JOIN, SQL, Tuple, fn
 from vm_webapp.access.actor import Actor
 from vm_webapp.access.roles import includes
 from vm_webapp.db.compiled import COUNT, NOW, compiled, param
-from vm_webapp.db.models import Artifact, Run, Stage
+from vm_webapp.db.models import Artifact, Run, Snapshot, Stage
 from vm_webapp.db.paging import Page, page_of
 from vm_webapp.db.pool import row, rows
 from vm_webapp.db.prepared import prepared
@@ -74,7 +74,7 @@ _PAGE = (
         Run.workflow,
         Run.request,
         Run.brand,
-        Run.snapshot["brand"]["name"].alias("brand"),
+        fn.coalesce(Snapshot.content["name"], Run.snapshot["brand"]["name"]).alias("brand"),
         Run.project,
         Stage.key.alias("stage"),
         Stage.title,
@@ -89,6 +89,7 @@ _PAGE = (
         Run.creator_id,
     )
     .join(Run)
+    .join(Snapshot, JOIN.LEFT_OUTER, on=Snapshot.digest == Run.brand_digest)
     .join_from(Stage, _DRAFT, JOIN.LATERAL, on=SQL("true"))
     .where(Stage.status == "waiting_approval")
     .order_by(_DRAFT.c.created_at, Run.id)

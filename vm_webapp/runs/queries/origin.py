@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from peewee import JOIN, fn
+
 from vm_webapp.db.compiled import param
-from vm_webapp.db.models import Run
+from vm_webapp.db.models import Run, Snapshot
 from vm_webapp.db.pool import row
 from vm_webapp.db.prepared import prepared
 from vm_webapp.errors import NotFound
@@ -36,15 +38,21 @@ class Origin:
     four_eyes: bool
 
 
+# The column ``snapshot`` is for runs of the build before, which refer to no snapshots.
+_WORKFLOW, _BRAND, _PROJECT = Snapshot.alias("w"), Snapshot.alias("b"), Snapshot.alias("p")
 _ORIGIN = prepared(
     Run.select(
-        Run.snapshot["workflow"]["title"].alias("title"),
-        Run.snapshot["brand"].as_json(True).alias("brand"),
-        Run.snapshot["project"].as_json(True).alias("project"),
+        fn.coalesce(_WORKFLOW.content["title"], Run.snapshot["workflow"]["title"]).alias("title"),
+        fn.coalesce(_BRAND.content, Run.snapshot["brand"].as_json(True)).alias("brand"),
+        fn.coalesce(_PROJECT.content, Run.snapshot["project"].as_json(True)).alias("project"),
         Run.created_by,
         Run.creator_id,
         Run.four_eyes,
-    ).where(Run.id == param("id"))
+    )
+    .join(_WORKFLOW, JOIN.LEFT_OUTER, on=_WORKFLOW.digest == Run.workflow_digest)
+    .join_from(Run, _BRAND, JOIN.LEFT_OUTER, on=_BRAND.digest == Run.brand_digest)
+    .join_from(Run, _PROJECT, JOIN.LEFT_OUTER, on=_PROJECT.digest == Run.project_digest)
+    .where(Run.id == param("id"))
 )
 
 

@@ -10,6 +10,7 @@ from vm_webapp.runs.statements.budgets import FIND_SPENT_RUNS, FIND_SPENT_STAGE
 from vm_webapp.runs.statements.claims import CLAIMED_UNDER, claim_due_stages, claim_one_stage, find_due_stages
 from vm_webapp.runs.statements.creation import NEXT_START_TAG, create_run, create_run_within_quota
 from vm_webapp.runs.statements.queue_facts import MOST_COUNTED, read_queue_facts
+from vm_webapp.runs.statements.snapshots import STORE_SNAPSHOTS
 from vm_webapp.runs.statements.spending import RECORD_CALL
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "NEXT_START_TAG",
     "RECORD_CALL",
     "RENEW_LEASES",
+    "STORE_SNAPSHOTS",
     "claim_due_stages",
     "claim_one_stage",
     "create_run",

@@ -10,8 +10,16 @@ from vm_webapp.runs.statements.made_of_rules import made_of_rules
 # then cannot read. In jsonpath's lax mode nothing that is missing is an error.
 TIMEOUT_IN_SNAPSHOT = """
     coalesce(jsonb_path_query_first(
-        r.snapshot, '$.workflow.stages[*] ? (@.key == $key).timeout_seconds ? (@.type() == "number")',
+        coalesce((SELECT content FROM snapshots WHERE digest = r.workflow_digest), r.snapshot -> 'workflow'),
+        '$.stages[*] ? (@.key == $key).timeout_seconds ? (@.type() == "number")',
         jsonb_build_object('key', stages.key))::float8, 0)
+"""
+
+
+# Digests in place of the documents, which a worker mostly has; the document itself of a run that refers to none.
+SNAPSHOT_OF_RUN = """
+    {run}.workflow_digest, {run}.brand_digest, {run}.project_digest,
+    CASE WHEN {run}.workflow_digest IS NULL THEN {run}.snapshot::text END AS snapshot
 """
 
 
@@ -91,7 +99,8 @@ def _claim(which: str) -> str:
     """
     due_stages = f"""
         SELECT stages.id, stages.run_id, stages.key, stages.priority, stages.start_tag, stages.brand_id,
-               stages.needs_model, r.status AS run_status, r.request, r.request_id, r.snapshot,
+               stages.needs_model, r.status AS run_status, r.request, r.request_id, r.workflow_digest,
+               r.brand_digest, r.project_digest, r.snapshot,
                {TIMEOUT_IN_SNAPSHOT} AS timeout
           FROM stages JOIN runs r ON r.id = stages.run_id
     """
@@ -148,14 +157,15 @@ def _claim(which: str) -> str:
                NOT calls_may_be_claimed AND capacity.calls > 0
                    AND (SELECT true FROM stages WHERE {calls} ORDER BY {order_of()} LIMIT 1) IS NOT NULL
                    AS calls_wait,
-               claimed.*, taken.request, taken.request_id, taken.snapshot::text
+               claimed.*, taken.request, taken.request_id, {SNAPSHOT_OF_RUN.format(run="taken")}
           FROM capacity LEFT JOIN (claimed JOIN taken USING (number)) ON true
     """
 
 
 CLAIMED_UNDER = f"""
-    SELECT r.id AS run_id, r.request, r.request_id, r.snapshot::text, s.id, s.key, s.attempt, s.feedback, s.provider,
-           s.lease_token, s.trace_context, clock_timestamp() AS claimed_at,
+    SELECT r.id AS run_id, r.request, r.request_id, {SNAPSHOT_OF_RUN.format(run="r")},
+           s.id, s.key, s.attempt, s.feedback, s.provider, s.lease_token, s.trace_context,
+           clock_timestamp() AS claimed_at,
            extract(epoch FROM s.deadline_at - clock_timestamp())::float8 AS seconds_left
       FROM stages s JOIN runs r ON r.id = s.run_id
      WHERE s.lease_token = ANY(%(tokens)s::uuid[]) ORDER BY {order_of("s")}
