@@ -70,7 +70,7 @@ def with_stock_dramatiq(servers: Servers, runs: int) -> float:
     for (run,) in read(servers, "SELECT id::text FROM runs WHERE status = 'queued' ORDER BY id"):
         run_stage.send(run, 1)
     command = ["dramatiq", "benchmarks.stock_dramatiq", "--processes", "1", "--threads", str(LIMIT_THREADS)]
-    return _drained_by_process(servers, runs, ["uv", "run", *command])
+    return drained_by_process(servers, runs, ["uv", "run", *command])
 
 
 def ours(threads: int) -> Callable[[Servers, int], float]:
@@ -78,9 +78,7 @@ def ours(threads: int) -> Callable[[Servers, int], float]:
 
     def measure(servers: Servers, runs: int) -> float:
         fill(servers, runs)
-        return _drained_by_process(
-            servers, runs, [*PYTHON, "benchmarks.instant_worker"], VM_WORKER_THREADS=str(threads)
-        )
+        return drained_by_process(servers, runs, [*PYTHON, "benchmarks.instant_worker"], VM_WORKER_THREADS=str(threads))
 
     return measure
 
@@ -94,7 +92,8 @@ def fill(servers: Servers, runs: int) -> None:
     read(servers, "ANALYZE runs, stages")
 
 
-def _drained_by_process(servers: Servers, runs: int, command: list[str], **env: str) -> float:
+def drained_by_process(servers: Servers, runs: int, command: list[str], **env: str) -> float:
+    """Return the runs per second of a process that drains the queue."""
     env |= {
         "VM_DB_URL": servers.database_url,
         "VM_REDIS_URL": servers.redis_url,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import between, calls, drain, pickup, post
+from benchmarks import between, calls, disk, drain, pickup, post
 from benchmarks.figures import Figure, Measure, rates
 
 PER_SECOND = Figure("per_second", "median", 0, "share", rising=True)
@@ -21,5 +21,8 @@ MEASURES = {
     "between": Measure("Between two calls of a run", (P50, P95), between.CONTENDERS, 100),
     "pickup": Measure(
         "From the commit of POST /runs to the claim", (P50, P95), pickup.CONTENDERS, 200, pickup.SERVER_SETTINGS
+    ),
+    "disk": Measure(
+        "A finished run of three stages", (Figure("bytes", "bytes on disk", 0, "times"),), disk.CONTENDERS, 2000
     ),
 }
