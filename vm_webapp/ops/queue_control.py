@@ -13,13 +13,12 @@ from vm_webapp.access.actor import Actor
 from vm_webapp.access.audit import record
 from vm_webapp.db.compiled import NOW, compiled, param
 from vm_webapp.db.models import Provider, Queue, WorkerHeartbeat
-from vm_webapp.db.pool import execute, rows, transaction
+from vm_webapp.db.pool import autocommit, execute, rows, transaction
+from vm_webapp.db.prepared import Prepared
 from vm_webapp.errors import NotFound
 from vm_webapp.fleet.alive import ALIVE
-from vm_webapp.ops.autoscale.calls import ScaleCall, Scaler, read_scaling
-from vm_webapp.ops.autoscale.decisions import read_signal
+from vm_webapp.ops.autoscale.calls import SCALING, ScaleCall, Scaler, scaling_of
 from vm_webapp.runs import providers
-from vm_webapp.runs.pauses import read_pauses
 
 _THE_QUEUE = Queue.name == "stages"
 # A queue that is paused already keeps the time of its pause. A new reason replaces the old one, together with the name
@@ -133,6 +132,18 @@ class WorkerRecord:
     stopped_at: datetime | None
 
 
+_READ = Prepared(
+    f"""
+    SELECT signal.*, paused_at IS NOT NULL AS paused, paused_at, paused_by, queues.reason AS pause_reason, scaling.*
+      FROM autoscale_signal AS signal
+      LEFT JOIN queues ON queues.name = 'stages' AND paused_at IS NOT NULL
+      LEFT JOIN ({SCALING}) AS scaling ON true
+     ORDER BY scaling.id DESC
+    """
+)
+_OF_AUTOSCALE = {field.name for field in fields(AutoscaleStatus)} - {"scaler", "calls"}
+_OF_QUEUE = {field.name for field in fields(QueueStatus)} - {"autoscale", "reason"}
+
 _W = WorkerHeartbeat
 _WORKERS = compiled(
     _W.select(
@@ -143,37 +154,14 @@ _WORKERS = compiled(
 
 def read_queue() -> QueueStatus:
     """Return the figures. They come from the partial indexes of the queue, so finished runs cost nothing."""
-    with transaction(durable=False):
-        signal = read_signal()
-        pause = read_pauses().queue
-        scaler, calls = read_scaling()
+    with autocommit():
+        found = rows(_READ)
+    queue = found[0]
+    scaler, calls = scaling_of(found)
     return QueueStatus(
-        queued=signal.queued,
-        running=signal.running,
-        due=signal.due,
-        oldest_due_seconds=signal.oldest_due_seconds,
-        workers=signal.workers,
-        slots=signal.slots,
-        in_flight=signal.in_flight,
-        draining=signal.draining,
-        arrivals_per_minute=signal.arrivals_per_minute,
-        completions_per_minute=signal.completions_per_minute,
-        mean_stage_seconds=signal.mean_stage_seconds,
-        paused=pause is not None,
-        paused_at=pause.since if pause else None,
-        paused_by=pause.by if pause else None,
-        reason=pause.reason if pause else None,
-        desired_workers=signal.desired_workers,
-        autoscale=AutoscaleStatus(
-            reason=signal.reason,
-            decided_at=signal.decided_at,
-            stale=signal.stale,
-            min_workers=signal.min_workers,
-            max_workers=signal.max_workers,
-            target_wait_seconds=signal.target_wait_seconds,
-            scaler=scaler,
-            calls=calls,
-        ),
+        autoscale=AutoscaleStatus(scaler=scaler, calls=calls, **{name: queue[name] for name in _OF_AUTOSCALE}),
+        reason=queue["pause_reason"],
+        **{name: queue[name] for name in _OF_QUEUE},
     )
 
 

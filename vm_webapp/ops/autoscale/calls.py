@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
 from uuid import UUID
 
-from vm_webapp.db.pool import autocommit, execute, row, rows, transaction
+from vm_webapp.db.pool import Row, autocommit, execute, row, rows, transaction
 from vm_webapp.fleet.duty_leases import HELD
 from vm_webapp.text import shortened
 
@@ -21,14 +22,14 @@ _OF_AN_HOUR = 400
 # More than are recorded in a minute, refusals, trials and failed readings included.
 _OF_A_MINUTE = 100
 
-_READ = f"""
+SCALING = f"""
     SELECT held.holder, held.details ->> 'service' AS scales, calls.*
       FROM (SELECT) once
       LEFT JOIN duty_leases held ON held.name = 'scale' AND held.expires_at > clock_timestamp()
       LEFT JOIN (SELECT id, at, service, was, wanted, outcome, detail
                    FROM scale_calls ORDER BY id DESC LIMIT {SHOWN}) calls ON true
-     ORDER BY id DESC
 """
+"""SQL: who scales now, and the last ten calls; for ``scaling_of``, with the newest ``id`` first."""
 _COUNT = f"""
     SELECT outcome, count(*) AS calls
       FROM (SELECT at, outcome FROM scale_calls ORDER BY id DESC LIMIT {_OF_AN_HOUR}) newest
@@ -82,9 +83,8 @@ class ScaleCall:
     detail: str
 
 
-def read_scaling() -> tuple[Scaler | None, tuple[ScaleCall, ...]]:
-    """Return who scales now, None if nobody does, and the last ten calls, newest first; in the current transaction."""
-    found = rows(_READ)
+def scaling_of(found: Sequence[Row]) -> tuple[Scaler | None, tuple[ScaleCall, ...]]:
+    """Return who scales now, None if nobody does, and the last ten calls, newest first, from rows of ``SCALING``."""
     scaler = Scaler(found[0]["holder"], found[0]["scales"]) if found[0]["holder"] is not None else None
     calls = [
         ScaleCall(each["at"], each["service"], each["was"], each["wanted"], each["outcome"], each["detail"])
