@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
@@ -19,6 +20,7 @@ from vm_webapp.access.sessions import SessionRules
 from vm_webapp.ops.health import HealthChecker
 from vm_webapp.ops.scrape import Scraper
 from vm_webapp.runs import queries
+from vm_webapp.runs.records import Reading
 from vm_webapp.settings import Settings
 from vm_webapp.tracing.spans import Tracer
 from vm_webapp.workflows.loader import Catalog
@@ -45,6 +47,7 @@ class Services:
         health_threads: the pool on which probes run, so that they never wait behind requests.
         redis_url: the Redis that wakes followers, None to work without one.
         tracer: makes the spans of requests, None to record no traces.
+        run_texts: the JSON of runs that have been written before, before and after what they wait for.
     """
 
     settings: Settings
@@ -56,6 +59,7 @@ class Services:
     health_threads: Threads = field(default_factory=lambda: Threads(1, 32, "health", limit_seconds=PROBE_LIMIT_SECONDS))
     redis_url: str | None = None
     tracer: Tracer | None = None
+    run_texts: WeakKeyDictionary[Reading, tuple[str, str]] = field(default_factory=WeakKeyDictionary)
     followers: Followers = field(init=False)
     changes: Changes = field(init=False)
     open_streams: OpenStreams = field(init=False)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -15,3 +18,8 @@ class Output(BaseModel):
     """Base of every response body; reads the core's records by their attributes."""
 
     model_config = ConfigDict(from_attributes=True)
+
+    @classmethod
+    def json_of(cls, records: Any, context: Mapping[Any, Any]) -> str:
+        """Return the JSON of the core's records; ``context`` is what validators may use."""
+        return cls.model_validate(records, context=context).model_dump_json()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import to_json
 
 from api.http.cursors import Cursor
 from api.http.values import Whole
@@ -42,6 +44,15 @@ class PageOut(Output, Generic[Item]):
     def model_parametrized_name(cls, params: tuple[Any, ...]) -> str:
         """Return the name of the class for this type of items."""
         return plural_of(params[0].__name__)
+
+    @classmethod
+    def json_of(cls, records: Any, context: Mapping[Any, Any]) -> str:
+        """Return the JSON of a page of records, each of which is written as it would be alone."""
+        page = records if isinstance(records, Page) else Page(tuple(records), None)
+        (model,) = get_args(cls.model_fields["items"].annotation)
+        items = ",".join(model.json_of(record, context) for record in page.items)
+        position = None if page.next_position is None else _written(page.next_position)
+        return f'{{"items":[{items}],"next_cursor":{to_json(position).decode()}}}'
 
     @model_validator(mode="before")
     @classmethod

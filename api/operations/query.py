@@ -84,7 +84,7 @@ def query(
             # Serialised on the thread as well: a page of 200 runs would block the event loop.
             if response_model is None:
                 return Found(records, "")
-            return Found(records, response_model.model_validate(records, context=call.context).model_dump_json())
+            return Found(records, response_model.json_of(records, call.context))
 
         @wraps(function)
         async def run(request: web.Request, **arguments: BaseModel) -> web.StreamResponse:

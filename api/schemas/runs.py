@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationInfo, field_validator
@@ -16,6 +18,7 @@ from vm_webapp.errors import InvalidInput
 from vm_webapp.runs.queries import Order
 from vm_webapp.runs.records import Priority, RunStatus, Spent, StageStatus
 
+WAITS_FOR_NOTHING = ',"waiting_on":null,'
 MAX_REQUEST_CHARACTERS = 20_000
 MAX_SEARCH_CHARACTERS = 200
 Truncated = Annotated[bool, Field(description="the model reached its budget, so the text breaks off")]
@@ -206,3 +209,18 @@ class RunOut(Output):
     budget: BudgetOut | None
     waiting_on: WaitingOnOut | None
     stages: list[StageOut]
+
+    @classmethod
+    def json_of(cls, records: Any, context: Mapping[Any, Any]) -> str:
+        """Return the JSON of a run; all but what it waits for is written once for as long as it stays the same."""
+        if records.reading is None:
+            return super().json_of(records, context)
+        texts = context[SERVICES].run_texts
+        if (parts := texts.get(records.reading)) is None:
+            text = super().json_of(replace(records, waiting_on=None), context)
+            # No text of anybody contains this: a quotation mark within one is escaped.
+            before, _, after = text.partition(WAITS_FOR_NOTHING)
+            parts = texts[records.reading] = (before, after)
+        before, after = parts
+        waiting_on = WaitingOnOut.json_of(records.waiting_on, context) if records.waiting_on else "null"
+        return f'{before},"waiting_on":{waiting_on},{after}'

@@ -9,6 +9,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from api.operations.models import Output
+from api.schemas.runs import RunOut
 from tests.api.client import Api
 from vm_webapp.access.actor import Actor
 from vm_webapp.db.pool import execute, transaction
@@ -36,6 +38,17 @@ async def test_no_runs_are_an_empty_page(refusing: Api) -> None:
 async def test_runs_are_listed_newest_first_and_whole(api: Api) -> None:
     created = [await api.create_run(request=f"number {number}") for number in range(3)]
     assert (await api.get("/runs")).json() == {"items": created[::-1], "next_cursor": None}
+
+
+async def test_a_run_that_was_written_before_has_the_same_bytes(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = 'of ,"waiting_on":null, and {} "ünï"\n'
+    created = [await api.create_run(request=own), await api.create_run(request="canceled")]
+    cancel(created[1])
+    paths = ("/runs?limit=1", "/runs", *(f"/runs/{run['id']}" for run in created))
+    first, second = [[(await api.get(path)).body for path in paths] for _ in range(2)]
+    monkeypatch.setattr(RunOut, "json_of", Output.json_of.__func__.__get__(RunOut))  # type: ignore[attr-defined]
+    assert first == second == [(await api.get(path)).body for path in paths]
+    assert json.loads(first[2]) == created[0]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
@@ -104,6 +104,10 @@ class StageRecord:
     artifact: ArtifactSummary | None
 
 
+class Reading:
+    """Stands for all that was read of a run but for what it waits for: the same object as long as that is the same."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunRecord:
     """The current state of a run, with its stages in order."""
@@ -128,6 +132,7 @@ class RunRecord:
     budget: Budget | None
     waiting_on: WaitingOn | None
     stages: tuple[StageRecord, ...]
+    reading: Reading | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from uuid import UUID
 
@@ -16,40 +17,20 @@ from vm_webapp.errors import NotFound
 from vm_webapp.runs.admission import due
 from vm_webapp.runs.artifacts import newest_of
 from vm_webapp.runs.budget import budget_of
+from vm_webapp.runs.queries.known import Known, KnownRuns
 from vm_webapp.runs.queries.reading import read_only
 from vm_webapp.runs.records import (
     ArtifactSummary,
     ErrorRecord,
     Progress,
+    Reading,
     RunRecord,
     Spent,
     StageRecord,
     Usage,
     WaitingOn,
 )
-from vm_webapp.runs.waiting import QueuedStage, read_facts, why_queued
-
-COLUMNS = Run.select(
-    Run.id,
-    Run.workflow,
-    Run.status,
-    Run.priority,
-    Run.request,
-    Run.four_eyes,
-    Run.brand,
-    Run.project,
-    Run.parent_run,
-    Run.error,
-    Run.created_at,
-    Run.started_at,
-    Run.finished_at,
-    Run.budget_tokens,
-    Run.budget_money,
-    Run.archived_at,
-)
-# The snapshot is left out: it holds the whole workflow, brand and project, and no response contains them.
-_ONE = prepared(COLUMNS.where(Run.id == param("id")))
-_MANY = prepared(COLUMNS.where(Run.id == fn.ANY(param("ids").cast("uuid[]"))))
+from vm_webapp.runs.waiting import QueuedStage, QueueFacts, read_facts, why_queued
 
 # ``admission.due`` is SQL text that names its row by an alias, so the query needs one too.
 _S = Stage.alias("s")
@@ -74,7 +55,7 @@ _SPENT = (
     .where(Artifact.stage == _S.id)
     .alias("spent")
 )
-_STAGES = prepared(
+_SHOWN = (
     _S.select(
         _S.run,
         _S.key,
@@ -106,9 +87,36 @@ _STAGES = prepared(
     )
     .join(_NEWEST, JOIN.LEFT_LATERAL, on=SQL("true"))
     .join_from(_S, _SPENT, JOIN.LEFT_LATERAL, on=SQL("true"))
-    .where(_S.run == fn.ANY(param("run_ids").cast("uuid[]")))
-    .order_by(_S.position)
 )
+# Of all that is shown of a stage: equal ones mean that nothing has changed.
+_DIGEST = fn.hash_record_extended(SQL("shown"), SQL("0"))
+_OF_RUNS = _SHOWN.where(_S.run == fn.ANY(param("run_ids").cast("uuid[]"))).alias("shown")
+_STAGES = prepared(_OF_RUNS.select_from(SQL("shown.*"), _DIGEST.alias("digest")).order_by(_OF_RUNS.c.position))
+_OF_RUN = _SHOWN.where(_S.run == Run.id).alias("shown")
+_DIGESTS = _OF_RUN.select_from(fn.array_agg(_DIGEST).order_by(_OF_RUN.c.position))
+COLUMNS = Run.select(
+    Run.id,
+    Run.workflow,
+    Run.status,
+    Run.priority,
+    Run.request,
+    Run.four_eyes,
+    Run.brand,
+    Run.project,
+    Run.parent_run,
+    Run.error,
+    Run.created_at,
+    Run.started_at,
+    Run.finished_at,
+    Run.budget_tokens,
+    Run.budget_money,
+    Run.archived_at,
+    _DIGESTS.alias("digests"),
+)
+# The snapshot is left out: it holds the whole workflow, brand and project, and no response contains them.
+_ONE = prepared(COLUMNS.where(Run.id == param("id")))
+_MANY = prepared(COLUMNS.where(Run.id == fn.ANY(param("ids").cast("uuid[]"))))
+_known = KnownRuns()
 
 
 def read_run(run_id: UUID) -> RunRecord:
@@ -136,39 +144,48 @@ def read_runs(run_ids: Collection[UUID]) -> list[RunRecord]:
 def records_of(found: Sequence[Row]) -> list[RunRecord]:
     """Return runs that were read by ``COLUMNS``, with their stages and what they wait for.
 
-    As many statements are sent for one run as for a page of them.
+    As many statements are sent for one run as for a page of them: one more for those that have changed since they were
+    read last, and one for those that are queued.
     """
+    known = {run["id"]: each for run in found if (each := _known.find(run)) is not None}
+    changed = [run for run in found if run["id"] not in known]
     # A run may be purged between these statements; its page then shows it without stages, and not an error.
-    stages = _stages([run["id"] for run in found])
-    waits = _waits([stage for of_run in stages.values() for stage in of_run])
-    return [_run(run, stages.get(run["id"], []), waits.get(run["id"])) for run in found]
+    stages = _stages([run["id"] for run in changed]) if changed else {}
+    for run in changed:
+        known[run["id"]] = _put_together(run, stages.get(run["id"], []))
+    queued = [each.queued for each in known.values() if each.queued is not None]
+    facts = read_facts(stage.run_id for stage in queued) if queued else None
+    return [_as_it_waits(known[run["id"]], facts) for run in found]
 
 
-def _waits(stages: Iterable[Row]) -> dict[UUID, WaitingOn]:
-    """Return what each run waits for, without the runs that wait for nothing; a run has at most one stage that can."""
-    waits: dict[UUID, WaitingOn] = {}
-    queued: list[QueuedStage] = []
-    for stage in stages:
+def _put_together(run: Row, stages: list[Row]) -> Known:
+    record, queued, waiting_on = _run(run, stages), None, None
+    for stage in stages:  # a run has at most one stage that waits
         if stage["status"] == "waiting_approval":
             detail = f"the draft of {stage['title']} waits for a person"
-            waits[stage["run_id"]] = WaitingOn("approval", detail, stage["drafted_at"])
+            waiting_on = WaitingOn("approval", detail, stage["drafted_at"])
         elif stage["status"] == "queued":
-            error = stage["error"]["message"] if stage["error"] else None
-            queued.append(
-                QueuedStage(
-                    stage["run_id"],
-                    stage["title"],
-                    stage["needs_model"],
-                    stage["queued_at"],
-                    stage["available_at"],
-                    error,
-                    stage["due"],
-                )
+            queued = QueuedStage(
+                stage["run_id"],
+                stage["title"],
+                stage["needs_model"],
+                stage["queued_at"],
+                stage["available_at"],
+                stage["error"]["message"] if stage["error"] else None,
+                stage["due"],
             )
-    if queued:
-        facts = read_facts(stage.run_id for stage in queued)
-        waits |= {stage.run_id: why_queued(stage, facts) for stage in queued}
-    return waits
+    known = Known(run, record, queued, waiting_on)
+    # Unless the stages have changed since the statement that read the run.
+    if run["digests"] == [stage["digest"] for stage in stages]:
+        _known.note(known)
+    return known
+
+
+def _as_it_waits(known: Known, facts: QueueFacts | None) -> RunRecord:
+    waiting_on = known.waiting_on
+    if known.queued is not None and facts is not None:
+        waiting_on = why_queued(known.queued, facts)
+    return replace(known.record, waiting_on=waiting_on) if waiting_on else known.record
 
 
 def _stages(run_ids: list[UUID]) -> dict[UUID, list[Row]]:
@@ -180,7 +197,7 @@ def _stages(run_ids: list[UUID]) -> dict[UUID, list[Row]]:
     return grouped
 
 
-def _run(run: Row, stages: list[Row], waiting_on: WaitingOn | None) -> RunRecord:
+def _run(run: Row, stages: list[Row]) -> RunRecord:
     records = tuple(_stage(stage) for stage in stages)
     return RunRecord(
         id=run["id"],
@@ -204,8 +221,9 @@ def _run(run: Row, stages: list[Row], waiting_on: WaitingOn | None) -> RunRecord
         ),
         cost=_sum_of(records),
         budget=budget_of(run["budget_tokens"], run["budget_money"]),
-        waiting_on=waiting_on,
+        waiting_on=None,
         stages=records,
+        reading=Reading(),
     )
 
 
