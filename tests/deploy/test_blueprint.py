@@ -100,6 +100,7 @@ def test_the_variables_of_a_service(name: str) -> None:
         "VM_AUTOSCALE_MIN": "1",
         "VM_AUTOSCALE_MAX": "5",
         "VM_AUTOSCALE_TARGET_WAIT_SECONDS": "30",
+        "UV_COMPILE_BYTECODE": "1",
         "UV_NO_SYNC": "1",
         "UV_PYTHON_DOWNLOADS": "never",
     }
@@ -153,6 +154,7 @@ def test_both_services_are_built_in_the_same_way_from_the_lock_alone(name: str) 
         "pip install uv==$UV_VERSION",
         "uv pip install --require-hashes -r requirements.lock",
         "uv pip install --no-deps .",
+        "python -m compileall -q actors api vm_webapp",
     ]
 
 
