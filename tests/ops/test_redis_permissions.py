@@ -11,6 +11,7 @@ import pytest
 import redis
 
 from tests.chaos.harness import Fleet, own_redis
+from tests.fakes.behaviours import Behaviour
 from tests.fakes.model_server import ModelServer
 from tests.ops.doctor_checks import checks
 from tests.ops.readiness import Clock, checker
@@ -101,6 +102,7 @@ def test_a_whole_run_under_the_documented_rights_is_refused_nothing(
         client.flushall()
         client.acl_log_reset()
     url = set_user(own_redis_url, "vm", documented_rights())
+    model.script = lambda body: Behaviour(text="word " * 100, pause=0.02)  # it writes for long enough to be shown
     with Fleet(tmp_path, database, url, model) as fleet:
         (worker,) = fleet.start_and_wait(1, threads=2, poll_ms=30_000)
         api = fleet.start_api()
