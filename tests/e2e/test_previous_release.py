@@ -214,6 +214,9 @@ def test_hints_reach_the_workers_of_the_other_release(
     previous: Path, env: dict[str, str], database: str, tmp_path: Path, newer: str
 ) -> None:
     of_api, of_worker = (ROOT, previous) if newer == "api" else (previous, ROOT)
+    older = read_bundle(previous / "migrations")
+    both = Bundle(files for files in own_bundle().migrations.values() if not waits_for_its_build(files, older))
+    migrate.apply_pending(empty(database), bundle=both)
     seldom = ("worker", "--poll-interval-ms", "60000")
     with (
         program("serve", "--port", "0", env=env, folder=tmp_path / "api", build=of_api) as api,
