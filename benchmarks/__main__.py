@@ -1,6 +1,7 @@
 """Measures in alternating rounds, and prints medians and how they compare with the limit.
 
-uv run python -m benchmarks [drain] [post] [calls] [between] [pickup] [disk] [--rounds 3] [--count N] [--save FILE]
+uv run python -m benchmarks [drain] [post] [reads] [calls] [between] [pickup] [start] [disk] [--rounds 3] [--count N]
+                            [--save FILE]
 uv run --group benchmarks python -m benchmarks refresh [FILE]
 uv run python -m benchmarks explain [--runs 1000000]
 uv run --group benchmarks python -m benchmarks autoscale [--seeds 5] [--check]

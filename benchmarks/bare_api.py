@@ -48,13 +48,7 @@ def main() -> None:
     """Serve on a free port, which is printed, until SIGTERM."""
     prepare = {"minimal": MINIMAL, "own": OWN, "notifying": NOTIFYING}[sys.argv[1]]
     digest = os.environ["BENCH_DIGEST"]
-    free: queue.Queue[connection] = queue.Queue()
-    for _ in range(THREADS):
-        session = psycopg2.connect(os.environ["BENCH_DB_URL"])
-        session.set_isolation_level(ISOLATION_LEVEL_AUTOCOMMIT)
-        with session.cursor() as sql:
-            sql.execute(prepare)
-        free.put(session)
+    free = sessions_with(prepare)
 
     def insert(workflow: str, request: str) -> tuple[str, str]:
         session = free.get()
@@ -74,17 +68,30 @@ def main() -> None:
         id, created_at = await loop.run_in_executor(threads, insert, body["workflow"], body["request"])
         return web.json_response({"id": id, "created_at": created_at, "status": "queued"}, status=201)
 
-    async def serve() -> None:
-        app = web.Application()
-        app.router.add_post("/api/v2/runs", create)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        print(f"listening on {runner.addresses[0][1]}", flush=True)
-        await asyncio.Event().wait()
+    app = web.Application()
+    app.router.add_post("/api/v2/runs", create)
+    asyncio.run(serve(app))
 
-    asyncio.run(serve())
+
+def sessions_with(prepare: str) -> queue.Queue[connection]:
+    """Return a connection in autocommit mode for each thread, which has a statement prepared."""
+    free: queue.Queue[connection] = queue.Queue()
+    for _ in range(THREADS):
+        session = psycopg2.connect(os.environ["BENCH_DB_URL"])
+        session.set_isolation_level(ISOLATION_LEVEL_AUTOCOMMIT)
+        with session.cursor() as sql:
+            sql.execute(prepare)
+        free.put(session)
+    return free
+
+
+async def serve(app: web.Application, port: int = 0) -> None:
+    """Serve without a log of requests on a port, by default on any free one; it is printed."""
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    print(f"listening on {runner.addresses[0][1]}", flush=True)
+    await asyncio.Event().wait()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import between, calls, disk, drain, pickup, post
+from benchmarks import between, calls, disk, drain, pickup, post, reads, start
 from benchmarks.figures import Figure, Measure, rates
 
 PER_SECOND = Figure("per_second", "median", 0, "share", rising=True)
@@ -12,6 +12,16 @@ P95 = Figure("p95_ms", "p95, ms", 2, "times")
 MEASURES = {
     "drain": Measure("Runs of three stages drained, per second", (PER_SECOND,), rates(drain.CONTENDERS), 1000),
     "post": Measure("POST /runs answered, per second", (PER_SECOND,), rates(post.CONTENDERS), 1000),
+    "reads": Measure(
+        "Reads answered, per second",
+        (
+            Figure("run_per_second", "`GET /runs/{id}`", 0, "share", rising=True),
+            Figure("list_per_second", "`GET /runs`, 50", 0, "share", rising=True),
+            Figure("queue_per_second", "`GET /queue`", 0, "share", rising=True),
+        ),
+        reads.CONTENDERS,
+        1000,
+    ),
     "calls": Measure(
         "Calls of 2 s over 256 slots",
         (Figure("seconds", "wall time, s", 2, "share"), Figure("memory_mb", "memory, MB", 0, "")),
@@ -24,5 +34,14 @@ MEASURES = {
     ),
     "disk": Measure(
         "A finished run of three stages", (Figure("bytes", "bytes on disk", 0, "times"),), disk.CONTENDERS, 2000
+    ),
+    "start": Measure(
+        "Start on an existing database",
+        (
+            Figure("live_seconds", "API live, s", 2, "times"),
+            Figure("ready_seconds", "`serve` ready, s", 2, "times"),
+        ),
+        start.CONTENDERS,
+        3,
     ),
 }

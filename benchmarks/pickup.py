@@ -35,7 +35,7 @@ SERVER_SETTINGS = {"track_commit_timestamp": "on"}
 def by_hand(servers: Servers, runs: int) -> Values:
     """Return the times of the loop by hand over minimal tables: the limit."""
     read_directly(servers, MINIMAL_TABLES)
-    env = {"BENCH_DB_URL": servers.database_url, "BENCH_SNAPSHOT": "{}"}
+    env = {"BENCH_DB_URL": servers.database_url, "BENCH_DIGEST": ""}
     with (
         _running(servers, "benchmarks.pickup_by_hand", servers.database_url) as loop,
         _running(servers, "benchmarks.bare_api", "notifying", env=env) as api,
