@@ -13,8 +13,7 @@ from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.fleet.heartbeats import purge_stopped_workers
 from vm_webapp.fleet.process_metrics import purge_old_samples
 from vm_webapp.idempotency import PURGE_BATCH, purge_expired_keys
-from vm_webapp.ops.autoscale.calls import purge_old_calls
-from vm_webapp.ops.queue_history import purge_old_history
+from vm_webapp.ops.queue_history import purge_old_history, purge_old_scale_calls
 from vm_webapp.ops.retention import BATCH, purge_batch
 from vm_webapp.ops.snapshot_purge import BATCH as SNAPSHOTS_BATCH
 from vm_webapp.ops.snapshot_purge import purge_snapshots
@@ -42,7 +41,7 @@ class PurgeLeftovers:
         purge_old_windows()
         purge_old_sessions()
         purge_old_history()
-        purge_old_calls()
+        purge_old_scale_calls()
         more_snapshots = purge_snapshots() == SNAPSHOTS_BATCH
         return purge_expired_keys() == PURGE_BATCH or more_samples or more_snapshots
 

@@ -22,12 +22,13 @@ from vm_webapp.db.pool import transaction
 from vm_webapp.fleet.alive import read_last_group, read_worker_groups
 from vm_webapp.fleet.duty_leases import DutyLease
 from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
-from vm_webapp.ops.autoscale.calls import Scaler, count_calls, purge_old_calls
+from vm_webapp.ops.autoscale.calls import Scaler, count_calls
 from vm_webapp.ops.autoscale.decider import Decider
 from vm_webapp.ops.autoscale.decisions import Signal, read_signal
 from vm_webapp.ops.autoscale.shapes import Decision
 from vm_webapp.ops.health import Health
 from vm_webapp.ops.queue_control import pause_queue, read_queue
+from vm_webapp.ops.queue_history import purge_old_scale_calls
 from vm_webapp.ops.scrape import Scraper
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.admission import read_demand
@@ -334,6 +335,6 @@ def test_the_queue_says_who_scales_and_shows_the_last_calls() -> None:
     with transaction():
         assert count_calls() == {"scaled": 8}
     change("UPDATE scale_calls SET at = now() - interval '8 days' WHERE wanted < 11")
-    assert purge_old_calls() == 11
+    assert purge_old_scale_calls() == 11
     lease.release()
     assert read_queue().autoscale.scaler is None

@@ -1,4 +1,4 @@
-"""The queue's figures of the last hours, as the deciding process keeps them."""
+"""The queue's figures of the last hours, as the deciding process keeps them, and how long it is known who scaled."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import datetime
 from vm_webapp.db.pool import autocommit, execute, rows, transaction
 
 KEEP_HOURS = 24
+KEEP_SCALE_CALLS_DAYS = 7
 # The greatest figure of each step: a short peak must not disappear in a mean.
 _READ = """
     SELECT date_bin(%(step)s * interval '1 s', at, 'epoch') AS at, max(oldest_due_seconds) AS oldest_due_seconds,
@@ -15,6 +16,9 @@ _READ = """
       FROM queue_history WHERE at > clock_timestamp() - %(hours)s * interval '1 h' GROUP BY 1 ORDER BY 1
 """
 _PURGE = f"DELETE FROM queue_history WHERE at < clock_timestamp() - interval '{KEEP_HOURS} hours'"
+_PURGE_SCALE_CALLS = f"""
+    DELETE FROM scale_calls WHERE at < clock_timestamp() - interval '{KEEP_SCALE_CALLS_DAYS} days'
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +56,9 @@ def purge_old_history() -> int:
     """Delete the figures of more than 24 hours ago; return how many."""
     with transaction(durable=False):
         return execute(_PURGE)
+
+
+def purge_old_scale_calls() -> int:
+    """Delete the calls of more than seven days ago that changed the number of workers; return how many."""
+    with transaction(durable=False):
+        return execute(_PURGE_SCALE_CALLS)

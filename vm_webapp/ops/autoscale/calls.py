@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal, get_args
 from uuid import UUID
 
-from vm_webapp.db.pool import Row, autocommit, execute, row, rows, transaction
+from vm_webapp.db.pool import Row, autocommit, execute, row, rows
 from vm_webapp.fleet.duty_leases import HELD
 from vm_webapp.text import shortened
 
@@ -16,7 +16,6 @@ Outcome = Literal["scaled", "dry_run", "refused", "failed", "differs"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 
 SHOWN = 10
-KEEP_DAYS = 7
 # At most six calls a minute are made: more than these are older than an hour.
 _OF_AN_HOUR = 400
 # More than are recorded in a minute, refusals, trials and failed readings included.
@@ -47,7 +46,6 @@ _AGES = f"""
      WHERE at > clock_timestamp() - interval '1 min' AND was IS NOT NULL AND outcome NOT IN ('dry_run', 'refused')
      ORDER BY at
 """
-_PURGE = f"DELETE FROM scale_calls WHERE at < clock_timestamp() - interval '{KEEP_DAYS} days'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +149,3 @@ def read_ages() -> list[float]:
     """
     with autocommit():
         return [each["age"] for each in rows(_AGES)]
-
-
-def purge_old_calls() -> int:
-    """Delete the calls of more than seven days ago; return how many."""
-    with transaction(durable=False):
-        return execute(_PURGE)
