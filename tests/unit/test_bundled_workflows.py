@@ -26,6 +26,12 @@ def _id(value: Workflow | StageSpec) -> str:
     return value.name if isinstance(value, Workflow) else value.key
 
 
+@pytest.mark.parametrize("name", CATALOG.workflows)
+def test_every_template_is_sound(name: str) -> None:
+    # A process that starts relies on it, and checks only the templates of people.
+    assert load_workflow(BUNDLED / name) == CATALOG.get(name)
+
+
 @pytest.mark.parametrize(
     ("name", "stages"),
     [

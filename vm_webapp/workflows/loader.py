@@ -99,17 +99,23 @@ def load_workflow(folder: Path) -> Workflow:
     where = f"{folder.name}/{FILE_NAME}"
     if not re.fullmatch(NAME_PATTERN, folder.name):
         raise broken(where, 1, f"the folder's name must match {NAME_PATTERN}")
-    source = read_yaml(_inside(folder, FILE_NAME, where, 1), where)
-    parsed = parse_workflow_file(source)
-    workflow = _build(folder, parsed, source)
+    workflow, parsed = _read_workflow(folder, where)
     _check_templates(workflow, parsed)
     return workflow
+
+
+def _read_workflow(folder: Path, where: str) -> tuple[Workflow, WorkflowFile]:
+    source = read_yaml(_inside(folder, FILE_NAME, where, 1), where)
+    parsed = parse_workflow_file(source)
+    return _build(folder, parsed, source), parsed
 
 
 @cache
 def _bundled() -> Mapping[str, Workflow]:
     """Return the bundled workflows, whose files do not change while a process lives."""
-    return {path.name: load_workflow(path) for path in _entries(BUNDLED) if path.is_dir()}
+    # Their templates are checked by the tests, and not by each process: that took a tenth of an API's start.
+    folders = [path for path in _entries(BUNDLED) if path.is_dir()]
+    return {path.name: _read_workflow(path, f"{path.name}/{FILE_NAME}")[0] for path in folders}
 
 
 def _entries(root: Path) -> list[Path]:
