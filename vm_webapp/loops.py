@@ -51,6 +51,9 @@ class Loop:
         every_seconds: from the start of one call to the start of the next; a call that takes longer is followed by
             the next one at once.
         around: returns a context manager that is entered on the thread around all calls, such as a connection.
+
+    Attributes:
+        every_seconds: as given; the function may change it.
     """
 
     def __init__(
@@ -63,7 +66,7 @@ class Loop:
     ) -> None:
         self._name = name
         self._run_once = run_once
-        self._every_seconds = every_seconds
+        self.every_seconds = every_seconds
         self._around = around
         self._thread: threading.Thread | None = None
         self._process: int | None = None
@@ -110,7 +113,7 @@ class Loop:
                 while not self._ending:
                     began = time.monotonic()
                     self._call()
-                    self._wake.wait(max(0.0, self._every_seconds - (time.monotonic() - began)))
+                    self._wake.wait(max(0.0, self.every_seconds - (time.monotonic() - began)))
                     # Cleared after the wait, not before: a wake-up that came during the call must not be lost.
                     self._wake.clear()
                 if self._once_more:

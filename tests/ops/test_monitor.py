@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import pytest
 
 from tests.support.waiting import eventually
-from vm_webapp.ops.monitor import STALE_SECONDS, Monitor
+from vm_webapp.ops.monitor import INTERVAL_SECONDS, STALE_SECONDS, Monitor
 
 
 @dataclass(frozen=True)
@@ -98,3 +99,18 @@ def test_it_checks_on_its_own_thread_for_as_long_as_a_block_lasts() -> None:
     monitor = Monitor(lambda: GOOD, lambda: HANGS, lambda: 0.0)
     with monitor.running():
         eventually(lambda: monitor.latest() == GOOD, "the first verdict")
+
+
+def test_at_a_start_it_checks_more_often_until_it_is_ready() -> None:
+    checked: list[float] = []
+
+    def check() -> CommandResult:
+        checked.append(time.monotonic())
+        return GOOD if len(checked) > 4 else BAD
+
+    monitor = Monitor(check, lambda: HANGS, time.monotonic)
+    with monitor.running():
+        eventually(lambda: monitor.latest() == GOOD, "it is ready")
+        eventually(lambda: len(checked) == 7, "it goes on", seconds=5)
+    assert checked[5] - checked[0] < 5 * INTERVAL_SECONDS / 2
+    assert checked[6] - checked[5] >= 0.9 * INTERVAL_SECONDS

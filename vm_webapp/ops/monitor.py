@@ -10,6 +10,8 @@ from typing import Generic, Protocol, TypeVar
 from vm_webapp.loops import Loop
 
 INTERVAL_SECONDS = 1.0
+# Whoever starts a service waits for its first ready verdict.
+STARTING_SECONDS, STARTING_INTERVAL_SECONDS = 10.0, 0.1
 STALE_SECONDS = 3.0
 STOP_SECONDS = 1.0
 
@@ -27,6 +29,8 @@ AVerdict = TypeVar("AVerdict", bound=Verdict)
 
 class Monitor(Generic[AVerdict]):
     """Checks once a second and keeps the last verdict; ready and not ready change only when two checks in a row agree.
+
+    At a start it checks more often, until the first ready verdict or for ten seconds.
 
     Args:
         check: checks everything once; may hang.
@@ -51,7 +55,14 @@ class Monitor(Generic[AVerdict]):
 
         If checks raise, the last verdict grows stale, and a stale ready verdict is replaced by one that is not ready.
         """
-        loop = Loop("health-monitor", self.check_once, every_seconds=INTERVAL_SECONDS)
+        until = self._clock() + STARTING_SECONDS
+
+        def check() -> None:
+            self.check_once()
+            if self._is_ready() or self._clock() > until:
+                loop.every_seconds = INTERVAL_SECONDS
+
+        loop = Loop("health-monitor", check, every_seconds=STARTING_INTERVAL_SECONDS)
         loop.start()
         try:
             yield
@@ -81,6 +92,10 @@ class Monitor(Generic[AVerdict]):
             else:
                 self._doubted = True
             self._shown_at = now
+
+    def _is_ready(self) -> bool:
+        with self._lock:
+            return self._shown is not None and self._shown.ready
 
     def _note_staleness(self) -> None:
         # A verdict that is not ready stays, however old: its reason says more than a time-out would.
