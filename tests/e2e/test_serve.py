@@ -68,9 +68,9 @@ def test_ctrl_c_at_a_bad_moment_leaves_nothing_running(root: Path) -> None:
     given = {"VM_WORKSPACE_ROOT": str(root)}
     servers = root / "servers"
     moments: dict[str, Callable[[int], bool]] = {
-        "its modules are imported": lambda pid: "pydantic" in Path(f"/proc/{pid}/maps").read_text(),
         "initdb runs": lambda _: (servers / "postgres.new" / "base").exists(),
         "PostgreSQL starts": lambda _: (servers / "postgres" / "postmaster.pid").exists(),
+        "its modules are imported": lambda pid: "pydantic" in Path(f"/proc/{pid}/maps").read_text(),
     }
     for moment, has_come in moments.items():
         with program("serve", "--port", "0", env=given, folder=root.parent / "log") as running:

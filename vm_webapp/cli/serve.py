@@ -9,27 +9,19 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from actors import connected
-from api.app import create_app
-from api.auth import is_loopback
-from api.server import serve
-from api.services import Services, database_threads
 from vm_webapp.cli.child import WorkerChild
 from vm_webapp.cli.migrated import migrated_servers
 from vm_webapp.cli.output import announce
-from vm_webapp.db.pool import OPERATOR_CONNECTIONS, close_pool, open_pool
-from vm_webapp.db.sessions import name_session
-from vm_webapp.fleet.process_metrics import Process, published
-from vm_webapp.local.by_mode import Servers, servers_of
-from vm_webapp.metrics import BUILD_INFO
-from vm_webapp.ops.autoscale.decider import deciding
-from vm_webapp.ops.autoscale.shapes import Limits
-from vm_webapp.ops.health import HealthChecker
+from vm_webapp.listening import close_all, listen
+from vm_webapp.local.by_mode import servers_of
 from vm_webapp.parents import Parents, drain_without
 from vm_webapp.settings import Settings
-from vm_webapp.tracing.opening import open_tracer
-from vm_webapp.workflows.loader import Catalog, load_catalog
+
+if TYPE_CHECKING:
+    from vm_webapp.workflows.loader import Catalog
 
 STDIN, STDOUT = 0, 1
 
@@ -44,10 +36,8 @@ def serve_until_stopped(settings: Settings, *, host: str, port: int, with_worker
         with_worker: keep a worker as a child process; never done in managed mode.
         parents: the parents that it does not outlive.
     """
-    # Before there is an event loop, which would not handle a signal until the last template has been checked.
-    catalog = load_catalog(settings.workflows_path)
     with_worker = with_worker and not settings.managed
-    asyncio.run(_serve(settings, catalog, host, port, with_worker=with_worker, parents=parents))
+    asyncio.run(_serve(settings, _catalog(settings), host, port, with_worker=with_worker, parents=parents))
     return 0
 
 
@@ -70,15 +60,25 @@ def serve_for_parent(settings: Settings, *, host: str, port: int, with_worker: b
     # Not by this process's own children: one that outlived it would keep the address in use.
     for each in sockets:
         each.set_inheritable(False)
-    catalog = load_catalog(settings.workflows_path)
+    catalog = _catalog(settings)
     with_worker = with_worker and not settings.managed
     asyncio.run(_serve(settings, catalog, host, port, with_worker=with_worker, parents=Parents(), sockets=sockets))
     return 0
 
 
+def _catalog(settings: Settings) -> Catalog | None:
+    """Load the workflows if some are people's; None leaves it to the start, which does it beside other things."""
+    if settings.workflows_path is None:
+        return None
+    # Before there is an event loop, which would not handle a signal until the last of their templates has been checked.
+    from vm_webapp.workflows.loader import load_catalog
+
+    return load_catalog(settings.workflows_path)
+
+
 async def _serve(
     settings: Settings,
-    catalog: Catalog,
+    catalog: Catalog | None,
     host: str,
     port: int,
     *,
@@ -108,7 +108,7 @@ async def _serve(
 @asynccontextmanager
 async def running_stack(
     settings: Settings,
-    catalog: Catalog,
+    catalog: Catalog | None,
     host: str,
     port: int,
     *,
@@ -120,7 +120,7 @@ async def running_stack(
 
     Args:
         settings: the settings of the environment.
-        catalog: the workflows that can be run.
+        catalog: the workflows that can be run, None for the bundled ones.
         host: the address to listen on.
         port: the port, 0 for any free one.
         with_worker: whether to keep a worker.
@@ -137,20 +137,33 @@ async def running_stack(
     started = asyncio.Event()
 
     def on_started(url: str) -> None:
-        on_lines(_lines(settings, services, servers, url, with_worker=with_worker))
+        on_lines(describe(services, servers, url, with_worker=with_worker))
         started.set()
 
     try:
-        services = _open(settings, catalog, servers, host, opened)
-        serving = serve(create_app(services), host, port, stop=stop, on_started=on_started, sockets=sockets)
-        tasks.append(asyncio.create_task(serving))
-        waiting = asyncio.create_task(started.wait())
-        await asyncio.wait([tasks[0], waiting], return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if tasks[0].done():  # it failed before it served; this raises why
-            await tasks[0]
+        # Before the worker, which would start for nothing if the address is taken.
+        listening = list(sockets) or listen(host, port)
+        opened.callback(close_all, listening)
         if with_worker and not sockets:
+            # Before the rest, because its process starts on another core while this one imports the API.
             tasks.append(asyncio.create_task(child.keep_running()))
+            await asyncio.sleep(0)
+        # On a thread, so that a signal is handled meanwhile.
+        await asyncio.to_thread(import_module, "vm_webapp.cli.api")
+        from vm_webapp.cli.api import create_app, describe, load_catalog, open_services, serve
+
+        if catalog is None:
+            catalog = await asyncio.to_thread(load_catalog)
+        services = open_services(settings, catalog, servers, host, opened)
+        serving = asyncio.create_task(
+            serve(create_app(services), host, port, stop=stop, on_started=on_started, sockets=listening)
+        )
+        tasks.append(serving)
+        waiting = asyncio.create_task(started.wait())
+        await asyncio.wait([serving, waiting], return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if serving.done():  # it failed before it served; this raises why
+            await serving
         # Judges readiness once a second, so that a probe never waits for a check.
         with services.health.monitored():
             yield stop
@@ -162,67 +175,6 @@ async def running_stack(
             with contextlib.suppress(Exception):
                 await task
         opened.close()
-
-
-def _open(settings: Settings, catalog: Catalog, servers: Servers, host: str, opened: ExitStack) -> Services:
-    url, redis_url = servers.database_url, servers.redis_url
-    opened.callback(close_pool)
-    open_pool(
-        url,
-        max_connections=settings.api_connections,
-        application_name=name_session("api", settings.build),
-        leave_free=OPERATOR_CONNECTIONS,
-    )
-    opened.enter_context(connected(redis_url))
-    BUILD_INFO.labels(settings.build).set(1)
-    process = Process("api")
-    opened.enter_context(published(process))
-    opened.enter_context(deciding(settings))
-    if settings.judoscale_url is not None:
-        # Here, because a process that reports nothing needs no HTTP client, nor its memory.
-        from vm_webapp.ops.autoscale.judoscale import reporting
-
-        opened.enter_context(reporting(settings))
-    if settings.render_api_key is not None and settings.autoscale_service_id is not None:
-        # Here, because a process that scales nothing needs no HTTP client.
-        from vm_webapp.ops.autoscale.scaler import scaling
-
-        opened.enter_context(scaling(settings, Limits.of(settings), settings.autoscale_service_id))
-    tracer = opened.enter_context(
-        open_tracer(settings.tracing, service="vm-webapp-api", build=settings.build, instance=process.instance)
-    )
-    return Services(
-        settings=settings,
-        catalog=catalog,
-        health=HealthChecker(settings, redis_url),
-        require_token=settings.managed or not is_loopback(host),
-        loopback=is_loopback(host),
-        threads=database_threads(settings),
-        redis_url=redis_url,
-        tracer=tracer,
-    )
-
-
-def _lines(settings: Settings, services: Services, servers: Servers, url: str, *, with_worker: bool) -> list[str]:
-    provider = {
-        True: f"{settings.kimi_model} at {settings.kimi_base_url}",
-        False: "none configured: stages that need a model fail (set KIMI_API_KEY)"
-        if settings.managed
-        else "offline: worksheets instead of a model's text (set KIMI_API_KEY to change that)",
-    }[settings.kimi_api_key is not None]
-    embedded = f"embedded PostgreSQL under {settings.workspace_root.resolve()}"
-    data = embedded if servers.embedded else "PostgreSQL of VM_DB_URL"
-    lines = [
-        f"API       {url}",
-        f"Model     {provider}",
-        f"Data      {data}",
-        f"Worker    {'a child process of this one' if with_worker else 'none here: python -m vm_webapp worker'}",
-    ]
-    if services.require_token and settings.api_token is None:
-        lines.append("Note      every request needs a key: python -m vm_webapp keys create, or set VM_API_TOKEN")
-    lines += [f"Note      {note}" for note in servers.notes]
-    lines += [f"Workflow  {problem}" for problem in services.catalog.problems]
-    return lines
 
 
 def _print(lines: list[str]) -> None:
