@@ -19,7 +19,8 @@ from vm_webapp.runs.queries import RunFilter
 RUNS = 25
 ORPHANS = """
     SELECT conrelid::regclass::text AS child, confrelid::regclass::text AS parent,
-           (SELECT attname FROM pg_attribute WHERE attrelid = conrelid AND attnum = conkey[1]) AS "column"
+           (SELECT attname FROM pg_attribute WHERE attrelid = conrelid AND attnum = conkey[1]) AS "column",
+           (SELECT attname FROM pg_attribute WHERE attrelid = confrelid AND attnum = confkey[1]) AS key
       FROM pg_constraint WHERE contype = 'f' AND conrelid::regclass::text IN ('runs', 'stages', 'artifacts', 'events')
 """
 
@@ -57,7 +58,7 @@ def test_every_foreign_key_of_a_copy_holds() -> None:
     for key in keys:
         sql = (
             f"SELECT 1 FROM {key['child']} c WHERE c.{key['column']} IS NOT NULL"
-            f" AND NOT EXISTS (SELECT 1 FROM {key['parent']} p WHERE p.id = c.{key['column']})"
+            f" AND NOT EXISTS (SELECT 1 FROM {key['parent']} p WHERE p.{key['key']} = c.{key['column']})"
         )
         assert read(sql) == []
 
