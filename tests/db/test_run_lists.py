@@ -133,8 +133,8 @@ def test_only_final_runs_are_archived() -> None:
 
 
 COPIES = """
-    INSERT INTO runs (id, workflow, status, request, snapshot, created_at, finished_at, start_tag, archived_at)
-    SELECT uuidv7(), workflow, 'canceled', request, snapshot, created_at - n * interval '1 s', now(), 0,
+    INSERT INTO runs (id, workflow, status, request, workflow_digest, created_at, finished_at, start_tag, archived_at)
+    SELECT uuidv7(), workflow, 'canceled', request, workflow_digest, created_at - n * interval '1 s', now(), 0,
            CASE WHEN n <= %(archived)s THEN now() END
       FROM runs, generate_series(1, %(count)s) AS n WHERE id = %(id)s
 """

@@ -27,7 +27,7 @@ from tests.support.runs import create, read, types
 from vm_webapp.access.actor import Actor
 from vm_webapp.access.keys import create_key
 from vm_webapp.cli import queue
-from vm_webapp.db.bundle import bundled_ids
+from vm_webapp.db.bundle import own_bundle
 from vm_webapp.db.pool import execute, jsonb, transaction
 from vm_webapp.fleet.presence import Presence
 from vm_webapp.ops import queue_control
@@ -112,9 +112,12 @@ def pause_kimi() -> None:
     )
 
 
+NEEDED = [id for id, files in own_bundle().migrations.items() if not files.deferrable][-1]
+
+
 def behind() -> None:
-    """Forget the newest migration."""
-    change("DELETE FROM _yoyo_migration WHERE migration_id = %(id)s", id=bundled_ids()[-1])
+    """Forget the newest migration that this build needs."""
+    change("DELETE FROM _yoyo_migration WHERE migration_id = %(id)s", id=NEEDED)
 
 
 def pause_queue() -> None:
@@ -137,7 +140,7 @@ def fill_every_slot() -> None:
             "kimi is paused until an operator resumes it (llm_unauthorized, Invalid Authentication):"
             " python -m vm_webapp queue resume-provider kimi",
         ),
-        (behind, f"lacks {bundled_ids()[-1]}: run python -m vm_webapp migrate"),
+        (behind, f"lacks {NEEDED}: run python -m vm_webapp migrate"),
         (apply_future_migration, "9999_from_the_future, too new for this build: deploy a"),
         (fill_every_slot, "every slot of the 1 workers is in use"),
         (lambda: change("DELETE FROM worker_heartbeats"), "no worker has ever used this database: start one"),
