@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,16 @@ def read(servers: Servers, sql: str, *values: Any) -> list[tuple[Any, ...]]:
     with closing(psycopg2.connect(servers.database_url)) as session, session, session.cursor() as cursor:
         cursor.execute(sql, values or None)
         return cursor.fetchall() if cursor.description else []
+
+
+@contextmanager
+def running(servers: Servers, command: Sequence[str], env: Mapping[str, str] | None = None) -> Iterator[Program]:
+    """Run a program for the block, with a folder of its own for its output; stop it at the end."""
+    program = Program(list(command), env or {}, servers.folder / f"process-{time.monotonic_ns()}")
+    try:
+        yield program
+    finally:
+        program.stop()
 
 
 def by_hand_on_minimal_tables(servers: Servers, runs: int) -> float:
@@ -103,15 +113,12 @@ def drained_by_process(servers: Servers, runs: int, command: list[str], **env: s
         "BENCH_DB_URL": servers.database_url,
         "BENCH_REDIS_URL": servers.redis_url,
     }
-    process = Program(command, env, servers.folder / f"process-{time.monotonic_ns()}")
-    try:
+    with running(servers, command, env) as process:
         deadline = time.monotonic() + WAIT_SECONDS
         while read(servers, "SELECT 1 FROM runs WHERE finished_at IS NULL LIMIT 1"):
             if process.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the queue was not drained: {process.output()[-2000:]}")
             time.sleep(0.2)
-    finally:
-        process.stop()
     # By the database's clock and from the first claim: the start of the process is another measure.
     ((seconds,),) = read(servers, "SELECT extract(epoch FROM max(finished_at) - min(started_at))::float8 FROM runs")
     return runs / float(seconds)

@@ -11,11 +11,9 @@ import json
 import random
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from benchmarks.drain import Servers
+from benchmarks.drain import Servers, running
 from benchmarks.drain import read as read_directly
 from benchmarks.figures import Contender, Values
 from benchmarks.limit import MINIMAL_TABLES
@@ -23,7 +21,6 @@ from benchmarks.post_client import TOKEN
 from tests.chaos.harness import NEW_RUN, wait_for_workers
 from tests.chaos.ledger import quantile
 from tests.support.deployment import address_of, managed_environment
-from tests.support.processes import Program
 from tests.support.runs import read
 from tests.support.waiting import eventually
 
@@ -37,8 +34,8 @@ def by_hand(servers: Servers, runs: int) -> Values:
     read_directly(servers, MINIMAL_TABLES)
     env = {"BENCH_DB_URL": servers.database_url, "BENCH_DIGEST": ""}
     with (
-        _running(servers, "benchmarks.pickup_by_hand", servers.database_url) as loop,
-        _running(servers, "benchmarks.bare_api", "notifying", env=env) as api,
+        running(servers, [*PYTHON, "benchmarks.pickup_by_hand", servers.database_url]) as loop,
+        running(servers, [*PYTHON, "benchmarks.bare_api", "notifying"], env) as api,
     ):
         loop.says("listening")
         api.says("listening on ")
@@ -51,22 +48,13 @@ def ours(servers: Servers, runs: int) -> Values:
     read_directly(servers, "TRUNCATE runs CASCADE")
     env = managed_environment(servers.database_url, servers.redis_url, servers.folder, VM_API_TOKEN=TOKEN)
     with (
-        _running(servers, "benchmarks.instant_worker", env=env),
-        _running(servers, "vm_webapp", "serve", "--port", "0", env=env) as api,
+        running(servers, [*PYTHON, "benchmarks.instant_worker"], env),
+        running(servers, [*PYTHON, "vm_webapp", "serve", "--port", "0"], env) as api,
     ):
         base = address_of(api)
         wait_for_workers(1)
         _post_one_by_one(base, "", runs)
     return _waited("")
-
-
-@contextmanager
-def _running(servers: Servers, *arguments: str, env: dict[str, str] | None = None) -> Iterator[Program]:
-    program = Program([*PYTHON, *arguments], env or {}, servers.folder / f"process-{time.monotonic_ns()}")
-    try:
-        yield program
-    finally:
-        program.stop()
 
 
 def _post_one_by_one(base: str, schema: str, runs: int) -> None:

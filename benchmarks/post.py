@@ -9,16 +9,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-from benchmarks.drain import Servers, read
+from benchmarks.drain import Servers, read, running
 from benchmarks.limit import MINIMAL_TABLES
 from benchmarks.post_client import TOKEN
 from tests.chaos.harness import NEW_RUN
 from tests.support.deployment import address_of
-from tests.support.processes import Program
 from vm_webapp.workflows.loader import load_catalog
 
 PYTHON = (sys.executable, "-m")
@@ -34,7 +31,7 @@ def bare(tables: str) -> Callable[[Servers, int], float]:
         workflow = load_catalog().get(str(NEW_RUN["workflow"]))
         read(servers, STORE, workflow.digest, json.dumps(workflow.snapshot()))
         env = {"BENCH_DB_URL": servers.database_url, "BENCH_DIGEST": f"\\x{workflow.digest.hex()}"}
-        with _running(servers, [*PYTHON, "benchmarks.bare_api", tables], env) as program:
+        with running(servers, [*PYTHON, "benchmarks.bare_api", tables], env) as program:
             program.says("listening on ")
             return _send(f"http://127.0.0.1:{program.output().split()[-1]}", count)
 
@@ -53,7 +50,7 @@ def ours(*, keyed: bool) -> Callable[[Servers, int], float]:
             "VM_API_TOKEN": TOKEN,
             "VM_WORKSPACE_ROOT": str(servers.folder / "workspace"),
         }
-        with _running(servers, [*PYTHON, "vm_webapp", "serve", "--port", "0"], env) as program:
+        with running(servers, [*PYTHON, "vm_webapp", "serve", "--port", "0"], env) as program:
             return _send(address_of(program), count, *(["--keyed"] if keyed else []))
 
     return measure
@@ -62,15 +59,6 @@ def ours(*, keyed: bool) -> Callable[[Servers, int], float]:
 def _empty(servers: Servers) -> None:
     read(servers, MINIMAL_TABLES)
     read(servers, "TRUNCATE runs, idempotency_keys CASCADE")
-
-
-@contextmanager
-def _running(servers: Servers, command: list[str], env: dict[str, str]) -> Iterator[Program]:
-    program = Program(command, env, servers.folder / f"process-{time.monotonic_ns()}")
-    try:
-        yield program
-    finally:
-        program.stop()
 
 
 def _send(base: str, count: int, *options: str) -> float:

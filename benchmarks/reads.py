@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -18,13 +17,12 @@ from typing import Any
 import psycopg2
 
 from benchmarks.bare_reads import STORED_RESPONSES
-from benchmarks.drain import Servers
+from benchmarks.drain import Servers, running
 from benchmarks.drain import read as read_directly
 from benchmarks.figures import Contender, Values
 from benchmarks.history import add_finished_runs
 from benchmarks.post_client import TOKEN
 from tests.support.deployment import address_of, managed_environment
-from tests.support.processes import Program
 from tests.support.runs import create, lost_hints
 
 FINISHED, QUEUED = 1000, 25
@@ -41,7 +39,7 @@ def bare(servers: Servers, count: int) -> Values:
     with closing(psycopg2.connect(servers.database_url)) as session, session, session.cursor() as sql:
         sql.executemany("INSERT INTO minimal.responses VALUES (%s, %s)", found.items())
     env = {"BENCH_DB_URL": servers.database_url}
-    with _running(servers, [*PYTHON, "benchmarks.bare_reads"], env) as program:
+    with running(servers, [*PYTHON, "benchmarks.bare_reads"], env) as program:
         program.says("listening on ")
         return _rates(f"http://127.0.0.1:{program.output().split()[-1]}", list(found), count)
 
@@ -87,17 +85,8 @@ def _rates(base: str, paths: Sequence[str], count: int) -> Values:
 @contextmanager
 def _api(servers: Servers) -> Iterator[str]:
     env = managed_environment(servers.database_url, servers.redis_url, servers.folder, VM_API_TOKEN=TOKEN)
-    with _running(servers, [*PYTHON, "vm_webapp", "serve", "--port", "0"], env) as program:
+    with running(servers, [*PYTHON, "vm_webapp", "serve", "--port", "0"], env) as program:
         yield address_of(program)
-
-
-@contextmanager
-def _running(servers: Servers, command: list[str], env: Mapping[str, str]) -> Iterator[Program]:
-    program = Program(command, env, servers.folder / f"process-{time.monotonic_ns()}")
-    try:
-        yield program
-    finally:
-        program.stop()
 
 
 def _send(base: str, count: int, *paths: str) -> float:

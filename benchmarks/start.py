@@ -12,17 +12,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from statistics import median
 
 from benchmarks.bare_reads import STORED_RESPONSES
-from benchmarks.drain import Servers
+from benchmarks.drain import Servers, running
 from benchmarks.drain import read as read_directly
 from benchmarks.figures import Contender, Values
 from benchmarks.post_client import TOKEN
 from tests.support.deployment import managed_environment
-from tests.support.processes import Program
 
 LIVE, READY = "/api/v2/health/live", "/api/v2/health/ready"
 PYTHON = (sys.executable, "-m")
@@ -60,7 +58,7 @@ def _until_answered(servers: Servers, *arguments: str, path: str, env: Mapping[s
     # As installed: compiled at the build, or by an earlier start.
     compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(servers.folder / "bytecode")}
     began = time.monotonic()
-    with _running(servers, [*PYTHON, *arguments, "--port", str(port)], {**compiled, **env}):
+    with running(servers, [*PYTHON, *arguments, "--port", str(port)], {**compiled, **env}):
         while not _is_answered(f"http://127.0.0.1:{port}{path}"):
             assert time.monotonic() < began + MOST_SECONDS, f"{path} is not answered"
             time.sleep(EVERY_SECONDS)
@@ -79,15 +77,6 @@ def _is_answered(url: str) -> bool:
             return True
     except (OSError, urllib.error.HTTPError):
         return False
-
-
-@contextmanager
-def _running(servers: Servers, command: list[str], env: Mapping[str, str]) -> Iterator[Program]:
-    program = Program(command, env, servers.folder / f"process-{time.monotonic_ns()}")
-    try:
-        yield program
-    finally:
-        program.stop()
 
 
 CONTENDERS: dict[str, Contender] = {"bare handler (limit)": bare, "VM Webapp": ours}
