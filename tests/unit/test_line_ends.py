@@ -42,6 +42,7 @@ def test_what_an_editor_changes_of_itself_is_no_edit(draft: str, saved: str) -> 
         ("a\r\nb\nc\n", "a\nc\n", "a\r\nc\n"),
         ("a\nb\r\nc", "first\na\nb\nc\nlast\n", "first\na\nb\r\nc\r\nlast"),
         ("one", "one\r\ntwo\r\n", "one\r\ntwo"),
+        ("\n\na\r", "a\n\nb", "a\r\rb"),
         ("a\n", "a", "a"),
         ("\ufeffa\n", "\ufeffb\n", "\ufeffb\n"),
         ("a\n", "", ""),

@@ -36,6 +36,8 @@ def _with_own_ends(before: list[tuple[str, str]], after: list[tuple[str, str]]) 
         place = len(before) - from_end if from_end <= same_at_end else min(number, len(before) - same_at_end - 1)
         is_moved = same <= number < len(after) - same_at_end and line in known
         end = known[line] if is_moved else before[max(place, 0)][1] or end
+        if not line and end == "\n" and text.endswith("\r"):
+            end = "\r"  # after a CR, an LF would not end an empty line: the two would be one line end
         text += line + (end if given else "")
     return text
 
