@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.fakes.stranger import hanging
+from tests.support.resolver import hanging_resolver
 from vm_webapp.client import open_api
 from vm_webapp.client.errors import (
     AccessDenied,
@@ -85,6 +88,28 @@ async def test_an_unreachable_address_is_reported_with_the_connections_error() -
     said = unreachable.value.reason
     assert said
     assert str(unreachable.value) == f"the API at http://127.0.0.1:1 does not respond: {said}"
+
+
+async def test_a_lookup_that_takes_too_long_leaves_the_address_unreachable() -> None:
+    with hanging_resolver("api.internal"):
+        async with open_api("http://api.internal", trust_env=False, timeout_seconds=0.3) as client:
+            with pytest.raises(Unreachable, match="no connection in time"):
+                await client.queue.status()
+
+
+async def test_a_request_on_a_connection_that_was_opened_before_is_a_time_out() -> None:
+    async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(respond, "127.0.0.1", 0) as server:
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with open_api(address, trust_env=False, timeout_seconds=0.3) as client:
+            assert await client.queue.status() == {}
+            with pytest.raises(TimedOut):
+                await client.queue.status()
 
 
 @pytest.mark.parametrize("drip", [b"", b" "])

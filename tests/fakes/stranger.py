@@ -1,10 +1,11 @@
-"""HTTP servers other than our API: one sends the same response to every request, the other never ends a response."""
+"""Servers other than our API: one sends the same response to every request, one never ends it, one takes no request."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 
 from aiohttp import web
 
@@ -51,3 +52,13 @@ async def hanging(greeting: bytes = b"", drip: bytes = b"") -> AsyncIterator[str
     finally:
         over.set()
         listening.close()
+
+
+@contextmanager
+def deaf() -> Iterator[str]:
+    """Leave every connection unopened, as a host does whose firewall drops packets; yield the URL."""
+    with ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        # The kernel drops what asks for a connection while the one place of the backlog is taken.
+        stack.enter_context(socket.create_connection(listening.getsockname()))
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.fakes.stranger import hanging, responding
+from tests.fakes.stranger import deaf, hanging, responding
+from tests.support.resolver import hanging_resolver
 from vm_webapp.client import open_api
 from vm_webapp.ops.smoke import Smoke, SmokeOptions, Step
 from vm_webapp.ops.smoke.rollout import is_build
@@ -38,6 +39,13 @@ async def test_a_wrong_url_is_one_clear_line(address: str, text: str) -> None:
     assert (step.name, step.ok, text in step.detail) == ("live", False, True), step
     assert "--base-url" in step.detail
     assert "\n" not in step.detail
+
+
+async def test_a_connection_that_is_not_opened_in_time_was_no_request() -> None:
+    with deaf() as address, hanging_resolver("api.internal"):
+        for each in (address, "http://api.internal"):
+            (step,) = await steps_against(each)
+            assert step.detail.startswith(f"{each} cannot be reached (no connection in time): check --base-url"), step
 
 
 @pytest.mark.parametrize("text", ["<html>Welcome to nginx</html>", '{"status": "live"}', '{"status":"up"}', ""])

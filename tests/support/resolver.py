@@ -15,13 +15,13 @@ LONGEST_SECONDS = 20.0
 
 
 @contextmanager
-def hanging_resolver() -> Iterator[threading.Event]:
-    """Make lookups of ``redis.internal`` hang until the block ends; yield an event that the first lookup sets."""
+def hanging_resolver(name: str = NAME) -> Iterator[threading.Event]:
+    """Make lookups of a name hang until the block ends; yield an event that the first lookup sets."""
     asked, over = threading.Event(), threading.Event()
     resolve = socket.getaddrinfo
 
     def resolve_or_hang(host: str, *args: Any, **kwargs: Any) -> Any:
-        if host != NAME:
+        if host not in (name, name.encode()):
             return resolve(host, *args, **kwargs)
         asked.set()
         over.wait(LONGEST_SECONDS)

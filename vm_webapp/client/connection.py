@@ -123,8 +123,9 @@ class Connection:
         seen = {"Last-Event-ID": reader.last_id} if reader.last_id else {}
         headers = httpx.Headers({"Accept": "text/event-stream", **seen}, encoding="utf-8")
         timeout = httpx.Timeout(CONNECT_SECONDS, read=SILENCE_SECONDS)
-        with self._clear_errors(SILENCE_SECONDS):
-            async with self._http.stream("GET", API + path, headers=headers, timeout=timeout) as response:
+        with self._clear_errors(SILENCE_SECONDS) as extensions:
+            request = self._http.stream("GET", API + path, headers=headers, timeout=timeout, extensions=extensions)
+            async with request as response:
                 # After the run's final event the server has nothing left to send. It cannot say so to a first request.
                 if response.status_code == 204 and reader.last_id:
                     return
@@ -151,10 +152,12 @@ class Connection:
         """
         seconds = self._timeout_seconds + wait_seconds
         given = {name: value for name, value in (params or {}).items() if value is not None}
-        with self._clear_errors(seconds):
+        with self._clear_errors(seconds) as extensions:
             # httpx limits each read, not the whole call: a server that sends a byte now and then would never time out.
             async with asyncio.timeout(seconds):
-                response = await self._http.request(method, API + path, params=given, json=body, timeout=seconds)
+                response = await self._http.request(
+                    method, API + path, params=given, json=body, timeout=seconds, extensions=extensions
+                )
         return _read(f"{method} {path}", response)
 
     def _object(self, response: ApiResponse) -> dict[str, Any]:
@@ -163,19 +166,50 @@ class Connection:
         return response.fields
 
     @contextmanager
-    def _clear_errors(self, seconds: float) -> Iterator[None]:
+    def _clear_errors(self, seconds: float) -> Iterator[dict[str, Any]]:
+        """Map the errors of the block, which is one request with the extensions that are yielded."""
+        opening = _Opening()
         try:
-            yield
+            yield {"trace": opening.note}
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise BadAddress(error) from error
         except UnusableProxy as error:
             raise ConfigurationError(str(error)) from error
         except (TimeoutError, httpx.TimeoutException) as error:
+            if opening.unfinished:
+                raise self._unreachable("no connection in time", error) from error
             raise TimedOut(f"the API at {self.address} does not respond within {seconds:g} s") from error
+        except httpx.ConnectError as error:
+            raise self._unreachable(str(error), error) from error
         except httpx.HTTPError as error:
-            kind = Unreachable if isinstance(error, httpx.ConnectError) else ConnectionBroken
             reason = str(error) or type(error).__name__
-            raise kind(f"the API at {self.address} does not respond: {reason}", reason=str(error)) from error
+            raise ConnectionBroken(
+                f"the API at {self.address} does not respond: {reason}", reason=str(error)
+            ) from error
+
+    def _unreachable(self, reason: str, error: Exception) -> Unreachable:
+        return Unreachable(
+            f"the API at {self.address} does not respond: {reason or type(error).__name__}", reason=reason
+        )
+
+
+class _Opening:
+    """Tells from httpx's trace whether a request was still waiting for its connection when the time was over.
+
+    The error does not tell: the whole call's limit ends a lookup of a name, too.
+
+    Attributes:
+        unfinished: whether the request has begun to open a connection and has none yet.
+    """
+
+    def __init__(self) -> None:
+        self.unfinished = False
+
+    async def note(self, event: str, info: Mapping[str, Any]) -> None:
+        """Take an event of the trace, such as ``connection.connect_tcp.started``."""
+        step, _, state = event.rpartition(".")
+        if step.endswith((".connect_tcp", ".start_tls")):
+            self.unfinished = state != "complete"
 
 
 def _read(request: str, response: httpx.Response) -> ApiResponse:
