@@ -14,6 +14,7 @@ from tests.support.fleet import beat, change
 from tests.support.runs import read
 from tests.support.statements import Query, counted
 from vm_webapp.db.pool import close_pool, open_pool
+from vm_webapp.fleet.installation import find_fingerprint
 
 KEYS = count()
 Post = Callable[..., Awaitable[list[Query]]]
@@ -24,6 +25,7 @@ async def post(serving: Serving, database: str) -> AsyncIterator[Post]:
     """Create a run, with these fields, and return the queries of that request."""
     with counted(database) as (traffic, url):
         open_pool(url, max_connections=1, application_name="tests")
+        find_fingerprint()  # or a thread that sends hints would, at any time after the first request
         async with serving() as api:
 
             async def create(*, keyed: bool, **fields: Any) -> list[Query]:
