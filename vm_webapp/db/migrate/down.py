@@ -92,14 +92,13 @@ def roll_back(
         named_grants(session),
         named_failure("the rollback"),
         lock_row(session, own_bundle(), patience),
-        yoyo_runner(url, session) as runner,
     ):
         # The operator confirmed the plan without the locks; another process may have migrated meanwhile.
         if set(read_applied(partial(query, session))) != {*plan.stays, *(files.id for files in plan.steps)}:
             raise Conflict("the schema has changed since the plan was made: run the command again")
         if alive is not None:
             refuse_to_roll_back(session, plan.steps, alive)
-        _roll_back(session, runner, plan, say, on_done)
+        _roll_back(session, yoyo_runner(url, session), plan, say, on_done)
 
 
 def export_applied(url: str, folder: Path, bundle: Bundle | None = None) -> tuple[MigrationFiles, ...]:

@@ -109,7 +109,8 @@ def _apply(
     patience: Patience,
     on_done: Callable[[str], None],
 ) -> None:
-    with yoyo_runner(url, session) as runner, written_out(bundle.migrations.values()) as migrations:
+    runner = yoyo_runner(url, session)
+    with written_out(bundle.migrations.values()) as migrations:
         found = list(runner.to_apply(migrations))
         refuse_other_hashes(found, pending)
         # Not ``yoyo.apply_migrations``: that skips a migration that it cannot read, without an error.

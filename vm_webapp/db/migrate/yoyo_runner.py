@@ -1,5 +1,6 @@
 """yoyo on sessions of ours: a migration and its mark commit together, and what blocks nobody may wait.
 
+One connection carries out a migration, beside the one that has the locks: a full server keeps three for operators.
 Plain ``yoyo`` works on the same tables and files. It commits a migration before its mark, and has no time-outs.
 """
 
@@ -69,13 +70,23 @@ class _Address:
 class Runner(PostgresqlBackend):  # type: ignore[misc]
     """yoyo's backend, with the lock row held by the caller.
 
+    Args:
+        address: the database.
+        session: one to work on, by default a new one.
+
     Attributes:
         pid: the server process that carries out the present migration, None if there is none.
     """
 
     pid: int | None = None
 
+    def __init__(self, address: _Address, session: Any = None) -> None:
+        self._given = session
+        super().__init__(address, default_migration_table)
+
     def connect(self, dburi: _Address) -> Any:
+        if self._given is not None:
+            return self._given
         # The server then ends the statement of a client that was killed. Otherwise it would carry it out, unmarked, and
         # perhaps beside the next attempt.
         check = {"client_connection_check_interval": "1s"} if dburi.checks_connection else {}
@@ -121,18 +132,19 @@ class Runner(PostgresqlBackend):  # type: ignore[misc]
         self._drop_invalid_indexes(sql)
         done: list[Any] = []
         try:
-            with self._another() as hasty, self._another(NO_TIMEOUT) as patient:
+            with self._another() as work:
                 for step in steps:
-                    self._run_statement(step, direction, hasty, patient)
+                    work.run_statement(step, direction)
                     done.append(step)
         except (psycopg2.Error, DatabaseUnavailable) as error:
             raise Stopped(_of_driver(error), self._what_is_left(done, direction, sql)) from error
         try:
-            self.mark(migration, direction)
-        except psycopg2.Error as error:
+            with self._another() as work:  # with nothing that the migration has set
+                work.mark(migration, direction)
+        except (psycopg2.Error, DatabaseUnavailable) as error:
             verb = "mark" if direction == "apply" else "unmark"
             left = f"all of its statements were done, and only this was not: yoyo {verb} --revision {migration.id}"
-            raise Stopped(error, left) from error
+            raise Stopped(_of_driver(error), left) from error
 
     def mark(self, migration: Any, direction: Direction) -> None:
         """Record in yoyo's tables that a migration was applied or rolled back."""
@@ -143,13 +155,17 @@ class Runner(PostgresqlBackend):  # type: ignore[misc]
         else:
             self.unmark_one(migration, log=False)
 
-    def _run_statement(self, step: Any, direction: Direction, hasty: Runner, patient: Runner) -> None:
-        text = _plain(_text(step, direction) or "")
-        # A setting has to reach whichever of the two sessions executes the statements after it.
-        chosen = [hasty, patient] if _SETTING.match(text) else [patient if blocks_nobody(text) else hasty]
-        for work in chosen:
-            self.pid = server_pid(work.connection)
-            getattr(step, direction)(work)
+    def run_statement(self, step: Any, direction: Direction) -> None:
+        """Execute one statement; if it blocks nobody, it may wait for others as long as it has to."""
+        if not blocks_nobody(_text(step, direction) or "") or self._lock_timeout() != LOCK_TIMEOUT:
+            getattr(step, direction)(self)  # a time-out that the migration has set counts for all of it
+            return
+        self.execute(f"SET lock_timeout = {NO_TIMEOUT}")
+        getattr(step, direction)(self)
+        self.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'")
+
+    def _lock_timeout(self) -> str:
+        return str(self.execute("SHOW lock_timeout").fetchone()[0])
 
     def _what_is_left(self, done: list[Any], direction: Direction, sql: str) -> str:
         """Undo what can be undone, as yoyo does; return what stays."""
@@ -160,8 +176,8 @@ class Runner(PostgresqlBackend):  # type: ignore[misc]
                 if _text(step, back) is None:
                     stays.append(step)
                 else:
-                    with self._another() as hasty, self._another(NO_TIMEOUT) as patient:
-                        self._run_statement(step, back, hasty, patient)
+                    with self._another() as work:
+                        work.run_statement(step, back)
             except (psycopg2.Error, DatabaseUnavailable):
                 stays.append(step)
         texts = [_plain(_text(step, direction) or "") for step in reversed(stays)]
@@ -183,29 +199,19 @@ class Runner(PostgresqlBackend):  # type: ignore[misc]
                 raise Stopped(error, f"an earlier attempt left an invalid index: {index.drop}") from error
 
     def _invalid_indexes(self, sql: str) -> list[InvalidIndex]:
-        with closing(connect(self.uri.url)) as session:
-            return [index for index in read_invalid_indexes(partial(query, session)) if index.is_left_by(sql)]
+        return [index for index in read_invalid_indexes(partial(query, self.connection)) if index.is_left_by(sql)]
 
     @contextmanager
     def _another(self, lock_timeout: str = LOCK_TIMEOUT) -> Iterator[Any]:
-        with closing_backend(_Address(self.uri.url, lock_timeout, self.uri.checks_connection)) as work:
+        address = _Address(self.uri.url, lock_timeout, self.uri.checks_connection)
+        work = Runner(address)
+        with closing(work.connection):
             self.pid = server_pid(work.connection)
             yield work
 
 
-@contextmanager
-def closing_backend(address: _Address) -> Iterator[Runner]:
-    """Yield a backend whose connection ends with the block."""
-    runner = Runner(address, default_migration_table)
-    try:
-        yield runner
-    finally:
-        runner.connection.close()
-
-
-@contextmanager
-def yoyo_runner(url: str, session: Any) -> Iterator[Runner]:
-    """Yield yoyo's backend.
+def yoyo_runner(url: str, session: Any) -> Runner:
+    """Return yoyo's backend; it opens further connections one at a time.
 
     Args:
         url: the database.
@@ -213,9 +219,9 @@ def yoyo_runner(url: str, session: Any) -> Iterator[Runner]:
     """
     name_the_user()
     checks = session.info.server_version >= FIRST_WITH_CONNECTION_CHECK
-    with closing_backend(_Address(url, checks_connection=checks)) as runner:
-        runner._is_locked = True
-        yield runner
+    runner = Runner(_Address(url, checks_connection=checks), session)
+    runner._is_locked = True
+    return runner
 
 
 @contextmanager
