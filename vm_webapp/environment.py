@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from environs import Env, EnvError, validate
 
@@ -18,7 +18,14 @@ Value = TypeVar("Value")
 DATABASE_SCHEMES = ("postgres", "postgresql")
 PERCENT_ENCODE = "percent-encode each @, : / and % of its user name and password"
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-HOST = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(:\d*)?")
+HOST = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(?::(\d*))?")
+HOST_RULE = "each host may have a port from 1 to 65535, and an IPv6 address stands in [ ]"
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+REDIS_OPTIONS = ("db", "username", "password")
+REDIS_TLS_OPTIONS = tuple(
+    f"ssl_{name}" for name in ("cert_reqs", "ca_certs", "ca_path", "certfile", "keyfile", "check_hostname")
+)
+CERTIFICATE_CHECKS = ("none", "optional", "required")
 BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 
 
@@ -97,12 +104,19 @@ class Environment:
             parts = urlsplit(value)
             _ = parts.port  # raises ValueError if it is no port
         except ValueError:
-            raise ConfigurationError(rule) from None
+            raise ConfigurationError(f"{name}: {HOST_RULE}" if value.startswith(starts) else rule) from None
         if not value.startswith(starts) or not (parts.netloc or parts.path.strip("/")):
             raise ConfigurationError(rule)
         # libpq and redis-py split such a URL elsewhere than intended and quote part of the password in their errors.
         if parts.netloc.count("@") > 1 or BAD_ESCAPE.search(value):
             raise ConfigurationError(f"{name}: {PERCENT_ENCODE}")
+        return value
+
+    def redis(self, name: str) -> str | None:
+        """Return the URL of a Redis with no other options than those that say where it is and who connects."""
+        value = self.url(name, REDIS_SCHEMES)
+        if value is not None and (problem := _redis_problem(urlsplit(value))):
+            raise ConfigurationError(f"{name}: {problem}")
         return value
 
     def database(self, name: str) -> str | None:
@@ -131,13 +145,36 @@ class Environment:
         return value
 
     def _parse(self, name: str, default: Value, rule: str, parse: Callable[[], Value]) -> Value:
-        if not self.text(name, ""):
+        value = self.text(name, "")
+        if not value:
             return default
         try:
+            # Python's int and float also take 1_000 and the digits of other scripts.
+            if "_" in value or not value.isascii():
+                raise EnvError
             return parse()
         # ``from None``: the text of EnvError quotes the value, which may be a secret in the wrong variable.
         except EnvError:
             raise ConfigurationError(f"{name} must be {rule}") from None
+
+
+def _redis_problem(url: SplitResult) -> str:
+    """Return why redis-py would not understand a URL as it is meant; empty if it would."""
+    # Without a look at them it would take database 0 in place of one that is no number, give every connection that it
+    # opens arguments that it does not know, and let options replace the time limits that this program sets.
+    options = dict(parse_qsl(url.query, keep_blank_values=True))
+    allowed = (*REDIS_OPTIONS, *(REDIS_TLS_OPTIONS if url.scheme == "rediss" else ()))
+    if not options.keys() <= set(allowed):
+        *others, last = REDIS_TLS_OPTIONS
+        return f"after ? stand db, username and password, and with rediss:// {', '.join(others)} and {last}"
+    databases = [options["db"]] if "db" in options else []
+    if url.scheme != "unix" and url.path.strip("/"):
+        databases.append(url.path[1:])
+    if not all(re.fullmatch("[0-9]{1,9}", database) for database in databases):
+        return "the database is a number, as in redis://host:6379/0"
+    if options.get("ssl_cert_reqs", "none") not in CERTIFICATE_CHECKS:
+        return f"ssl_cert_reqs must be one of {', '.join(CERTIFICATE_CHECKS)}"
+    return ""
 
 
 def _url_problem(rest: str) -> str:
@@ -148,7 +185,12 @@ def _url_problem(rest: str) -> str:
     if "/" in credentials or not at:
         credentials, after = "", rest
     hosts = re.split("[/?]", after, maxsplit=1)[0].split(",")
-    ported = all(HOST.fullmatch(host) for host in hosts)
+    ported = all(_has_valid_port(host) for host in hosts)
     if "@" in after.split("?", 1)[0] or BAD_ESCAPE.search(rest) or (at and not credentials and not ported):
         return PERCENT_ENCODE
-    return "" if ported else "each host may have a port, which is a number, and an IPv6 address stands in [ ]"
+    return "" if ported else HOST_RULE
+
+
+def _has_valid_port(host: str) -> bool:
+    match = HOST.fullmatch(host)
+    return match is not None and (not match[2] or 1 <= int(match[2][:9]) <= 65_535)

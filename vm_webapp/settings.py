@@ -18,7 +18,6 @@ from vm_webapp.trusted_proxies import PLATFORM_PROXIES, Network, parse_networks
 AppEnv = Literal["local", "staging", "production"]
 Mode = Literal["managed", "attached", "local"]
 
-REDIS_SCHEMES = ("redis", "rediss", "unix")
 RENDER_API = "https://api.render.com/v1"
 COMMIT_CHARACTERS = 12
 MOST_TOKENS = 100_000_000
@@ -135,7 +134,7 @@ def read_settings(*, complete: bool = True) -> Settings:
         db_direct_url=env.database("VM_DB_DIRECT_URL"),
         api_connections=env.integer("VM_API_CONNECTIONS", 2, MOST_CONNECTIONS) or 8,
         worker_connections=env.integer("VM_WORKER_CONNECTIONS", 2, MOST_CONNECTIONS) or 6,
-        redis_url=env.url("VM_REDIS_URL", REDIS_SCHEMES),
+        redis_url=env.redis("VM_REDIS_URL"),
         workspace_root=Path(env.text("VM_WORKSPACE_ROOT", "runtime/vm")),
         kimi_api_key=env.token("KIMI_API_KEY"),
         kimi_model=env.text("KIMI_MODEL", "kimi-for-coding"),

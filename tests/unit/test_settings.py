@@ -23,7 +23,10 @@ REDIS_URL = "rediss://:s3cret@cache.internal:6380/0"
 PERCENT_ENCODE = "percent-encode each @, : / and % of its user name and password"
 NO_ADDRESS = "must be a URL that begins with postgres:// or postgresql://, or libpq's key=value pairs"
 PUBLIC = "must be a host and a path, without user name, password or query"
-NO_HOST = "each host may have a port, which is a number, and an IPv6 address stands in [ ]"
+NO_HOST = "each host may have a port from 1 to 65535, and an IPv6 address stands in [ ]"
+NO_REDIS_DATABASE = "the database is a number, as in redis://host:6379/0"
+NO_REDIS_OPTION = "after ? stand db, username and password, and with rediss:// ssl_cert_reqs, ssl_ca_certs, \
+ssl_ca_path, ssl_certfile, ssl_keyfile and ssl_check_hostname"
 MANAGED = {"VM_ENABLE_MANAGED_MODE": "true", "VM_DB_URL": DB_URL, "VM_REDIS_URL": REDIS_URL}
 
 
@@ -217,6 +220,9 @@ def test_a_database_of_ones_own_without_managed_mode_is_attached(read: Read) -> 
         ("VM_DB_URL", "db_url", "host=/run/postgresql dbname=vm user=u password='p:// @%'"),
         ("VM_DB_URL", "db_url", "postgresql://u:p%40ss%25@[::1]:5432/d?sslmode=require"),
         ("VM_REDIS_URL", "redis_url", "redis://h"),
+        ("VM_REDIS_URL", "redis_url", "redis://:p@[::1]:6380/15"),
+        ("VM_REDIS_URL", "redis_url", "redis://h/?db=2&username=u&password=p"),
+        ("VM_REDIS_URL", "redis_url", "rediss://h/0?ssl_cert_reqs=none&ssl_check_hostname=false"),
         ("VM_REDIS_URL", "redis_url", "unix:///run/redis.sock?db=1"),
         ("KIMI_BASE_URL", "kimi_base_url", "http://127.0.0.1:8080/v1"),
         ("VM_DRAIN_SECONDS", "drain_seconds", "0.0"),
@@ -258,6 +264,8 @@ def test_limits_of_a_session_are_taken_from_a_minute_to_thirty_days(read: Read, 
         ("VM_DB_URL", "s3cret://x?a=b", NO_ADDRESS),
         ("VM_DB_URL", "postgres://u:s3cret@h:port/d", NO_HOST),
         ("VM_DB_URL", "postgres://u:s3cret@h:1,h:x/d", NO_HOST),
+        ("VM_DB_URL", "postgres://u:s3cret@h:65536/d", NO_HOST),
+        ("VM_DB_URL", "postgres://u:s3cret@h:0/d", NO_HOST),
         ("VM_DB_URL", "postgres://u:s3cret@[::1/d", NO_HOST),
         ("VM_DB_URL", "postgres://u:s3cret@::1/d", NO_HOST),
         ("VM_DB_URL", "postgres://u:s3/cret@h/d", PERCENT_ENCODE),
@@ -272,7 +280,16 @@ def test_limits_of_a_session_are_taken_from_a_minute_to_thirty_days(read: Read, 
         ("VM_DB_URL", "postgres://u:s3%cret@h/d", PERCENT_ENCODE),
         ("VM_DB_URL", "postgres://u:s3%00cret@h/d", PERCENT_ENCODE),
         ("VM_REDIS_URL", "http://s3cret", "must be a URL that begins with redis:// or rediss:// or unix://"),
-        ("VM_REDIS_URL", "redis://s3cret:99999", "must be a URL that begins with redis:// or rediss:// or unix://"),
+        ("VM_REDIS_URL", "redis://s3cret:99999", NO_HOST),
+        ("VM_REDIS_URL", "redis://h/s3cret", NO_REDIS_DATABASE),
+        ("VM_REDIS_URL", "redis://h/0/s3cret", NO_REDIS_DATABASE),
+        ("VM_REDIS_URL", "redis://h/-1", NO_REDIS_DATABASE),
+        ("VM_REDIS_URL", "redis://h?db=s3cret", NO_REDIS_DATABASE),
+        ("VM_REDIS_URL", "unix:///run/redis.sock?db=", NO_REDIS_DATABASE),
+        ("VM_REDIS_URL", "redis://h?s3cret=1", NO_REDIS_OPTION),
+        ("VM_REDIS_URL", "redis://h?decode_responses=1", NO_REDIS_OPTION),
+        ("VM_REDIS_URL", "redis://h?ssl_cert_reqs=none", NO_REDIS_OPTION),
+        ("VM_REDIS_URL", "rediss://h?ssl_cert_reqs=s3cret", "ssl_cert_reqs must be one of none, optional, required"),
         ("KIMI_BASE_URL", "s3cret", "must be a URL that begins with http:// or https://"),
         ("KIMI_BASE_URL", "https://u:s3cret@h/v1", PUBLIC),
         ("KIMI_BASE_URL", "https://h/v1?key=s3cret", PUBLIC),
@@ -292,6 +309,9 @@ def test_limits_of_a_session_are_taken_from_a_minute_to_thirty_days(read: Read, 
         ("VM_API_CONNECTIONS", "1", "must be a whole number from 2 to 200"),
         ("VM_WORKER_CONNECTIONS", "201", "must be a whole number from 2 to 200"),
         ("VM_WORKER_THREADS", "0", "must be a whole number from 1 to 512"),
+        ("VM_WORKER_THREADS", "1_0", "must be a whole number from 1 to 512"),
+        ("VM_WORKER_THREADS", "\u0661", "must be a whole number from 1 to 512"),
+        ("VM_DRAIN_SECONDS", "1_0", "must be a number of seconds from 0 to 3600"),
         ("VM_WORKER_THREADS", "2.5", "must be a whole number from 1 to 512"),
         ("VM_DRAIN_SECONDS", "-1", "must be a number of seconds from 0 to 3600"),
         ("VM_DRAIN_SECONDS", "nan", "must be a number of seconds from 0 to 3600"),
