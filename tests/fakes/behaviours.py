@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -21,6 +22,7 @@ class Behaviour:
         model: the model name in the response; None repeats the requested one.
         usage_in_choice: token counts in ``choices[0].usage`` instead of a chunk of their own.
         delay: seconds before the first byte.
+        held_until: nothing is sent before this is set.
         silent: nothing is sent, not even the status line, until the client disconnects.
         hangs_up: closes (``politely``) or resets (``abruptly``) the connection in place of a response.
         stall_after: chunks of text after which nothing is sent until the client disconnects.
@@ -42,6 +44,7 @@ class Behaviour:
     model: str | None = None
     usage_in_choice: bool = False
     delay: float = 0.0
+    held_until: threading.Event | None = None
     silent: bool = False
     hangs_up: Literal["politely", "abruptly"] | None = None
     stall_after: int | None = None
@@ -68,6 +71,11 @@ def completion(text: str) -> Behaviour:
 def delayed(seconds: float) -> Behaviour:
     """Respond well, but only after this delay."""
     return Behaviour(delay=seconds)
+
+
+def held(until: threading.Event) -> Behaviour:
+    """Respond well, but only once this is set."""
+    return Behaviour(held_until=until)
 
 
 def stalled(after: int = 1) -> Behaviour:

@@ -25,6 +25,7 @@ from tests.fakes.behaviours import GOOD, Behaviour, error_body
 
 Script = Callable[[dict[str, Any]], Behaviour]
 START_SECONDS = 10.0
+HELD_SECONDS = 0.01  # between two looks whether a response is still held
 FIXED = frozenset({"temperature", "top_p", "n", "presence_penalty", "frequency_penalty"})
 
 
@@ -187,6 +188,8 @@ class ModelServer:
     async def _respond(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         behaviour = self._queue.popleft() if self._queue else self.script(body)
         await asyncio.sleep(behaviour.delay)
+        while behaviour.held_until is not None and not behaviour.held_until.is_set():
+            await asyncio.sleep(HELD_SECONDS)
         if behaviour.silent:
             await _wait_for_disconnect()
         if behaviour.hangs_up and request.transport is not None:
