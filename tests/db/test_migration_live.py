@@ -8,12 +8,12 @@ from uuid import uuid4
 import psycopg2
 import pytest
 
-from tests.db.schemas import FURTHER, NOTES, applied, compatible, further, later_build
+from tests.db.schemas import FURTHER, NOTES, applied, compatible, dump, further, later_build
 from vm_webapp.db import migrate
 from vm_webapp.db.bundle import MigrationFiles, own_bundle
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.db.sessions import name_session
-from vm_webapp.errors import Conflict
+from vm_webapp.errors import Conflict, NotFound
 from vm_webapp.fleet.alive import ALIVE, FRESH_SECONDS
 from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, WorkerState, write_heartbeat
 
@@ -91,16 +91,49 @@ def test_a_deferrable_migration_waits_until_the_workers_are_gone_that_cannot_run
     def up() -> tuple[str, ...]:
         return migrate.apply_pending(database, bundle=bundle, alive=ALIVE, on_postponed=postponed.append)
 
+    def back(to: str) -> list[str]:
+        plan = migrate.plan_down(database, to=to, bundle=bundle)
+        migrate.roll_back(database, plan, alive=None)
+        return [files.id for files in plan.steps]
+
+    before = dump(database)
     assert up() == ("0901_after",)
     assert up() == ()
     assert postponed == [migrate.Postponed(FURTHER, "1 live worker(s) are of a build that cannot run on it")] * 2
-    # What comes after it can be rolled back without it.
-    migrate.roll_back(database, migrate.plan_down(database, steps=1), alive=None)
-    assert applied(database)[-1] == NEWEST
+    # What comes after it can be rolled back without it, to the state in which a build was that has it, and to the one
+    # before.
+    assert back(FURTHER) == ["0901_after"]
+    assert back(FURTHER) == []
+    assert dump(database) == before
+    assert up() == ("0901_after",)
+    assert back(NEWEST) == ["0901_after"]
 
+    assert up() == ("0901_after",)
     write_heartbeat(worker, Heartbeat("stopped", 0))
+    assert up() == (FURTHER,)
+    assert back(NEWEST) == ["0901_after", FURTHER]
+    assert dump(database) == before
     assert up() == (FURTHER, "0901_after")
-    assert len(postponed) == 2
+    assert len(postponed) == 4
+    with pytest.raises(NotFound):
+        migrate.plan_down(database, to="0900_unknown", bundle=bundle)
+
+
+def test_one_that_builds_on_a_postponed_one_is_postponed_with_it(database: str) -> None:
+    first = further(FURTHER, "deferrable: the first half", f"oldest build: {FURTHER}")
+    second = further(
+        "0901_second",
+        "deferrable: the second half",
+        f"oldest build: {FURTHER}",
+        up="ALTER TABLE notes ADD COLUMN mood text;",
+        down="ALTER TABLE notes DROP COLUMN mood;",
+        depends=FURTHER,
+    )
+    bundle, worker = later_build(first, second), WorkerIdentity(uuid4(), "kimi", 4)
+    write_heartbeat(worker, Heartbeat("working", 0))
+    assert migrate.apply_pending(database, bundle=bundle, alive=ALIVE) == ()
+    write_heartbeat(worker, Heartbeat("stopped", 0))
+    assert migrate.apply_pending(database, bundle=bundle, alive=ALIVE) == (FURTHER, "0901_second")
 
 
 def test_a_migration_that_its_build_can_do_without_is_rolled_back_under_live_workers(database: str) -> None:

@@ -41,18 +41,19 @@ def plan_down(url: str, *, to: str | None = None, steps: int | None = None, bund
 
     Args:
         url: the database.
-        to: the newest migration that stays.
+        to: the newest migration that stays; it need not be applied if it is deferrable and was postponed.
         steps: how many to roll back, if ``to`` is None.
         bundle: the build's migrations, by default this one's.
 
     Raises:
-        NotFound: ``to`` is not applied.
+        NotFound: ``to`` is neither applied nor was it postponed.
         Conflict: a step is irreversible, or its files are neither in the archive nor in the bundle.
         InvalidInput: there are fewer migrations than ``steps``.
     """
+    bundle = bundle or own_bundle()
     with direct_session(url) as session:
-        applied = _applied_files(session, bundle or own_bundle())
-    count = _count_after(applied, to) if to is not None else steps or 0
+        applied = _applied_files(session, bundle)
+    count = _count_after(applied, to, bundle) if to is not None else steps or 0
     if count > len(applied):
         raise InvalidInput(f"there are only {len(applied)} applied migrations")
     ids = list(applied)
@@ -132,10 +133,11 @@ def _applied_files(session: Any, bundle: Bundle) -> dict[str, MigrationFiles | N
     return {id: known.get(id) for id in read_applied(partial(query, session))}
 
 
-def _count_after(applied: dict[str, MigrationFiles | None], to: str) -> int:
-    if to not in applied:
+def _count_after(applied: dict[str, MigrationFiles | None], to: str, bundle: Bundle) -> int:
+    postponed = {files.id for files in bundle.migrations.values() if files.deferrable}
+    if to not in {*applied, *postponed}:
         raise NotFound(f"{to} is not among the applied migrations: python -m vm_webapp migrate status lists them")
-    return len(applied) - 1 - list(applied).index(to)
+    return sum(id > to for id in applied)
 
 
 def _refuse_missing(applied: dict[str, MigrationFiles | None]) -> tuple[MigrationFiles, ...]:
