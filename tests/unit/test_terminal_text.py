@@ -50,6 +50,7 @@ def test_no_string_is_taken_for_markup(text: str) -> None:
 
 def test_control_characters_become_visible() -> None:
     assert visible("a\x1b[2Jb\r\nc\td\x07\x7f\x9b\x00") == "a␛[2Jb\nc\td␇␡\ufffd␀"
+    assert visible("pay \u202e001\u202c \u2066x\u2069 שלום") == "pay \ufffd001\ufffd \ufffdx\ufffd שלום"
     assert all(character.isprintable() or character in "\n\t" for character in visible("".join(map(chr, range(0xA0)))))
 
 

@@ -8,11 +8,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-# Control characters could hide a part of a draft or rewrite what stands above it. ASCII's have pictures in Unicode.
+# Control characters could hide a part of a draft or rewrite what stands above it, and those that force a direction
+# could show its words in another order than the one that is approved. ASCII's have pictures in Unicode.
 _PICTURES = {
     **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"},
     0x7F: 0x2421,
-    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),
+    **dict.fromkeys((*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD),
 }
 
 
@@ -45,5 +46,8 @@ def say(console: Console, text: str) -> None:
 
 
 def visible(text: str) -> str:
-    """Return a text whose control characters, except line ends and tabs, are replaced by visible ones."""
+    """Return a text whose control characters, except line ends and tabs, are replaced by visible ones.
+
+    So are the embeddings, overrides and isolates of the Unicode Bidirectional Algorithm.
+    """
     return text.replace("\r\n", "\n").translate(_PICTURES)
