@@ -48,13 +48,13 @@ class Endpoint:
         """Send a request; the other system has 3 s for each step of it.
 
         Raises:
-            NotTaken: it did not respond with success.
+            NotTaken: it did not respond with success, or with a web page, as something else at a wrong URL does.
         """
         # The settings admit http and https only.
         request = urllib.request.Request(self._url, data=body, headers=self._headers, method="POST")  # noqa: S310
         try:
-            with self._opener.open(request, timeout=TIMEOUT_SECONDS):
-                pass
+            with self._opener.open(request, timeout=TIMEOUT_SECONDS) as response:
+                status, is_page = response.status, response.headers.get_content_type() == "text/html"
         except urllib.error.HTTPError as error:
             error.close()
             raise NotTaken(f"{self._name} responded {error.code}", status=error.code) from None
@@ -63,6 +63,8 @@ class Endpoint:
             # An error of the protocol quotes what was received, which may quote the request.
             shown = first_line(reason) if isinstance(reason, OSError) else type(reason).__name__
             raise NotTaken(f"no connection to {self._name}: {shown}") from None
+        if is_page:
+            raise NotTaken(f"{self._name} responded {status} with a web page: check its URL", status=status)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

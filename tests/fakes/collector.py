@@ -47,6 +47,7 @@ class FakeCollector(HttpFake):
         spans: what it took, in the order in which it came.
         headers: of each request, with names in lower case.
         status: what it responds.
+        content_type: of its responses.
         hangs: it takes connections and responds nothing until it is closed.
     """
 
@@ -54,6 +55,7 @@ class FakeCollector(HttpFake):
         self.spans: list[SpanSeen] = []
         self.headers: list[dict[str, str]] = []
         self.status = 200
+        self.content_type = "application/x-protobuf"
         self.hangs = False
         collector = self
 
@@ -68,6 +70,7 @@ class FakeCollector(HttpFake):
                     zipped = self.headers.get("Content-Encoding") == "gzip"
                     collector.spans += decode(gzip.decompress(body) if zipped else body)
                 self.send_response(collector.status if self.path == PATH else 404)
+                self.send_header("Content-Type", collector.content_type)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 

@@ -130,6 +130,15 @@ def test_a_refused_batch_is_kept_only_where_it_may_be_taken_later(
     assert line.__dict__["error"] == f"the collector responded {status}"
 
 
+def test_a_web_page_is_not_taken_for_a_collector(collector: FakeCollector, caplog: pytest.LogCaptureFixture) -> None:
+    collector.content_type = "text/html; charset=utf-8"
+    with open_tracer(Tracing(collector.endpoint), **PROCESS) as tracer:
+        record(tracer)
+        eventually(lambda: said(caplog), "the wrong address is said")
+    assert said(caplog) == ["traces.not_sent"]
+    assert caplog.records[-1].__dict__["error"] == "the collector responded 200 with a web page: check its URL"
+
+
 def test_a_collector_that_hangs_delays_nobody(
     collector: FakeCollector, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
