@@ -117,7 +117,7 @@ def _reason(need: Need, needed: int, desired: int, limits: Limits, most: int) ->
         what = "the maximum" if most == limits.max_workers else "what the database has connections for"
         words += f"; that needs {need.workers}, and {most} is {what}"
     elif desired > needed:
-        words += f"; {needed} would do, and one goes at a time once fewer have done for {IN_AFTER_SECONDS:.0f} s"
+        words += f"; {needed} would be enough: one is removed at a time once that lasts for {IN_AFTER_SECONDS:.0f} s"
     elif desired == limits.min_workers and need.workers < desired:
         words += "; this is the minimum"
     return words
