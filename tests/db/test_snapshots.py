@@ -27,7 +27,8 @@ from vm_webapp.ops.snapshot_purge import purge_snapshots
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.lifecycle import NewRun
 from vm_webapp.runs.snapshot_moves import move_batch
-from vm_webapp.runs.snapshots import KeptSnapshots
+from vm_webapp.runs.snapshots import KeptSnapshots, NewSnapshot, values_of
+from vm_webapp.runs.statements.snapshots import STORE_FURTHER_SNAPSHOTS
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -44,6 +45,14 @@ def a_brand(**fields: object) -> UUID:
 def delete_runs() -> None:
     with transaction():
         execute("DELETE FROM runs")
+
+
+def purge_snapshots_elsewhere(url: str) -> list[tuple[object, ...]]:
+    """Delete the snapshots that no other session has locked; return what was deleted."""
+    return run_sql(
+        url,
+        "DELETE FROM snapshots WHERE digest IN (SELECT digest FROM snapshots FOR UPDATE SKIP LOCKED) RETURNING digest",
+    )
 
 
 def documents() -> list[bool]:
@@ -167,6 +176,20 @@ def test_a_purge_leaves_what_a_run_is_being_created_with(database: str) -> None:
         assert purge_snapshots() == 0
         creating.rollback()
     assert purge_snapshots() == 1
+
+
+def test_what_was_stored_meanwhile_is_locked_beside_other_new_runs(database: str) -> None:
+    create("smoke")
+    unseen = f"WITH found AS (SELECT ''::bytea AS digest) {STORE_FURTHER_SNAPSHOTS}"
+    workflow = NewSnapshot.of_workflow(CATALOG.get("smoke"))
+    delete_runs()
+    with closing(psycopg2.connect(database)) as another, another.cursor() as cursor, transaction():
+        cursor.execute("SELECT FROM snapshots FOR KEY SHARE")
+        # Two that wait for each other's workflow and brand would be a deadlock.
+        execute("SET LOCAL lock_timeout = '1s'")
+        execute(unseen, **values_of([workflow]))
+        another.rollback()
+        assert purge_snapshots_elsewhere(database) == []
 
 
 def test_a_snapshot_that_a_run_refers_to_cannot_be_deleted(database: str) -> None:

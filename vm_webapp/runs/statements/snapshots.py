@@ -11,13 +11,14 @@ STORE_FURTHER_SNAPSHOTS = """
     INSERT INTO snapshots (digest, content)
     SELECT digest, document::jsonb FROM unnest(%(sent)s::bytea[], %(documents)s::text[]) AS sent(digest, document)
      WHERE digest NOT IN (SELECT digest FROM found)
-    ON CONFLICT (digest) DO UPDATE SET digest = excluded.digest
+    ON CONFLICT (digest) DO UPDATE SET content = snapshots.content
     RETURNING digest
 """
 """Store the ``documents`` (JSON) whose digests are ``sent``, in the same order and each once, except for the ``found``.
 
 The update locks a row that another transaction has just stored. With DO NOTHING, a purge could delete it before this
-transaction ends.
+transaction ends. An update of the digest, which is the key, would wait for all who are creating runs with this row, and
+they may wait for another one of ours.
 """
 
 STORE_SNAPSHOTS = f"WITH found AS MATERIALIZED ({FIND_SNAPSHOTS}) {STORE_FURTHER_SNAPSHOTS}"
