@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from vm_webapp import __version__
 from vm_webapp.cli.arguments import base_url, money, tokens, whole_number, words
+from vm_webapp.cli.collector import pause_collector, resume_collector
 from vm_webapp.cli.environment import read_environment
 from vm_webapp.cli.operations import add_operations
 from vm_webapp.cli.output import as_called, ending_quietly, prepare_streams
@@ -165,6 +166,7 @@ def _end_at_once_when_asked() -> None:
 
 def _serve(arguments: argparse.Namespace) -> int:
     parents = record_parents()  # first of all: one that ends earlier cannot be known
+    pause_collector()
     settings = read_environment()
     parents = parents if settings.managed else Parents()
     _end_at_once_when_asked()
@@ -173,6 +175,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     if settings.web_concurrency > 1 and not arguments.on_descriptors:
         from vm_webapp.cli.processes import keep_serving
 
+        resume_collector()  # this parent only starts others
         return keep_serving(settings, host=arguments.host, port=port, with_worker=with_worker, parents=parents)
     from vm_webapp.cli.serve import serve_for_parent, serve_until_stopped
 
@@ -184,10 +187,15 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 def _worker(arguments: argparse.Namespace) -> int:
     parents = record_parents()
+    pause_collector()
     with noting_start(arguments.start_error_to) as note_started:
         settings = read_environment()
         _end_at_once_when_asked()
         from actors.worker import run_worker
+
+        def on_started() -> None:
+            resume_collector()
+            note_started()
 
         if arguments.threads:
             settings = replace(settings, worker_threads=arguments.threads)
@@ -196,7 +204,7 @@ def _worker(arguments: argparse.Namespace) -> int:
             poll_seconds=arguments.poll_interval_ms / 1000,
             until_stdin_closes=arguments.until_stdin_closes,
             parents=parents if settings.managed else Parents(),
-            on_started=note_started,
+            on_started=on_started,
         )
 
 

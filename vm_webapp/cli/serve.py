@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from vm_webapp.cli.child import WorkerChild
+from vm_webapp.cli.collector import resume_collector
 from vm_webapp.cli.migrated import migrated_servers
 from vm_webapp.cli.output import announce
 from vm_webapp.listening import close_all, listen
@@ -137,6 +138,7 @@ async def running_stack(
     started = asyncio.Event()
 
     def on_started(url: str) -> None:
+        resume_collector()
         on_lines(describe(services, servers, url, with_worker=with_worker))
         started.set()
 
