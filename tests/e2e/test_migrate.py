@@ -101,6 +101,7 @@ def test_an_older_build_rolls_back_what_a_newer_one_applied(cli: Cli, database_u
     done = cli("down", "--to", FIRST, "--yes", build=older)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == f"rolled back {own_bundle().ids[1]}"
+    assert "(1 row)" not in done.stdout, "yoyo prints the rows of a SELECT"
     assert applied(database_url) == [FIRST]
     assert cli("up", build=newer).returncode == 0
     assert applied(database_url) == [*own_bundle().ids, FURTHER]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import getpass
 import glob
+import io
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -102,10 +103,11 @@ class Runner(PostgresqlBackend):  # type: ignore[misc]
         migration.load()
         self.ensure_internal_schema_updated()
         try:
-            if migration.use_transactions:
-                self._run_in_transaction(migration, direction)
-            else:
-                self._run_each_statement(migration, direction)
+            with redirect_stdout(io.StringIO()):  # on which yoyo prints the rows of each statement that returns some
+                if migration.use_transactions:
+                    self._run_in_transaction(migration, direction)
+                else:
+                    self._run_each_statement(migration, direction)
         finally:
             self.pid = None
 
