@@ -36,7 +36,11 @@ def listen(host: str, port: int) -> list[socket.socket]:
     try:
         return _listen(host, port)
     except OSError as error:
-        reason = os.strerror(error.errno).lower() if error.errno else str(error)
+        # The code of a name that cannot be resolved is no errno.
+        if error.errno and not isinstance(error, socket.gaierror):
+            reason = os.strerror(error.errno).lower()
+        else:
+            reason = (error.strerror or str(error)).lower()
         raise ConfigurationError(
             f"cannot listen on {host}:{port}: {reason}; choose another with --host and --port"
         ) from error

@@ -60,6 +60,11 @@ def test_an_address_that_this_machine_lacks_alone_is_refused() -> None:
         listen("192.0.2.1", 0)
 
 
+def test_a_name_that_means_no_address_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"nowhere\.invalid:0: .*name.*; choose another with --host"):
+        listen("nowhere.invalid", 0)
+
+
 def test_a_port_that_is_taken_is_refused() -> None:
     with (
         listening("127.0.0.1") as bound,
