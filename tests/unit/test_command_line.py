@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vm_webapp.cli import keys, main
+from vm_webapp.errors import InvalidInput
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,20 @@ def test_an_unexpected_exception_is_one_line_too(
     monkeypatch.setattr(keys, "run_list", break_down)
     assert main(["keys", "list"]) == 1
     assert capsys.readouterr().err == "vm_webapp: this is a defect: KeyError: 'items' (LOG_LEVEL=DEBUG shows where)\n"
+
+
+def test_no_error_reaches_the_terminal_as_a_control_character(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise InvalidInput("there is no key \x1b[2J\nof this name")
+
+    monkeypatch.setattr(keys, "run_list", refuse)
+    assert main(["keys", "list"]) == 1
+    assert capsys.readouterr().err == "vm_webapp: there is no key \\x1b[2J\\nof this name\n"
+    with pytest.raises(SystemExit):
+        main(["keys", "list", "\x1b[2J"])
+    assert "\x1b" not in capsys.readouterr().err
 
 
 COMMANDS = ("serve", "worker", "run", "migrate", "smoke", "doctor", "queue", "autoscale", "keys", "audit", "purge")

@@ -21,13 +21,10 @@ from vm_webapp.cli.collector import pause_collector, resume_collector
 from vm_webapp.cli.environment import read_environment
 from vm_webapp.cli.operations import add_operations
 from vm_webapp.cli.output import as_called, ending_quietly, prepare_streams
-from vm_webapp.errors import (
-    ConfigurationError,
-    VMError,
-)
+from vm_webapp.errors import ConfigurationError, VMError
 from vm_webapp.ops.worker_start import noting_start
 from vm_webapp.parents import Parents, record_parents
-from vm_webapp.text import first_line
+from vm_webapp.text import escaped, first_line
 
 USUAL_WORKFLOW = "plan_90d"
 
@@ -61,7 +58,7 @@ def _run_command(arguments: argparse.Namespace) -> int:
 
 
 def _report(error: str, code: int) -> int:
-    print(as_called(f"vm_webapp: {error}"), file=sys.stderr)
+    print(as_called(f"vm_webapp: {escaped(error)}"), file=sys.stderr)
     return code
 
 
@@ -69,7 +66,7 @@ class _OneLineParser(argparse.ArgumentParser):
     """Reports wrong usage in one line, without argparse's usage text."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"vm_webapp: {message} ({self.prog} --help tells more)\n")
+        self.exit(2, f"vm_webapp: {escaped(message)} ({self.prog} --help tells more)\n")
 
 
 def _parser() -> argparse.ArgumentParser:
