@@ -161,5 +161,5 @@ def test_the_command_continues_after_a_locked_run_and_counts_it(
     with closing(psycopg2.connect(database)) as session, session.cursor() as cursor:
         cursor.execute("SELECT 1 FROM runs WHERE id = %s FOR UPDATE", (str(held),))
         assert run_queue(Settings(db_url=database), options("cancel")) == 1
-    assert capsys.readouterr().out == "canceled 1 runs\n1 were busy in that moment: run the command again\n"
+    assert capsys.readouterr().out == "canceled 1 run\n1 run was busy at that moment: run the command again\n"
     assert (status(held), status(free)) == ("queued", "canceled")

@@ -149,16 +149,20 @@ def _change_all(queue: Queue, options: QueueOptions) -> int:
         done = queue.change(options.action, options.where, after=done.next_after, dry_run=False)
         changed += done.changed
         busy += done.busy
-    print(f"{'canceled' if options.action == 'cancel' else 'retried'} {changed} runs")
+    print(f"{'canceled' if options.action == 'cancel' else 'retried'} {_runs(changed)}")
     if busy:
-        print(f"{busy} were busy in that moment: run the command again")
+        print(f"{_runs(busy)} {'was' if busy == 1 else 'were'} busy at that moment: run the command again")
         return 1
     return 0
 
 
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
+
+
 def _show_matching(action: str, done: BulkResult) -> None:
     shown = done.run_ids[:MAX_SHOWN]
-    print(f"would {action} {done.matched} runs{':' if shown else ''}")
+    print(f"would {action} {_runs(done.matched)}{':' if shown else ''}")
     for run_id in shown:
         print(f"  {run_id}")
     if done.matched > len(shown):
