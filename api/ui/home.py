@@ -11,6 +11,7 @@ from aiohttp import web
 
 from api.auth.actors import ACTOR
 from api.services import services
+from api.ui.drafts import read_drafts
 from api.ui.rendering import site_page
 from vm_webapp.runs import queries
 from vm_webapp.runs.queries import RunFilter
@@ -27,16 +28,18 @@ async def show_home(request: web.Request) -> web.Response:
     titles = services(request).catalog.titles
 
     def read() -> dict[str, Any]:
-        approvals = queries.list_approvals(limit=MOST_SHOWN, after=None)
+        drafts = read_drafts(actor, limit=MOST_SHOWN)
+        moving = [*_newest("running"), *_newest("queued")]
         failed = RunFilter("failed", finished_after=datetime.now(UTC) - FAILED_WITHIN)
-        own = [each for each in approvals.items if each.may_be_decided_by(actor)]
+        found = queries.look_for_runs(failed, limit=MOST_SHOWN, after=None).page
         return {
-            "reviews": own,
-            "others": [each for each in approvals.items if each not in own],
-            "more_reviews": approvals.next_position is not None,
-            "moving": [*_newest("running"), *_newest("queued")][:MOST_SHOWN],
+            "reviews": drafts.own,
+            "others": drafts.others,
+            "moving": moving[:MOST_SHOWN],
+            "more_moving": len(moving) > MOST_SHOWN,
             "used": usage_of_month(datetime.now(UTC).date()),
-            "failed": queries.look_for_runs(failed, limit=MOST_SHOWN, after=None).page.items,
+            "failed": found.items,
+            "more_failed": found.next_position is not None,
             "finished": queries.list_runs(RunFilter("completed"), limit=FINISHED_SHOWN, after=None).items,
         }
 
@@ -51,4 +54,4 @@ def usage_of_month(today: date, *, brand_id: UUID | None = None) -> UsageRow | N
 
 
 def _newest(status: RunStatus) -> tuple[RunRecord, ...]:
-    return queries.list_runs(RunFilter(status), limit=MOST_SHOWN, after=None).items
+    return queries.list_runs(RunFilter(status), limit=MOST_SHOWN + 1, after=None).items

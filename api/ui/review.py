@@ -31,7 +31,6 @@ from vm_webapp.runs.records import ArtifactRecord
 from vm_webapp.text import UNSTORABLE, is_storable, storable
 
 FIELDS = frozenset({"decision", "artifact_sha256", "content", "note", "feedback", ONCE})
-MOST_WAITING = 200
 EARLIER_DRAFT = (
     "Nothing has been decided: the draft was written anew while you read the one before. This is the newest."
 )
@@ -77,9 +76,8 @@ async def decide(request: web.Request) -> web.Response:
 
 def next_review(actor: Actor, run_id: UUID, stage: str) -> Approval | None:
     """Return the oldest draft but this one that a person may decide about, None if there is none."""
-    waiting = queries.list_approvals(limit=MOST_WAITING, after=None).items
-    others = (each for each in waiting if (each.run_id, each.stage) != (run_id, stage))
-    return next((each for each in others if each.may_be_decided_by(actor)), None)
+    waiting = queries.list_approvals_for(actor, limit=2)
+    return next((each for each in waiting if (each.run_id, each.stage) != (run_id, stage)), None)
 
 
 def used_words(forbidden: Iterable[str], text: str) -> list[Used]:

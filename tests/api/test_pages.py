@@ -14,14 +14,17 @@ import pytest
 
 from api.streams.changes import REST_SECONDS
 from api.ui import static
+from api.ui.home import MOST_SHOWN
 from tests.api.browsers import ACCEPT, Browser
 from tests.api.client import Api, until
 from tests.fakes.tcp_proxy import Proxy
 from tests.support.actors import OPERATOR
 from tests.support.runs import create
-from tests.support.work import finish_next
+from tests.support.work import claim_next, finish_next
 from vm_webapp.access.keys import create_key, find_key, revoke_key
 from vm_webapp.db.pool import execute, transaction
+from vm_webapp.runs import lifecycle
+from vm_webapp.runs.states import Failure
 
 HTMX = {"HX-Request": "true", "Accept": ACCEPT}
 VENDORED = {
@@ -67,6 +70,35 @@ async def test_only_who_may_decide_is_told_that_a_draft_waits(managed: Api) -> N
         browser = Browser(managed)
         await browser.sign_in(people[name].secret)
         assert f"<title>{title} · VM Webapp</title>" in (await browser.get("/")).body.decode()
+
+
+async def test_a_draft_to_decide_about_is_shown_behind_many_of_others(managed: Api) -> None:
+    ann, bob = (create_key(name, actor=OPERATOR, role="editor") for name in ("ann", "bob"))
+    holders = {name: find_key(made.secret) for name, made in (("ann", ann), ("bob", bob))}
+    for name in ["ann"] * (MOST_SHOWN + 1) + ["bob"]:
+        holder = holders[name]
+        assert holder is not None
+        finish_next(create("landing_page", f"for {name}", four_eyes=True, actor=holder.actor).run.id)
+    browser = Browser(managed)
+    await browser.sign_in(ann.secret)
+    for path in ("/", "/ui/reviews"):
+        page = (await browser.get(path)).body.decode()
+        before, _, others = page.partition("Waits for somebody else")
+        assert "for bob" in before
+        assert "for ann" in others
+    await browser.sign_in(bob.secret)
+    assert '<a href="/ui/reviews">1 more</a>' in (await browser.get("/")).body.decode()
+
+
+async def test_a_list_that_is_cut_leads_to_the_whole_of_it(api: Api) -> None:
+    created = [create().run.id for _ in range(MOST_SHOWN + 1)]
+    browser = Browser(api)
+    assert '<a href="/ui/runs?status=active">All active runs</a>' in (await browser.get("/")).body.decode()
+    for run_id in created:
+        failure = Failure(code="llm_refused", message="it did not work", permanent=True)
+        lifecycle.fail_attempt_if_held(claim_next(run_id), failure, jitter=0)
+    page = (await browser.get("/")).body.decode()
+    assert '<a href="/ui/runs?status=failed&amp;order=finished">All failed runs</a>' in page
 
 
 async def test_a_change_of_this_process_is_hinted_at_once_and_at_most_twice_a_second(api: Api) -> None:

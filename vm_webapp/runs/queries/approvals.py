@@ -100,14 +100,10 @@ _PAGE = (
 _FIRST_PAGE = compiled(_PAGE)
 _NEXT_PAGE = compiled(_PAGE.where(Tuple(_DRAFT.c.created_at, Run.id) > Tuple(param("at"), param("id"))))
 
-_COUNT = prepared(
-    Stage.select(COUNT.alias("n"))
-    .join(Run)
-    .where(
-        Stage.status == "waiting_approval",
-        ~Run.four_eyes | (param("known") & (fn.coalesce(Run.creator_id, "") != param("reviewer_id"))),
-    )
-)
+# What ``Approval.may_be_decided_by`` says of an editor.
+_DECIDABLE = ~Run.four_eyes | (param("known") & (fn.coalesce(Run.creator_id, "") != param("reviewer_id")))
+_FIRST_DECIDABLE = compiled(_PAGE.where(_DECIDABLE))
+_COUNT = prepared(Stage.select(COUNT.alias("n")).join(Run).where(Stage.status == "waiting_approval", _DECIDABLE))
 
 
 @read_only
@@ -118,6 +114,20 @@ def count_approvals(reviewer: Actor) -> int:
     found = row(_COUNT, known=reviewer.id is not None, reviewer_id=reviewer.id or "")
     assert found is not None
     return int(found["n"])
+
+
+@read_only
+def list_approvals_for(reviewer: Actor, *, limit: int) -> tuple[Approval, ...]:
+    """Return the oldest drafts that this person may decide about, oldest first; see ``Approval.may_be_decided_by``.
+
+    Args:
+        reviewer: the person.
+        limit: most drafts.
+    """
+    if not includes(reviewer.role, "editor"):
+        return ()
+    found = rows(_FIRST_DECIDABLE, limit=limit, known=reviewer.id is not None, reviewer_id=reviewer.id or "")
+    return tuple(Approval(**each) for each in found)
 
 
 @read_only
