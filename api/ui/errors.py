@@ -16,6 +16,7 @@ from api.ui.rendering import page, wants_fragment
 WORDS = {
     403: ("You may not do this", "Somebody with a key for it can, or an operator gives yours another role."),
     404: ("This is not here", "It may have been deleted, or the address has a typing error."),
+    405: ("There is nothing to read here", "A form is sent to this address. Go back to the page with the form."),
     409: ("Something has changed", "Look at the newest state first, and then decide again."),
     413: ("This is too much text", "Go back in the browser: it still has what you typed. Shorten it there."),
     429: ("Too much at once", "Nothing is lost. Wait that long, and then try again."),

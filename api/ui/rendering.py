@@ -21,7 +21,7 @@ from api.ui.run_actions import done_words
 from api.ui.static import static_url
 from vm_webapp.db.pool import transaction
 from vm_webapp.runs.records import RunRecord, RunStatus, StageStatus
-from vm_webapp.text import isolated, single_line
+from vm_webapp.text import isolated, sentence, single_line
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 LONGEST_EXCERPT = 140  # characters
@@ -154,6 +154,7 @@ _ENVIRONMENT.filters |= {
     "ago": ago,
     "excerpt": excerpt,
     "isolated": isolated_words,
+    "sentence": sentence,
     "days": days,
     "seconds": duration,
     "lasted": lasted,

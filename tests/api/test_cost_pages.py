@@ -142,7 +142,7 @@ async def test_a_run_that_has_spent_its_budget_is_retried_with_a_higher_one(brow
     run_id = overspent()
     text = await text_of(browser, f"/ui/runs/{run_id}")
     assert "the run's budget is spent: 100 of 50 tokens" in text
-    assert "Give it a higher budget" in text
+    assert "Raise the budget" in text
     place = f"/ui/runs/{run_id}/retry"
     form = (await browser.get(f"{place}?from_stage=topic_map")).body.decode()
     assert '<option value="topic_map" selected>' in form

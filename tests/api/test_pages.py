@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import aiohttp
 import pytest
@@ -99,6 +100,13 @@ async def test_a_list_that_is_cut_leads_to_the_whole_of_it(api: Api) -> None:
         lifecycle.fail_attempt_if_held(claim_next(run_id), failure, jitter=0)
     page = (await browser.get("/")).body.decode()
     assert '<a href="/ui/runs?status=failed&amp;order=finished">All failed runs</a>' in page
+
+
+async def test_an_address_that_only_takes_a_form_says_so(refusing: Api) -> None:
+    answer = await Browser(refusing).get(f"/ui/runs/{uuid4()}/cancel")
+    assert answer.status == 405
+    assert "There is nothing to read here" in answer.body.decode()
+    assert "Allow lists" not in answer.body.decode()
 
 
 async def test_a_change_of_this_process_is_hinted_at_once_and_at_most_twice_a_second(api: Api) -> None:

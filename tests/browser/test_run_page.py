@@ -15,6 +15,7 @@ from tests.support.actors import OPERATOR
 from tests.support.deployment import Deployment, address_of
 from tests.support.processes import program
 from tests.support.runs import create, wait_until_still
+from tests.support.waiting import eventually
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.budget import Budget
 
@@ -32,6 +33,7 @@ def test_a_run_is_watched_until_it_ends(tab: Watched, writer: ModelServer) -> No
     expect(page.get_by_role("listitem").filter(has_text="Topic map").locator(".chip")).to_have_text("done")
     expect(page.locator("#stages")).to_contain_text("2 of 2 done")
     expect(page.get_by_text("The run is complete")).to_be_visible()
+    expect(page.get_by_role("status").filter(has_text="Done, 2 of 2 documents done")).to_have_count(1)
     assert queries.get_run(run_id).status == "completed"
     tab.show("run-completed")
 
@@ -75,6 +77,7 @@ def test_a_failed_run_says_why_and_goes_on_from_where_a_person_wants(tab: Watche
     wait_until_still(run_id)
     page = tab.goto(f"/ui/runs/{run_id}")
     expect(page.locator("#error")).to_contain_text("no <b>calendar</b> today")
+    expect(page.locator("#error").get_by_role("link", name="Change the request")).to_be_visible()
     tab.show("run-failed")
     (failure,) = [event for event in queries.list_events(run_id, after=0, limit=50) if event.type == "stage.failed"]
     tab.goto(f"/ui/runs/{run_id}/events/{failure.id}")
@@ -84,6 +87,33 @@ def test_a_failed_run_says_why_and_goes_on_from_where_a_person_wants(tab: Watche
     expect(page.get_by_text("ann retried the run")).to_be_visible()
     expect(page.locator("#stages")).to_contain_text("2 of 2 done")
     expect(page.get_by_role("link", name="Fork from here")).to_have_count(2)
+
+
+def test_a_reader_of_the_live_text_is_taken_along_only_from_its_end(tab: Watched, writer: ModelServer) -> None:
+    writer.script = lambda _: Behaviour(text=WORDS * 600, pause=0.05)
+    run_id = create("content_calendar", "A calendar for a bakery").run.id
+    page = tab.goto(f"/ui/runs/{run_id}")
+    box = page.get_by_role("region", name="The text of Topic map as it is written")
+    expect(box).to_be_visible()
+    from_end = "box => box.scrollHeight - box.scrollTop - box.clientHeight"
+
+    def wait_for_text() -> None:
+        before = box.evaluate("box => box.textContent.length")
+        eventually(lambda: box.evaluate("box => box.textContent.length") > before + 500, "more of it", seconds=60)
+
+    eventually(lambda: box.evaluate("box => box.scrollTop") > 200, "the box scrolls along", seconds=60)
+    assert box.evaluate(from_end) < 40
+    box.evaluate("box => (box.scrollTop = 10)")
+    wait_for_text()
+    assert box.evaluate("box => box.scrollTop") == 10
+    box.evaluate("box => (box.scrollTop = box.scrollHeight)")
+    wait_for_text()
+    assert box.evaluate(from_end) < 40
+    # States are announced, and not what is written.
+    state = page.get_by_role("status").filter(has_text="Running: writes Topic map, 0 of 2 documents done")
+    expect(state).to_have_count(1)
+    assert box.evaluate("box => box.closest('[role=status], [role=alert], [aria-live]')") is None
+    lifecycle.cancel_run_if_open(run_id, actor=OPERATOR)
 
 
 def test_a_fork_asks_for_something_else(tab: Watched) -> None:
@@ -110,8 +140,8 @@ def test_a_run_whose_budget_is_spent_goes_on_with_a_higher_one(tab: Watched) -> 
     run_id = create("content_calendar", "A calendar for a bakery", budget=Budget(tokens=1)).run.id
     wait_until_still(run_id)
     page = tab.goto(f"/ui/runs/{run_id}")
-    expect(page.locator("#error")).to_contain_text("the run's budget is spent")
-    page.get_by_role("link", name="Give it a higher budget").click()
+    expect(page.locator("#error")).to_contain_text("The run's budget is spent")
+    page.get_by_role("link", name="Raise the budget").click()
     tab.show("retry-with-budget")
     tab.expect_status(422)
     page.get_by_role("button", name="Retry").click()
