@@ -14,13 +14,13 @@ from api.ui.rendering import page, wants_fragment
 
 # A title in plain words and what a person can do about it, by the status; the problem's detail says what is wrong.
 WORDS = {
-    403: ("You may not do this", "Somebody with a key for it can, or an operator gives yours another role."),
-    404: ("This is not here", "It may have been deleted, or the address has a typing error."),
+    403: ("You may not do this", "Ask somebody who has that role, or an admin for a key with it."),
+    404: ("Not found", "It may have been deleted, or the address has a typing error."),
     405: ("There is nothing to read here", "A form is sent to this address. Go back to the page with the form."),
     409: ("Something has changed", "Look at the newest state first, and then decide again."),
     413: ("This is too much text", "Go back in the browser: it still has what you typed. Shorten it there."),
-    429: ("Too much at once", "Nothing is lost. Wait that long, and then try again."),
-    500: ("This did not work", "Try again. If that does not help, give an operator the number of the request."),
+    429: ("Too many requests", "Nothing is lost. Wait that long, and then try again."),
+    500: ("Something went wrong", "Try again. If that does not help, give an operator the number of the request."),
     503: ("This cannot be done just now", "Nothing is lost. Wait a moment, and then try again."),
 }
 # After these the same form may succeed.

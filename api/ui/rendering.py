@@ -26,10 +26,10 @@ from vm_webapp.text import isolated, sentence, single_line
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 LONGEST_EXCERPT = 140  # characters
 STATUS_WORDS: Mapping[RunStatus | StageStatus, str] = {
-    "pending": "not begun",
+    "pending": "not started",
     "queued": "queued",
     "running": "running",
-    "waiting_approval": "waits for review",
+    "waiting_approval": "waiting for review",
     "completed": "done",
     "failed": "failed",
     "canceled": "canceled",

@@ -47,17 +47,17 @@ ACTIONS: Mapping[str, Action] = {
         "only failed ones can be retried", ("failed",), None, bulk.retry_matching,
     ),
     "archive": Action(
-        "editor", "Archive", "Archiving …", "Lists leave them out. You can bring them back.",
+        "editor", "Archive", "Archiving …", "Lists leave them out. You can unarchive them.",
         "they have not ended, or are archived already", bulk.FINAL, False,
         partial(bulk.archive_matching, archived=True),
     ),
     "unarchive": Action(
-        "editor", "Bring back", "Bringing back …", "Lists show them again.", "they are not archived",
+        "editor", "Unarchive", "Unarchiving …", "Lists show them again.", "they are not archived",
         bulk.FINAL, True, partial(bulk.archive_matching, archived=False),
     ),
 }  # fmt: skip
 
-DONE_WORDS = {"cancel": "canceled", "retry": "queued again", "archive": "archived", "unarchive": "brought back"}
+DONE_WORDS = {"cancel": "canceled", "retry": "queued again", "archive": "archived", "unarchive": "unarchived"}
 
 
 def action_of(name: str) -> Action:

@@ -62,8 +62,8 @@ class Browser:
             assert response.headers["Location"] == "/sign-in?next=/account"
             return None
         assert response.status == 200
-        (heading,) = re.findall(r"<h1>(.*)</h1>", response.body.decode())
-        return str(heading)
+        (actor,) = re.findall(r'data-actor="(.*)"', response.body.decode())
+        return str(actor)
 
     async def _send(self, method: str, path: str, form: Any, headers: dict[str, str]) -> Response:
         given = {"Accept": ACCEPT, "User-Agent": "Test/1.0"} | self.further | headers

@@ -107,7 +107,7 @@ async def test_a_form_that_is_sent_twice_makes_one_brand(editor: Browser) -> Non
     assert first.headers["Location"] == again.headers["Location"] == f"/ui/brands/{the_brand().id}"
     other = await editor.post("/ui/brands", **FORM | {"name": "Another"}, once=token)
     assert other.status == 409
-    assert "has been stored already" in text(other)
+    assert "has been saved already" in text(other)
 
 
 async def test_of_two_tabs_the_later_one_sees_what_the_other_has_written(editor: Browser) -> None:
@@ -119,7 +119,7 @@ async def test_of_two_tabs_the_later_one_sees_what_the_other_has_written(editor:
     assert (first.status, late.status, the_brand().voice) == (303, 412, "Warmer")
     body = text(late)
     assert "Somebody has changed this brand" in body
-    assert 'Now stored:</strong> <span class="as-typed">Warmer</span>' in body
+    assert 'Saved meanwhile:</strong> <span class="as-typed">Warmer</span>' in body
     assert "\nCooler</textarea>" in body
     fields = {name: hidden(late, name) for name in ("version", "once")}
     assert (await editor.post(f"{path}/edit", **FORM, **fields, voice="Cooler")).status == 303

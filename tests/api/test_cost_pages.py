@@ -60,9 +60,9 @@ def overspent() -> UUID:
 
 async def test_home_says_what_the_month_has_used_and_nothing_where_there_is_nothing(browser: Browser) -> None:
     create()
-    assert "Used this month" not in await text_of(browser, "/")
+    assert "Usage this month" not in await text_of(browser, "/")
     call()
-    assert "Used this month 1 call of the model · 60 tokens read, 40 written · 0.25 USD" in await text_of(browser, "/")
+    assert "Usage this month 1 call of the model · 60 tokens read, 40 written · 0.25 USD" in await text_of(browser, "/")
 
 
 async def test_without_prices_no_page_shows_money(api: Api) -> None:
@@ -96,7 +96,7 @@ async def test_a_run_that_waits_for_its_brands_next_day_says_so(browser: Browser
 
 async def test_a_form_gives_a_new_run_its_budget(browser: Browser) -> None:
     form = await text_of(browser, "/ui/runs/new")
-    assert "Most money (USD)" in form
+    assert "Cost limit (USD)" in form
     sent = await browser.post("/ui/runs", None, **FORM, budget_tokens="20,000", budget_money="1.50")
     assert sent.status == 303
     (run,) = queries.list_runs(RunFilter(), limit=5, after=None).items

@@ -126,7 +126,7 @@ async def test_the_last_hours_are_drawn_and_said(operator: Browser) -> None:
     page = text(await operator.get("/ui/operations"))
     assert "wait: 6 s now, 30 s at most" in page
     assert page.count("<polyline") >= 4
-    assert "there: 2 now, 2 at most" in page
+    assert "running (solid): 2 now, 2 at most" in page
 
 
 async def test_migrations_are_listed_with_the_command_that_takes_the_newest_back(operator: Browser) -> None:

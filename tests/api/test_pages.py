@@ -84,7 +84,7 @@ async def test_a_draft_to_decide_about_is_shown_behind_many_of_others(managed: A
     await browser.sign_in(ann.secret)
     for path in ("/", "/ui/reviews"):
         page = (await browser.get(path)).body.decode()
-        before, _, others = page.partition("Waits for somebody else")
+        before, _, others = page.partition("Waiting for somebody else")
         assert "for bob" in before
         assert "for ann" in others
     await browser.sign_in(bob.secret)

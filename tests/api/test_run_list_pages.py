@@ -198,16 +198,16 @@ async def test_a_page_that_took_a_bounded_look_says_so_and_leads_further(
     text = (await browser.get("/ui/runs?text=bakery")).body.decode()
     assert rows_of(text) == [new]
     assert "Only runs that were created since <time" in text
-    further = re.search(r'<a href="([^"]*)">Look through all', text)
+    further = re.search(r'<a href="([^"]*)"[^>]*>Search all', text)
     assert further is not None
     text = (await browser.get(unescape(further[1]))).body.decode()
     assert rows_of(text) == [new, old]
     assert "Only runs" not in text
     assert "change from:#changes" not in text  # a long look is not taken again and again
     text = (await browser.get("/ui/runs?text=clinic&order=finished")).body.decode()
-    assert "No run is like that" in text
+    assert "No run matches" in text
     text = (await browser.get("/ui/runs?text=bakery&created_to=2020-01-01")).body.decode()
-    assert "No run is like that" in text
+    assert "No run matches" in text
 
 
 def test_a_view_has_a_limit_of_its_own() -> None:

@@ -108,5 +108,5 @@ def test_attacks_in_an_address_are_text(tab: Watched) -> None:
     tab.expect_status(404)
     for text in ("<script>window.harmed=1</script>", '"onmouseover=window.harmed=1', "%00", "{{7*7}}"):
         page = tab.goto(f"/ui/{text}?next={text}")
-        expect(page.get_by_role("heading", level=1)).to_have_text("This is not here")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Not found")
         assert page.evaluate("window.harmed") is None

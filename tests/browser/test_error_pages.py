@@ -62,7 +62,7 @@ def test_whoever_signs_in_too_often_reads_when_to_try_again(guest: Watched) -> N
         guest.context.request.post(f"{guest.base_url}/sign-in", form={"key": "x"}, headers=SAME_ORIGIN | HTTPS)
     page.get_by_label("Key").fill(key_of("ann"))
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Too much at once")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Too many requests")
     expect(page.get_by_text("too many attempts to sign in; try again in")).to_be_visible()
     guest.show("too-many")
 
@@ -86,7 +86,7 @@ def test_a_form_outlasts_an_outage_of_the_database(
     page = guest.goto("/ui/brands/new")
     page.get_by_label("Name").fill("Velo Bakery")
     with away(public_api[1], servers.database_url):
-        page.get_by_role("button", name="Make the brand").click()
+        page.get_by_role("button", name="Create the brand").click()
         expect(page.get_by_role("heading", level=1)).to_have_text("This cannot be done just now")
         page.get_by_text("What you sent").click()
         expect(page.get_by_role("definition").first).to_have_text("Velo Bakery")

@@ -122,7 +122,7 @@ def test_errors_are_pages_that_lead_on(chromium: Browser, workspace: str, path: 
         opened.expect_status(status)
         page = opened.goto(path)
         opened.show(name)
-        page.get_by_role("link", name="Go to the first page").click()
+        page.get_by_role("link", name="Go to the home page").click()
         expect(page).to_have_title("Home · VM Webapp")
         expect(page.get_by_text("Nothing has been written here yet")).to_be_visible()
         opened.show("home-empty")

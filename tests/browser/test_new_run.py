@@ -45,7 +45,7 @@ def test_a_person_starts_a_run_and_sees_it_finish(tab: Watched) -> None:
     run = started(page)
     page.get_by_role("link", name="Home").click()
     follows(page)
-    done = page.get_by_role("region", name="Finished last").get_by_role("listitem")
+    done = page.get_by_role("region", name="Recently finished").get_by_role("listitem")
     expect(done).to_contain_text("2 of 2 documents")
     tab.show("home")
     assert run.request == TEXT

@@ -79,7 +79,7 @@ def test_an_unchanged_draft_is_accepted_as_it_is(tab: Watched, waiting: UUID) ->
 def test_changes_are_requested_and_the_new_draft_is_compared(tab: Watched, waiting: UUID, writer: ModelServer) -> None:
     page = tab.goto(place(waiting))
     page.keyboard.press("?")
-    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
+    expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
     tab.check()
     page.keyboard.press("Escape")
     page.keyboard.press("c")
@@ -142,7 +142,7 @@ def test_a_text_that_is_too_large_for_the_service_stays_in_the_browser(tab: Watc
     tab.expect_status(413)
     page.get_by_role("button", name="Approve").click()
     expect(page.get_by_text("it still has what you typed")).to_be_visible()
-    page.get_by_role("link", name="Go to the first page").click()
+    page.get_by_role("link", name="Go to the home page").click()
     follows(page)
     tab.goto(place(waiting))
     expect(text).to_have_value(large)

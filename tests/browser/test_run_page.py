@@ -146,7 +146,7 @@ def test_a_run_whose_budget_is_spent_goes_on_with_a_higher_one(tab: Watched) -> 
     tab.expect_status(422)
     page.get_by_role("button", name="Retry").click()
     expect(page.get_by_role("alert").filter(has_text="the run has spent it already")).to_be_visible()
-    page.get_by_label("Most tokens").fill("1,000,000")
+    page.get_by_label("Token limit").fill("1,000,000")
     page.get_by_role("button", name="Retry").click()
     expect(page.get_by_text("ann retried the run, with a budget of 1,000,000 tokens")).to_be_visible()
     expect(page.locator("#stages")).to_contain_text("2 of 2 done")

@@ -82,7 +82,7 @@ BRAND = Kind(
             "max_running",
             "Documents at a time",
             "number",
-            "How many of its documents may be in the making at once. Empty: as many as there is room for.",
+            "How many of its documents may be written at once. Empty: no limit.",
         ),
         FormField(
             "time_zone",

@@ -35,8 +35,8 @@ from vm_webapp.usage.reports import Part, read_usage
 LISTED, RUNS_SHOWN = 50, 10
 CHART_DAYS = 30
 VERSION = "version"
-SENT_BEFORE = "This form has been stored already, and what is in it now has not. Send it to store another."
-WRONG_FORM = "Nothing has been stored yet. What you typed is still here."
+SENT_BEFORE = "This form has been saved already, and what is in it now has not. Send it to create another."
+WRONG_FORM = "Nothing has been saved yet. What you typed is still here."
 
 
 def pages_of(kind: Kind) -> tuple[tuple[str, str, Handler], ...]:

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from vm_webapp.ops.queue_history import Moment
 
 WIDTH, HEIGHT = 600, 80  # of the drawing, in its own units
-MOST_SHOWN = 12  # steps of the table beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +52,13 @@ class Chart:
 Figure = tuple[str, str, Callable[[Moment], float]]
 CHARTS: tuple[tuple[str, str, tuple[Figure, ...]], ...] = (
     ("Longest wait", "s", (("wait", "queue", lambda each: each.oldest_due_seconds),)),
-    ("Stages that wait", "", (("waiting", "queue", lambda each: each.due),)),
+    ("Stages waiting", "", (("waiting", "queue", lambda each: each.due),)),
     (
         "Workers",
         "",
         (
-            ("there", "model", lambda each: each.workers),
-            ("wanted", "person", lambda each: each.desired_workers),
+            ("running (solid)", "model", lambda each: each.workers),
+            ("wanted (dashed)", "person", lambda each: each.desired_workers),
         ),
     ),
 )

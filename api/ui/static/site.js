@@ -45,10 +45,20 @@
     field.setCustomValidity(length > most ? `At most ${format(most)} characters; this has ${format(length)}.` : "");
   };
 
+  const showBusy = (element) => {
+    element.setAttribute("aria-busy", "true");
+    element.dataset.words = element.textContent;
+    if (element.dataset.busy) element.textContent = element.dataset.busy;
+  };
+
   // A second click sends nothing; the server would make nothing twice either.
   const sendOnce = (event) => {
     const form = event.target;
-    if (form.method !== "post" || event.defaultPrevented) return;
+    if (event.defaultPrevented) return;
+    if (form.method !== "post") {
+      if (event.submitter?.dataset.busy) showBusy(event.submitter);
+      return;
+    }
     if (form.dataset.sent) {
       event.preventDefault();
       return;
@@ -56,12 +66,7 @@
     form.dataset.sent = "yes";
     const draft = form.querySelector("[data-draft]");
     if (draft) sessionStorage.setItem(SENT, nameOf(draft));
-    const button = event.submitter;
-    if (button) {
-      button.setAttribute("aria-busy", "true");
-      button.dataset.words = button.textContent;
-      if (button.dataset.busy) button.textContent = button.dataset.busy;
-    }
+    if (event.submitter) showBusy(event.submitter);
   };
 
   // What is typed into a field with a data-draft stays in this tab until a form that has it was accepted: until then
@@ -89,6 +94,11 @@
     } catch {
       // The browser has no room, or allows no storage: the text is still in its field.
     }
+  };
+
+  const pickAll = (boxes) => {
+    const picked = ![...boxes].every((box) => box.checked);
+    for (const box of boxes) box.checked = picked;
   };
 
   // Back brings what was typed, but reads the page anew, with another token: with the former one nothing is made twice.
@@ -127,5 +137,11 @@
     if (event.target.dataset.draft) keepDraft(event.target);
   });
   document.addEventListener("submit", sendOnce);
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-busy]");
+    if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) showBusy(link);
+    const picker = event.target.closest("[data-pick-all]");
+    if (picker) pickAll(picker.form.querySelectorAll("[name=run]"));
+  });
   addEventListener("pageshow", allowAgain);
 })();

@@ -135,9 +135,9 @@ async def test_a_browser_is_never_sent_to_another_site(browser: Browser, elsewhe
 
 async def test_an_open_api_serves_the_pages_and_takes_a_session_for_who_it_is(api: Api) -> None:
     browser = Browser(api)
-    assert await browser.actor() == "Nobody has to sign in here"
+    assert await browser.actor() == "local"
     browser.cookie = f"vm-{port_of(api)}={STRANGER}"
-    assert await browser.actor() == "Nobody has to sign in here"
+    assert await browser.actor() == "local"
     await browser.sign_in(key_of("ann", "viewer"))
     assert await browser.actor() == "key:ann"
     ours = {"Cookie": browser.cookie, "Sec-Fetch-Site": "same-origin"}
@@ -146,7 +146,7 @@ async def test_an_open_api_serves_the_pages_and_takes_a_session_for_who_it_is(ap
     (await api.post("/runs", NEW_RUN, headers=foreign)).problem(403, "cross_site")
     assert (await browser.get("/account", {"Host": "evil.example", "Cookie": "a=b"})).status == 403
     await browser.post("/sign-out")
-    assert await browser.actor() == "Nobody has to sign in here"
+    assert await browser.actor() == "local"
 
 
 async def test_the_eleventh_attempt_within_a_minute_is_refused_even_with_the_right_key(browser: Browser) -> None:
