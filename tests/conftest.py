@@ -113,9 +113,11 @@ def servers() -> Iterator[LocalServers]:
 
 
 @pytest.fixture(scope="session")
-def databases(servers: LocalServers) -> Databases:
+def databases(servers: LocalServers) -> Iterator[Databases]:
     """The pool of databases for tests."""
-    return Databases(servers)
+    pool = Databases(servers)
+    yield pool
+    pool.close_kept()
 
 
 @pytest.fixture

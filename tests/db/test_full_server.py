@@ -12,7 +12,7 @@ from contextlib import closing
 import psycopg2
 import pytest
 
-from tests.support.databases import url_of
+from tests.support.databases import Databases, url_of
 from tests.support.pgbouncer import pgbouncer
 from tests.support.waiting import eventually
 from vm_webapp.db import migrate
@@ -25,8 +25,9 @@ ROLE = "limited"
 
 
 @pytest.fixture
-def empty_url(servers: LocalServers) -> Iterator[str]:
-    """A database without tables; the pool is closed at the end."""
+def empty_url(servers: LocalServers, databases: Databases) -> Iterator[str]:
+    """A database without tables, on a server without other sessions; the pool is closed at the end."""
+    databases.close_kept()
     yield url_of(servers, "postgres")
     close_pool()
 

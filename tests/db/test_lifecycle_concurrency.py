@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.db.timeline import KEEP_SNAPSHOTS, OUT_OF_ORDER, replay_run
+from tests.support.databases import APPLICATION
 from tests.support.runs import read
 from tests.support.waiting import eventually
 from vm_webapp.access.actor import Actor
@@ -150,7 +151,8 @@ def deadlocks(url: str) -> int:
         def alone() -> bool:
             cursor.execute(
                 "SELECT count(*) = 1 FROM pg_stat_activity"
-                " WHERE datname = current_database() AND backend_type = 'client backend'"
+                " WHERE datname = current_database() AND backend_type = 'client backend' AND application_name <> %s",
+                (APPLICATION,),
             )
             return bool(cursor.fetchone()[0])
 
