@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from _pytest.mark import ParameterSet
 
+from tests.support.actors import OPERATOR
 from tests.support.forms import only_in_full
 from tests.support.processes import ROOT, UNSET, program
 from tests.support.runs import create
+from vm_webapp.ops import queue_control
 
 READER_LEFT = 141
 COMMANDS: tuple[tuple[str, ...], ...] = (
@@ -150,11 +152,8 @@ def test_a_service_lives_on_when_nobody_reads_what_it_says(env: dict[str, str], 
 
 def test_hints_begin_as_the_command_did(env: dict[str, str]) -> None:
     create()
-    plain = {**env, "UV_RUN_RECURSION_DEPTH": ""}
-    run("queue", "pause", env=plain)
-    try:
-        assert f"{sys.executable} -m vm_webapp queue resume" in run("queue", "status", env=plain).stdout.decode()
-        by_uv = run("queue", "status", env={**env, "UV_RUN_RECURSION_DEPTH": "1"}).stdout.decode()
-        assert f"; uv run {Path(sys.executable).name} -m vm_webapp queue resume" in by_uv
-    finally:
-        run("queue", "resume", env=plain)
+    queue_control.pause_queue(reason=None, actor=OPERATOR)
+    plain = run("queue", "status", env={**env, "UV_RUN_RECURSION_DEPTH": ""}).stdout.decode()
+    assert f"{sys.executable} -m vm_webapp queue resume" in plain
+    by_uv = run("queue", "status", env={**env, "UV_RUN_RECURSION_DEPTH": "1"}).stdout.decode()
+    assert f"; uv run {Path(sys.executable).name} -m vm_webapp queue resume" in by_uv
