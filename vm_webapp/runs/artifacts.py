@@ -79,8 +79,12 @@ _ADD = compiled(
     ).returning(*_STORED)
 )
 _NEWEST = compiled(newest_of(param("stage_id"), *_STORED))
-# Unique, so the token of an attempt identifies its artifact; it stays when the stage's own token is cleared.
-_BY_TOKEN = compiled(Artifact.select(Artifact.id).where(Artifact.attempt_token == param("token")))
+# The token stays when the stage's own is cleared. A stage has few versions: no index on tokens is needed.
+_BY_TOKEN = compiled(
+    Artifact.select(Artifact.version).where(
+        Artifact.stage == param("stage_id"), Artifact.attempt_token == param("token")
+    )
+)
 
 
 def add_version(run_id: UUID, stage_id: UUID, new: NewArtifact) -> StoredArtifact:
@@ -120,6 +124,6 @@ def newest_version(stage_id: UUID) -> StoredArtifact | None:
     return StoredArtifact(**found) if found else None
 
 
-def wrote_version(token: UUID) -> bool:
-    """Return, inside the current transaction, whether the attempt with this lease token stored its artifact."""
-    return row(_BY_TOKEN, token=token) is not None
+def wrote_version(stage_id: UUID, token: UUID) -> bool:
+    """Return, inside the current transaction, whether the stage's attempt with this lease token stored its artifact."""
+    return row(_BY_TOKEN, stage_id=stage_id, token=token) is not None

@@ -218,7 +218,7 @@ def _own_earlier_finish(claim: Claim, next_token: UUID | None) -> Finished | Non
     """Distinguish a stage that another worker took (None) from one that this attempt finished in an earlier COMMIT."""
     # The stage cannot show it, because its token is cleared when the attempt ends; the artifact keeps the token.
     with transaction(durable=False):
-        if not artifacts.wrote_version(claim.token):
+        if not artifacts.wrote_version(claim.stage_id, claim.token):
             return None
         _signal_current_state(claim)
         return Finished(_claimed_under(next_token, claim) if next_token else None)
@@ -300,7 +300,7 @@ def record_abandoned_call(claim: Claim, usage: CallUsage) -> None:
     the call twice.
     """
     with transaction():
-        if not artifacts.wrote_version(claim.token):
+        if not artifacts.wrote_version(claim.stage_id, claim.token):
             _record_call(claim, usage)
 
 
