@@ -10,7 +10,7 @@ import pytest
 
 from tests.db.schemas import FURTHER, NOTES, applied, compatible, dump, further, later_build
 from vm_webapp.db import migrate
-from vm_webapp.db.bundle import MigrationFiles, own_bundle
+from vm_webapp.db.bundle import Bundle, MigrationFiles, own_bundle
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.db.sessions import name_session
 from vm_webapp.errors import Conflict, NotFound
@@ -162,3 +162,25 @@ def test_apis_of_other_builds_are_named(database_url: str, pending: MigrationFil
         for name in (*names, name_session("api", "1.0.0")):
             stack.enter_context(closing(psycopg2.connect(database_url, application_name=name)))
         assert migrate.warning_about_apis(database_url, files, "1.0.0") == warning
+
+
+def test_what_follows_the_contraction_goes_up_and_down_in_either_order(database_url: str) -> None:
+    contraction = "0023_snapshots_only"
+    files = own_bundle().migrations
+    without = Bundle(each for each in files.values() if each.id != contraction)
+    after = tuple(id for id in files if id > contraction)
+
+    def back(to: str) -> None:
+        migrate.roll_back(database_url, migrate.plan_down(database_url, to=to), alive=None)
+
+    complete = dump(database_url)
+    back("0022_snapshots")
+    before = dump(database_url)
+    assert migrate.apply_pending(database_url, bundle=without) == after
+    back(contraction)
+    assert dump(database_url) == before
+    assert migrate.apply_pending(database_url, bundle=without) == after
+    assert migrate.apply_pending(database_url) == (contraction,)
+    assert dump(database_url) == complete
+    back("0022_snapshots")
+    assert dump(database_url) == before

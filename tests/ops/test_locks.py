@@ -75,7 +75,7 @@ def test_each_mode_that_conflicts_is_named_and_stops_work_where_every_step_needs
         ("ALTER TABLE runs ADD COLUMN more text", "runs", "ACCESS EXCLUSIVE"),
         ("CREATE INDEX more ON stages (title)", "stages", "SHARE"),
         ("CREATE TABLE more (run_id uuid REFERENCES runs)", "runs", "SHARE ROW EXCLUSIVE"),
-        ("REINDEX INDEX events_by_run", "events", "ACCESS EXCLUSIVE"),
+        ("REINDEX INDEX events_of_run", "events", "ACCESS EXCLUSIVE"),
         ("ALTER SEQUENCE events_id_seq INCREMENT 1", "events", "SHARE ROW EXCLUSIVE"),
         ("TRUNCATE idempotency_keys", "idempotency_keys", "ACCESS EXCLUSIVE"),
         ("DROP TABLE providers CASCADE", "providers", "ACCESS EXCLUSIVE"),

@@ -21,8 +21,8 @@ from vm_webapp.runs.records import EventRecord
 _EVENTS = Event.select(Event.id, Event.run, Event.stage, Event.type, Event.actor, Event.data, Event.created_at).where(
     Event.run == param("run_id")
 )
-# By the index on (run_id, id). "id > after" never misses an event, because ids within a run are in the order of
-# commits; across runs they are not, so there is no position over several runs.
+# By the index on run_id: a run has few events. "id > after" never misses an event, because ids within a run are in the
+# order of commits; across runs they are not, so there is no position over several runs.
 #
 # A position that is not an event of the run counts as 0. Its event was undone after the reader had seen it: by a crash
 # of PostgreSQL, by a failover to a standby that had not received it, or by a restored backup. New events may have got

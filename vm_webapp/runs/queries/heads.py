@@ -13,8 +13,7 @@ from vm_webapp.db.pool import rows
 from vm_webapp.runs.queries.reading import read_only
 from vm_webapp.runs.records import RunHead
 
-# The newest event by the index on (run_id, id), one row for each run: max() over a GROUP BY would read all of their
-# events.
+# The newest event of each run by the index on run_id, for one run after the other: a GROUP BY may read the whole table.
 _NEWEST = (
     Event.select(Event.id, Event.created_at)
     .where(Event.run == Run.id)
