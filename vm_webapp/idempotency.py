@@ -10,11 +10,11 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from peewee import Select, fn
+from peewee import JOIN, SQL, Select, fn
 
 from vm_webapp.db.compiled import HOUR, compiled, delete_from, param
 from vm_webapp.db.models import IdempotencyKey
-from vm_webapp.db.pool import database, execute, jsonb, row, transaction
+from vm_webapp.db.pool import database, execute, execute_along, jsonb, row, rows, transaction
 from vm_webapp.db.prepared import prepared
 from vm_webapp.errors import DatabaseBusy, VMError
 
@@ -23,7 +23,13 @@ PURGE_BATCH = 1000
 LONGEST_REQUEST_SECONDS = 15  # after which the API gives up waiting for it
 
 _EXPIRES = fn.now() - KEEP_HOURS * HOUR
-_TRY_LOCK = prepared(Select(columns=[fn.pg_try_advisory_xact_lock(param("lock")).alias("got")]).bind(database))
+# Whether the lock was got is for the next statement, which is sent with it: a setting that ends with the transaction.
+_LOCKED = "vm_webapp.key_locked"
+_TRY_LOCK = prepared(
+    Select(
+        columns=[fn.set_config(_LOCKED, fn.pg_try_advisory_xact_lock(param("lock")).cast("text"), SQL("true"))]
+    ).bind(database)
+)
 # Whether the holder can be no request in progress. PostgreSQL ends a session of ours that is idle in a transaction for
 # five seconds; one whose state is hidden is of another role, and so none of ours.
 _HOLDER = f"""
@@ -35,14 +41,23 @@ _HOLDER = f"""
        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
        AND (l.classid::bigint << 32 | l.objid::bigint) = %(lock)s
 """
+_LOCK = Select(columns=[fn.current_setting(_LOCKED).cast("boolean").alias("got")]).alias("lock")
 _FIND = prepared(
-    IdempotencyKey.select(
-        IdempotencyKey.request_sha256, IdempotencyKey.status, IdempotencyKey.headers, IdempotencyKey.body
-    ).where(
-        IdempotencyKey.scope_sha256 == param("scope"),
-        IdempotencyKey.created_at > _EXPIRES,
-        IdempotencyKey.caller_id.is_null() | (IdempotencyKey.caller_id == param("caller_id")),
+    Select(
+        [_LOCK],
+        [
+            _LOCK.c.got,
+            *(IdempotencyKey.request_sha256, IdempotencyKey.status, IdempotencyKey.headers, IdempotencyKey.body),
+        ],
     )
+    .join(
+        IdempotencyKey,
+        JOIN.LEFT_OUTER,
+        on=(IdempotencyKey.scope_sha256 == param("scope"))
+        & (IdempotencyKey.created_at > _EXPIRES)
+        & (IdempotencyKey.caller_id.is_null() | (IdempotencyKey.caller_id == param("caller_id"))),
+    )
+    .bind(database)
 )
 # Replace an expired row of the same key, which the purge may not have deleted yet, or that of another caller whose name
 # was the same.
@@ -141,8 +156,9 @@ def run_once_per_key(
     """Run an effect at most once for a key within 24 hours.
 
     1. Take the key's advisory lock, which PostgreSQL releases when the transaction ends, however it ends.
-    2. If a response is stored for the key, return it.
-    3. Otherwise run the effect in the same transaction, and store its response.
+    2. If a response is stored for the key, return it. One message asks both, as two statements: the look has to see
+       what was committed until the lock was free.
+    3. Otherwise run the effect in the same transaction, and store its response, in one message with COMMIT.
 
     Args:
         scope: the key.
@@ -157,16 +173,16 @@ def run_once_per_key(
         KeyReused: the key was used with another body.
         KeyLocked: a session has held the key's lock for longer than any request takes.
     """
-    digest = scope.digest
+    digest, lock = scope.digest, lock_number(scope.digest)
     sent = hashlib.sha256(request).digest()
     with transaction():
         # Do not wait for the lock: the other request may take long, and the wait would occupy a connection meanwhile.
-        locked = row(_TRY_LOCK, lock=lock_number(digest))
-        if locked is None or not locked["got"]:
-            _refuse_forgotten_lock(lock_number(digest))
+        execute_along(_TRY_LOCK, lock=lock)
+        (stored,) = rows(_FIND, scope=digest, caller_id=scope.caller_id)
+        if not stored["got"]:
+            _refuse_forgotten_lock(lock)
             raise KeyInUse("a request with this Idempotency-Key is in progress; ask again in a moment")
-        stored = row(_FIND, scope=digest, caller_id=scope.caller_id)
-        if stored is not None:
+        if stored["status"] is not None:
             if bytes(stored["request_sha256"]) != sent:
                 raise KeyReused(
                     "this Idempotency-Key was used with a body of other bytes, and bodies are compared byte by byte:"
@@ -193,7 +209,7 @@ def purge_expired_keys() -> int:
 
 
 def _store(scope: KeyScope, sent: bytes, response: StoredResponse) -> None:
-    execute(
+    execute_along(
         _STORE,
         scope=scope.digest,
         caller_id=scope.caller_id,

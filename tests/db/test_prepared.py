@@ -10,8 +10,9 @@ from peewee import NotSupportedError
 
 from vm_webapp.db.compiled import param
 from vm_webapp.db.models import Run
-from vm_webapp.db.pool import autocommit, database, execute, row, rows, transaction
+from vm_webapp.db.pool import autocommit, database, execute, execute_along, row, rows, transaction
 from vm_webapp.db.prepared import Prepared, prepared
+from vm_webapp.errors import DatabaseUnavailable
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -83,3 +84,19 @@ def test_inside_a_transaction_the_error_is_raised_and_the_next_one_succeeds() ->
             rows(read)
     with transaction():
         assert rows(read) == []
+
+
+@pytest.mark.parametrize("next_one", ["SELECT 1 AS one", None], ids=["a statement", "COMMIT"])
+def test_what_is_sent_along_is_prepared_again_as_well(next_one: str | None) -> None:
+    def send_along() -> None:
+        with transaction():
+            execute_along(SUM, a=1, b=1)
+            if next_one:
+                assert row(next_one) == {"one": 1}
+
+    send_along()
+    with autocommit():
+        execute("DEALLOCATE ALL")
+    with pytest.raises(DatabaseUnavailable, match="does not exist"):
+        send_along()
+    send_along()

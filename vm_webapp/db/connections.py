@@ -20,7 +20,7 @@ import peewee
 import psycopg2
 from peewee import DatabaseError, Psycopg2Adapter
 from playhouse.pool import MaxConnectionsExceeded, PooledPostgresqlDatabase
-from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE, encodings
 
 from vm_webapp.db.errors import sqlstate
 from vm_webapp.db.poolers import Connection, Connector, Mode, find_mode, says_full, shut_down
@@ -170,13 +170,28 @@ class Pool(PooledPostgresqlDatabase):
 
     def commit(self) -> None:
         """Commit the transaction; nothing is sent if it had no statement."""
-        if not self._forget_begin():
+        connection: Connection | None = None if self.is_closed() else self.connection()
+        if connection is not None and connection.along:
+            self._commit_with(connection)
+        elif not self._forget_begin():
             super().commit()
 
     def rollback(self) -> None:
         """Roll the transaction back; nothing is sent if it had no statement."""
+        if not self.is_closed():
+            self.connection().along = ""
         if not self._forget_begin():
             super().rollback()
+
+    def _commit_with(self, connection: Connection) -> None:
+        sql = f"{connection.to_begin}{connection.along}COMMIT"
+        connection.to_begin = ""  # so that a rollback is sent if this fails
+        try:
+            self._send(sql)
+        except DatabaseError as error:
+            _prepare_anew_if_invalid(connection, error)
+            raise
+        connection.along = ""
 
     def _forget_begin(self) -> bool:
         """Return whether the transaction has not begun in PostgreSQL; it does not begin any more."""
@@ -198,14 +213,38 @@ class Pool(PooledPostgresqlDatabase):
 
     def _execute_within(self, sql: str, params: Any) -> Any:
         connection: Connection = self.connection()
-        if not connection.to_begin:
+        before = f"{connection.to_begin}{connection.along}"
+        if not before:
             return cast(Any, super()).execute_sql(sql, params)
         try:
-            return cast(Any, super()).execute_sql(f"{connection.to_begin}{sql}", params)
+            if params:
+                cursor = cast(Any, super()).execute_sql(f"{before.replace('%', '%%')}{sql}", params)
+            else:
+                cursor = self._send(f"{before}{sql}")
+        except DatabaseError as error:
+            _prepare_anew_if_invalid(connection, error)
+            raise
         finally:
             # Idle: nothing was sent, because psycopg2 refused a value.
             if connection.info.transaction_status != TRANSACTION_STATUS_IDLE:
                 connection.to_begin = ""
+        connection.along = ""
+        return cursor
+
+    def execute_along(self, statement: Prepared, values: Mapping[str, Any]) -> None:
+        """Send a statement in one message with the next one of the transaction, or with its COMMIT, which raises.
+
+        PostgreSQL executes them in turn, the next one with a snapshot of its own. What this one returns is dropped.
+        """
+        assert self.in_transaction()
+        connection: Connection = self.connection()
+        if connection.in_force:
+            name = connection.prepared.get(statement.text) or self._prepare(connection, statement)
+            sql, given = statement.executing(name), cast(Any, statement.values(values))
+        else:
+            sql, given = statement.text, statement.values_of_text(values)
+        with _PEEWEES_ERRORS, connection.cursor() as cursor:
+            connection.along += f"{cursor.mogrify(sql, given).decode(encodings[connection.encoding])}; "
 
     def execute_prepared(self, statement: Prepared, values: Mapping[str, Any]) -> Any:
         """Execute a statement that the connection's session prepares at its first use, and return the cursor.
@@ -220,18 +259,15 @@ class Pool(PooledPostgresqlDatabase):
             return self.execute_sql(statement.executing(name), statement.values(values))
         except DatabaseError as error:
             # A migration has changed the types of its columns, or somebody has deallocated what the session prepared.
-            if sqlstate(error) not in NO_LONGER_VALID:
+            if not _prepare_anew_if_invalid(connection, error):
                 raise
-            del connection.prepared[statement.text]
             if self.in_transaction():  # it has failed; the next one succeeds
                 raise
         return self.execute_sql(statement.executing(self._prepare(connection, statement)), statement.values(values))
 
     def _prepare(self, connection: Connection, statement: Prepared) -> str:
         name = connection.name_to_prepare()
-        # Without values, even an empty list of them, psycopg2 leaves the text as it is.
-        with _PEEWEES_ERRORS, connection.cursor() as cursor:
-            cursor.execute(statement.preparing(name))
+        self._send(statement.preparing(name))
         connection.prepared[statement.text] = name
         return name
 
@@ -295,8 +331,11 @@ class Pool(PooledPostgresqlDatabase):
             self._full_logged = True
 
     def _send(self, sql: str) -> Any:
-        # Peewee's ``execute_sql`` without what ours adds; it turns psycopg2's errors into Peewee's.
-        return cast(Any, self)._execute_cursor(sql, None)
+        # Without values, even an empty list of them, psycopg2 leaves the text as it is.
+        with _PEEWEES_ERRORS:
+            cursor = self.cursor()
+            cursor.execute(sql)
+        return cursor
 
     def _settings_for_statement(self) -> str:
         connection: Connection = self.connection()
@@ -387,6 +426,14 @@ def break_stuck_connections() -> None:
 
 
 _loop = Loop("stuck-connections", break_stuck_connections, every_seconds=CHECK_SECONDS)
+
+
+def _prepare_anew_if_invalid(connection: Connection, error: DatabaseError) -> bool:
+    """Return whether a statement that was prepared is no longer valid; all are prepared again then."""
+    if sqlstate(error) not in NO_LONGER_VALID:
+        return False
+    connection.prepared.clear()  # a message may execute several, and the error does not say which one it was
+    return True
 
 
 def _for_transaction(connection: Connection, *, durable: bool) -> str:

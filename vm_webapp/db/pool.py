@@ -302,6 +302,15 @@ def execute(statement: Statement, **values: Any) -> int:
     return int(_run(statement, values).rowcount)
 
 
+def execute_along(statement: Prepared, **values: Any) -> None:
+    """Run a statement inside the current transaction in one message with its next statement, or with its COMMIT.
+
+    That is a round trip less. The next statement, or the end of the transaction, raises this one's error; it sees what
+    this one has done, and what was committed until then. What this one returns is dropped.
+    """
+    _database().execute_along(statement, values)
+
+
 def jsonb(value: Any) -> Json:
     """Wrap a value for a ``jsonb`` column."""
     return Json(value)

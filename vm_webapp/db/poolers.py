@@ -54,6 +54,7 @@ class Connection(extensions.connection):
         in_force: whether the session has the settings, so that no transaction needs to bring them.
         prepared: the statements that were prepared in the session: text → name.
         to_begin: what has to be sent before the first statement of the transaction, empty once it is.
+        along: statements that are to be sent with the next one of the transaction, or with its COMMIT.
         durable: whether a statement outside a transaction returns only when its change is on disk.
         returned_at: when it came back to its pool, in monotonic seconds.
     """
@@ -65,6 +66,7 @@ class Connection(extensions.connection):
     proxied = False
     in_force = False
     to_begin = ""
+    along = ""
     durable = True
     returned_at = -math.inf
     _made = ""
