@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
@@ -40,3 +41,10 @@ def test_a_full_redis_still_shows_which_databases_are_used(redis_url: str) -> No
         finally:
             client.config_set("maxmemory", "0")
     assert (status.error, status.databases) == ("OutOfMemoryError", frozenset({"another"}))
+
+
+def test_checks_at_the_same_time_take_turns(redis_url: str) -> None:
+    probe = RedisProbe(redis_url)
+    with ThreadPoolExecutor(8) as threads:
+        statuses = [each.result() for each in [threads.submit(probe.probe) for _ in range(8)]]
+    assert [status.error for status in statuses] == [None] * 8

@@ -52,6 +52,7 @@ class RedisProbe:
     def __init__(self, url: str) -> None:
         self._client = quick_client(url, TIMEOUT_SECONDS)
         self._presence = Presence(self._client)
+        self._turn = threading.Lock()
         self._thread: threading.Thread | None = None
         self._status = NO_RESPONSE
         self._missing: str | None = None
@@ -61,12 +62,14 @@ class RedisProbe:
 
     def probe(self) -> RedisStatus:
         """Probe Redis for at most a second. While an earlier probe still hangs, return at once without starting one."""
-        if self._thread is None or not self._thread.is_alive():
-            self._status = NO_RESPONSE
-            self._thread = threading.Thread(target=self._probe, name="redis-probe", daemon=True)
-            self._thread.start()
-            self._thread.join(WAIT_SECONDS)
-        return self._status
+        # Two checks may run at once: a request's, and the first one of the monitor.
+        with self._turn:
+            if self._thread is None or not self._thread.is_alive():
+                self._status = NO_RESPONSE
+                self._thread = threading.Thread(target=self._probe, name="redis-probe", daemon=True)
+                self._thread.start()
+                self._thread.join(WAIT_SECONDS)
+            return self._status
 
     def _probe(self) -> None:
         refused = None
