@@ -11,7 +11,6 @@ from aiohttp import web
 
 from api.auth.actors import ACTOR
 from api.services import services
-from api.ui.drafts import read_drafts
 from api.ui.rendering import site_page
 from vm_webapp.runs import queries
 from vm_webapp.runs.queries import RunFilter
@@ -28,7 +27,7 @@ async def show_home(request: web.Request) -> web.Response:
     titles = services(request).catalog.titles
 
     def read() -> dict[str, Any]:
-        drafts = read_drafts(actor, limit=MOST_SHOWN)
+        drafts = queries.read_drafts(actor, limit=MOST_SHOWN)
         moving = [*_newest("running"), *_newest("queued")]
         failed = RunFilter("failed", finished_after=datetime.now(UTC) - FAILED_WITHIN)
         found = queries.look_for_runs(failed, limit=MOST_SHOWN, after=None).page

@@ -11,10 +11,10 @@ from api.auth.actors import ACTOR, require
 from api.http.problems import RequestError
 from api.schemas.reviews import MAX_CONTENT_CHARACTERS
 from api.services import services
-from api.ui.drafts import read_drafts
 from api.ui.forms import read_form
 from api.ui.markdown import render_markdown
 from api.ui.rendering import site_page
+from vm_webapp.runs import queries
 
 MOST_SHOWN = 100
 
@@ -25,7 +25,7 @@ async def list_reviews(request: web.Request) -> web.Response:
     titles = services(request).catalog.titles
 
     def read() -> Mapping[str, Any]:
-        drafts = read_drafts(actor, limit=MOST_SHOWN)
+        drafts = queries.read_drafts(actor, limit=MOST_SHOWN)
         return {"reviews": drafts.own, "others": drafts.others}
 
     return await site_page(request, "reviews.html", read, titles=titles)

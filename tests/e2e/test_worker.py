@@ -101,7 +101,7 @@ def test_another_worker_claims_released_stages_at_once(env: dict[str, str], mode
         ({"SSL_CERT_FILE": "/nonexistent.pem"}, "SSL_CERT_FILE or SSL_CERT_DIR cannot be used (No such file"),
         (
             {"VM_REDIS_URL": "redis://127.0.0.1/0?socket_timeout=abc"},
-            "the worker cannot start: ValueError: Invalid value",
+            "VM_REDIS_URL: after ? stand db, username and password",
         ),
     ],
 )

@@ -1,6 +1,6 @@
 """Queries for runs, their events and their artifacts; they return plain data."""
 
-from vm_webapp.runs.queries.approvals import Approval, count_approvals, list_approvals, list_approvals_for
+from vm_webapp.runs.queries.approvals import Approval, count_approvals, list_approvals, list_approvals_for, read_drafts
 from vm_webapp.runs.queries.artifacts import list_artifacts, newest_artifacts, read_artifact
 from vm_webapp.runs.queries.changes import Mark, read_mark
 from vm_webapp.runs.queries.events import find_event, list_events, newest_event, page_of_events, read_remarks
@@ -37,6 +37,7 @@ __all__ = [
     "newest_event",
     "page_of_events",
     "read_artifact",
+    "read_drafts",
     "read_history",
     "read_mark",
     "read_origin",

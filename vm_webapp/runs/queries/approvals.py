@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -144,3 +145,32 @@ def list_approvals(*, limit: int, after: tuple[datetime, UUID] | None) -> Page[A
     else:
         found = rows(_NEXT_PAGE, limit=limit + 1, at=after[0], id=after[1])
     return page_of([Approval(**each) for each in found], limit, lambda draft: (draft.waiting_since, draft.run_id))
+
+
+@dataclass(frozen=True, slots=True)
+class Drafts:
+    """Drafts that wait for approval, oldest first.
+
+    Attributes:
+        own: those that the person may decide about.
+        others: those that wait for somebody else.
+    """
+
+    own: Sequence[Approval]
+    others: Sequence[Approval]
+
+
+@read_only
+def read_drafts(reviewer: Actor, *, limit: int) -> Drafts:
+    """Return the oldest drafts that wait, divided by whether this person may decide about them.
+
+    Args:
+        reviewer: the person.
+        limit: most drafts of either kind.
+    """
+    oldest = list_approvals(limit=limit, after=None)
+    own: Sequence[Approval] = [each for each in oldest.items if each.may_be_decided_by(reviewer)]
+    others = [each for each in oldest.items if not each.may_be_decided_by(reviewer)]
+    if oldest.next_position is not None and len(own) < limit:  # more of the own may stand behind those of others
+        own = list_approvals_for(reviewer, limit=limit)
+    return Drafts(own, others)
