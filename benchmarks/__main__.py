@@ -4,6 +4,7 @@ uv run python -m benchmarks [drain] [post] [reads] [calls] [between] [pickup] [s
                             [--save FILE]
 uv run --group benchmarks python -m benchmarks refresh [FILE]
 uv run python -m benchmarks explain [--runs 1000000]
+uv run python -m benchmarks million [--runs 1000000] [--minutes 15]
 uv run --group benchmarks python -m benchmarks autoscale [--seeds 5] [--check]
 """
 
@@ -15,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import autoscale, bare_api, calls, drain, explain, post_client, refresh
+from benchmarks import autoscale, bare_api, calls, drain, explain, million, post_client, refresh
 from benchmarks.conditions import read_conditions
 from benchmarks.drain import Servers
 from benchmarks.figures import Measure, Values, table
@@ -34,7 +35,7 @@ PARAMETERS = {
     "slots_of_calls": calls.SLOTS,
     "seconds_of_call": calls.CALL_SECONDS,
 }
-COMMANDS = {"refresh": refresh.main, "explain": explain.main, "autoscale": autoscale.main}
+COMMANDS = {"refresh": refresh.main, "explain": explain.main, "million": million.main, "autoscale": autoscale.main}
 
 
 @contextmanager

@@ -54,8 +54,15 @@ def carry(claim: Claim, claimant: Claimant) -> None:
         following = finished.next
 
 
-def add_finished_runs(url: str, count: int) -> None:
-    """Add so many finished runs of three stages, all older than any other run. The queue must be empty."""
+def add_finished_runs(url: str, count: int, varied: Mapping[str, str] | None = None) -> None:
+    """Add so many finished runs of three stages, all older than any other run. The queue must be empty.
+
+    Args:
+        url: of the database.
+        count: how many.
+        varied: SQL of columns of ``runs`` that differ from run to run, by name; ``copies.n`` is 1 in the oldest copy,
+            and ``{total}`` the number of runs.
+    """
     claimant = Claimant(uuid4(), PROVIDER)
     with lost_hints():
         model = create("plan_90d", "A plan for a bakery that delivers by bicycle", auto_approve=True).run.id
@@ -67,19 +74,19 @@ def add_finished_runs(url: str, count: int) -> None:
             # Foreign keys hold by construction.
             sql.execute(f"SET session_replication_role = replica; SET synchronous_commit = off; {COPIES}")
             for first in range(1, count, BATCH):
-                _copy(sql, model, first, min(first + BATCH, count) - 1, count)
+                _copy(sql, model, first, min(first + BATCH, count) - 1, count, varied or {})
             # For one table after another: VACUUM runs in no transaction.
             for table in ("runs", "stages", "artifacts", "events"):
                 sql.execute(f"VACUUM (ANALYZE) {table}")
 
 
-def _copy(sql: cursor, model: UUID, first: int, last: int, total: int) -> None:
+def _copy(sql: cursor, model: UUID, first: int, last: int, total: int, varied: Mapping[str, str]) -> None:
     values = {"model": str(model), "first": first, "last": last, "total": total, "apart": SECONDS_APART}
     sql.execute(NEXT_COPIES, values)
     run = {"run_id": "copies.run_id"}
     tag = {"start_tag": "copies.n"}  # each had a turn of its own
     for table, rows, replaced in (
-        ("runs", OF_RUN.format(table="runs", key="id"), {**tag, "id": "copies.run_id"}),
+        ("runs", OF_RUN.format(table="runs", key="id"), {**tag, "id": "copies.run_id", **_escaped(varied, total)}),
         ("stages", OF_STAGE.format(table="stages", key="id"), {**run, **tag, "id": "stage_copies.id"}),
         (
             "artifacts",
@@ -113,3 +120,7 @@ def _columns(sql: cursor, table: str, replaced: Mapping[str, str]) -> dict[str, 
         shift = " + copies.earlier" if kind == "timestamp with time zone" else ""
         values[name] = replaced.get(name, f"model.{name}{shift}")
     return values
+
+
+def _escaped(varied: Mapping[str, str], total: int) -> dict[str, str]:
+    return {name: sql.replace("{total}", str(total)).replace("%", "%%") for name, sql in varied.items()}

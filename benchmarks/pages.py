@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 from benchmarks.figures import OURS, Measure, medians, table
 from benchmarks.measures import MEASURES
+from benchmarks.million import Borne
 from benchmarks.plans import Plans
 from benchmarks.results import Measured, Results
 from benchmarks.scale import scale_table
@@ -21,20 +22,23 @@ PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md")
 BLOCK = re.compile(r"(?<=<!-- figures: )(\w+)( -->\n).*?(?=<!-- end of figures -->)", re.DOTALL)
 
 
-def blocks(results: Results, plans: Plans) -> dict[str, str]:
+def blocks(results: Results, plans: Plans, borne: Borne) -> dict[str, str]:
     """Return the text of every block by its name.
 
     Args:
         results: what all measures returned.
         plans: what the statements cost.
+        borne: what a long history costs.
     """
     tables = {name: table(what, results.measures[name].contenders) for name, what in MEASURES.items()}
     return tables | {
-        "conditions": conditions(results, plans),
+        "conditions": conditions(results, plans, borne),
         "summary": summary(results.measures),
         "plans": plans.table(),
         "growth": plans.growth.table(),
         "scale": scale_table(results, plans),
+        "workspace": borne.pages_table(),
+        "load": borne.load_table(),
     }
 
 
@@ -71,7 +75,7 @@ def _summary_of(what: Measure, measured: Measured) -> list[str]:
     return lines
 
 
-def conditions(results: Results, plans: Plans) -> str:
+def conditions(results: Results, plans: Plans, borne: Borne) -> str:
     """Return a paragraph about the conditions under which the figures were measured."""
     given = results.conditions
     packages = ", ".join(f"{name} {version}" for name, version in given["packages"].items())
@@ -86,5 +90,7 @@ def conditions(results: Results, plans: Plans) -> str:
             f"- {given['rounds']} rounds, with so many runs or requests in each: {counts}.",
             f"- The statements were explained on {plans.conditions['date']}, on {plans.conditions['processor']} with"
             f" PostgreSQL {plans.conditions['postgresql']}.",
+            f"- The {borne.conditions['runs']:,} runs were there on {borne.conditions['date']}, on"
+            f" {borne.conditions['processor']}; load before it {borne.conditions['load_before']}.",
         )
     )

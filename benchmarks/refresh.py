@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.million import load_million
 from benchmarks.pages import PAGES, blocks, rendered
 from benchmarks.plans import load_plans
 from benchmarks.results import MEASURED, UnusableResults, load
@@ -44,7 +45,7 @@ def refresh(file: Path) -> None:
     from benchmarks.measures import MEASURES
 
     results, plans = load(file, MEASURES), load_plans()
-    texts = blocks(results, plans)
+    texts = blocks(results, plans, load_million())
     for page in PAGES:
         page.write_text(rendered(page.read_text(), texts))
     plots.draw_all(results, PLOTS)

@@ -14,6 +14,7 @@ from tests.support.processes import ROOT
 FOLDER = ROOT / "benchmarks" / "results"
 MEASURED = FOLDER / "figures.json"
 PLANS = FOLDER / "plans.json"
+MILLION = FOLDER / "million.json"
 
 
 class UnusableResults(Exception):

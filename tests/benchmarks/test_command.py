@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import explain, refresh
+from benchmarks import explain, million, refresh
 from benchmarks.__main__ import main, parse
 from benchmarks.measures import MEASURES
 from benchmarks.results import load
@@ -37,6 +37,13 @@ def test_a_few_runs_are_not_compared_with_themselves(capsys: pytest.CaptureFixtu
     assert "--runs must be more than 10,000" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("arguments", [["--runs", "999"], ["--minutes", "0"], ["--runs", "many"]])
+def test_a_history_that_is_none_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        million.main(arguments)
+    assert arguments[0] in capsys.readouterr().err
+
+
 def test_help_names_every_measure_and_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -47,6 +54,7 @@ def test_help_names_every_measure_and_command(
     assert all(f"[{name}]" in shown for name in MEASURES)
     assert "benchmarks refresh" in shown
     assert "benchmarks explain" in shown
+    assert "benchmarks million" in shown
 
 
 def test_refresh_says_what_is_missing_without_a_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

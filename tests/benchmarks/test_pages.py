@@ -11,9 +11,10 @@ import pytest
 
 from benchmarks.digest import digest
 from benchmarks.measures import MEASURES
+from benchmarks.million import load_million
 from benchmarks.pages import BLOCK, PAGES, blocks, rendered
 from benchmarks.plans import load_plans
-from benchmarks.results import FOLDER, MEASURED, PLANS, load
+from benchmarks.results import FOLDER, MEASURED, MILLION, PLANS, load
 from tests.support.processes import ROOT
 
 PLOTS = ROOT / "docs" / "plots"
@@ -35,13 +36,13 @@ def text_of(png: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_page_shows_the_saved_figures(page: Path) -> None:
-    texts = blocks(load(MEASURED, MEASURES), load_plans())
+    texts = blocks(load(MEASURED, MEASURES), load_plans(), load_million())
     assert rendered(page.read_text(), texts) == page.read_text(), AGAIN
 
 
 def test_every_block_is_on_a_page() -> None:
     named = {found[1] for page in PAGES for found in BLOCK.finditer(page.read_text())}
-    assert named == blocks(load(MEASURED, MEASURES), load_plans()).keys()
+    assert named == blocks(load(MEASURED, MEASURES), load_plans(), load_million()).keys()
 
 
 @pytest.mark.parametrize("name", MEASURES)
@@ -52,11 +53,12 @@ def test_a_plot_shows_the_saved_figures_on_white_and_is_small(name: str) -> None
     assert f"(plots/{name}.png)" in (ROOT / "docs" / "performance.md").read_text()
 
 
-@pytest.mark.parametrize("file", [MEASURED, PLANS], ids=lambda file: file.name)
+@pytest.mark.parametrize("file", [MEASURED, PLANS, MILLION], ids=lambda file: file.name)
 def test_saved_figures_name_their_conditions_and_no_machine(file: Path) -> None:
     conditions = json.loads(file.read_text())["conditions"]
     assert {"date", "python", "postgresql", "redis", "packages", "processor", "cores"} <= conditions.keys()
-    assert not re.search(r'"/|\\\\|[Hh]ostname', file.read_text())
+    # The paths of pages are the only ones.
+    assert not re.search(r'"/(?!ui/|")|\\\\|[Hh]ostname', file.read_text())
 
 
 def test_the_page_of_plans_has_every_statement_of_the_table() -> None:
@@ -68,6 +70,7 @@ def test_only_these_files_are_kept() -> None:
     assert {path.name for path in FOLDER.iterdir()} == {
         MEASURED.name,
         PLANS.name,
+        MILLION.name,
         "autoscale.json",
         "autoscale_check.json",
     }
