@@ -14,12 +14,11 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from benchmarks.drain import Servers, read, running
+from benchmarks.drain import PYTHON, Servers, read, running
 from benchmarks.post_client import TOKEN
 from tests.chaos.harness import NEW_RUN
 from tests.support.deployment import address_of, managed_environment
 
-PYTHON = ("uv", "run", "python", "-m")
 PER_SECOND = 20  # runs created, lists read and runs read, each
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 TABLES = ("runs", "stages", "artifacts", "events")

@@ -9,14 +9,13 @@ from contextlib import contextmanager
 
 import httpx
 
-from benchmarks.drain import Servers, running
+from benchmarks.drain import PYTHON, Servers, running
 from benchmarks.long_history import History
 from tests.support.actors import OPERATOR
 from tests.support.deployment import address_of, managed_environment
 from vm_webapp.access.keys import create_key
 
 TIMES = 9
-PYTHON = ("uv", "run", "python", "-m")
 
 
 def pages(history: History) -> list[str]:
