@@ -3,44 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
-from peewee import Select, fn
-
-from vm_webapp.db.compiled import COUNT
-from vm_webapp.db.models import Event, Provider, Queue
-from vm_webapp.db.pool import database, row
-from vm_webapp.db.prepared import prepared
+from vm_webapp.db.pool import row
+from vm_webapp.db.prepared import Prepared
 from vm_webapp.runs.queries.reading import read_only
 
-# Each is one look into an index or into a table of a few rows.
-_LOOK = prepared(
-    Select(
-        columns=[
-            Event.select(fn.max(Event.id)).alias("event_id"),
-            Queue.select(fn.max(Queue.paused_at)).alias("queue_paused_at"),
-            Provider.select(fn.max(Provider.paused_at)).alias("provider_paused_at"),
-            Provider.select(COUNT).where(Provider.paused_at.is_null(False)).alias("paused_providers"),
-        ]
-    ).bind(database)
+# Ids of events follow the order of inserts, but transactions do not commit in it: the highest id would hide an event
+# that commits after a later one. With any new id, the sum of the highest grows.
+# A row's xmin is the transaction that wrote it, so that a pause that ends between two looks is seen as well.
+_LOOK = Prepared(
+    """
+    SELECT (SELECT sum(id)::text FROM (SELECT id FROM events ORDER BY id DESC LIMIT 1000) AS newest) AS events,
+           (SELECT string_agg(xmin::text, ',' ORDER BY name) FROM queues) AS queues,
+           (SELECT string_agg(xmin::text, ',' ORDER BY name) FROM providers) AS providers
+    """
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Differs from an earlier one if a run, or a pause, has changed in between. It is no position: marks have no order.
+    """Differs from every earlier one if a run, a queue or a provider has changed since. Marks have no order.
 
     Attributes:
-        event_id: the newest event of all runs, None if there is none.
-        queue_paused_at: since when the queue has been paused, None if it is not.
-        provider_paused_at: the newest pause of a provider, None if none is paused.
-        paused_providers: how many are paused.
+        events: of the newest events of all runs; None if there are none.
+        queues: of the queues, with their pauses; None if there are none.
+        providers: of the providers, with their failures and pauses; None if there are none.
     """
 
-    event_id: int | None
-    queue_paused_at: datetime | None
-    provider_paused_at: datetime | None
-    paused_providers: int
+    events: str | None
+    queues: str | None
+    providers: str | None
 
 
 @read_only
