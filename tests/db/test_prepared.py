@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from peewee import NotSupportedError
 
+from tests.support.runs import create, lost_hints
 from vm_webapp.db.compiled import param
 from vm_webapp.db.models import Run
 from vm_webapp.db.pool import autocommit, database, execute, execute_along, row, rows, transaction
 from vm_webapp.db.prepared import Prepared, prepared
 from vm_webapp.errors import DatabaseUnavailable
+from vm_webapp.runs import queries
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -45,6 +47,21 @@ def test_a_statement_is_prepared_once_for_each_connection(sent: list[str]) -> No
     assert {sql.split(" ")[0] for sql in sent} == {"EXECUTE"}
     with autocommit():
         assert len(names()) == 1
+
+
+def test_what_is_prepared_is_planned_once() -> None:
+    with lost_hints():
+        newest = [create().run.id for _ in range(8)]
+        # Without statistics PostgreSQL would not see that a plan for these very values seems to be cheaper.
+        with autocommit():
+            execute("ANALYZE")
+        for _ in range(8):
+            create()
+            queries.list_runs(queries.RunFilter(status="queued"), limit=3, after=None)
+            queries.get_run(newest[0])
+    with autocommit():
+        (planned,) = rows("SELECT sum(generic_plans) > 20 AS once, sum(custom_plans) AS anew FROM pg_prepared_statements")
+    assert planned == {"once": True, "anew": 0}
 
 
 def test_a_compiled_query_can_be_prepared() -> None:

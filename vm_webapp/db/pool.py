@@ -96,6 +96,9 @@ def session_settings(statement_timeout_ms: int = STATEMENT_TIMEOUT_MS) -> dict[s
         "lock_timeout": "5000",
         # Because a block that hangs between two statements would keep its locks.
         "idle_in_transaction_session_timeout": "5000",
+        # What is prepared is planned once. By itself PostgreSQL plans anew for the values of each execution wherever it
+        # expects a cheaper plan for them, and that takes longer than executing the statements that are prepared here.
+        "plan_cache_mode": "force_generic_plan",
     }
 
 
