@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from api.schemas.budgets import BudgetIn, BudgetOut
 from api.services import SERVICES
 from vm_webapp.errors import InvalidInput
 from vm_webapp.runs.queries import Order
-from vm_webapp.runs.records import Priority, RunStatus, Spent, StageStatus
+from vm_webapp.runs.records import Priority, RunStatus, Spent, StageStatus, WaitingOn
 
 WAITS_FOR_NOTHING = ',"waiting_on":null,'
 MAX_REQUEST_CHARACTERS = 20_000
@@ -154,6 +155,11 @@ class WaitingOnOut(Output):
     until: Moment | None
 
 
+@lru_cache(maxsize=1024)  # a page that is read again has the same ones
+def _json_of_wait(waiting_on: WaitingOn) -> str:
+    return WaitingOnOut.json_of(waiting_on, {})
+
+
 class ArtifactSummaryOut(Output):
     """The newest version of an artifact."""
 
@@ -222,5 +228,5 @@ class RunOut(Output):
             before, _, after = text.partition(WAITS_FOR_NOTHING)
             parts = texts[records.reading] = (before, after)
         before, after = parts
-        waiting_on = WaitingOnOut.json_of(records.waiting_on, context) if records.waiting_on else "null"
+        waiting_on = _json_of_wait(records.waiting_on) if records.waiting_on else "null"
         return f'{before},"waiting_on":{waiting_on},{after}'

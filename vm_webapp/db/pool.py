@@ -13,12 +13,14 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
+from uuid import UUID
 
 import psycopg2
 from peewee import DatabaseError, InterfaceError, InternalError, OperationalError
 from playhouse.pool import MaxConnectionsExceeded
-from psycopg2.extensions import TRANSACTION_STATUS_INERROR
+from psycopg2.extensions import TRANSACTION_STATUS_INERROR, new_array_type, new_type, register_type
 from psycopg2.extras import Json, register_uuid
 
 from vm_webapp.database_address import parse_address
@@ -65,6 +67,11 @@ _dedicated = threading.local()
 _disk_full_at = -math.inf  # monotonic time
 
 register_uuid()
+# The ids of a page come back each time that it is read, and to make one takes longer than to look it up.
+_uuid_of = lru_cache(maxsize=4096)(UUID)
+_UUID = new_type((2950,), "UUID", lambda text, _: None if text is None else _uuid_of(text))
+register_type(_UUID)
+register_type(new_array_type((2951,), "UUID[]", _UUID))
 
 
 def open_pool(url: str, *, max_connections: int, application_name: str, leave_free: int = 0) -> None:

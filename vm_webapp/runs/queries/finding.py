@@ -8,13 +8,13 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal
 
-from peewee import Tuple, fn
+from peewee import SQL, Tuple, fn
 
 from vm_webapp.db.compiled import param
 from vm_webapp.db.models import Run
 from vm_webapp.db.pool import Row, rows
 from vm_webapp.db.prepared import Prepared, prepared
-from vm_webapp.runs.queries.runs import COLUMNS
+from vm_webapp.runs.queries.runs import SHOWN, heads_of
 
 Order = Literal["created", "finished"]
 KEYS = {"created": Run.created_at, "finished": Run.finished_at}
@@ -24,6 +24,7 @@ LOOKED_AT = 5_000
 # Up to which cost, as PostgreSQL estimates it, all runs that match are found at once: about a thousand pages of the
 # table, from all over it.
 MOST_COST = 5_000
+SIZES = (26, 51, 101, 201)
 
 # Each of the first four has an index that ends in (created_at DESC, id DESC), which serves the order as well, and
 # ``finished_at`` has one. The row comparisons become ranges of those indexes; written with OR, PostgreSQL would filter
@@ -64,7 +65,7 @@ _HAS_LETTERS = r"""
         SELECT '%%' || regexp_replace(word, '([\\%%_])', '\\\1', 'g') || '%%'
           FROM unnest(tsvector_to_array(to_tsvector('simple', %(text)s))) AS word))
 """
-_BY_ID = prepared(COLUMNS.where(Run.id == fn.ANY(param("ids").cast("uuid[]"))))
+_BY_ID = prepared(heads_of(SHOWN.where(Run.id == fn.ANY(param("ids").cast("uuid[]")))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class Found:
     """The first runs that pass all filters, in any order.
 
     Attributes:
-        runs: their rows.
+        runs: their heads; see ``heads_of``.
         until: None if they are the first of all that match; else the time, by which they are listed, of the last run
             that was looked at: what is older than this may match as well.
     """
@@ -96,7 +97,7 @@ def find_runs(values: Mapping[str, Any], order: Order, most: int, *, bounded: bo
     Args:
         values: the filters; ``after_time`` and ``after_id`` for where the page begins.
         order: by creation or by end.
-        most: how many.
+        most: how many; there may be some more.
         bounded: whether to end the page where the look ended.
     """
     names = frozenset(values) - {"after_id"}
@@ -104,7 +105,7 @@ def find_runs(values: Mapping[str, Any], order: Order, most: int, *, bounded: bo
     served = _served(indexes[0], order)
     others = names - served - {"unarchived"}
     if not others and not (bounded and "unarchived" in names):
-        return Found(rows(_page_query(names, order), limit=most, **values))
+        return Found(rows(_page_query(names, order, _planned_for(most)), **values))
     if others and _is_cheap(names, order, most, values):
         return _all(names, order, most, values)
     farthest = Found([])
@@ -173,17 +174,25 @@ def _look(
     return found, ends[0]["time"] if len(ends) > 1 else None
 
 
-@lru_cache(maxsize=128)  # every combination of filters
-def _page_query(names: frozenset[str], order: Order) -> Prepared:
-    """Return the query for a page of runs that an index holds in their order."""
+def _planned_for(most: int) -> int:
+    """Return for how many runs a page of so many is planned: PostgreSQL prepares a query for each of a few sizes."""
+    return next((size for size in SIZES if size >= most), most)
+
+
+@lru_cache(maxsize=512)  # every combination of filters that an index serves, for every size
+def _page_query(names: frozenset[str], order: Order, most: int) -> Prepared:
+    """Return the query for a page of runs that an index holds in their order.
+
+    The number stands in its text: for a number that it does not know, PostgreSQL expects a tenth of all runs.
+    """
     key = KEYS[order]
     conditions = [condition for name, condition in _CONDITIONS.items() if name in names]
     if "after_time" in names:
         conditions.append(Tuple(key, Run.id) < Tuple(param("after_time"), param("after_id")))
     if order == "finished":
         conditions.append(key.is_null(False))
-    query = COLUMNS.where(*conditions) if conditions else COLUMNS
-    return prepared(query.order_by(key.desc(), Run.id.desc()).limit(param("limit")))
+    query = SHOWN.where(*conditions) if conditions else SHOWN
+    return prepared(heads_of(query.order_by(key.desc(), Run.id.desc()).limit(SQL(str(most)))))
 
 
 def _first_of_all(names: frozenset[str], order: Order) -> str:

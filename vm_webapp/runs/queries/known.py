@@ -13,6 +13,7 @@ from vm_webapp.runs.waiting import QueuedStage
 
 MOST_RUNS = 500
 LONGEST_REQUEST = 4_000  # characters; with longer ones the memory would be tens of megabytes
+Digests = tuple[int, list[int] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,16 +21,21 @@ class Known:
     """A run as it was read.
 
     Attributes:
-        row: the row of ``runs.COLUMNS``, with the digests of its stages.
+        digests: of what is shown of the run and of its stages, equal only while none of it has changed.
         record: the run; without what it waits for, where that depends on others.
         queued: its queued stage, from which that is decided.
         waiting_on: what it waits for otherwise.
     """
 
-    row: Row
+    digests: Digests
     record: RunRecord
     queued: QueuedStage | None
     waiting_on: WaitingOn | None
+
+
+def digests_of(row: Row) -> Digests:
+    """Return the digests of a run that was read."""
+    return row["digest"], row["digests"]
 
 
 class KnownRuns:
@@ -41,10 +47,10 @@ class KnownRuns:
         self._lock = threading.Lock()
 
     def find(self, row: Row) -> Known | None:
-        """Return the run if its row, and thus all that is shown of it, is what it was."""
+        """Return the run if all that is shown of it is what it was, by the digests of a row that was read now."""
         with self._lock:
             known = self._runs.get(row["id"])
-            if known is None or known.row != row:
+            if known is None or known.digests != digests_of(row):
                 return None
             self._runs.move_to_end(row["id"])
             return known

@@ -11,7 +11,7 @@ from vm_webapp.db.paging import Page, page_of
 from vm_webapp.db.pool import rows
 from vm_webapp.runs.queries.finding import KEYS, Order, find_runs
 from vm_webapp.runs.queries.reading import read_only
-from vm_webapp.runs.queries.runs import records_of
+from vm_webapp.runs.queries.runs import read_page
 from vm_webapp.runs.records import RunRecord, RunStatus
 
 ACTIVE: tuple[RunStatus, ...] = ("queued", "running", "waiting_approval")
@@ -128,7 +128,7 @@ def look_for_runs(
     # Below the end of one look, the runs of the others would be listed with gaps.
     found = [run for part in parts for run in part.runs if until is None or run[time] >= until]
     found.sort(key=lambda run: (run[time], run["id"]), reverse=True)
-    page = page_of(records_of(found[: limit + 1]), limit, lambda run: (getattr(run, time), run.id))
+    page = page_of(read_page(found[: limit + 1]), limit, lambda run: (getattr(run, time), run.id))
     return Look(page, None if page.next_position else until)
 
 

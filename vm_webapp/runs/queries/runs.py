@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
 from decimal import Decimal
 from uuid import UUID
 
-from peewee import JOIN, SQL, fn
+from peewee import JOIN, SQL, Select, fn
 
 from vm_webapp.db.compiled import param
 from vm_webapp.db.models import Artifact, Run, Stage
@@ -17,7 +16,7 @@ from vm_webapp.errors import NotFound
 from vm_webapp.runs.admission import due
 from vm_webapp.runs.artifacts import newest_of
 from vm_webapp.runs.budget import budget_of
-from vm_webapp.runs.queries.known import Known, KnownRuns
+from vm_webapp.runs.queries.known import Known, KnownRuns, digests_of
 from vm_webapp.runs.queries.reading import read_only
 from vm_webapp.runs.records import (
     ArtifactSummary,
@@ -92,9 +91,8 @@ _SHOWN = (
 _DIGEST = fn.hash_record_extended(SQL("shown"), SQL("0"))
 _OF_RUNS = _SHOWN.where(_S.run == fn.ANY(param("run_ids").cast("uuid[]"))).alias("shown")
 _STAGES = prepared(_OF_RUNS.select_from(SQL("shown.*"), _DIGEST.alias("digest")).order_by(_OF_RUNS.c.position))
-_OF_RUN = _SHOWN.where(_S.run == Run.id).alias("shown")
-_DIGESTS = _OF_RUN.select_from(fn.array_agg(_DIGEST).order_by(_OF_RUN.c.position))
-COLUMNS = Run.select(
+# The snapshot is left out: it holds the whole workflow, brand and project, and no response contains them.
+SHOWN = Run.select(
     Run.id,
     Run.workflow,
     Run.status,
@@ -111,11 +109,28 @@ COLUMNS = Run.select(
     Run.budget_tokens,
     Run.budget_money,
     Run.archived_at,
-    _DIGESTS.alias("digests"),
 )
-# The snapshot is left out: it holds the whole workflow, brand and project, and no response contains them.
-_ONE = prepared(COLUMNS.where(Run.id == param("id")))
-_MANY = prepared(COLUMNS.where(Run.id == fn.ANY(param("ids").cast("uuid[]"))))
+"""What is shown of a run itself."""
+
+
+def _digested(found: Select, *columns: str) -> Select:
+    run = found.alias("run")
+    of_run = _SHOWN.where(_S.run == run.c.id).alias("shown")
+    digests = of_run.select_from(fn.array_agg(_DIGEST).order_by(of_run.c.position))
+    digest = fn.hash_record_extended(SQL("run"), SQL("0"))
+    return run.select_from(*(SQL(f"run.{name}") for name in columns), digest.alias("digest"), digests.alias("digests"))
+
+
+def heads_of(found: Select) -> Select:
+    """Return the query for the heads of the runs that a query of ``SHOWN`` finds, in any order.
+
+    A head has ``id``, ``created_at``, ``finished_at``, and the digests of what is shown of the run and of its stages.
+    """
+    return _digested(found, "id", "created_at", "finished_at")
+
+
+_ONE = prepared(_digested(SHOWN.where(Run.id == param("id")), "*"))
+_MANY = prepared(_digested(SHOWN.where(Run.id == fn.ANY(param("ids").cast("uuid[]"))), "*"))
 _known = KnownRuns()
 
 
@@ -125,7 +140,7 @@ def read_run(run_id: UUID) -> RunRecord:
     Raises:
         NotFound: there is no such run.
     """
-    found = records_of(rows(_ONE, id=run_id))
+    found = _with_stages(rows(_ONE, id=run_id))
     if not found:
         raise NotFound(f"there is no run {run_id}")
     return found[0]
@@ -137,25 +152,42 @@ get_run = read_only(read_run)
 @read_only
 def read_runs(run_ids: Collection[UUID]) -> list[RunRecord]:
     """Return runs with their stages, in the order of their ids' list; those that do not exist are left out."""
-    found = {run.id: run for run in records_of(rows(_MANY, ids=list(run_ids)))}
+    found = {run.id: run for run in _with_stages(rows(_MANY, ids=list(run_ids)))}
     return [found[id] for id in run_ids if id in found]
 
 
-def records_of(found: Sequence[Row]) -> list[RunRecord]:
-    """Return runs that were read by ``COLUMNS``, with their stages and what they wait for.
+def read_page(heads: Sequence[Row]) -> list[RunRecord]:
+    """Return the runs of these heads, with their stages and what they wait for; those that were purged are left out.
 
-    As many statements are sent for one run as for a page of them: one more for those that have changed since they were
-    read last, and one for those that are queued.
+    Two statements are sent for all that have changed since they were read last, and one for all that are queued.
     """
-    known = {run["id"]: each for run in found if (each := _known.find(run)) is not None}
-    changed = [run for run in found if run["id"] not in known]
-    # A run may be purged between these statements; its page then shows it without stages, and not an error.
-    stages = _stages([run["id"] for run in changed]) if changed else {}
-    for run in changed:
-        known[run["id"]] = _put_together(run, stages.get(run["id"], []))
-    queued = [each.queued for each in known.values() if each.queued is not None]
-    facts = read_facts(stage.run_id for stage in queued) if queued else None
-    return [_as_it_waits(known[run["id"]], facts) for run in found]
+    known = _known_of(heads)
+    if changed := [head["id"] for head in heads if head["id"] not in known]:
+        known |= _read(rows(_MANY, ids=changed))
+    return _as_they_wait([known[head["id"]] for head in heads if head["id"] in known])
+
+
+def _with_stages(found: Sequence[Row]) -> list[RunRecord]:
+    known = _known_of(found)
+    if changed := [run for run in found if run["id"] not in known]:
+        known |= _read(changed)
+    return _as_they_wait([known[run["id"]] for run in found])
+
+
+def _known_of(found: Sequence[Row]) -> dict[UUID, Known]:
+    return {run["id"]: known for run in found if (known := _known.find(run)) is not None}
+
+
+def _read(found: Sequence[Row]) -> dict[UUID, Known]:
+    # A run may be purged between these statements; it is shown without stages then, and not as an error.
+    stages = _stages([run["id"] for run in found])
+    return {run["id"]: _put_together(run, stages.get(run["id"], [])) for run in found}
+
+
+def _as_they_wait(found: Sequence[Known]) -> list[RunRecord]:
+    queued = [each.queued.run_id for each in found if each.queued is not None]
+    facts = read_facts(queued) if queued else None
+    return [_as_it_waits(each, facts) for each in found]
 
 
 def _put_together(run: Row, stages: list[Row]) -> Known:
@@ -174,7 +206,7 @@ def _put_together(run: Row, stages: list[Row]) -> Known:
                 stage["error"]["message"] if stage["error"] else None,
                 stage["due"],
             )
-    known = Known(run, record, queued, waiting_on)
+    known = Known(digests_of(run), record, queued, waiting_on)
     # Unless the stages have changed since the statement that read the run.
     if run["digests"] == [stage["digest"] for stage in stages]:
         _known.note(known)
@@ -185,7 +217,7 @@ def _as_it_waits(known: Known, facts: QueueFacts | None) -> RunRecord:
     waiting_on = known.waiting_on
     if known.queued is not None and facts is not None:
         waiting_on = why_queued(known.queued, facts)
-    return replace(known.record, waiting_on=waiting_on) if waiting_on else known.record
+    return known.record.as_it_waits(waiting_on) if waiting_on else known.record
 
 
 def _stages(run_ids: list[UUID]) -> dict[UUID, list[Row]]:
@@ -221,7 +253,6 @@ def _run(run: Row, stages: list[Row]) -> RunRecord:
         ),
         cost=_sum_of(records),
         budget=budget_of(run["budget_tokens"], run["budget_money"]),
-        waiting_on=None,
         stages=records,
         reading=Reading(),
     )
