@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from uuid import uuid4
 
 from aiohttp import web
+from uuid_utils import uuid4
 
 HEADER = "X-Request-ID"
 KEY = web.RequestKey("request_id", str)

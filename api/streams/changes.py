@@ -16,7 +16,7 @@ from uuid import UUID
 from api.http.threads import Threads
 from api.streams.readers import Reader
 from vm_webapp.errors import Unavailable
-from vm_webapp.runs.signals import run_changed
+from vm_webapp.runs.signals import run_changed, run_created
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Changes:
         def note(_run_id: UUID) -> None:  # on the thread that committed
             loop.call_soon_threadsafe(self._signalled.set)
 
-        with run_changed.connected(note):
+        with run_created.connected(note), run_changed.connected(note):
             while self._readers:
                 signalled = await self._wait_for_signal()
                 # After a signal as well: the next look must not find the same change again.

@@ -22,7 +22,7 @@ from vm_webapp.ops import bulk
 from vm_webapp.ops.bulk import BulkFilter
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.lifecycle import Claim, Claimant, Finished, NewRun
-from vm_webapp.runs.signals import Signal, run_changed, stage_due
+from vm_webapp.runs.signals import Signal, run_changed, run_created, stage_due
 from vm_webapp.runs.states import Failure
 from vm_webapp.workflows.loader import load_catalog
 
@@ -37,18 +37,24 @@ class Fired:
 
     def __init__(self) -> None:
         self.due: list[UUID] = []
+        self.created: list[UUID] = []
         self.changed: list[UUID] = []
 
     def clear(self) -> None:
         """Forget them."""
         self.due.clear()
+        self.created.clear()
         self.changed.clear()
 
 
 @pytest.fixture
 def fired() -> Iterator[Fired]:
     recorded = Fired()
-    with stage_due.connected(recorded.due.append), run_changed.connected(recorded.changed.append):
+    with (
+        stage_due.connected(recorded.due.append),
+        run_created.connected(recorded.created.append),
+        run_changed.connected(recorded.changed.append),
+    ):
         yield recorded
 
 
@@ -159,10 +165,10 @@ def test_an_idempotent_replay_fires_nothing(fired: Fired) -> None:
 
     scope = KeyScope("tests", "POST", "/runs", "key")
     assert run_once_per_key(scope, b"{}", effect)[1] is False
-    assert (len(fired.due), len(fired.changed)) == (1, 1)
+    assert (len(fired.due), len(fired.created)) == (1, 1)
     fired.clear()
     assert run_once_per_key(scope, b"{}", effect)[1] is True
-    assert (fired.due, fired.changed) == ([], [])
+    assert (fired.due, fired.created) == ([], [])
 
 
 def create_it() -> UUID:
@@ -229,11 +235,17 @@ def fork() -> UUID:
     return lifecycle.fork_run(parent, from_stage="calendar", request=None, actor=Actor("ann")).id
 
 
-@pytest.mark.parametrize("act", [create_it, finish, release, rescue, approve, request_changes, retry, retry_many, fork])
+@pytest.mark.parametrize("act", [finish, release, rescue, approve, request_changes, retry, retry_many, fork])
 def test_every_path_that_makes_a_stage_due_fires_both_signals(fired: Fired, act: Callable[[], UUID]) -> None:
     run_id = act()
     assert fired.due[-1] == queued_stage(run_id)
     assert fired.changed[-1] == run_id
+
+
+def test_a_new_run_wakes_a_worker_and_no_follower(fired: Fired) -> None:
+    run_id = create_it()
+    assert (fired.due, fired.created) == ([queued_stage(run_id)], [run_id])
+    assert fired.changed == [], "nobody can have followed it"
 
 
 def test_a_stage_that_its_finisher_claims_at_once_fires_no_signal(fired: Fired) -> None:
@@ -373,6 +385,6 @@ def test_a_signal_fires_when_the_events_are_committed(fired: Fired) -> None:
         with transaction():
             seen.append(rows("SELECT count(*) AS n FROM events WHERE run_id = %(id)s", id=run_id)[0]["n"])
 
-    with run_changed.connected(count):
+    with run_created.connected(count):
         create_it()
     assert seen == [2]

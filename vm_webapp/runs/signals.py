@@ -1,4 +1,4 @@
-"""Signals of the core to the rest of the program: a stage became due, a run has new events.
+"""Signals of the core to the rest of the program: a stage became due, a run is there, a run has new events.
 
 A signal is raised in the transaction that makes the change and fires after its commit, so that a change which was
 rolled back is never published. Nothing depends on a signal: idle workers and followers of a run also poll. The
@@ -70,5 +70,8 @@ stage_due = Signal("stage_due")
 Where an owner with a limit has room again, it is the id of a stage that has ended: others of that owner may be claimed.
 """
 
+run_created = Signal("run_created")
+"""A run is there; nobody can have followed it. The id is the run's."""
+
 run_changed = Signal("run_changed")
-"""A run has new events. The id is the run's."""
+"""A run that was there has new events. The id is the run's."""

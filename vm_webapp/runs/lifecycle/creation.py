@@ -22,7 +22,7 @@ from vm_webapp.runs.lifecycle.four_eyes import check_creator_is_known
 from vm_webapp.runs.lifecycle.run_context import RunContext, lock_context
 from vm_webapp.runs.records import Priority, Progress, RunRecord, StageRecord, Usage
 from vm_webapp.runs.run_spans import begin_run
-from vm_webapp.runs.signals import run_changed, stage_due
+from vm_webapp.runs.signals import run_created, stage_due
 from vm_webapp.runs.snapshots import DIGESTS, NewSnapshot, not_known_as_stored, remember_after_commit, values_of
 from vm_webapp.runs.waiting import QueuedStage, facts_of, why_queued
 from vm_webapp.workflows.model import StageSpec, Workflow
@@ -103,7 +103,7 @@ def create_run(new: NewRun, *, actor: Actor, quota: RunQuota | None = None) -> R
             assert quota is not None
             raise quota.exceeded()
         stage_due.raise_after_commit(ids[0])
-        run_changed.raise_after_commit(run_id)
+        run_created.raise_after_commit(run_id)
         if span is not None:
             span.end()
         return _record(run_id, new, context, created)
