@@ -6,13 +6,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 
 from vm_webapp.db.migrate.failures import NOTHING, TEMPORARY, Stopped, failure
 from vm_webapp.db.migrate.other_sessions import blocking
-from vm_webapp.db.migrate.yoyo_runner import Direction, Runner
+
+if TYPE_CHECKING:
+    from vm_webapp.db.migrate.yoyo_runner import Direction, Runner
 
 # Between two attempts, each of which waits for a lock for a second: statements of others get through in between.
 PAUSES = (0.5, 1.0, 2.0, 4.0)

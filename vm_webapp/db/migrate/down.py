@@ -19,7 +19,6 @@ from vm_webapp.db.migrate.locks import Patience, advisory_lock, lock_row, log_no
 from vm_webapp.db.migrate.privileges import named_grants
 from vm_webapp.db.migrate.session import direct_session, query
 from vm_webapp.db.migrate.status import read_applied, refuse_empty
-from vm_webapp.db.migrate.yoyo_runner import Runner, refuse_other_hashes, written_out, yoyo_runner
 from vm_webapp.errors import Conflict, InvalidInput, NotFound
 
 
@@ -99,7 +98,7 @@ def roll_back(
             raise Conflict("the schema has changed since the plan was made: run the command again")
         if alive is not None:
             refuse_to_roll_back(session, plan.steps, alive)
-        _roll_back(session, yoyo_runner(url, session), plan, say, on_done)
+        _roll_back(url, session, plan, say, on_done)
 
 
 def export_applied(url: str, folder: Path, bundle: Bundle | None = None) -> tuple[MigrationFiles, ...]:
@@ -149,8 +148,11 @@ def _refuse_missing(applied: dict[str, MigrationFiles | None]) -> tuple[Migratio
 
 
 def _roll_back(
-    session: Any, runner: Runner, plan: DownPlan, say: Callable[[str], None], on_done: Callable[[str], None]
+    url: str, session: Any, plan: DownPlan, say: Callable[[str], None], on_done: Callable[[str], None]
 ) -> None:
+    from vm_webapp.db.migrate.yoyo_runner import refuse_other_hashes, written_out, yoyo_runner
+
+    runner = yoyo_runner(url, session)
     # yoyo needs the others only to resolve ``depends``, so empty stand-ins do: for those that stay, and for those that
     # were postponed.
     chosen = {files.id for files in plan.steps}

@@ -7,8 +7,6 @@ from contextlib import contextmanager
 
 import psycopg2
 from psycopg2 import errors
-from yoyo.exceptions import BadMigration
-from yoyo.topologicalsort import CycleError
 
 from vm_webapp.errors import Conflict, DatabaseUnavailable, VMError
 from vm_webapp.text import first_line
@@ -46,13 +44,12 @@ def named_failure(what: str) -> Iterator[None]:
     """Turn an exception of the block into one of this program's, with one line of text that begins with ``what``."""
     try:
         yield
-    except BadMigration as error:
-        raise MigrationFailed(f"{what} failed: {error}") from error
-    except CycleError as error:
-        cycle = ", ".join(migration.id for migration in error.args[1])
-        raise MigrationFailed(f"{what} failed: {cycle} depend on each other") from error
     except psycopg2.Error as error:
         raise failure(what, error) from error
+    except Exception as error:
+        if said := _said_by_yoyo(error):
+            raise MigrationFailed(f"{what} failed: {said}") from error
+        raise
 
 
 def failure(what: str, error: psycopg2.Error, *, left: str = "", in_the_way: str = "") -> VMError:
@@ -80,6 +77,16 @@ def failure(what: str, error: psycopg2.Error, *, left: str = "", in_the_way: str
     refused = isinstance(error, errors.QueryCanceled | errors.OutOfMemory | errors.ConfigurationLimitExceeded)
     kind = DatabaseUnavailable if unavailable and not refused else MigrationFailed
     return kind(f"{what} failed: {first_line(error)}{done}")
+
+
+def _said_by_yoyo(error: Exception) -> str:
+    # Imported here, as in ``up`` and ``down``: every process reads the schema, few change it.
+    from yoyo.exceptions import BadMigration
+    from yoyo.topologicalsort import CycleError
+
+    if isinstance(error, CycleError):
+        return f"{', '.join(migration.id for migration in error.args[1])} depend on each other"
+    return str(error) if isinstance(error, BadMigration) else ""
 
 
 def _why_temporary(error: psycopg2.Error) -> str:

@@ -17,7 +17,6 @@ from vm_webapp.db.migrate.locks import Patience, advisory_lock, lock_row
 from vm_webapp.db.migrate.privileges import named_grants
 from vm_webapp.db.migrate.session import query
 from vm_webapp.db.migrate.status import SchemaStatus, compare, read_applied, read_status
-from vm_webapp.db.migrate.yoyo_runner import refuse_other_hashes, written_out, yoyo_runner
 from vm_webapp.errors import Conflict
 
 
@@ -109,6 +108,8 @@ def _apply(
     patience: Patience,
     on_done: Callable[[str], None],
 ) -> None:
+    from vm_webapp.db.migrate.yoyo_runner import refuse_other_hashes, written_out, yoyo_runner
+
     runner = yoyo_runner(url, session)
     with written_out(bundle.migrations.values()) as migrations:
         found = list(runner.to_apply(migrations))
