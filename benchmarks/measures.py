@@ -40,6 +40,7 @@ MEASURES = {
         (
             Figure("live_seconds", "API live, s", 2, "times"),
             Figure("ready_seconds", "`serve` ready, s", 2, "times"),
+            Figure("memory_mb", "idle, MB", 0, ""),
         ),
         start.CONTENDERS,
         3,
