@@ -18,6 +18,7 @@ import redis
 from tests.fakes.model_server import ModelServer
 from tests.support.databases import Databases
 from tests.support.folders import open_folder
+from tests.support.ready_postgres import fill_workspace
 from vm_webapp.db.pool import close_pool, open_pool
 from vm_webapp.local import LocalServers, find_redis_server, start_local_servers
 
@@ -107,9 +108,11 @@ def record(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[LocalServers]:
-    """A real PostgreSQL and a real Redis."""
-    with open_folder() as root, start_local_servers(root, durable=False) as running:
-        yield running
+    """A real PostgreSQL, whose own database is migrated, and a real Redis."""
+    with open_folder() as root:
+        fill_workspace(root)
+        with start_local_servers(root, durable=False) as running:
+            yield running
 
 
 @pytest.fixture(scope="session")

@@ -23,9 +23,9 @@ from tests.chaos.ledger import Orphan, orphans_of, worker_id_of
 from tests.fakes.model_server import ModelServer
 from tests.support.folders import open_folder
 from tests.support.processes import Program, child_pids, is_running
+from tests.support.ready_postgres import copy_ready
 from tests.support.runs import read
 from tests.support.waiting import eventually
-from vm_webapp.db import migrate
 from vm_webapp.db.pool import close_pool, open_pool
 from vm_webapp.local.postgres import EmbeddedPostgres
 from vm_webapp.local.redis import EmbeddedRedis, find_redis_server
@@ -213,10 +213,10 @@ def own_postgres(*, durable: bool = False, **settings: str) -> Iterator[OwnServe
         settings: of the server, by name.
     """
     with open_folder("vm-chaos-") as root:
+        copy_ready(root / "postgres")
         server = OwnServer(lambda: EmbeddedPostgres(root / "postgres", durable=durable))
         server.start()
         try:
-            migrate.apply_pending(server.url)
             configure(server.url, settings)
             open_pool(server.url, max_connections=8, application_name="tests")
             yield server

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.folders import open_folder
 from tests.support.processes import is_running, program
-from tests.support.serving import served, servers_of
+from tests.support.serving import served, servers_of, started_anew
 from tests.support.waiting import eventually
 
 
@@ -32,7 +32,7 @@ def used() -> Iterator[Path]:
 
 
 def test_one_command_completes_a_run_and_leaves_nothing_running(root: Path) -> None:
-    with served(root) as serving:
+    with started_anew(root) as serving:
         run = serving.run_to_the_end()
         assert run["status"] == "completed"
         document = serving.client.get(f"/runs/{run['id']}/artifacts/calendar")

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 
 from tests.support.processes import Program, child_pids, program
+from tests.support.ready_postgres import fill_workspace
 from tests.support.waiting import eventually
 
 
@@ -58,7 +59,15 @@ class Served:
 
 @contextmanager
 def served(root: Path, *arguments: str, **env: str) -> Iterator[Served]:
-    """Run ``serve`` on a free port during the block."""
+    """Run ``serve`` on a free port during the block. An unused workspace is given a migrated database before."""
+    fill_workspace(root)
+    with started_anew(root, *arguments, **env) as serving:
+        yield serving
+
+
+@contextmanager
+def started_anew(root: Path, *arguments: str, **env: str) -> Iterator[Served]:
+    """Like ``served``, but in an unused workspace ``serve`` makes and migrates the database itself."""
     given = {"VM_WORKSPACE_ROOT": str(root), **env}
     with program("serve", "--port", "0", *arguments, env=given, folder=root.parent / "log") as running:
         serving = Served(running)
