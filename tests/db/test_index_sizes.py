@@ -7,11 +7,13 @@ import pytest
 from tests.db.schemas import run_sql
 
 RUNS = 8_000
-# As time and UUIDv7 keys grow: each row later, and its key higher, than the one before.
+# As time and UUIDv7 keys grow: each row later, and its key higher, than the one before. Brand and project are read once
+# and not for each row: the tables may be full of those that other tests have deleted.
 FILL = f"""
 INSERT INTO runs (id, workflow, status, request, snapshot, created_at, brand_id, project_id)
-SELECT lpad(to_hex(n), 32, '0')::uuid, 'smoke', 'queued', 'a plan', '{{}}', now() + n * interval '1 ms', b.id, p.id
-  FROM generate_series(1, {RUNS}) n, brands b, projects p
+SELECT lpad(to_hex(n), 32, '0')::uuid, 'smoke', 'queued', 'a plan', '{{}}', now() + n * interval '1 ms',
+       (SELECT id FROM brands), (SELECT id FROM projects)
+  FROM generate_series(1, {RUNS}) n
 """
 TELL = "INSERT INTO events (run_id, type, actor) SELECT id, 'run.created', 'tests' FROM runs, generate_series(1, 12)"
 CONTEXT = """
