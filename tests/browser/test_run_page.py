@@ -89,6 +89,12 @@ def test_a_failed_run_says_why_and_goes_on_from_where_a_person_wants(tab: Watche
     expect(page.get_by_role("link", name="Fork from here")).to_have_count(2)
 
 
+# As a worker sends the text when it sees further listeners; it replaces what is shown where a piece of that was lost.
+FROM_THE_START = """box => document.dispatchEvent(new CustomEvent("stage.progress", {detail: {data: JSON.stringify({
+    stage: box.dataset.stage, attempt: Number(box.dataset.attempt), offset: 0, text: box.textContent + " more"
+})}}))"""
+
+
 def test_a_reader_of_the_live_text_is_taken_along_only_from_its_end(tab: Watched, writer: ModelServer) -> None:
     writer.script = lambda _: Behaviour(text=WORDS * 600, pause=0.05)
     run_id = create("content_calendar", "A calendar for a bakery").run.id
@@ -105,6 +111,8 @@ def test_a_reader_of_the_live_text_is_taken_along_only_from_its_end(tab: Watched
     assert box.evaluate(from_end) < 40
     box.evaluate("box => (box.scrollTop = 10)")
     wait_for_text()
+    assert box.evaluate("box => box.scrollTop") == 10
+    box.evaluate(FROM_THE_START)
     assert box.evaluate("box => box.scrollTop") == 10
     box.evaluate("box => (box.scrollTop = box.scrollHeight)")
     wait_for_text()

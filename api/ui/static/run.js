@@ -12,14 +12,15 @@
     const box = boxOf(piece);
     if (!box) return;
     const length = Number(box.dataset.length ?? piece.offset);
+    const place = box.scrollTop;
+    const atEnd = box.scrollHeight - place - box.clientHeight < NEAR;
     if (!piece.offset && piece.text.length > box.textContent.length) box.replaceChildren(); // all of it, from the start
     else if (piece.offset < length) return; // sent twice
-    const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR;
     // What was written while this tab was hidden comes with the next connection, or not at all.
     if (piece.offset > length || (!box.hasChildNodes() && piece.offset)) box.append("[…] ");
     box.append(piece.text);
     box.dataset.length = piece.offset + [...piece.text].length;
-    if (atEnd) box.scrollTop = box.scrollHeight;
+    box.scrollTop = atEnd ? box.scrollHeight : place;
   };
 
   document.addEventListener("stage.progress", (event) => show(JSON.parse(event.detail.data)));
