@@ -34,7 +34,7 @@ from vm_webapp.fleet.heartbeats import WorkerIdentity
 from vm_webapp.fleet.presence import Presence
 from vm_webapp.llm.calls import CallLoop
 from vm_webapp.llm.choice import choose_provider
-from vm_webapp.llm.template import TemplateProvider
+from vm_webapp.llm.offline import TemplateProvider
 from vm_webapp.llm.traced import TracedProvider
 from vm_webapp.local.by_mode import servers_of
 from vm_webapp.logs import process_logs_with

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -24,11 +24,12 @@ from tests.support.waiting import eventually
 from vm_webapp.access.actor import Actor
 from vm_webapp.db.pool import close_pool, execute, jsonb, transaction
 from vm_webapp.errors import Conflict
+from vm_webapp.execution.finishing import FinishTogether
 from vm_webapp.execution.leases import renew_leases
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.events import NewEvent, append_events
-from vm_webapp.runs.lifecycle import Claim, Claimant, NewRun
+from vm_webapp.runs.lifecycle import Claim, Claimant, Ending, NewRun
 from vm_webapp.runs.states import Failure
 from vm_webapp.workflows.loader import load_catalog
 from vm_webapp.workflows.model import RetryPolicy
@@ -51,6 +52,7 @@ class Shared:
     runs: list[UUID]
     stages: list[UUID]
     claims: list[Claim]
+    finishing: FinishTogether = field(default_factory=lambda: FinishTogether(WORKER))
 
 
 @pytest.fixture
@@ -102,7 +104,10 @@ def perform(shared: Shared, operation: str, pick: int) -> None:
 
 def end(shared: Shared, claim: Claim, claimant: Claimant, operation: str) -> None:
     if operation == "finish":
-        finished = lifecycle.finish_stage_if_held(claim, TEXT, claimant, next_token=uuid4())
+        if claimant.cap is None:
+            finished = shared.finishing.finish(Ending(claim, TEXT, next_token=uuid4()))
+        else:
+            finished = lifecycle.finish_stage_if_held(claim, TEXT, claimant, next_token=uuid4())
         shared.claims += [finished.next] if finished and finished.next else []
     elif operation == "release":
         lifecycle.release_stage_if_held(claim)

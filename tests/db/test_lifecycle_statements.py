@@ -20,8 +20,7 @@ from vm_webapp.execution.stage_runner import StageRunner
 from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
 from vm_webapp.llm.base import Completion
 from vm_webapp.llm.calls import CallLoop
-from vm_webapp.llm.offline import OfflineProvider
-from vm_webapp.llm.template import TemplateProvider
+from vm_webapp.llm.offline import OfflineProvider, TemplateProvider
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.lifecycle import Claimant, NewRun
 

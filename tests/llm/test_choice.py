@@ -12,8 +12,7 @@ from tests.llm.assignments import an_assignment
 from vm_webapp.llm.choice import MissingProvider, choose_provider
 from vm_webapp.llm.errors import LLMContextExceeded, LLMNotConfigured
 from vm_webapp.llm.kimi import KimiProvider
-from vm_webapp.llm.offline import OfflineProvider
-from vm_webapp.llm.template import TemplateProvider
+from vm_webapp.llm.offline import OfflineProvider, TemplateProvider
 from vm_webapp.settings import Settings
 
 

@@ -19,6 +19,7 @@ from tests.worker.conftest import StartWorker, kimi, let_one_thread_die, runtime
 from vm_webapp.access.actor import Actor
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.errors import DatabaseUnavailable
+from vm_webapp.execution.finishing import FinishTogether
 from vm_webapp.execution.mirror import ArtifactMirror
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.lifecycle import ClaimedStages
@@ -105,11 +106,11 @@ def test_a_call_that_starts_late_gets_the_rest_of_its_attempts_time(
     assert whole - 3 < given[0] < whole - 1
 
 
-@pytest.mark.parametrize("step", ["finish_stage_if_held", "fail_attempt_if_held"])
+@pytest.mark.parametrize(("owner", "step"), [(FinishTogether, "finish"), (lifecycle, "fail_attempt_if_held")])
 def test_an_attempt_whose_result_cannot_be_written_is_retried_as_an_internal_error(
-    start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch, model: ModelServer, step: str
+    start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch, model: ModelServer, owner: object, step: str
 ) -> None:
-    write, tries = getattr(lifecycle, step), 0
+    write, tries = getattr(owner, step), 0
 
     def refuse_once(*arguments: Any, **others: Any) -> Any:
         nonlocal tries
@@ -118,7 +119,7 @@ def test_an_attempt_whose_result_cannot_be_written_is_retried_as_an_internal_err
             raise ValueError("A string literal cannot contain NUL (0x00) characters.")
         return write(*arguments, **others)
 
-    monkeypatch.setattr(lifecycle, step, refuse_once)
+    monkeypatch.setattr(owner, step, refuse_once)
     if step == "fail_attempt_if_held":
         model.enqueue(refusal(500, "server_error", "boom"))
     with start_worker(**kimi(model)):
@@ -126,7 +127,7 @@ def test_an_attempt_whose_result_cannot_be_written_is_retried_as_an_internal_err
         retries = eventually(scheduled_retries, "a retry")
     assert retries[0]["data"]["code"] == "internal_error"
     # What the completion cost that could not be stored; the refusal cost nothing.
-    assert (queries.get_run(run_id).usage.completion_tokens > 0) is (step == "finish_stage_if_held")
+    assert (queries.get_run(run_id).usage.completion_tokens > 0) is (step == "finish")
     assert read("SELECT rescues, failures FROM stages WHERE attempt > 0") == [{"rescues": 0, "failures": 1}]
     assert types(run_id)[-1] == "stage.retry_scheduled"
 

@@ -17,6 +17,7 @@ from tests.worker.conftest import StartWorker, kimi, runtime
 from vm_webapp.access.actor import Actor
 from vm_webapp.errors import DatabaseUnavailable
 from vm_webapp.execution import prompt_inputs, stage_runner
+from vm_webapp.execution.finishing import FinishTogether
 from vm_webapp.execution.metering import CallMeter
 from vm_webapp.prices import Price, PriceTable
 from vm_webapp.runs import lifecycle, queries
@@ -143,7 +144,7 @@ def test_a_release_that_may_have_succeeded_unseen_is_not_counted_again(
 def test_a_crash_after_the_stage_has_finished_counts_its_call_once(
     start_worker: StartWorker, model: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    finish, crashed = lifecycle.finish_stage_if_held, threading.Event()
+    finish, crashed = FinishTogether.finish, threading.Event()
 
     def crash_at_the_end(*arguments: Any, **options: Any) -> Any:
         finished = finish(*arguments, **options)
@@ -152,7 +153,7 @@ def test_a_crash_after_the_stage_has_finished_counts_its_call_once(
             raise RuntimeError("after the COMMIT")
         return finished
 
-    monkeypatch.setattr(lifecycle, "finish_stage_if_held", crash_at_the_end)
+    monkeypatch.setattr(FinishTogether, "finish", crash_at_the_end)
     with start_worker(**kimi(model, model_prices=PRICES)):
         run = wait_until_still(create("content_calendar").run.id)
         assert crashed.wait(5)

@@ -21,6 +21,7 @@ from vm_webapp.execution.activity import Activity
 from vm_webapp.execution.attempt_spans import begin_attempt
 from vm_webapp.execution.claiming import facts_of, release_unbegun
 from vm_webapp.execution.failures import INTERNAL_ERROR, crash_of, failure_of
+from vm_webapp.execution.finishing import FinishTogether
 from vm_webapp.execution.leases import HeldLease, HeldLeases
 from vm_webapp.execution.measured_call import MeasuredCall
 from vm_webapp.execution.metering import CallMeter
@@ -93,6 +94,7 @@ class StageRunner:
         self._template = template
         self._calls = calls
         self._mirror = mirror
+        self._finishing = FinishTogether(claimant)
         self._max_call_seconds = max_call_seconds
         self._prices = prices
         self._on_progress = on_progress
@@ -241,9 +243,7 @@ class StageRunner:
         usage = meter.usage()
         return self._through_outages(
             lease,
-            lambda: lifecycle.finish_stage_if_held(
-                claim, completion, self.claimant, next_token=next_token, usage=usage
-            ),
+            lambda: self._finishing.finish(lifecycle.Ending(claim, completion, next_token, usage)),
         )
 
     def _copy(self, claim: Claim, finished: Finished, completion: Completion) -> None:

@@ -9,13 +9,7 @@ lock. A claim may lock the provider first, because it skips a run or a stage tha
 waits for none.
 """
 
-from vm_webapp.runs.lifecycle.attempts import (
-    Finished,
-    fail_attempt_if_held,
-    finish_stage_if_held,
-    record_abandoned_call,
-    release_stage_if_held,
-)
+from vm_webapp.runs.lifecycle.attempts import fail_attempt_if_held, record_abandoned_call, release_stage_if_held
 from vm_webapp.runs.lifecycle.budgets import SPENT_BATCH, fail_run_if_budget_spent, fail_spent_runs
 from vm_webapp.runs.lifecycle.claims import (
     Claim,
@@ -29,6 +23,7 @@ from vm_webapp.runs.lifecycle.claims import (
 from vm_webapp.runs.lifecycle.clock_steps import follow_clock_back
 from vm_webapp.runs.lifecycle.control import cancel_run_if_open, retry_run_if_failed
 from vm_webapp.runs.lifecycle.creation import NewRun, create_run
+from vm_webapp.runs.lifecycle.finishing import Ending, Finished, carry_on, finish_free_stages, finish_stage_if_held
 from vm_webapp.runs.lifecycle.forking import fork_run
 from vm_webapp.runs.lifecycle.rescue import RESCUE_BATCH, LostAttempt, Rescued, rescue_expired_leases
 from vm_webapp.runs.lifecycle.reviews import (
@@ -44,6 +39,7 @@ __all__ = [
     "Claimant",
     "ClaimedStages",
     "DraftChanged",
+    "Ending",
     "Finished",
     "LostAttempt",
     "NewRun",
@@ -51,6 +47,7 @@ __all__ = [
     "UnreadableClaim",
     "approve_stage_if_waiting",
     "cancel_run_if_open",
+    "carry_on",
     "claim_due_stages",
     "claim_stage",
     "create_run",
@@ -58,6 +55,7 @@ __all__ = [
     "fail_run_if_budget_spent",
     "fail_spent_runs",
     "find_claims",
+    "finish_free_stages",
     "finish_stage_if_held",
     "follow_clock_back",
     "fork_run",

@@ -5,13 +5,12 @@ which are SQL text, or an UPDATE inside a WITH. They are run by ``vm_webapp.db.p
 parameters.
 """
 
-from vm_webapp.runs.statements.attempts import RENEW_LEASES, find_limited_stage, finish_stage
-from vm_webapp.runs.statements.budgets import FIND_SPENT_RUNS, FIND_SPENT_STAGE
+from vm_webapp.runs.statements.attempts import RENEW_LEASES, find_limited_stage, finish_stages
 from vm_webapp.runs.statements.claims import CLAIMED_UNDER, claim_due_stages, claim_one_stage, find_due_stages
 from vm_webapp.runs.statements.creation import NEXT_START_TAG, create_run, create_run_within_quota
 from vm_webapp.runs.statements.queue_facts import MOST_COUNTED, read_queue_facts
 from vm_webapp.runs.statements.snapshots import STORE_SNAPSHOTS
-from vm_webapp.runs.statements.spending import RECORD_CALL
+from vm_webapp.runs.statements.spending import FIND_SPENT_RUNS, FIND_SPENT_STAGE, RECORD_CALL
 
 __all__ = [
     "CLAIMED_UNDER",
@@ -28,6 +27,6 @@ __all__ = [
     "create_run_within_quota",
     "find_due_stages",
     "find_limited_stage",
-    "finish_stage",
+    "finish_stages",
     "read_queue_facts",
 ]
