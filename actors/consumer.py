@@ -29,6 +29,8 @@ REDIS_PAUSE_SECONDS = 1.0
 # While a long queue is drained, slots become free one by one. They are filled together: once half of them are free, or
 # so long after the last poll. A claim of eight stages costs little more than a claim of one.
 POLL_AGAIN_SECONDS = 0.02
+# Stages that one statement has ended free their slots within this time.
+SETTLE_SECONDS = 0.005
 # A hint has the time of Redis' clock in milliseconds, and reading that clock takes a moment.
 HINT_TIME_ERROR_SECONDS = 0.05
 
@@ -143,8 +145,11 @@ class ClaimingConsumer(Consumer):
         """
         if not self._more_are_due:
             return False
-        half_free = 2 * len(self._in_progress) <= self._slots
-        before, self._next_poll = self._next_poll, self._last_poll + (0 if half_free else POLL_AGAIN_SECONDS)
+        now, busy = time.monotonic(), len(self._in_progress)
+        soon = now + SETTLE_SECONDS if busy else now
+        if 2 * busy > self._slots:
+            soon = max(soon, self._last_poll + POLL_AGAIN_SECONDS)
+        before, self._next_poll = self._next_poll, min(self._next_poll, soon)
         return self._next_poll != before
 
     def _release_claims(self) -> None:

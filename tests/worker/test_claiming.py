@@ -83,11 +83,13 @@ class Queue:
     def __init__(self, due: int = 1) -> None:
         self.meanwhile: Callable[[], object] = lambda: None
         self.asked_at: list[float] = []
+        self.asked_for: list[int] = []
         self._due = due
 
     def claim(self, at_most: int) -> ClaimedStages:
         """Return claims for the first poll, none later."""
         self.asked_at.append(time.monotonic())
+        self.asked_for.append(at_most)
         self.meanwhile()
         return ClaimedStages((cast(Claim, "a claim"),) * (self._due if len(self.asked_at) == 1 else 0), more=True)
 
@@ -150,9 +152,12 @@ def test_slots_that_become_free_are_filled_together(monkeypatch: pytest.MonkeyPa
         next(consumer)
     assert queue.asked_at[1] - queue.asked_at[0] >= 0.4
 
-    consumer.ack(calls[3])  # half of them are free now
-    next(consumer)
+    for call in calls[3:5]:  # half of them are free now, and one more at once
+        consumer.ack(call)
+    while len(queue.asked_at) < 3:
+        next(consumer)
     assert queue.asked_at[2] - queue.asked_at[1] < 0.4
+    assert queue.asked_for[-1] == 5, "what ends together is claimed together"
 
 
 def test_low_priority_waits_for_normal_runs(start_worker: StartWorker) -> None:
