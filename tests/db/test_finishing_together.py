@@ -12,15 +12,19 @@ from uuid import uuid4
 import pytest
 from peewee import DataError
 
+from tests.db.attempts import cancel, claimed
+from tests.db.spending import CALL_TOKENS, USED
 from tests.db.stages import create_stages, expire_leases
-from tests.support.runs import read
+from tests.support.runs import create, read
 from tests.support.waiting import eventually
 from vm_webapp.db.pool import execute, rows, transaction
 from vm_webapp.execution import finishing
 from vm_webapp.execution.finishing import FinishTogether
 from vm_webapp.llm.base import Completion
 from vm_webapp.runs import lifecycle
+from vm_webapp.runs.budget import Budget
 from vm_webapp.runs.lifecycle import Claim, Claimant, Ending, Finished
+from vm_webapp.usage.calls import CallUsage
 
 pytestmark = pytest.mark.usefixtures("database")
 WORKER = Claimant(uuid4(), "kimi")
@@ -49,19 +53,27 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
     return Gate(monkeypatch)
 
 
+def read_status(claim: Claim) -> str:
+    """Return the state of a claim's run."""
+    (found,) = read("SELECT status FROM runs WHERE id = %(id)s", id=claim.run_id)
+    return str(found["status"])
+
+
 def claims(count: int) -> list[Claim]:
     create_stages(count)
     return list(lifecycle.claim_due_stages(WORKER, [uuid4() for _ in range(count)]).claims)
 
 
 @contextmanager
-def ending(held: list[Claim], gate: Gate, texts: dict[int, Completion]) -> Iterator[list[Future[Finished | None]]]:
+def ending(
+    held: list[Claim], gate: Gate, texts: dict[int, Completion], usage: CallUsage | None = None
+) -> Iterator[list[Future[Finished | None]]]:
     """End attempts, all but the first together; open the gate once they wait, and yield what becomes of them."""
     together = FinishTogether(WORKER)
     with ThreadPoolExecutor(len(held)) as threads:
         results = []
         for number, claim in enumerate(held):
-            end = Ending(claim, texts.get(number, TEXT), next_token=uuid4())
+            end = Ending(claim, texts.get(number, TEXT), uuid4(), usage)
             results.append(threads.submit(together.finish, end))
             eventually(lambda: gate.groups, "the first one is on its way")
         eventually(lambda: len(together._waiting) == len(held) - 1, "the others wait")
@@ -101,6 +113,27 @@ def test_a_lost_attempt_writes_nothing(gate: Gate) -> None:
         assert results[3].result(20) is None
         assert all(each.result(20) for each in results[:3])
     assert not read("SELECT 1 FROM artifacts WHERE attempt_token = %(token)s", token=lost.token)
+
+
+def test_each_of_a_group_has_a_fate_of_its_own(gate: Gate) -> None:
+    created = [
+        create("plan_90d", auto_approve=True),
+        create("landing_page"),
+        create("plan_90d", auto_approve=True, budget=Budget(tokens=CALL_TOKENS)),
+        create("smoke"),
+        create("plan_90d", auto_approve=True),
+        create("plan_90d", auto_approve=True),
+    ]
+    held = [claimed(each.stage_id) for each in created]
+    cancel(held[4])
+    with ending(held, gate, {}, USED) as results:
+        ended = [each.result(20) for each in results]
+    assert gate.groups == [1, 5]
+    assert [read_status(claim) for claim in held] == [
+        *("running", "waiting_approval", "failed", "completed", "canceled", "running")
+    ]
+    going_on = [number for number, each in enumerate(ended) if each is not None and each.next is not None]
+    assert (going_on, ended[4]) == ([0, 5], None)
 
 
 def test_an_attempt_whose_run_is_locked_delays_no_other(gate: Gate) -> None:
