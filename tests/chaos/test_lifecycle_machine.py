@@ -34,8 +34,14 @@ PICK = st.integers(0, 999)
 RARELY = st.sampled_from([False, False, False, True])
 OWNERS = st.sampled_from(["ann", "ann", "bob"])
 CAPS = st.sampled_from([None, None, 1, 2])
-# A canceled run is final, so its stages never leave ``canceled``, although the table of transitions allows it.
-UNREACHABLE = {("stage", "canceled", "pending"), ("stage", "canceled", "queued")}
+# A canceled run is final, so its stages never leave ``canceled``, although the table of transitions allows it. Only a
+# spent budget fails a queued run, and no run has one here.
+UNREACHABLE = {
+    ("stage", "canceled", "pending"),
+    ("stage", "canceled", "queued"),
+    ("run", "queued", "failed"),
+    ("stage", "queued", "failed"),
+}
 Thing = TypeVar("Thing")
 
 
