@@ -93,14 +93,13 @@ def finish_stages(*, called: bool, branded: bool, waits: bool) -> str:
     owners = f"{admission.capacities_of_owners()}, " if branded else ""
     limited = f"(SELECT {admission.owner_is_limited()} FROM stages WHERE id = held.stage_id)" if branded else "false"
     # LATERAL, because a list of unknown length would be joined with the whole tables while these are small; and LIMIT,
-    # because PostgreSQL takes it for a tenth of the hundred rows that it expects of a function. With a SELECT there it
-    # does not look at the number: otherwise it would plan anew each time, for a list of this length.
+    # because PostgreSQL takes it for a tenth of the hundred rows that it expects of a function.
     return f"""
         WITH {owners}held AS MATERIALIZED (
             SELECT given.*, locked.*, requires_approval AND NOT auto_approve AS waits,
                    requires_approval AND auto_approve AS auto_approved
               FROM (SELECT * FROM json_to_recordset(%(attempts)s::json) AS attempts({_ATTEMPT})
-                     LIMIT (SELECT %(count)s::bigint)) given
+                     LIMIT %(count)s::bigint) given
              CROSS JOIN LATERAL (
                    SELECT r.id AS run_id, r.workflow, r.brand_id, r.auto_approve, s.key
                      FROM runs r JOIN stages s ON s.run_id = r.id
