@@ -17,13 +17,23 @@ from datetime import UTC, datetime
 from io import StringIO
 from json import JSONEncoder
 from types import TracebackType
-from typing import Any, TextIO
-
-import structlog
-from structlog.typing import ExcInfo
+from typing import TYPE_CHECKING, Any, TextIO
 
 from vm_webapp.text import escaped
 from vm_webapp.tracing.spans import current_span
+
+# Where rich is installed structlog imports it, 6 MB of every process, for a traceback that is not the one shown here.
+# Python takes None for a module that is not there; one that is imported already stays.
+if "rich" in sys.modules:
+    import structlog
+else:
+    sys.modules["rich"] = None  # type: ignore[assignment]
+    import structlog
+
+    del sys.modules["rich"]
+
+if TYPE_CHECKING:
+    from structlog.typing import ExcInfo
 
 log = logging.getLogger(__name__)
 
