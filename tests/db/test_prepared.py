@@ -10,11 +10,11 @@ from peewee import NotSupportedError
 
 from tests.support.runs import create, lost_hints
 from vm_webapp.db.compiled import param
-from vm_webapp.db.models import Run
+from vm_webapp.db.models import Run, Stage
 from vm_webapp.db.pool import autocommit, database, execute, execute_along, row, rows, transaction
 from vm_webapp.db.prepared import Prepared, prepared
 from vm_webapp.errors import DatabaseUnavailable
-from vm_webapp.runs import queries
+from vm_webapp.runs import lifecycle, queries
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -47,6 +47,30 @@ def test_a_statement_is_prepared_once_for_each_connection(sent: list[str]) -> No
     assert {sql.split(" ")[0] for sql in sent} == {"EXECUTE"}
     with autocommit():
         assert len(names()) == 1
+
+
+def test_values_that_a_query_was_built_with_stand_in_its_text() -> None:
+    query = prepared(Stage.select(Stage.id).where(Stage.status == "running", Stage.key == param("key")).limit(1))
+    assert query.preparing("p").endswith("""WHERE (("t1"."status" = 'running') AND ("t1"."key" = $1)) LIMIT 1""")
+    with transaction():
+        assert rows(query, key="none") == []
+
+
+def test_a_plan_that_serves_every_value_uses_the_partial_index_of_a_constant() -> None:
+    with lost_hints():
+        for _ in range(300):
+            create()
+    with autocommit():
+        execute("ANALYZE")
+    lifecycle.rescue_expired_leases()
+    with autocommit():
+        (name,) = [
+            each["name"]
+            for each in rows("SELECT name, statement FROM pg_prepared_statements")
+            if "lease_expires_at" in each["statement"]
+        ]
+        plan = str(rows(f"EXPLAIN EXECUTE {name}"))
+    assert "stages_leased" in plan, plan
 
 
 def test_what_is_prepared_is_planned_once() -> None:

@@ -61,6 +61,13 @@ class Compiled:
         """The SQL, with ``%s`` for each value."""
         return self._parts[0]
 
+    @property
+    def constants(self) -> dict[int, Any]:
+        """The values that the query was built with, by their place among all values of the text."""
+        _, values, places = self._parts
+        given = {place for place, _ in places}
+        return {place: value for place, value in enumerate(values) if place not in given}
+
     def values(self, given: Mapping[str, Any]) -> list[Any]:
         """Return the values in the order of the text.
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from peewee import Query
+from psycopg2.extensions import adapt
 
 from vm_webapp.db.compiled import Compiled
 
@@ -27,6 +28,8 @@ class Prepared:
     def __init__(self, statement: Compiled | str) -> None:
         self._compiled = statement if isinstance(statement, Compiled) else None
         self.text = statement if isinstance(statement, str) else statement.text
+        self._constants = self._compiled.constants if self._compiled else {}
+        self._seen = 0
         self._places: dict[str, int] = {}
         self._numbered = _PLACEHOLDER.sub(self._number, self.text)
 
@@ -42,7 +45,8 @@ class Prepared:
     def values(self, given: Mapping[str, Any]) -> list[Any]:
         """Return the values of ``executing`` in their order."""
         if self._compiled is not None:
-            return self._compiled.values(given)
+            values = self._compiled.values(given)
+            return [value for place, value in enumerate(values) if place not in self._constants]
         return [given[name] for name in self._places]
 
     def values_of_text(self, given: Mapping[str, Any]) -> Mapping[str, Any] | list[Any]:
@@ -52,8 +56,12 @@ class Prepared:
     def _number(self, found: re.Match[str]) -> str:
         if found[0] == "%%":
             return "%"
-        # A compiled query has a placeholder without a name for each value.
-        name = found[1] or str(len(self._places))
+        # A compiled query has a placeholder without a name for each value, also for what is the same each time. That
+        # stands in the text: a plan for any status could not use the partial index of one.
+        place, self._seen = self._seen, self._seen + 1
+        if place in self._constants:
+            return cast(str, adapt(self._constants[place]).getquoted().decode())
+        name = found[1] or str(place)
         return f"${self._places.setdefault(name, len(self._places) + 1)}"
 
 
