@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from decimal import Decimal
 from uuid import UUID
 
@@ -161,21 +161,19 @@ def read_page(heads: Sequence[Row]) -> list[RunRecord]:
 
     Two statements are sent for all that have changed since they were read last, and one for all that are queued.
     """
-    known = _known_of(heads)
-    if changed := [head["id"] for head in heads if head["id"] not in known]:
-        known |= _read(rows(_MANY, ids=changed))
-    return _as_they_wait([known[head["id"]] for head in heads if head["id"] in known])
+    return _records(heads, lambda changed: rows(_MANY, ids=[head["id"] for head in changed]))
 
 
 def _with_stages(found: Sequence[Row]) -> list[RunRecord]:
-    known = _known_of(found)
+    return _records(found, lambda changed: changed)
+
+
+def _records(found: Sequence[Row], read: Callable[[Sequence[Row]], Sequence[Row]]) -> list[RunRecord]:
+    """Return the runs of rows that have at least digests; ``read`` returns the whole rows of those that changed."""
+    known = {run["id"]: each for run in found if (each := _known.find(run)) is not None}
     if changed := [run for run in found if run["id"] not in known]:
-        known |= _read(changed)
-    return _as_they_wait([known[run["id"]] for run in found])
-
-
-def _known_of(found: Sequence[Row]) -> dict[UUID, Known]:
-    return {run["id"]: known for run in found if (known := _known.find(run)) is not None}
+        known |= _read(read(changed))
+    return _as_they_wait([known[run["id"]] for run in found if run["id"] in known])
 
 
 def _read(found: Sequence[Row]) -> dict[UUID, Known]:
