@@ -16,9 +16,16 @@ from vm_webapp.runs.lifecycle import Claimant
 from vm_webapp.runs.states import Failure
 
 
-async def kind(api: Api, run: dict[str, Any]) -> str:
+async def waits(api: Api, run: dict[str, Any]) -> Any:
     """Return what a run waits for."""
-    waiting: dict[str, Any] = (await api.get(f"/runs/{run['id']}")).json()["waiting_on"]
+    response = await api.get(f"/runs/{run['id']}")
+    assert response.status == 200, response.body
+    return response.json()["waiting_on"]
+
+
+async def kind(api: Api, run: dict[str, Any]) -> str:
+    """Return the kind of what a run waits for."""
+    waiting = await waits(api, run)
     assert waiting["since"]
     return str(waiting["kind"])
 
@@ -28,9 +35,7 @@ async def test_it_names_what_the_run_waits_for(api: Api) -> None:
     assert await kind(api, first) == "no_worker"
     beat()
     assert await kind(api, first) == "queue"
-    assert (await api.get(f"/runs/{second['id']}")).json()["waiting_on"][
-        "detail"
-    ] == "in the queue: 1 stage is before it"
+    assert (await waits(api, second))["detail"] == "in the queue: 1 stage is before it"
     change("UPDATE queues SET paused_at = now()")
     assert await kind(api, first) == "queue_paused"
     change("UPDATE queues SET paused_at = NULL")
@@ -44,9 +49,9 @@ async def test_a_retry_and_a_running_stage(api: Api) -> None:
     (stage,) = read("SELECT id FROM stages WHERE status = 'queued'")
     claim = lifecycle.claim_stage(stage["id"], Claimant(uuid4(), "kimi"), token=uuid4())
     assert claim is not None
-    assert (await api.get(f"/runs/{run['id']}")).json()["waiting_on"] is None
+    assert await waits(api, run) is None
     lifecycle.fail_attempt_if_held(claim, Failure("llm_overloaded", "HTTP 503", permanent=False), jitter=0.5)
-    waiting = (await api.get(f"/runs/{run['id']}")).json()["waiting_on"]
+    waiting = await waits(api, run)
     assert (waiting["kind"], "HTTP 503" in waiting["detail"]) == ("retry", True)
     assert waiting["until"] > waiting["since"]
 

@@ -60,6 +60,13 @@ def backend_pid() -> int:
     return int(found["pid"])
 
 
+def database_name() -> str:
+    with autocommit():
+        found = row("SELECT current_database() AS name")
+    assert found is not None
+    return str(found["name"])
+
+
 def end_sessions_of(url: str, name: str) -> int:
     """End the server's side of every session with this application name; return how many there were."""
     with closing(psycopg2.connect(url)) as session, session, session.cursor() as cursor:
@@ -303,6 +310,29 @@ def test_closing_ends_the_idle_sessions(two: str) -> None:
             return not cursor.fetchall()
 
         eventually(all_ended, "the sessions end")
+
+
+def test_an_idle_connection_is_not_used_for_another_database(two: str, servers: LocalServers) -> None:
+    assert database_name() == "postgres"
+    open_pool(servers.database_url, max_connections=2, application_name="pool of two")
+    assert database_name() == "vm_webapp"
+
+
+def test_a_connection_that_comes_back_late_is_not_used_for_another_database(two: str, servers: LocalServers) -> None:
+    taken, opened = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with autocommit():
+            taken.set()
+            assert opened.wait(5)
+
+    with ThreadPoolExecutor(1) as threads:
+        holding = threads.submit(hold)
+        assert taken.wait(5)
+        open_pool(servers.database_url, max_connections=2, application_name="pool of two")
+        opened.set()
+        holding.result()
+    assert database_name() == "vm_webapp"
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql"])

@@ -134,7 +134,7 @@ class Pool(PooledPostgresqlDatabase):
         return connection is not None
 
     def init(self, database: str | None, *arguments: Any, **options: Any) -> None:
-        """Point the pool at a database; ``connect_params`` as described above."""
+        """Point the pool at a database, and close the idle connections to the one before."""
         # Each thread returns its turn to where it took it: another ``init`` may come in between.
         most: int = options.get("max_connections") or cast(Any, self)._max_connections
         self._turns: SimpleQueue[None] = SimpleQueue()
@@ -142,6 +142,7 @@ class Pool(PooledPostgresqlDatabase):
             self._turns.put(None)
         self._turn = threading.local()
         cast(Any, super()).init(database, *arguments, **options)
+        self.close_idle()
 
     @contextmanager
     def begun(self, *, durable: bool) -> Iterator[None]:
@@ -369,6 +370,9 @@ class Pool(PooledPostgresqlDatabase):
         return len(stuck)
 
     def _can_reuse(self, connection: Connection) -> bool:
+        # One that was taken before the last ``init`` is a connection to the database before.
+        if connection.settings is not self.connect_params["settings"]:
+            return False
         connection.returned_at = time.monotonic()
         return bool(cast(Any, super())._can_reuse(connection))
 
