@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from typing import Any
 
 import psycopg2
 import pytest
+from peewee import Select, Value
 
 from tests.support.databases import url_of
 from tests.support.pgbouncer import PgBouncer, pgbouncer
+from vm_webapp.db.compiled import param
 from vm_webapp.db.pool import (
+    autocommit,
     close_pool,
     database,
     dedicated_connection,
@@ -21,6 +25,7 @@ from vm_webapp.db.pool import (
     transaction,
 )
 from vm_webapp.db.poolers import open_session
+from vm_webapp.db.prepared import Prepared, prepared
 from vm_webapp.db.session_settings import SessionSettings
 from vm_webapp.db.sessions import name_session, read_builds
 from vm_webapp.errors import DatabaseBusy, PoolerInTransactionMode
@@ -35,6 +40,8 @@ POOLERS = {
     "takes sessions in turn": {"server_round_robin": 1},
     "has one session": {"default_pool_size": 1},
 }
+HUNDRED = Value("100 %")
+MORE = HUNDRED.concat(param("value"))
 MIGRATION = SessionSettings({"lock_timeout": "1s", "statement_timeout": "15min"})
 
 
@@ -98,6 +105,27 @@ def test_a_transaction_takes_as_many_messages_as_without_a_pooler(empty_url: str
         with database.connection_context():
             database.execute_sql("SELECT 1")
         assert messages(bouncer) - before == 1, "the settings with the statement"
+
+
+@pytest.mark.parametrize("within", [transaction, autocommit])
+@pytest.mark.parametrize(
+    ("statement", "values", "found"),
+    [
+        (Prepared("SELECT 7 %% 4 AS found"), {}, 3),
+        (Prepared("SELECT %(value)s::int %% 4 AS found"), {"value": 7}, 3),
+        (prepared(Select(columns=[HUNDRED.alias("found")]).bind(database)), {}, "100 %"),
+        (prepared(Select(columns=[MORE.alias("found")]).bind(database)), {"value": "s"}, "100 %s"),
+    ],
+)
+def test_what_cannot_be_prepared_there_is_executed(
+    empty_url: str,
+    within: Callable[[], AbstractContextManager[None]],
+    statement: Prepared,
+    values: dict[str, Any],
+    found: object,
+) -> None:
+    with pgbouncer(empty_url) as bouncer, pool_through(bouncer, connections=1), within():
+        assert row(statement, **values) == {"found": found}
 
 
 def messages(bouncer: PgBouncer) -> int:

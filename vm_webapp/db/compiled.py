@@ -7,12 +7,14 @@ does. A module builds such a query once, marks the values that vary with ``param
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from peewee import SQL, Query, Value, fn
+from psycopg2.extensions import adapt
 
 COUNT = fn.count(SQL("*"))
 NOW = fn.clock_timestamp()
@@ -20,6 +22,8 @@ NOW = fn.clock_timestamp()
 STATEMENT_TIME = fn.statement_timestamp()
 """The time at which the statement began: the same value wherever one statement says it, unlike ``NOW``."""
 SECOND, MINUTE, HOUR, DAY = (SQL(f"interval '1 {unit}'") for unit in ("second", "minute", "hour", "day"))
+
+_PLACE = re.compile("%s|%%")
 
 NO_KEY_UPDATE: Any = "FOR NO KEY UPDATE"
 """For ``for_update``: a row lock that new rows with a foreign key to the locked one need not wait for."""
@@ -62,11 +66,18 @@ class Compiled:
         return self._parts[0]
 
     @property
-    def constants(self) -> dict[int, Any]:
-        """The values that the query was built with, by their place among all values of the text."""
-        _, values, places = self._parts
-        given = {place for place, _ in places}
-        return {place: value for place, value in enumerate(values) if place not in given}
+    def named_text(self) -> str:
+        """The SQL, with ``%(name)s`` for each ``param``, and with the values that the query was built with."""
+        text, values, _ = self._parts
+        left = iter(values)
+
+        def written(found: re.Match[str]) -> str:
+            if found[0] == "%%":
+                return "%%"
+            value = next(left)
+            return f"%({value.name})s" if isinstance(value, _Placeholder) else _literal(value)
+
+        return _PLACE.sub(written, text)
 
     def values(self, given: Mapping[str, Any]) -> list[Any]:
         """Return the values in the order of the text.
@@ -95,3 +106,7 @@ def delete_from(model: Any) -> Any:
 def compiled(query: Query) -> Compiled:
     """Return a query whose text is generated once."""
     return Compiled(query)
+
+
+def _literal(value: Any) -> str:
+    return cast(str, adapt(value).getquoted().decode()).replace("%", "%%")

@@ -243,7 +243,7 @@ class Pool(PooledPostgresqlDatabase):
             name = connection.prepared.get(statement.text) or self._prepare(connection, statement)
             sql, given = statement.executing(name), cast(Any, statement.values(values))
         else:
-            sql, given = statement.text, statement.values_of_text(values)
+            sql, given = statement.text, values
         with _PEEWEES_ERRORS, connection.cursor() as cursor:
             connection.along += f"{cursor.mogrify(sql, given).decode(encodings[connection.encoding])}; "
 
@@ -254,7 +254,7 @@ class Pool(PooledPostgresqlDatabase):
         """
         connection: Connection = self.connection()
         if not connection.in_force:
-            return self.execute_sql(statement.text, statement.values_of_text(values))
+            return self.execute_sql(statement.text, values)
         name = connection.prepared.get(statement.text) or self._prepare(connection, statement)
         try:
             return self.execute_sql(statement.executing(name), statement.values(values))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from vm_webapp.db.compiled import Compiled
@@ -52,10 +52,13 @@ def read_together(*asked: tuple[Statement, dict[str, Any]], lock_timeout: str) -
 
 def _numbered(statement: Statement, given: dict[str, Any], prefix: str) -> tuple[str, dict[str, Any]]:
     """Return the text with a name for each value that no other query has, and the values by these names."""
+    return (
+        _NAMED.sub(rf"%({prefix}\1)s", _text_of(statement)),
+        {f"{prefix}{name}": value for name, value in given.items()},
+    )
+
+
+def _text_of(statement: Statement) -> str:
     if isinstance(statement, str):
-        return _NAMED.sub(rf"%({prefix}\1)s", statement), {f"{prefix}{name}": value for name, value in given.items()}
-    listed = statement.values_of_text(given) if isinstance(statement, Prepared) else statement.values(given)
-    assert isinstance(listed, Sequence), "a compiled query lists its values"
-    names = iter(range(len(listed)))
-    text = re.sub(r"(?<!%)%s", lambda _: f"%({prefix}{next(names)})s", statement.text)
-    return text, {f"{prefix}{number}": value for number, value in enumerate(listed)}
+        return statement
+    return statement.named_text if isinstance(statement, Compiled) else statement.text
