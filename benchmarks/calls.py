@@ -6,14 +6,13 @@ the queue two calls follow one another in each slot, so it would take 4 s.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
 from benchmarks.calls_by_hand import FILL_ONE_CALL
-from benchmarks.drain import Servers, read
+from benchmarks.drain import PYTHON, Servers, read
 from benchmarks.figures import Contender, Values
 from benchmarks.limit import MINIMAL_TABLES
 from benchmarks.memory import peak_of
@@ -26,7 +25,6 @@ from vm_webapp.access.actor import Actor
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.lifecycle import NewRun
 
-PYTHON = (sys.executable, "-m")
 SLOTS = 256
 CALL_SECONDS = 2.0
 

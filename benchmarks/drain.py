@@ -7,6 +7,7 @@ drains as many runs, in turn, round after round: the figures of one round are co
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -23,7 +24,7 @@ from tests.support.processes import Program
 from tests.support.runs import create, lost_hints
 
 LIMIT_THREADS = 8
-PYTHON = ("uv", "run", "python", "-m")
+PYTHON = (sys.executable, "-m")
 WAIT_SECONDS = 300.0
 
 
@@ -80,7 +81,7 @@ def with_stock_dramatiq(servers: Servers, runs: int) -> float:
     for (run,) in read(servers, "SELECT id::text FROM runs WHERE status = 'queued' ORDER BY id"):
         run_stage.send(run, 1)
     command = ["dramatiq", "benchmarks.stock_dramatiq", "--processes", "1", "--threads", str(LIMIT_THREADS)]
-    return drained_by_process(servers, runs, ["uv", "run", *command])
+    return drained_by_process(servers, runs, [*PYTHON, *command])
 
 
 def ours(threads: int) -> Callable[[Servers, int], float]:

@@ -15,22 +15,18 @@ from collections.abc import Callable, Sequence
 from uuid import uuid4
 
 from benchmarks.conditions import read_conditions
-from benchmarks.drain import Servers
 from benchmarks.explained import Explained
+from benchmarks.filled import filled_servers
 from benchmarks.history import PROVIDER, add_finished_runs, carry
 from benchmarks.hot_statements import explain_hot_statements, new_run
 from benchmarks.plans import Cost, Growth, Plans
 from benchmarks.queue_traffic import COPY_RUNS
 from benchmarks.results import PLANS
-from tests.chaos.harness import OwnServer, own_redis
-from tests.support.folders import open_folder
 from tests.support.processes import ROOT
 from tests.support.runs import lost_hints, read
 from vm_webapp.access.actor import Actor
-from vm_webapp.db import migrate
-from vm_webapp.db.pool import close_pool, execute, open_pool, transaction
+from vm_webapp.db.pool import execute, transaction
 from vm_webapp.execution.leases import renew_leases
-from vm_webapp.local.postgres import EmbeddedPostgres
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.lifecycle import Claimant
 
@@ -58,25 +54,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def explain(sizes: Sequence[int]) -> None:
     """Explain with so many finished runs, one number after another."""
-    with open_folder("vm-bench-") as folder, own_redis() as redis:
-        durable = False
-        postgres = OwnServer(lambda: EmbeddedPostgres(folder / "postgres", durable=durable))
-        postgres.start()
-        try:
-            migrate.apply_pending(postgres.url)
-            open_pool(postgres.url, max_connections=2, application_name="benchmark")
-            found = {size: _explain_with(postgres.url, size) for size in sizes}
-            close_pool()
-            # What a run costs on the disk is measured as in production; the history needed no disk that keeps it.
-            postgres.stop()
-            durable = True
-            postgres.start()
-            plans = Plans(
-                read_conditions(Servers(postgres.url, redis.url, folder)), costs(found), _measure_growth(sizes[-1])
-            )
-        finally:
-            close_pool()
-            postgres.stop()
+    with filled_servers(lambda url: {size: _explain_with(url, size) for size in sizes}) as (servers, found):
+        plans = Plans(read_conditions(servers), costs(found), _measure_growth(sizes[-1]))
     plans.save(PLANS)
     PAGE.write_text(page(found[sizes[-1]], sizes[-1]))
 

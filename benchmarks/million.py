@@ -18,16 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.conditions import read_conditions
-from benchmarks.drain import Servers
-from benchmarks.long_history import add_long_history
+from benchmarks.filled import filled_servers
+from benchmarks.long_history import History, add_long_history
 from benchmarks.results import MILLION, UnusableResults
 from benchmarks.steady_load import PER_SECOND, TABLES, Minute, bear_load
 from benchmarks.workspace import time_pages
-from tests.chaos.harness import OwnServer, own_redis
-from tests.support.folders import open_folder
-from vm_webapp.db import migrate
-from vm_webapp.db.pool import close_pool, open_pool
-from vm_webapp.local.postgres import EmbeddedPostgres
 
 FEWEST = 1000  # with fewer, not every kind of run exists
 AGAIN = "measure anew: uv run python -m benchmarks million"
@@ -113,28 +108,16 @@ def main(arguments: Sequence[str]) -> None:
 
 def measure(runs: int, minutes: int) -> Borne:
     """Fill a database with so many runs, time the pages, and keep up the load for so many minutes."""
-    with open_folder("vm-bench-") as folder, own_redis() as redis:
-        durable = False
-        postgres = OwnServer(lambda: EmbeddedPostgres(folder / "postgres", durable=durable))
-        postgres.start()
-        try:
-            began = time.monotonic()
-            migrate.apply_pending(postgres.url)
-            open_pool(postgres.url, max_connections=2, application_name="benchmark")
-            history = add_long_history(postgres.url, runs)
-            print(f"{runs:,} runs after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
-            close_pool()
-            # The history needed no disk that keeps it; what is measured does.
-            postgres.stop()
-            durable = True
-            postgres.start()
-            open_pool(postgres.url, max_connections=2, application_name="benchmark")
-            servers = Servers(postgres.url, redis.url, folder)
-            conditions = read_conditions(servers) | {"runs": runs}
-            return Borne(conditions, time_pages(servers, history), bear_load(servers, minutes))
-        finally:
-            close_pool()
-            postgres.stop()
+
+    def fill(url: str) -> History:
+        began = time.monotonic()
+        history = add_long_history(url, runs)
+        print(f"{runs:,} runs after {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+        return history
+
+    with filled_servers(fill) as (servers, history):
+        conditions = read_conditions(servers) | {"runs": runs}
+        return Borne(conditions, time_pages(servers, history), bear_load(servers, minutes))
 
 
 def _pair(quantiles: Sequence[float]) -> str:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import http.client
 import json
 import random
-import sys
 import time
 from urllib.parse import urlsplit
 
-from benchmarks.drain import Servers, running
+from benchmarks.drain import PYTHON, Servers, running
 from benchmarks.drain import read as read_directly
 from benchmarks.figures import Contender, Values
 from benchmarks.limit import MINIMAL_TABLES
@@ -25,7 +24,6 @@ from tests.support.runs import read
 from tests.support.waiting import eventually
 
 WARM_UP = 10
-PYTHON = (sys.executable, "-m")
 SERVER_SETTINGS = {"track_commit_timestamp": "on"}
 
 

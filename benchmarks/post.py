@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable
 
-from benchmarks.drain import Servers, read, running
+from benchmarks.drain import PYTHON, Servers, read, running
 from benchmarks.limit import MINIMAL_TABLES
 from benchmarks.post_client import TOKEN
 from tests.chaos.harness import NEW_RUN
 from tests.support.deployment import address_of
 from vm_webapp.workflows.loader import load_catalog
 
-PYTHON = (sys.executable, "-m")
 STORE = "INSERT INTO snapshots (digest, content) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -17,7 +16,7 @@ from typing import Any
 import psycopg2
 
 from benchmarks.bare_reads import STORED_RESPONSES
-from benchmarks.drain import Servers, running
+from benchmarks.drain import PYTHON, Servers, running
 from benchmarks.drain import read as read_directly
 from benchmarks.figures import Contender, Values
 from benchmarks.history import add_finished_runs
@@ -27,7 +26,6 @@ from tests.support.runs import create, lost_hints
 
 FINISHED, QUEUED = 1000, 25
 LIST, QUEUE = "/api/v2/runs?limit=50", "/api/v2/queue"
-PYTHON = (sys.executable, "-m")
 
 
 def bare(servers: Servers, count: int) -> Values:

@@ -8,7 +8,6 @@ handler, which connects and answers. The memory is that of ``serve`` with its wo
 from __future__ import annotations
 
 import socket
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,7 +16,7 @@ from statistics import median
 from typing import NamedTuple
 
 from benchmarks.bare_reads import STORED_RESPONSES
-from benchmarks.drain import Servers, running
+from benchmarks.drain import PYTHON, Servers, running
 from benchmarks.drain import read as read_directly
 from benchmarks.figures import Contender, Values
 from benchmarks.memory import pss_mb
@@ -25,7 +24,6 @@ from benchmarks.post_client import TOKEN
 from tests.support.deployment import managed_environment
 
 LIVE, READY = "/api/v2/health/live", "/api/v2/health/ready"
-PYTHON = (sys.executable, "-m")
 EVERY_SECONDS = 0.01
 IDLE_SECONDS = 3.0  # until its memory is read
 MOST_SECONDS = 60.0
