@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal
 
-from peewee import SQL, Tuple, fn
+from peewee import SQL, fn
 
 from vm_webapp.db.compiled import param
 from vm_webapp.db.models import Run
@@ -31,17 +31,6 @@ SIZES = (26, 51, 101, 201)
 # all newer runs one by one.
 _IN_AN_INDEX = ("project_id", "brand_id", "status", "workflow")
 _CONDITIONS = {
-    "project_id": Run.project == param("project_id"),
-    "brand_id": Run.brand == param("brand_id"),
-    "status": Run.status == param("status"),
-    "workflow": Run.workflow == param("workflow"),
-    "finished_after": Run.finished_at >= param("finished_after"),
-    "finished_before": Run.finished_at < param("finished_before"),
-    "created_after": Run.created_at >= param("created_after"),
-    "created_before": Run.created_at < param("created_before"),
-    "unarchived": Run.archived_at.is_null(),
-}
-_SQL = {
     "project_id": "project_id = %(project_id)s",
     "brand_id": "brand_id = %(brand_id)s",
     "status": "status = %(status)s",
@@ -186,13 +175,8 @@ def _page_query(names: frozenset[str], order: Order, most: int) -> Prepared:
     The number stands in its text: for a number that it does not know, PostgreSQL expects a tenth of all runs.
     """
     key = KEYS[order]
-    conditions = [condition for name, condition in _CONDITIONS.items() if name in names]
-    if "after_time" in names:
-        conditions.append(Tuple(key, Run.id) < Tuple(param("after_time"), param("after_id")))
-    if order == "finished":
-        conditions.append(key.is_null(False))
-    query = SHOWN.where(*conditions) if conditions else SHOWN
-    return prepared(heads_of(query.order_by(key.desc(), Run.id.desc()).limit(SQL(str(most)))))
+    query = SHOWN.where(SQL(_all_of(names, order))).order_by(key.desc(), Run.id.desc()).limit(SQL(str(most)))
+    return prepared(heads_of(query))
 
 
 def _first_of_all(names: frozenset[str], order: Order) -> str:
@@ -209,7 +193,7 @@ def _all_of(names: frozenset[str], order: Order | None = None) -> str:
 
 
 def _texts(names: frozenset[str], order: Order | None) -> Iterator[str]:
-    yield from (text for name, text in _SQL.items() if name in names)
+    yield from (text for name, text in _CONDITIONS.items() if name in names)
     if order == "finished":
         yield "finished_at IS NOT NULL"
     if order is not None and "after_time" in names:
