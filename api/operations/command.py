@@ -4,13 +4,13 @@
     def create_run(call: Call, body: NewRunIn) -> JsonResponse[RunOut]: ...
 
 The function runs on a database thread. Its changes and the response that is stored under the key commit together.
-Without a key, ``commits_itself`` leaves the transaction to the function.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial, wraps
+from types import MappingProxyType
 from typing import Any
 
 from aiohttp import web
@@ -31,6 +31,7 @@ MAX_KEY_LENGTH = 255
 
 
 Command = Callable[..., JsonResponse[Any]]
+UnkeyedCommand = Callable[..., Awaitable[JsonResponse[Any]]]
 
 
 def command(
@@ -47,7 +48,7 @@ def command(
     tag: str | None = None,
     accepts: tuple[Header, ...] = (),
     returns: tuple[Header, ...] = (),
-    commits_itself: bool = False,
+    unkeyed: UnkeyedCommand | None = None,
 ) -> Callable[[Command], Operation]:
     """Declare an operation that changes something.
 
@@ -64,22 +65,27 @@ def command(
         tag: as for ``operation``.
         accepts: as for ``operation``.
         returns: as for ``operation``.
-        commits_itself: the function makes one call of the core, which is a transaction of its own, and reads nothing
-            after it that must be as this call left it. Otherwise all of the function is one transaction.
+        unkeyed: does the same for a request without a key, on the event loop; None to call the function, too.
     """
 
     def declare(function: Command) -> Operation:
         @wraps(function)
         async def run(request: web.Request, **arguments: BaseModel) -> web.Response:
-            call = Call.of(request)
+            call, key = Call.of(request), _read_key(request)
 
-            def effect() -> StoredResponse:
-                response = function(call, **arguments)
-                # Serialised within the transaction: a replay must return the same bytes.
+            def stored(response: JsonResponse[Any]) -> StoredResponse:
                 body = response.body.model_dump_json().encode()
                 return StoredResponse(response.status or status, response.headers, body)
 
-            return await _respond_once(request, effect, effect if commits_itself else partial(_commit, effect))
+            def effect() -> StoredResponse:
+                # Serialised within the transaction: a replay must return the same bytes.
+                return stored(function(call, **arguments))
+
+            if key is not None:
+                return await _respond_once(request, key, effect)
+            if unkeyed is not None:
+                return _response(stored(await unkeyed(call, **arguments)))
+            return _response(await call.services.threads.run(partial(_commit, effect)))
 
         # PATCH takes no key: If-Match already keeps a repetition from changing anything twice.
         keyed = method == "POST"
@@ -102,20 +108,17 @@ def command(
     return declare
 
 
-async def _respond_once(
-    request: web.Request, effect: Callable[[], StoredResponse], committed: Callable[[], StoredResponse]
-) -> web.Response:
-    """Respond with what an effect returns, at most once under a key; ``committed`` is the effect without a key."""
-    key = _read_key(request)
-    threads = services(request).threads
-    if key is None:
-        stored, replayed = await threads.run(committed), False
-    else:
-        sent = await request.read()  # aiohttp keeps the bytes that read_body() has read
-        actor = request[ACTOR]
-        scope = KeyScope(actor.name, request.method, request.path_qs, key, actor.id)
-        stored, replayed = await threads.run(lambda: run_once_per_key(scope, sent, effect))
-    headers = stored.headers | ({REPLAYED.name: "true"} if replayed else {})
+async def _respond_once(request: web.Request, key: str, effect: Callable[[], StoredResponse]) -> web.Response:
+    """Respond with what an effect returns, at most once under a key."""
+    sent = await request.read()  # aiohttp keeps the bytes that read_body() has read
+    actor = request[ACTOR]
+    scope = KeyScope(actor.name, request.method, request.path_qs, key, actor.id)
+    found, replayed = await services(request).threads.run(lambda: run_once_per_key(scope, sent, effect))
+    return _response(found, {REPLAYED.name: "true"} if replayed else {})
+
+
+def _response(stored: StoredResponse, further: Mapping[str, str] = MappingProxyType({})) -> web.Response:
+    headers = {**stored.headers, **further}
     return web.Response(body=stored.body, status=stored.status, content_type="application/json", headers=headers)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from aiohttp import web
 
@@ -22,17 +23,31 @@ from vm_webapp.runs.records import RunRecord
 from vm_webapp.runs.states import FINAL_RUN_STATUSES
 
 
+async def _create_with_others(call: Call, body: NewRunIn) -> JsonResponse[RunOut]:
+    """Store the run, with those of other requests where nothing has to be locked before."""
+    new, quota = _new_run(call, body), call.run_quota
+    if new.has_context or quota is not None:
+        return _created(
+            call, await call.services.threads.run(partial(lifecycle.create_run, new, actor=call.actor, quota=quota))
+        )
+    return _created(call, await call.services.new_runs.ask(lifecycle.prepare_run(new, call.actor)))
+
+
 @command(
     "POST",
     "/runs",
     role="editor",
     summary="Create a run; a worker begins with it at once",
     status=201,
-    commits_itself=True,
+    unkeyed=_create_with_others,
 )
 def create_run(call: Call, body: NewRunIn) -> JsonResponse[RunOut]:
     """Store the run; its first stage is due at once."""
-    new = lifecycle.NewRun(
+    return _created(call, lifecycle.create_run(_new_run(call, body), actor=call.actor, quota=call.run_quota))
+
+
+def _new_run(call: Call, body: NewRunIn) -> lifecycle.NewRun:
+    return lifecycle.NewRun(
         workflow=call.services.catalog.get(body.workflow),  # cannot fail: the body's validator has looked it up
         request=body.request,
         brand_id=body.brand_id,
@@ -42,7 +57,9 @@ def create_run(call: Call, body: NewRunIn) -> JsonResponse[RunOut]:
         priority=body.priority,
         budget=body.budget.budget() if body.budget else None,
     )
-    run = lifecycle.create_run(new, actor=call.actor, quota=call.run_quota)
+
+
+def _created(call: Call, run: RunRecord) -> JsonResponse[RunOut]:
     return JsonResponse(
         RunOut.model_validate(run, context=call.context), headers={"Location": f"{PREFIX}/runs/{run.id}"}
     )

@@ -22,7 +22,7 @@ from vm_webapp.runs.lifecycle.claims import (
 )
 from vm_webapp.runs.lifecycle.clock_steps import follow_clock_back
 from vm_webapp.runs.lifecycle.control import cancel_run_if_open, retry_run_if_failed
-from vm_webapp.runs.lifecycle.creation import NewRun, create_run
+from vm_webapp.runs.lifecycle.creation import NewRun, PreparedRun, create_run, create_runs, prepare_run
 from vm_webapp.runs.lifecycle.finishing import Ending, Finished, carry_on, finish_free_stages, finish_stage_if_held
 from vm_webapp.runs.lifecycle.forking import fork_run
 from vm_webapp.runs.lifecycle.rescue import RESCUE_BATCH, LostAttempt, Rescued, rescue_expired_leases
@@ -43,6 +43,7 @@ __all__ = [
     "Finished",
     "LostAttempt",
     "NewRun",
+    "PreparedRun",
     "Rescued",
     "UnreadableClaim",
     "approve_stage_if_waiting",
@@ -51,6 +52,7 @@ __all__ = [
     "claim_due_stages",
     "claim_stage",
     "create_run",
+    "create_runs",
     "fail_attempt_if_held",
     "fail_run_if_budget_spent",
     "fail_spent_runs",
@@ -59,6 +61,7 @@ __all__ = [
     "finish_stage_if_held",
     "follow_clock_back",
     "fork_run",
+    "prepare_run",
     "record_abandoned_call",
     "release_stage_if_held",
     "request_changes_if_waiting",

@@ -7,7 +7,7 @@ parameters.
 
 from vm_webapp.runs.statements.attempts import RENEW_LEASES, find_limited_stage, finish_stages
 from vm_webapp.runs.statements.claims import CLAIMED_UNDER, claim_due_stages, claim_one_stage, find_due_stages
-from vm_webapp.runs.statements.creation import NEXT_START_TAG, create_run, create_run_within_quota
+from vm_webapp.runs.statements.creation import NEXT_START_TAG, create_run_within_quota, create_runs
 from vm_webapp.runs.statements.queue_facts import MOST_COUNTED, read_queue_facts
 from vm_webapp.runs.statements.snapshots import STORE_SNAPSHOTS
 from vm_webapp.runs.statements.spending import FIND_SPENT_RUNS, FIND_SPENT_STAGE, RECORD_CALL
@@ -23,8 +23,8 @@ __all__ = [
     "STORE_SNAPSHOTS",
     "claim_due_stages",
     "claim_one_stage",
-    "create_run",
     "create_run_within_quota",
+    "create_runs",
     "find_due_stages",
     "find_limited_stage",
     "finish_stages",
