@@ -11,8 +11,8 @@ from aiohttp import web
 from api.auth.rate_limits import RateLimits
 from api.auth.sessions import BrowserSessions
 from api.auth.sign_in_limit import SignInLimit
+from api.http.joint_calls import JointCalls
 from api.http.threads import Threads
-from api.http.together import Together
 from api.streams.changes import Changes
 from api.streams.followers import Followers
 from api.streams.open_streams import OpenStreams
@@ -21,8 +21,7 @@ from vm_webapp.access.sessions import SessionRules
 from vm_webapp.ops.health import HealthChecker
 from vm_webapp.ops.scrape import Scraper
 from vm_webapp.runs import queries
-from vm_webapp.runs.lifecycle import PreparedRun, create_runs
-from vm_webapp.runs.records import Reading, RunRecord
+from vm_webapp.runs.records import Reading
 from vm_webapp.settings import Settings
 from vm_webapp.tracing.spans import Tracer
 from vm_webapp.workflows.loader import Catalog
@@ -49,7 +48,7 @@ class Services:
         health_threads: the pool on which probes run, so that they never wait behind requests.
         redis_url: the Redis that wakes followers, None to work without one.
         tracer: makes the spans of requests, None to record no traces.
-        new_runs: creates the runs of requests that come at the same time together.
+        joint_calls: executes on the threads what arrives at the same time.
         run_texts: the JSON of runs that have been written before, before and after what they wait for.
     """
 
@@ -63,7 +62,7 @@ class Services:
     redis_url: str | None = None
     tracer: Tracer | None = None
     run_texts: WeakKeyDictionary[Reading, tuple[str, str]] = field(default_factory=WeakKeyDictionary)
-    new_runs: Together[PreparedRun, RunRecord] = field(init=False)
+    joint_calls: JointCalls = field(init=False)
     followers: Followers = field(init=False)
     changes: Changes = field(init=False)
     open_streams: OpenStreams = field(init=False)
@@ -80,7 +79,7 @@ class Services:
             runs_per_day=self.settings.runs_per_day,
         )
         self.sign_in_limit = SignInLimit(self.threads)
-        self.new_runs = Together(self.threads, create_runs, waiting=WAITING_LINE)
+        self.joint_calls = JointCalls(self.threads, waiting=WAITING_LINE)
         rules = SessionRules.of(self.settings)
         self.open_streams = OpenStreams(self.threads, lambda callers: find_in_force(callers, rules))
         self.followers = Followers(self.threads, queries.run_heads, self.redis_url)

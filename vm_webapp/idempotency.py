@@ -7,15 +7,16 @@ lasts as long as that transaction, so a process that dies leaves no lock behind.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from peewee import JOIN, SQL, Select, fn
+from peewee import fn
 
 from vm_webapp.db.compiled import HOUR, compiled, delete_from, param
 from vm_webapp.db.models import IdempotencyKey
-from vm_webapp.db.pool import database, execute, execute_along, jsonb, row, rows, transaction
-from vm_webapp.db.prepared import prepared
+from vm_webapp.db.pool import Row, execute, execute_along, row, rows, transaction
+from vm_webapp.db.prepared import Prepared
 from vm_webapp.errors import DatabaseBusy, VMError
 
 KEEP_HOURS = 24
@@ -23,12 +24,12 @@ PURGE_BATCH = 1000
 LONGEST_REQUEST_SECONDS = 15  # after which the API gives up waiting for it
 
 _EXPIRES = fn.now() - KEEP_HOURS * HOUR
-# Whether the lock was got is for the next statement, which is sent with it: a setting that ends with the transaction.
-_LOCKED = "vm_webapp.key_locked"
-_TRY_LOCK = prepared(
-    Select(
-        columns=[fn.set_config(_LOCKED, fn.pg_try_advisory_xact_lock(param("lock")).cast("text"), SQL("true"))]
-    ).bind(database)
+# Which locks were got is for the next statement, which is sent with it: a setting that ends with the transaction.
+_TRY_LOCKS = Prepared(
+    """
+    SELECT set_config('vm_webapp.keys_locked', array_agg(pg_try_advisory_xact_lock(lock) ORDER BY place)::text, true)
+      FROM unnest(%(locks)s::bigint[]) WITH ORDINALITY AS asked(lock, place)
+    """
 )
 # Whether the holder can be no request in progress. PostgreSQL ends a session of ours that is idle in a transaction for
 # five seconds; one whose state is hidden is of another role, and so none of ours.
@@ -41,44 +42,27 @@ _HOLDER = f"""
        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
        AND (l.classid::bigint << 32 | l.objid::bigint) = %(lock)s
 """
-_LOCK = Select(columns=[fn.current_setting(_LOCKED).cast("boolean").alias("got")]).alias("lock")
-_FIND = prepared(
-    Select(
-        [_LOCK],
-        [
-            _LOCK.c.got,
-            *(IdempotencyKey.request_sha256, IdempotencyKey.status, IdempotencyKey.headers, IdempotencyKey.body),
-        ],
-    )
-    .join(
-        IdempotencyKey,
-        JOIN.LEFT_OUTER,
-        on=(IdempotencyKey.scope_sha256 == param("scope"))
-        & (IdempotencyKey.created_at > _EXPIRES)
-        & (IdempotencyKey.caller_id.is_null() | (IdempotencyKey.caller_id == param("caller_id"))),
-    )
-    .bind(database)
+_FIND = Prepared(
+    f"""
+    SELECT (current_setting('vm_webapp.keys_locked')::boolean[])[place] AS got, request_sha256, status, headers, body
+      FROM unnest(%(scopes)s::bytea[], %(caller_ids)s::text[]) WITH ORDINALITY AS asked(scope, caller, place)
+      LEFT JOIN idempotency_keys ON scope_sha256 = scope AND created_at > now() - interval '{KEEP_HOURS} hours'
+                                AND (caller_id IS NULL OR caller_id = caller)
+     ORDER BY place
+    """
 )
 # Replace an expired row of the same key, which the purge may not have deleted yet, or that of another caller whose name
 # was the same.
-_STORE = prepared(
-    IdempotencyKey.insert(
-        {
-            IdempotencyKey.scope_sha256: param("scope"),
-            IdempotencyKey.request_sha256: param("sent"),
-            IdempotencyKey.status: param("status"),
-            IdempotencyKey.headers: param("headers"),
-            IdempotencyKey.body: param("body"),
-            IdempotencyKey.caller_id: param("caller_id"),
-        }
-    ).on_conflict(
-        conflict_target=[IdempotencyKey.scope_sha256],
-        preserve=[
-            *(IdempotencyKey.request_sha256, IdempotencyKey.status, IdempotencyKey.headers, IdempotencyKey.body),
-            IdempotencyKey.caller_id,
-        ],
-        update={IdempotencyKey.created_at: fn.now()},
-    )
+_STORE = Prepared(
+    """
+    INSERT INTO idempotency_keys (scope_sha256, request_sha256, status, headers, body, caller_id)
+    SELECT scope, sent, status, headers::jsonb, body, caller
+      FROM unnest(%(scopes)s::bytea[], %(sent)s::bytea[], %(statuses)s::smallint[], %(headers)s::text[],
+                  %(bodies)s::bytea[], %(caller_ids)s::text[]) AS answered(scope, sent, status, headers, body, caller)
+    ON CONFLICT (scope_sha256) DO UPDATE
+       SET request_sha256 = excluded.request_sha256, status = excluded.status, headers = excluded.headers,
+           body = excluded.body, caller_id = excluded.caller_id, created_at = now()
+    """
 )
 # Materialized, because PostgreSQL may run a subquery with LIMIT and SKIP LOCKED once per outer row, which would delete
 # more than a batch.
@@ -150,56 +134,110 @@ class KeyScope:
         return hashlib.sha256("".join(f"{len(part)}:{part}" for part in parts).encode()).digest()
 
 
-def run_once_per_key(
-    scope: KeyScope, request: bytes, effect: Callable[[], StoredResponse]
-) -> tuple[StoredResponse, bool]:
+@dataclass(frozen=True, slots=True)
+class KeyedRequest:
+    """A request with a key.
+
+    Attributes:
+        scope: the key.
+        sent: SHA-256 of the body that was sent; the same key may only repeat the same bytes.
+    """
+
+    scope: KeyScope
+    sent: bytes
+
+    @classmethod
+    def of(cls, scope: KeyScope, body: bytes) -> KeyedRequest:
+        """Return the request that sends a body under a key."""
+        return cls(scope, hashlib.sha256(body).digest())
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response, and whether it is that of an earlier request."""
+
+    response: StoredResponse
+    replayed: bool = False
+
+
+def run_once_per_key(request: KeyedRequest, effect: Callable[[], StoredResponse]) -> Answer:
     """Run an effect at most once for a key within 24 hours.
 
-    1. Take the key's advisory lock, which PostgreSQL releases when the transaction ends, however it ends.
-    2. If a response is stored for the key, return it. One message asks both, as two statements: the look has to see
-       what was committed until the lock was free.
-    3. Otherwise run the effect in the same transaction, and store its response, in one message with COMMIT.
-
     Args:
-        scope: the key.
-        request: the body that was sent; the same key may only repeat the same bytes.
+        request: the request.
         effect: executes the request and returns the response. An error is not stored: the next request tries again.
-
-    Returns:
-        The response, and whether it is that of an earlier request.
 
     Raises:
         KeyInUse: another request with this key is in progress.
         KeyReused: the key was used with another body.
         KeyLocked: a session has held the key's lock for longer than any request takes.
     """
-    digest, lock = scope.digest, lock_number(scope.digest)
-    sent = hashlib.sha256(request).digest()
+    (answer,) = run_each_once([request], lambda _: [effect()])
+    if isinstance(answer, VMError):
+        raise answer
+    return answer
+
+
+def run_each_once(
+    requests: Sequence[KeyedRequest], effect: Callable[[Sequence[int]], Sequence[StoredResponse]]
+) -> list[Answer | VMError]:
+    """Run the effects of several requests, each at most once for its key within 24 hours, in one transaction.
+
+    1. Try to take the keys' advisory locks, which PostgreSQL releases when the transaction ends, however it ends.
+    2. Look for responses that are stored for the keys. One message asks both, as two statements: the look has to see
+       what was committed until the locks were free.
+    3. Run the effect of all others in the same transaction, and store their responses, in one message with COMMIT.
+
+    Args:
+        requests: the requests.
+        effect: executes those with these places in ``requests``, and returns their responses in the same order.
+
+    Returns:
+        What came of each request: an answer, or the error that ``run_once_per_key`` would raise.
+    """
+    digests = [request.scope.digest for request in requests]
     with transaction():
-        # Do not wait for the lock: the other request may take long, and the wait would occupy a connection meanwhile.
-        execute_along(_TRY_LOCK, lock=lock)
-        (stored,) = rows(_FIND, scope=digest, caller_id=scope.caller_id)
-        if not stored["got"]:
-            _refuse_forgotten_lock(lock)
-            raise KeyInUse("a request with this Idempotency-Key is in progress; ask again in a moment")
-        if stored["status"] is not None:
-            if bytes(stored["request_sha256"]) != sent:
-                raise KeyReused(
-                    "this Idempotency-Key was used with a body of other bytes, and bodies are compared byte by byte:"
-                    " send the same bytes again, or use a new key"
-                )
-            return StoredResponse(stored["status"], stored["headers"], bytes(stored["body"])), True
-        # The effect's transactions join this one, so its changes commit together with the response.
-        response = effect()
-        _store(scope, sent, response)
-        return response, False
+        # Do not wait for a lock: the other request may take long, and the wait would occupy a connection meanwhile.
+        execute_along(_TRY_LOCKS, locks=[lock_number(digest) for digest in digests])
+        found = rows(_FIND, scopes=digests, caller_ids=[request.scope.caller_id for request in requests])
+        # A session gets a lock again that it has.
+        first = {digest: place for place, digest in reversed([*enumerate(digests)])}
+        answers: list[Answer | VMError | None] = [
+            _known(request, stored, lock_number(digest), in_use=not stored["got"] or first[digest] != place)
+            for place, (request, digest, stored) in enumerate(zip(requests, digests, found, strict=True))
+        ]
+        new = [place for place, answer in enumerate(answers) if answer is None]
+        if new:
+            # The effect's transactions join this one, so its changes commit together with the responses.
+            responses = effect(new)
+            _store([requests[place] for place in new], [digests[place] for place in new], responses)
+            for place, response in zip(new, responses, strict=True):
+                answers[place] = Answer(response)
+    return [answer for answer in answers if answer is not None]
 
 
-def _refuse_forgotten_lock(lock: int) -> None:
-    """Raise KeyLocked if the session that holds a key's lock cannot be a request in progress."""
+def _known(request: KeyedRequest, stored: Row, lock: int, *, in_use: bool) -> Answer | VMError | None:
+    """Return what is known of a request before its effect, None if it is to be executed."""
+    if in_use:
+        return _forgotten_lock(lock) or KeyInUse(
+            "a request with this Idempotency-Key is in progress; ask again in a moment"
+        )
+    if stored["status"] is None:
+        return None
+    if bytes(stored["request_sha256"]) != request.sent:
+        return KeyReused(
+            "this Idempotency-Key was used with a body of other bytes, and bodies are compared byte by byte:"
+            " send the same bytes again, or use a new key"
+        )
+    return Answer(StoredResponse(stored["status"], stored["headers"], bytes(stored["body"])), replayed=True)
+
+
+def _forgotten_lock(lock: int) -> KeyLocked | None:
+    """Return an error if the session that holds a key's lock cannot be a request in progress."""
     holder = row(_HOLDER, lock=lock)
-    if holder is not None and holder["forgotten"]:
-        raise KeyLocked(f"pid {holder['pid']} keeps the lock of an Idempotency-Key")
+    if holder is None or not holder["forgotten"]:
+        return None
+    return KeyLocked(f"pid {holder['pid']} keeps the lock of an Idempotency-Key")
 
 
 def purge_expired_keys() -> int:
@@ -208,15 +246,15 @@ def purge_expired_keys() -> int:
         return execute(_PURGE, batch=PURGE_BATCH)
 
 
-def _store(scope: KeyScope, sent: bytes, response: StoredResponse) -> None:
+def _store(requests: Sequence[KeyedRequest], digests: Sequence[bytes], responses: Sequence[StoredResponse]) -> None:
     execute_along(
         _STORE,
-        scope=scope.digest,
-        caller_id=scope.caller_id,
-        sent=sent,
-        status=response.status,
-        headers=jsonb(response.headers),
-        body=response.body,
+        scopes=list(digests),
+        caller_ids=[request.scope.caller_id for request in requests],
+        sent=[request.sent for request in requests],
+        statuses=[response.status for response in responses],
+        headers=[json.dumps(response.headers) for response in responses],
+        bodies=[response.body for response in responses],
     )
 
 

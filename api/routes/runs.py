@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from functools import partial
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
@@ -11,7 +10,7 @@ from api.auth.actors import ACTOR
 from api.http.cursors import Cursor
 from api.http.request_metrics import HELD
 from api.operations.call import Call
-from api.operations.command import command
+from api.operations.command import Joint, command
 from api.operations.operation import PREFIX, JsonResponse
 from api.operations.pages import PageOut
 from api.operations.query import Found, query
@@ -23,14 +22,16 @@ from vm_webapp.runs.records import RunRecord
 from vm_webapp.runs.states import FINAL_RUN_STATUSES
 
 
-async def _create_with_others(call: Call, body: NewRunIn) -> JsonResponse[RunOut]:
-    """Store the run, with those of other requests where nothing has to be locked before."""
-    new, quota = _new_run(call, body), call.run_quota
-    if new.has_context or quota is not None:
-        return _created(
-            call, await call.services.threads.run(partial(lifecycle.create_run, new, actor=call.actor, quota=quota))
-        )
-    return _created(call, await call.services.new_runs.ask(lifecycle.prepare_run(new, call.actor)))
+def _prepare(call: Call, body: NewRunIn) -> tuple[lifecycle.PreparedRun, Call] | None:
+    """Return a run that can be created with others: nothing has to be locked or counted before."""
+    new = _new_run(call, body)
+    return None if new.has_context or call.run_quota else (lifecycle.prepare_run(new, call.actor), call)
+
+
+def _create_all(asked: Sequence[tuple[lifecycle.PreparedRun, Call]]) -> list[JsonResponse[RunOut]]:
+    """Store the runs."""
+    runs = lifecycle.create_runs([prepared for prepared, _ in asked])
+    return [_created(call, run) for (_, call), run in zip(asked, runs, strict=True)]
 
 
 @command(
@@ -39,7 +40,7 @@ async def _create_with_others(call: Call, body: NewRunIn) -> JsonResponse[RunOut
     role="editor",
     summary="Create a run; a worker begins with it at once",
     status=201,
-    unkeyed=_create_with_others,
+    joint=Joint(_prepare, _create_all),
 )
 def create_run(call: Call, body: NewRunIn) -> JsonResponse[RunOut]:
     """Store the run; its first stage is due at once."""

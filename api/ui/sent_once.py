@@ -16,7 +16,7 @@ from aiohttp import web
 
 from api.auth.actors import ACTOR
 from api.services import services
-from vm_webapp.idempotency import KeyInUse, KeyScope, StoredResponse, run_once_per_key
+from vm_webapp.idempotency import Answer, KeyedRequest, KeyInUse, KeyScope, StoredResponse, run_once_per_key
 from vm_webapp.ops.bulk import BATCH
 
 ONCE = "once"  # the name of the hidden field
@@ -71,8 +71,9 @@ async def send_once(request: web.Request, fields: Mapping[str, str], effect: Cal
     Raises:
         KeyInUse: the same form is being sent, and that does not end.
     """
-    done, replayed = await _once(request, fields, lambda: StoredResponse(201, {"Location": effect()}, _digest(fields)))
-    return Sent(done.headers["Location"], replayed and done.body != _digest(fields))
+    answer = await _once(request, fields, lambda: StoredResponse(201, {"Location": effect()}, _digest(fields)))
+    done = answer.response
+    return Sent(done.headers["Location"], answer.replayed and done.body != _digest(fields))
 
 
 async def send_in_batches(
@@ -91,13 +92,13 @@ async def send_in_batches(
     Raises:
         KeyInUse: the same form is being sent, and that does not end.
     """
-    found, _ = await _once(request, fields, lambda: StoredResponse(200, {}, " ".join(map(str, find())).encode()))
-    ids = [UUID(id) for id in found.body.decode().split()]
+    found = await _once(request, fields, lambda: StoredResponse(200, {}, " ".join(map(str, find())).encode()))
+    ids = [UUID(id) for id in found.response.body.decode().split()]
     total = Changed(0, 0)
     for number in range(0, len(ids), BATCH):
         batch = partial(_stored, change, ids[number : number + BATCH])
-        done, _ = await _once(request, fields, batch, part=f".{number}")
-        changed, busy = map(int, done.body.split())
+        done = await _once(request, fields, batch, part=f".{number}")
+        changed, busy = map(int, done.response.body.split())
         total = Changed(total.changed + changed, total.busy + busy)
     return total
 
@@ -114,15 +115,15 @@ def _digest(fields: Mapping[str, str]) -> bytes:
 
 async def _once(
     request: web.Request, fields: Mapping[str, str], effect: Callable[[], StoredResponse], *, part: str = ""
-) -> tuple[StoredResponse, bool]:
+) -> Answer:
     """Run an effect, or a part of it, unless the form has had it before; return its response and whether it had."""
     actor, token = request[ACTOR], fields.get(ONCE, "")
     if not TOKEN.fullmatch(token):
         token = new_token()
-    scope = KeyScope(actor.name, request.method, request.path, token + part, actor.id)
+    keyed = KeyedRequest.of(KeyScope(actor.name, request.method, request.path, token + part, actor.id), b"")
     for attempt in range(MOST_WAITS):
         try:
-            return await services(request).threads.run(lambda: run_once_per_key(scope, b"", effect))
+            return await services(request).threads.run(lambda: run_once_per_key(keyed, effect))
         except KeyInUse:
             if attempt == MOST_WAITS - 1:
                 raise

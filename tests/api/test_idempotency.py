@@ -65,13 +65,13 @@ async def test_a_hundred_calls_at_once_have_one_effect_across_two_processes(serv
 async def test_a_failure_in_the_middle_leaves_nothing_and_the_key_free(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create_run = lifecycle.create_run
+    create_runs = lifecycle.create_runs
 
     def create_and_die(*args: Any, **kwargs: Any) -> Any:
-        create_run(*args, **kwargs)
+        create_runs(*args, **kwargs)
         raise RuntimeError("the process dies here")
 
-    monkeypatch.setattr(lifecycle, "create_run", create_and_die)
+    monkeypatch.setattr(lifecycle, "create_runs", create_and_die)
     (await post(api)).problem(500, "internal_error")
     assert written()["runs"] == 0
     monkeypatch.undo()

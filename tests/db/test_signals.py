@@ -17,7 +17,7 @@ from tests.support.runs import create, read, types
 from vm_webapp.access.actor import Actor
 from vm_webapp.db.pool import database, dedicated_connection, execute, row, rows, transaction
 from vm_webapp.errors import DatabaseUnavailable
-from vm_webapp.idempotency import KeyScope, StoredResponse, run_once_per_key
+from vm_webapp.idempotency import KeyedRequest, KeyScope, StoredResponse, run_once_per_key
 from vm_webapp.ops import bulk
 from vm_webapp.ops.bulk import BulkFilter
 from vm_webapp.runs import lifecycle
@@ -163,11 +163,11 @@ def test_an_idempotent_replay_fires_nothing(fired: Fired) -> None:
         lifecycle.create_run(NewRun(load_catalog().get("smoke"), "x"), actor=Actor("tests"))
         return StoredResponse(201, {}, b"{}")
 
-    scope = KeyScope("tests", "POST", "/runs", "key")
-    assert run_once_per_key(scope, b"{}", effect)[1] is False
+    request = KeyedRequest.of(KeyScope("tests", "POST", "/runs", "key"), b"{}")
+    assert run_once_per_key(request, effect).replayed is False
     assert (len(fired.due), len(fired.created)) == (1, 1)
     fired.clear()
-    assert run_once_per_key(scope, b"{}", effect)[1] is True
+    assert run_once_per_key(request, effect).replayed is True
     assert (fired.due, fired.created) == ([], [])
 
 

@@ -6,61 +6,77 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from api.http.threads import Overloaded, Threads
 from vm_webapp.errors import Unavailable
 
 Asked = TypeVar("Asked")
 Done = TypeVar("Done")
+Do = Callable[[Sequence[Asked]], Sequence[Done | Exception]]
 
 MOST_TOGETHER = 32
 # A call that takes longer has met a lock, or a database that hangs: those who come later need not wait for its end.
 PATIENCE_SECONDS = 1.0
 
 
-class Together(Generic[Asked, Done]):
-    """Does what is asked for, together with all that was asked for during the call before.
+class JointCalls:
+    """Does what is asked for, together with all of its kind that was asked for during the call before.
 
-    Who asks while there is no call waits for nobody.
+    Who asks while there is no such call waits for nobody.
 
     Args:
         threads: makes the calls.
-        do: does everything or nothing of a few things, and returns what came of each, in their order. Where it fails
-            for several, it is called for each alone, except where the database is unavailable: the outcome may be
-            unknown then.
-        waiting: how many may wait for a call; one more is refused at once.
+        waiting: how many of a kind may wait for a call; one more is refused at once.
     """
 
-    def __init__(self, threads: Threads, do: Callable[[Sequence[Asked]], list[Done]], *, waiting: int) -> None:
+    def __init__(self, threads: Threads, *, waiting: int) -> None:
         self._threads = threads
-        self._do = do
         self._most_waiting = waiting
-        self._waiting: deque[tuple[Asked, asyncio.Future[Done]]] = deque()
-        self._leader: asyncio.Task[None] | None = None
-        self._calls: set[asyncio.Task[None]] = set()
+        self._kinds: dict[Callable[..., Any], _Kind[Any, Any]] = {}
 
-    async def ask(self, asked: Asked) -> Done:
+    async def ask(self, do: Do[Asked, Done], asked: Asked) -> Done:
         """Return what came of a thing, or raise its error.
 
         A caller that disconnects stops only what has not begun.
+
+        Args:
+            do: does everything or nothing of a few things, and returns what came of each, in their order: a value, or
+                an error. It is the same function for all that may be done together. Where it raises for several, it is
+                called for each alone, except where the database is unavailable: the outcome may be unknown then.
+            asked: the thing.
 
         Raises:
             Overloaded: too many wait.
             CallTimedOut: the call did not return within the threads' time limit.
         """
-        if len(self._waiting) >= self._most_waiting:
+        kind: _Kind[Asked, Done] = self._kinds.setdefault(do, _Kind(self._threads, do))
+        if len(kind.waiting) >= self._most_waiting:
             raise Overloaded("too many requests at once")
+        return await kind.add(asked)
+
+
+class _Kind(Generic[Asked, Done]):
+    """The things that one function does."""
+
+    def __init__(self, threads: Threads, do: Do[Asked, Done]) -> None:
+        self._threads = threads
+        self._do = do
+        self.waiting: deque[tuple[Asked, asyncio.Future[Done]]] = deque()
+        self._leader: asyncio.Task[None] | None = None
+        self._calls: set[asyncio.Task[None]] = set()
+
+    def add(self, asked: Asked) -> asyncio.Future[Done]:
         answer: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
-        self._waiting.append((asked, answer))
+        self.waiting.append((asked, answer))
         if self._leader is None or self._leader.done():
             # In a context of its own: it goes on for other requests than the one that starts it.
             self._leader = asyncio.create_task(self._lead(), context=Context())
-        return await answer
+        return answer
 
     async def _lead(self) -> None:
-        while self._waiting:
-            group = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_TOGETHER))]
+        while self.waiting:
+            group = [self.waiting.popleft() for _ in range(min(len(self.waiting), MOST_TOGETHER))]
             if left := [(asked, answer) for asked, answer in group if not answer.done()]:
                 call = asyncio.create_task(self._call(left))
                 self._calls.add(call)
