@@ -147,7 +147,10 @@ def _create(prepared: Sequence[PreparedRun], context: RunContext, quota: RunQuot
 
 def _kept(prepared: Iterable[PreparedRun], of_context: Iterable[NewSnapshot | None]) -> list[NewSnapshot]:
     """Return the snapshots to which the runs refer, each once."""
-    of_workflows = (NewSnapshot.of_workflow(each.new.workflow) for each in prepared)
+    # Those of workflows in one order for all: two statements that store the same ones would wait for each other.
+    of_workflows = sorted(
+        (NewSnapshot.of_workflow(each.new.workflow) for each in prepared), key=lambda each: each.digest
+    )
     return list({each.digest: each for each in (*of_workflows, *of_context) if each}.values())
 
 
