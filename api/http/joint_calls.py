@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Sequence
 from contextvars import Context
-from typing import Any, Generic, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from api.http.threads import Overloaded, Threads
 from vm_webapp.errors import Unavailable
@@ -16,8 +17,6 @@ Done = TypeVar("Done")
 Do = Callable[[Sequence[Asked]], Sequence[Done | Exception]]
 
 MOST_TOGETHER = 32
-# A call that takes longer has met a lock, or a database that hangs: those who come later need not wait for its end.
-PATIENCE_SECONDS = 1.0
 
 
 class JointCalls:
@@ -33,9 +32,10 @@ class JointCalls:
     def __init__(self, threads: Threads, *, waiting: int) -> None:
         self._threads = threads
         self._most_waiting = waiting
-        self._kinds: dict[Callable[..., Any], _Kind[Any, Any]] = {}
+        self._waiting: dict[Hashable, deque[tuple[Any, asyncio.Future[Any]]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # asyncio itself keeps no task alive
 
-    async def ask(self, do: Do[Asked, Done], asked: Asked) -> Done:
+    async def ask(self, do: Do[Asked, Done], asked: Asked, *, patience_seconds: float, kind: Hashable = None) -> Done:
         """Return what came of a thing, or raise its error.
 
         A caller that disconnects stops only what has not begun.
@@ -45,47 +45,42 @@ class JointCalls:
                 an error. It is the same function for all that may be done together. Where it raises for several, it is
                 called for each alone, except where the database is unavailable: the outcome may be unknown then.
             asked: the thing.
+            patience_seconds: how long a call is waited for until another one begins beside it: it may have met a lock,
+                or a database that hangs.
+            kind: what must be equal, too, of things that may be done together.
 
         Raises:
             Overloaded: too many wait.
             CallTimedOut: the call did not return within the threads' time limit.
         """
-        kind: _Kind[Asked, Done] = self._kinds.setdefault(do, _Kind(self._threads, do))
-        if len(kind.waiting) >= self._most_waiting:
+        key = (do, kind)
+        if key not in self._waiting:
+            self._waiting[key] = deque()
+            self._start(self._lead(key, do, patience_seconds))
+        if len(self._waiting[key]) >= self._most_waiting:
             raise Overloaded("too many requests at once")
-        return await kind.add(asked)
-
-
-class _Kind(Generic[Asked, Done]):
-    """The things that one function does."""
-
-    def __init__(self, threads: Threads, do: Do[Asked, Done]) -> None:
-        self._threads = threads
-        self._do = do
-        self.waiting: deque[tuple[Asked, asyncio.Future[Done]]] = deque()
-        self._leader: asyncio.Task[None] | None = None
-        self._calls: set[asyncio.Task[None]] = set()
-
-    def add(self, asked: Asked) -> asyncio.Future[Done]:
         answer: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
-        self.waiting.append((asked, answer))
-        if self._leader is None or self._leader.done():
-            # In a context of its own: it goes on for other requests than the one that starts it.
-            self._leader = asyncio.create_task(self._lead(), context=Context())
-        return answer
+        self._waiting[key].append((asked, answer))
+        return await answer
 
-    async def _lead(self) -> None:
-        while self.waiting:
-            group = [self.waiting.popleft() for _ in range(min(len(self.waiting), MOST_TOGETHER))]
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        # In a context of its own: it goes on for other requests than the one that starts it.
+        task = asyncio.create_task(work, context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _lead(self, key: Hashable, do: Do[Any, Any], patience_seconds: float) -> None:
+        waiting = self._waiting[key]
+        while waiting:
+            group = [waiting.popleft() for _ in range(min(len(waiting), MOST_TOGETHER))]
             if left := [(asked, answer) for asked, answer in group if not answer.done()]:
-                call = asyncio.create_task(self._call(left))
-                self._calls.add(call)
-                call.add_done_callback(self._calls.discard)
-                await asyncio.wait({call}, timeout=PATIENCE_SECONDS)
+                await asyncio.wait({self._start(self._call(do, left))}, timeout=patience_seconds)
+        del self._waiting[key]
 
-    async def _call(self, group: Sequence[tuple[Asked, asyncio.Future[Done]]]) -> None:
+    async def _call(self, do: Do[Any, Any], group: Sequence[tuple[Any, asyncio.Future[Any]]]) -> None:
         try:
-            outcomes = await self._threads.run(lambda: self._outcomes([asked for asked, _ in group]))
+            outcomes = await self._threads.run(partial(_outcomes, do, [asked for asked, _ in group]))
         except Unavailable as error:  # the threads are overloaded, or the call has timed out
             outcomes = [error] * len(group)
         except asyncio.CancelledError:  # the threads are closed
@@ -100,10 +95,11 @@ class _Kind(Generic[Asked, Done]):
             else:
                 answer.set_result(outcome)
 
-    def _outcomes(self, asked: Sequence[Asked]) -> Sequence[Done | Exception]:
-        try:
-            return self._do(asked)
-        except Unavailable as error:
-            return [error] * len(asked)
-        except Exception as error:
-            return [error] if len(asked) == 1 else [self._outcomes([each])[0] for each in asked]
+
+def _outcomes(do: Do[Asked, Done], asked: Sequence[Asked]) -> Sequence[Done | Exception]:
+    try:
+        return do(asked)
+    except Unavailable as error:
+        return [error] * len(asked)
+    except Exception as error:
+        return [error] if len(asked) == 1 else [_outcomes(do, [each])[0] for each in asked]

@@ -29,6 +29,7 @@ from vm_webapp.idempotency import Answer, KeyedRequest, KeyScope, StoredResponse
 
 KEY_HEADER = IDEMPOTENCY_KEY.name
 MAX_KEY_LENGTH = 255
+PATIENCE_SECONDS = 1.0
 
 
 Command = Callable[..., JsonResponse[Any]]
@@ -92,10 +93,10 @@ def command(
             call, keyed = Call.of(request), await _keyed(request)
             asked = joint.prepare(call, **arguments) if joint else None
             if asked is not None:
-                joint_calls = call.services.joint_calls
+                ask = partial(call.services.joint_calls.ask, patience_seconds=PATIENCE_SECONDS)
                 if keyed:
-                    return _response(await joint_calls.ask(execute_each_once, (keyed, asked)))
-                return _response(await joint_calls.ask(execute_all, asked))
+                    return _response(await ask(execute_each_once, (keyed, asked)))
+                return _response(await ask(execute_all, asked))
 
             def effect() -> StoredResponse:
                 # Serialised within the transaction: a replay must return the same bytes.

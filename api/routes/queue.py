@@ -15,7 +15,7 @@ from vm_webapp.ops.bulk import BulkFilter, BulkResult
 from vm_webapp.ops.queue_control import QueueStatus
 
 
-@query("/queue", QueueOut, role="viewer", summary="How full the queue is, and who works on it")
+@query("/queue", QueueOut, role="viewer", summary="How full the queue is, and who works on it", shared=True)
 def read_queue(call: Call) -> QueueStatus:
     """Read the figures."""
     return queue_control.read_queue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from aiohttp import web
 
@@ -17,6 +18,7 @@ from api.operations.query import Found, query
 from api.schemas.runs import NewRunIn, RunOut, RunPath, RunsQuery, WaitQuery
 from api.services import services
 from vm_webapp.db.paging import Page
+from vm_webapp.errors import NotFound
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.records import RunRecord
 from vm_webapp.runs.states import FINAL_RUN_STATUSES
@@ -66,7 +68,7 @@ def _created(call: Call, run: RunRecord) -> JsonResponse[RunOut]:
     )
 
 
-@query("/runs", PageOut[RunOut], role="viewer", summary="Runs, newest first")
+@query("/runs", PageOut[RunOut], role="viewer", summary="Runs, newest first", shared=True)
 def list_runs(call: Call, query: RunsQuery) -> Page[RunRecord]:
     """List a page."""
     where = queries.RunFilter(**query.model_dump(exclude={"limit", "cursor", "order"}))
@@ -94,12 +96,19 @@ async def _wait_for_change(
     return await read()
 
 
+def _read_runs(asked: Sequence[dict[str, Any]]) -> list[RunRecord | NotFound]:
+    ids = [arguments["path"].run_id for arguments in asked]
+    found = {run.id: run for run in queries.read_runs(set(ids))}
+    return [found.get(id) or queries.no_run(id) for id in ids]
+
+
 @query(
     "/runs/{run_id}",
     RunOut,
     role="viewer",
     summary="One run; with wait, as soon as its status changes",
     around=_wait_for_change,
+    joint=_read_runs,
 )
 def read_run(call: Call, path: RunPath, query: WaitQuery) -> RunRecord:
     """Read one run."""

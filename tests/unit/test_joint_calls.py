@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 
-from api.http import joint_calls
-from api.http.joint_calls import MOST_TOGETHER, JointCalls
+from api.http.joint_calls import MOST_TOGETHER, Do, JointCalls
 from api.http.threads import CallTimedOut, Overloaded, Threads
 from vm_webapp.errors import Conflict, DatabaseUnavailable
 
@@ -44,6 +44,11 @@ async def joint() -> AsyncIterator[JointCalls]:
     threads.close()
 
 
+async def ask(joint: JointCalls, do: Do[int, int], number: int, **options: Any) -> int:
+    """Ask with patience."""
+    return await joint.ask(do, number, **{"patience_seconds": 5.0} | options)
+
+
 async def begun(doubling: Doubling) -> None:
     """Return when a call is held up."""
     async with asyncio.timeout(5):
@@ -53,35 +58,39 @@ async def begun(doubling: Doubling) -> None:
 
 async def test_what_comes_during_a_call_is_done_by_the_next_one(joint: JointCalls, doubling: Doubling) -> None:
     doubling.may_go_on.clear()
-    first = asyncio.create_task(joint.ask(doubling, 1))
+    first = asyncio.create_task(ask(joint, doubling, 1))
     await begun(doubling)
-    others = [asyncio.create_task(joint.ask(doubling, number)) for number in range(2, 2 + MOST_TOGETHER + 3)]
+    others = [asyncio.create_task(ask(joint, doubling, number)) for number in range(2, 2 + MOST_TOGETHER + 3)]
     await asyncio.sleep(0)
     doubling.may_go_on.set()
     assert await asyncio.gather(first, *others) == [2 * number for number in range(1, 2 + MOST_TOGETHER + 3)]
     assert [len(call) for call in doubling.calls] == [1, MOST_TOGETHER, 3]
 
 
-async def test_another_function_has_a_line_of_its_own(joint: JointCalls, doubling: Doubling) -> None:
+async def test_another_function_or_kind_has_a_line_of_its_own(joint: JointCalls, doubling: Doubling) -> None:
     another = Doubling()
     doubling.may_go_on.clear()
-    held = asyncio.create_task(joint.ask(doubling, 1))
+    held = asyncio.create_task(ask(joint, doubling, 1))
     await begun(doubling)
-    assert await joint.ask(another, 2) == 4
+    assert await ask(joint, another, 2) == 4
+    doubling_more = asyncio.create_task(ask(joint, doubling, 3, kind="more"))
+    async with asyncio.timeout(5):
+        while len(doubling.calls) < 2:
+            await asyncio.sleep(0.001)
     doubling.may_go_on.set()
-    assert await held == 2
+    assert (await held, await doubling_more) == (2, 6)
 
 
 async def test_what_fails_fails_alone(joint: JointCalls, doubling: Doubling) -> None:
     doubling.fails_for[2] = Conflict("two")
-    found = await asyncio.gather(*(joint.ask(doubling, number) for number in (1, 2, 3)), return_exceptions=True)
+    found = await asyncio.gather(*(ask(joint, doubling, number) for number in (1, 2, 3)), return_exceptions=True)
     assert found == [2, doubling.fails_for[2], 6]
     assert doubling.calls == [[1, 2, 3], [1], [2], [3]]
 
 
 async def test_where_the_outcome_may_be_unknown_nothing_is_done_again(joint: JointCalls, doubling: Doubling) -> None:
     doubling.fails_for[2] = DatabaseUnavailable("it broke")
-    found = await asyncio.gather(*(joint.ask(doubling, number) for number in (1, 2, 3)), return_exceptions=True)
+    found = await asyncio.gather(*(ask(joint, doubling, number) for number in (1, 2, 3)), return_exceptions=True)
     assert found == [doubling.fails_for[2]] * 3
     assert doubling.calls == [[1, 2, 3]]
 
@@ -93,15 +102,15 @@ async def test_an_error_may_be_what_came_of_one(joint: JointCalls) -> None:
         calls.append(numbers)
         return [refused if number == 1 else number for number in numbers]
 
-    found = await asyncio.gather(*(joint.ask(refuse_one, number) for number in (1, 2)), return_exceptions=True)
+    found = await asyncio.gather(*(ask(joint, refuse_one, number) for number in (1, 2)), return_exceptions=True)
     assert (found, calls) == ([refused, 2], [[1, 2]])
 
 
 async def test_what_nobody_waits_for_any_more_is_not_begun(joint: JointCalls, doubling: Doubling) -> None:
     doubling.may_go_on.clear()
-    held = asyncio.create_task(joint.ask(doubling, 1))
+    held = asyncio.create_task(ask(joint, doubling, 1))
     await begun(doubling)
-    gone, stays = (asyncio.create_task(joint.ask(doubling, number)) for number in (2, 3))
+    gone, stays = (asyncio.create_task(ask(joint, doubling, number)) for number in (2, 3))
     await asyncio.sleep(0)
     gone.cancel()
     held.cancel()
@@ -111,14 +120,11 @@ async def test_what_nobody_waits_for_any_more_is_not_begun(joint: JointCalls, do
     assert doubling.calls == [[1], [3]]
 
 
-async def test_a_call_that_hangs_holds_up_none_that_comes_later(
-    joint: JointCalls, doubling: Doubling, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(joint_calls, "PATIENCE_SECONDS", 0.01)
+async def test_a_call_that_hangs_holds_up_none_that_comes_later(joint: JointCalls, doubling: Doubling) -> None:
     doubling.may_go_on.clear()
-    hangs = asyncio.create_task(joint.ask(doubling, 1))
+    hangs = asyncio.create_task(ask(joint, doubling, 1, patience_seconds=0.01))
     await begun(doubling)
-    later = asyncio.create_task(joint.ask(doubling, 2))
+    later = asyncio.create_task(ask(joint, doubling, 2))
     async with asyncio.timeout(5):
         while len(doubling.calls) < 2:
             await asyncio.sleep(0.001)
@@ -128,12 +134,12 @@ async def test_a_call_that_hangs_holds_up_none_that_comes_later(
 
 async def test_too_many_are_refused_at_once(joint: JointCalls, doubling: Doubling) -> None:
     doubling.may_go_on.clear()
-    held = asyncio.create_task(joint.ask(doubling, 0))
+    held = asyncio.create_task(ask(joint, doubling, 0))
     await begun(doubling)
-    waiting = [asyncio.create_task(joint.ask(doubling, number)) for number in range(40)]
+    waiting = [asyncio.create_task(ask(joint, doubling, number)) for number in range(40)]
     await asyncio.sleep(0)
     with pytest.raises(Overloaded):
-        await joint.ask(doubling, 40)
+        await ask(joint, doubling, 40)
     doubling.may_go_on.set()
     assert len(await asyncio.gather(held, *waiting)) == 41
 
@@ -142,7 +148,7 @@ async def test_a_call_has_the_time_limit_of_the_threads(doubling: Doubling) -> N
     threads = Threads(1, 8, "joint", limit_seconds=0.05)
     doubling.may_go_on.clear()
     with pytest.raises(CallTimedOut):
-        await JointCalls(threads, waiting=40).ask(doubling, 1)
+        await ask(JointCalls(threads, waiting=40), doubling, 1)
     doubling.may_go_on.set()
     threads.close()
 
@@ -153,7 +159,7 @@ async def test_where_the_threads_are_closed_nobody_waits_for_ever(doubling: Doub
     doubling.may_go_on.clear()
     blocking = asyncio.create_task(threads.run(lambda: doubling([0])))
     await begun(doubling)
-    asked = asyncio.create_task(joint.ask(doubling, 1))
+    asked = asyncio.create_task(ask(joint, doubling, 1))
     await asyncio.sleep(0.01)
     closing = threading.Thread(target=threads.close)
     closing.start()

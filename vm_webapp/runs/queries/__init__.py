@@ -10,6 +10,7 @@ from vm_webapp.runs.queries.history import History, read_history
 from vm_webapp.runs.queries.listing import RunFilter, count_by_status, list_runs, look_for_runs
 from vm_webapp.runs.queries.matching import Matching, find_matching
 from vm_webapp.runs.queries.origin import Origin, read_origin
+from vm_webapp.runs.queries.reading import no_run
 from vm_webapp.runs.queries.runs import get_run, read_run, read_runs
 from vm_webapp.runs.queries.spending import Spending, read_spending, read_spending_of_project
 
@@ -35,6 +36,7 @@ __all__ = [
     "look_for_runs",
     "newest_artifacts",
     "newest_event",
+    "no_run",
     "page_of_events",
     "read_artifact",
     "read_drafts",

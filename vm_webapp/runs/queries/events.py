@@ -14,8 +14,7 @@ from vm_webapp.db.models import Event
 from vm_webapp.db.paging import Page, page_of
 from vm_webapp.db.pool import row, rows
 from vm_webapp.db.prepared import prepared
-from vm_webapp.errors import NotFound
-from vm_webapp.runs.queries.reading import read_only, require_run
+from vm_webapp.runs.queries.reading import no_run, read_only, require_run
 from vm_webapp.runs.records import EventRecord
 
 _EVENTS = Event.select(Event.id, Event.run, Event.stage, Event.type, Event.actor, Event.data, Event.created_at).where(
@@ -117,5 +116,5 @@ def newest_event(run_id: UUID) -> EventRecord:
     """
     found = row(_NEWEST, run_id=run_id)
     if found is None:
-        raise NotFound(f"there is no run {run_id}")
+        raise no_run(run_id)
     return EventRecord(**found)

@@ -13,8 +13,7 @@ from vm_webapp.db.compiled import param
 from vm_webapp.db.models import Run, Snapshot
 from vm_webapp.db.pool import row
 from vm_webapp.db.prepared import prepared
-from vm_webapp.errors import NotFound
-from vm_webapp.runs.queries.reading import read_only
+from vm_webapp.runs.queries.reading import no_run, read_only
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,5 +64,5 @@ def read_origin(run_id: UUID) -> Origin:
     """
     found = row(_ORIGIN, id=run_id)
     if found is None:
-        raise NotFound(f"there is no run {run_id}")
+        raise no_run(run_id)
     return Origin(**found)

@@ -33,6 +33,11 @@ def read_only(query: Callable[P, T]) -> Callable[P, T]:
     return connected
 
 
+def no_run(run_id: UUID) -> NotFound:
+    """Return the error for a run that does not exist."""
+    return NotFound(f"there is no run {run_id}")
+
+
 def require_run(run_id: UUID) -> None:
     """Check that a run exists; to be called where a query found nothing that belongs to it.
 
@@ -40,4 +45,4 @@ def require_run(run_id: UUID) -> None:
         NotFound: there is no such run.
     """
     if row(_EXISTS, id=run_id) is None:
-        raise NotFound(f"there is no run {run_id}")
+        raise no_run(run_id)

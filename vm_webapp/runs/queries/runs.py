@@ -12,12 +12,11 @@ from vm_webapp.db.compiled import param
 from vm_webapp.db.models import Artifact, Run, Stage
 from vm_webapp.db.pool import Row, rows
 from vm_webapp.db.prepared import prepared
-from vm_webapp.errors import NotFound
 from vm_webapp.runs.admission import due
 from vm_webapp.runs.artifacts import newest_of
 from vm_webapp.runs.budget import budget_of
 from vm_webapp.runs.queries.known import Known, KnownRuns, digests_of
-from vm_webapp.runs.queries.reading import read_only
+from vm_webapp.runs.queries.reading import no_run, read_only
 from vm_webapp.runs.records import (
     ArtifactSummary,
     ErrorRecord,
@@ -142,7 +141,7 @@ def read_run(run_id: UUID) -> RunRecord:
     """
     found = _with_stages(rows(_ONE, id=run_id))
     if not found:
-        raise NotFound(f"there is no run {run_id}")
+        raise no_run(run_id)
     return found[0]
 
 
