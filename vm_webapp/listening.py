@@ -35,6 +35,11 @@ def listen(host: str, port: int) -> list[socket.socket]:
     """
     try:
         return _listen(host, port)
+    except UnicodeError as error:
+        # From the encoding of a name for DNS: a label is too long, or empty, or holds what no name may hold.
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port}: this can be no name of a host; choose another with --host"
+        ) from error
     except OSError as error:
         # The code of a name that cannot be resolved is no errno.
         if error.errno and not isinstance(error, socket.gaierror):

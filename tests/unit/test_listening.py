@@ -71,3 +71,9 @@ def test_a_port_that_is_taken_is_refused() -> None:
         pytest.raises(ConfigurationError, match="address already in use; choose another with --host and --port"),
     ):
         listen("127.0.0.1", bound[0][1])
+
+
+@pytest.mark.parametrize("host", ["x" * 64, ".nowhere", "caf\udce9"])
+def test_what_can_be_no_name_is_refused(host: str) -> None:
+    with pytest.raises(ConfigurationError, match="this can be no name of a host; choose another with --host"):
+        listen(host, 0)
