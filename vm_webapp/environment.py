@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -40,7 +41,16 @@ class Environment:
 
     def text(self, name: str, default: str) -> str:
         """Return the value without white space around it."""
-        return str(self._env.str(name, "")).strip() or default
+        value = self._raw(name)
+        # Python decodes other bytes to halves of surrogate pairs, which neither libpq, JSON nor PostgreSQL accepts.
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise ConfigurationError(f"{name} must be UTF-8")
+        return value or default
+
+    def path(self, name: str) -> Path | None:
+        """Return a path, whose bytes may be any."""
+        value = self._raw(name)
+        return Path(value) if value else None
 
     def token(self, name: str) -> str | None:
         """Return a value that may be sent in a header, such as a key."""
@@ -143,6 +153,9 @@ class Environment:
             if not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
                 raise ConfigurationError(f"{name} must be a host and a path, without user name, password or query")
         return value
+
+    def _raw(self, name: str) -> str:
+        return str(self._env.str(name, "")).strip()
 
     def _parse(self, name: str, default: Value, rule: str, parse: Callable[[], Value]) -> Value:
         value = self.text(name, "")

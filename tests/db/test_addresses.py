@@ -93,3 +93,67 @@ def test_an_address_that_libpq_does_not_understand_names_its_variable(variable: 
     ):
         pass
     assert "s3cret" not in str(refused.value)
+
+
+REFUSED = {
+    "service=nothere": 'definition of service "nothere" not found',
+    "postgresql://?service=nothere": 'definition of service "nothere" not found',
+    "host=h sslmode=s3cret": 'invalid sslmode value: "…"',
+    "host=h gssencmode=s3cret": 'invalid gssencmode value: "…"',
+    "postgresql://h/d?target_session_attrs=s3cret": 'invalid target_session_attrs value: "…"',
+    "host=a,b port=1,2,3": "could not match 3 port numbers to 2 hosts",
+    "host=h port=s3cret": 'invalid integer value "…" for connection option "port"',
+    "port=65536": 'invalid port number: "…"',
+    "postgresql://h/d?connect_timeout=s3cret": "connect_timeout must be a whole number",
+    "postgresql://h/d?keepalives_idle=1.5": "keepalives_idle must be a whole number",
+    "hostaddr=s3cret": "hostaddr must be an IP address: a name belongs in host",
+    "postgresql://h/d?sslmode=verify-full&sslrootcert=/nowhere/s3cret": (
+        "the file that sslrootcert names cannot be read: No such file or directory"
+    ),
+}
+USABLE = (
+    "service=two",
+    "service=two gssencmode=require",
+    "host=one,two port=5432,5433",
+    "hostaddr=127.0.0.1,::1 port=5432,5433",
+    "port=5432,5433",
+    "postgresql:///d?host=/run/postgresql&gssencmode=require",
+    "postgresql://h/d?sslmode=verify-full&sslrootcert=system&connect_timeout=2&keepalives=1",
+    "postgresql://h/d?sslmode=prefer&sslrootcert=/nowhere/at/all",
+)
+
+
+@pytest.fixture
+def service_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service with two hosts."""
+    services = tmp_path / "services"
+    services.write_text("[two]\nhost=one,two\nport=5432,5433\n", encoding="utf-8")
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+
+
+@pytest.mark.usefixtures("service_file")
+@pytest.mark.parametrize(("value", "said"), REFUSED.items())
+@pytest.mark.parametrize("variable", ["VM_DB_URL", "VM_DB_DIRECT_URL"])
+def test_an_address_that_libpq_could_not_use_is_refused_before_it_connects(
+    variable: str, value: str, said: str
+) -> None:
+    given = {"db_url": "postgresql://h/d"} | {variable.removeprefix("VM_").lower(): value}
+    with pytest.raises(ConfigurationError) as refused, servers_of(Settings(**given)):  # type: ignore[arg-type]
+        pass
+    assert str(refused.value) == f"{variable}: {said}"
+
+
+@pytest.mark.usefixtures("service_file")
+@pytest.mark.parametrize("value", USABLE)
+def test_an_address_that_libpq_could_use_is_taken_without_connecting(value: str) -> None:
+    with servers_of(Settings(db_url=value)) as servers:
+        assert servers.database_url == value
+
+
+def test_what_the_environment_adds_to_an_address_is_checked_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGSSLMODE", "nonsense")
+    with (
+        pytest.raises(ConfigurationError, match=r'^VM_DB_URL: invalid sslmode value: "nonsense"$'),
+        servers_of(Settings(db_url="postgresql://h/d")),
+    ):
+        pass

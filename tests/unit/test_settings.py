@@ -279,6 +279,8 @@ def test_limits_of_a_session_are_taken_from_a_minute_to_thirty_days(read: Read, 
         ("VM_DB_URL", "postgres://u:s3@cret@h/d", PERCENT_ENCODE),
         ("VM_DB_URL", "postgres://u:s3%cret@h/d", PERCENT_ENCODE),
         ("VM_DB_URL", "postgres://u:s3%00cret@h/d", PERCENT_ENCODE),
+        ("VM_DB_URL", "postgres://u:s3cret\udcff@h/d", "must be UTF-8"),
+        ("KIMI_MODEL", "s3cret\udcff", "must be UTF-8"),
         ("VM_REDIS_URL", "http://s3cret", "must be a URL that begins with redis:// or rediss:// or unix://"),
         ("VM_REDIS_URL", "redis://s3cret:99999", NO_HOST),
         ("VM_REDIS_URL", "redis://h/s3cret", NO_REDIS_DATABASE),
@@ -353,3 +355,8 @@ def test_a_value_that_does_not_parse_names_the_variable_and_shows_no_value(
     refusal = read.refusal(**{name: value})
     assert refusal in {f"{name} {rule}", f"{name}: {rule}"}
     assert "cret" not in refusal
+
+
+def test_paths_may_have_any_bytes(read: Read) -> None:
+    settings = read(VM_WORKSPACE_ROOT="/srv/\udcff", VM_WORKFLOWS_PATH="/etc/\udcff ")
+    assert (settings.workspace_root, settings.workflows_path) == (Path("/srv/\udcff"), Path("/etc/\udcff"))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from vm_webapp.database_address import parse_address
+from vm_webapp.database_address import check_address
 from vm_webapp.local import start_local_servers
 from vm_webapp.settings import Settings
 
@@ -39,13 +39,13 @@ def servers_of(settings: Settings) -> Iterator[Servers]:
     """Yield the servers that the settings name; in local mode the embedded ones, which run at least during the block.
 
     Raises:
-        ConfigurationError: the embedded servers cannot be started, or libpq does not understand an address.
+        ConfigurationError: the embedded servers cannot be started, or libpq refuses an address before it connects.
     """
     if settings.mode != "local":
         assert settings.db_url is not None, "every mode but local has VM_DB_URL"
         for variable, address in (("VM_DB_URL", settings.db_url), ("VM_DB_DIRECT_URL", settings.db_direct_url)):
             if address is not None:
-                parse_address(address, variable)
+                check_address(address, variable)
         yield Servers(settings.db_url, settings.redis_url, direct_url=settings.db_direct_url)
         return
     with start_local_servers(settings.workspace_root) as local:
