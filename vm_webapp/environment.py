@@ -20,6 +20,7 @@ DATABASE_SCHEMES = ("postgres", "postgresql")
 PERCENT_ENCODE = "percent-encode each @, : / and % of its user name and password"
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 HOST = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(?::(\d*))?")
+NAME_RULE = "what stands between two dots of a host has 1 to 63 characters"
 HOST_RULE = "each host may have a port from 1 to 65535, and an IPv6 address stands in [ ]"
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 REDIS_OPTIONS = ("db", "username", "password")
@@ -112,7 +113,11 @@ class Environment:
         rule = f"{name} must be a URL that begins with {' or '.join(starts)}"
         try:
             parts = urlsplit(value)
-            _ = parts.port  # raises ValueError if it is no port
+            if parts.port == 0:  # raises ValueError if it is no port at all
+                raise ValueError
+            (parts.hostname or "").encode("idna")  # as whoever connects does
+        except UnicodeError:
+            raise ConfigurationError(f"{name}: {NAME_RULE}") from None
         except ValueError:
             raise ConfigurationError(f"{name}: {HOST_RULE}" if value.startswith(starts) else rule) from None
         if not value.startswith(starts) or not (parts.netloc or parts.path.strip("/")):

@@ -24,6 +24,7 @@ PERCENT_ENCODE = "percent-encode each @, : / and % of its user name and password
 NO_ADDRESS = "must be a URL that begins with postgres:// or postgresql://, or libpq's key=value pairs"
 PUBLIC = "must be a host and a path, without user name, password or query"
 NO_HOST = "each host may have a port from 1 to 65535, and an IPv6 address stands in [ ]"
+NO_NAME = "what stands between two dots of a host has 1 to 63 characters"
 NO_REDIS_DATABASE = "the database is a number, as in redis://host:6379/0"
 NO_REDIS_OPTION = "after ? stand db, username and password, and with rediss:// ssl_cert_reqs, ssl_ca_certs, \
 ssl_ca_path, ssl_certfile, ssl_keyfile and ssl_check_hostname"
@@ -283,6 +284,9 @@ def test_limits_of_a_session_are_taken_from_a_minute_to_thirty_days(read: Read, 
         ("KIMI_MODEL", "s3cret\udcff", "must be UTF-8"),
         ("VM_REDIS_URL", "http://s3cret", "must be a URL that begins with redis:// or rediss:// or unix://"),
         ("VM_REDIS_URL", "redis://s3cret:99999", NO_HOST),
+        ("VM_REDIS_URL", "redis://s3cret:0", NO_HOST),
+        ("VM_REDIS_URL", f"redis://s3cret{'x' * 64}", NO_NAME),
+        ("VM_REDIS_URL", "redis://s3cret..h", NO_NAME),
         ("VM_REDIS_URL", "redis://h/s3cret", NO_REDIS_DATABASE),
         ("VM_REDIS_URL", "redis://h/0/s3cret", NO_REDIS_DATABASE),
         ("VM_REDIS_URL", "redis://h/-1", NO_REDIS_DATABASE),
