@@ -164,8 +164,8 @@ def test_a_dry_run_prints_the_sql_and_changes_nothing(cli: Cli, database_url: st
         (("export",), 2, "the following arguments are required: DIR"),
         (("down", "--steps", "1"), 2, "there is no terminal to ask on: say --yes"),
         (("down", "--to", "0000_nowhere", "--yes"), 1, "0000_nowhere is not among the applied migrations"),
-        (("down", "--steps", "99", "--yes"), 1, "there are only"),
-        (("export", "migrations"), 1, "migrations is not empty: name a new folder"),
+        (("down", "--steps", "99", "--yes"), 2, "there are only"),
+        (("export", "migrations"), 2, "migrations is not empty: name a new folder"),
     ],
 )
 def test_an_impossible_command_is_one_clear_line(

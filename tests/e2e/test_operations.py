@@ -71,7 +71,7 @@ def test_many_runs_are_canceled_after_a_dry_run(cli: Cli) -> None:
 
 def test_an_unknown_workflow_is_an_error_and_one_without_runs_is_not(cli: Cli) -> None:
     code, said, error = cli("queue", "cancel", "--workflow", "nonesuch")
-    assert (code, said) == (1, "")
+    assert (code, said) == (2, "")
     assert error.startswith("vm_webapp: there is no workflow 'nonesuch', nor a run of one; known: content_calendar, ")
     assert cli("queue", "cancel", "--workflow", "content_calendar") == (0, "canceled 0 runs\n", "")
 
@@ -231,6 +231,7 @@ def test_queue_status_over_an_api_names_the_cause_that_its_readiness_knows(
             "a proxy in front of it responded 503 Service Unavailable",
         ),
         (409, "application/problem+json", '{"type":"/problems/conflict","detail":"not now"}', 1, "vm_webapp: not now"),
+        (422, "application/problem+json", '{"type":"/problems/x","detail":"not so"}', 2, "vm_webapp: not so"),
     ],
 )
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_an_artifact_that_breaks_off_is_named_at_the_end(folder: Path, workspace
 def test_the_error_for_an_unknown_workflow_lists_the_known_ones(folder: Path, workspace: Path) -> None:
     env = {"VM_WORKSPACE_ROOT": str(workspace)}
     with program("run", "x", "--workflow", "nonsense", env=env, folder=folder / "log") as running:
-        assert running.wait(seconds=60) == 1
+        assert running.wait(seconds=60) == 2
         (line,) = running.stderr.read_text().splitlines()
     assert "nonsense" in line
     assert "plan_90d" in line

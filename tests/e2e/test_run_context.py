@@ -129,6 +129,17 @@ def test_a_failed_run_is_retried_and_followed_like_a_new_one(terminal: Terminal,
         assert said in line, line
 
 
+def test_a_value_that_the_api_refuses_is_wrong_usage(terminal: Terminal) -> None:
+    for arguments, said in (
+        (("a plan", "--workflow", "nothing"), "there is no workflow 'nothing'"),
+        (("x" * 20_001,), "/request"),
+    ):
+        ended = terminal.run(*arguments)
+        (line,) = ended.errors.splitlines()
+        assert (ended.code, ended.out) == (2, ""), ended
+        assert said in line, line
+
+
 def test_a_retry_begins_with_the_stage_that_is_named(terminal: Terminal, folder: Path) -> None:
     terminal.model.enqueue(completion("# Topics"), refusal(400, "invalid_request_error", "no"))
     assert terminal.run("a calendar", "--workflow", "content_calendar").code == 1

@@ -10,21 +10,25 @@ import pytest
 from vm_webapp.cli import keys, main
 from vm_webapp.errors import InvalidInput
 
+ID = "01a20c66-c2a9-70b2-9d9f-0558575aa31b"
+
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("run",), "one of the arguments request --resume --retry is required"),
-        (("run", "x", "--retry", "y"), "argument --retry: not allowed with argument request"),
-        (("run", "--resume", "x", "--retry", "y"), "argument --retry: not allowed with argument --resume"),
+        (("run", "x", "--retry", ID), "argument --retry: not allowed with argument request"),
+        (("run", "--resume", ID, "--retry", ID), "argument --retry: not allowed with argument --resume"),
         (("run", "x", "--from-stage", "plan"), "argument --from-stage: only allowed with argument --retry"),
-        (("run", "--retry", "x", "--brand", "y"), "argument --brand: not allowed with argument --retry"),
-        (("run", "--resume", "x", "--project", "y"), "argument --project: not allowed with argument --resume"),
-        (("run", "--retry", "x", "--workflow", "plan_90d"), "argument --workflow: not allowed with argument --retry"),
+        (("run", "--retry", ID, "--brand", "y"), "argument --brand: not allowed with argument --retry"),
+        (("run", "--resume", ID, "--project", "y"), "argument --project: not allowed with argument --resume"),
+        (("run", "--retry", ID, "--workflow", "plan_90d"), "argument --workflow: not allowed with argument --retry"),
         (("run", "x", "--budget-tokens", "0"), "must be a whole number from 1 to"),
         (("run", "x", "--budget-money", "0.0"), "must be a sum of money above 0"),
         (("run", "x", "--budget-money", "-1"), "argument --budget-money: "),
-        (("run", "--resume", "x", "--budget-tokens", "5"), "not allowed with argument --resume: use --retry"),
+        (("run", "--resume", ID, "--budget-tokens", "5"), "not allowed with argument --resume: use --retry"),
+        (("run", "\udcff"), "argument request: must be UTF-8"),
+        (("run", "x", "--workflow", "\udcff"), "argument --workflow: must be UTF-8"),
         (("run", "x", "--nonsense"), "unrecognized arguments: --nonsense"),
         (("run", "x", "--base-url", "nonsense"), "--base-url: must begin with http:// or https://"),
         (("nonsense",), "invalid choice: 'nonsense'"),
@@ -96,7 +100,7 @@ def test_no_error_reaches_the_terminal_as_a_control_character(
         raise InvalidInput("there is no key \x1b[2J\nof this name")
 
     monkeypatch.setattr(keys, "run_list", refuse)
-    assert main(["keys", "list"]) == 1
+    assert main(["keys", "list"]) == 2
     assert capsys.readouterr().err == "vm_webapp: there is no key \\x1b[2J\\nof this name\n"
     with pytest.raises(SystemExit):
         main(["keys", "list", "\x1b[2J"])

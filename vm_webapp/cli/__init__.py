@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import NoReturn
 
 from vm_webapp import __version__
-from vm_webapp.cli.arguments import base_url, money, tokens, whole_number, words
+from vm_webapp.cli.arguments import base_url, filled, money, run_id, tokens, whole_number, words
 from vm_webapp.cli.collector import pause_collector, resume_collector
 from vm_webapp.cli.environment import read_environment
 from vm_webapp.cli.operations import add_operations
 from vm_webapp.cli.output import as_called, ending_quietly, prepare_streams
-from vm_webapp.errors import ConfigurationError, VMError
+from vm_webapp.errors import ConfigurationError, InvalidInput, VMError
 from vm_webapp.ops.worker_start import noting_start
 from vm_webapp.parents import Parents, record_parents
 from vm_webapp.text import escaped, first_line
@@ -42,7 +42,7 @@ def _run_command(arguments: argparse.Namespace) -> int:
     try:
         with ending_quietly():
             code: int = arguments.command(arguments)
-    except ConfigurationError as error:
+    except (ConfigurationError, InvalidInput) as error:
         return _report(str(error), 2)
     except VMError as error:
         return _report(str(error), 1)
@@ -103,11 +103,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_run(run: argparse.ArgumentParser) -> None:
     what = run.add_mutually_exclusive_group(required=True)
-    what.add_argument("request", nargs="?", help="what is wanted, in a sentence or more")
-    what.add_argument("--resume", metavar="RUN_ID", help="come back to a run, such as one that waits for a review")
-    what.add_argument("--retry", metavar="RUN_ID", help="put a failed run back to work, and follow it")
-    run.add_argument("--from-stage", metavar="KEY", help="with --retry: the stage to begin with (default: the failed)")
-    run.add_argument("--workflow", help=f"which workflow (default: {USUAL_WORKFLOW})")
+    what.add_argument("request", type=filled, nargs="?", help="what is wanted, in a sentence or more")
+    what.add_argument(
+        "--resume", type=run_id, metavar="RUN_ID", help="come back to a run, such as one that waits for a review"
+    )
+    what.add_argument("--retry", type=run_id, metavar="RUN_ID", help="put a failed run back to work, and follow it")
+    run.add_argument(
+        "--from-stage", type=filled, metavar="KEY", help="with --retry: the stage to begin with (default: the failed)"
+    )
+    run.add_argument("--workflow", type=filled, help=f"which workflow (default: {USUAL_WORKFLOW})")
     run.add_argument("--brand", type=words, metavar="ID|NAME", help="the brand to write for (default: the project's)")
     run.add_argument("--project", type=words, metavar="ID|NAME", help="the project that the run belongs to")
     run.add_argument("--budget-tokens", type=tokens, metavar="N", help="tokens that its calls may use, in all")
@@ -145,7 +149,7 @@ def _add_migrate(migrate: argparse.ArgumentParser) -> None:
     actions.add_parser("status", help="compare the database with this build")
     down = actions.add_parser("down", parents=[dry_run], help="roll back, whichever build applied it")
     how_far = down.add_mutually_exclusive_group(required=True)
-    how_far.add_argument("--to", metavar="ID", help="the newest migration that stays")
+    how_far.add_argument("--to", type=filled, metavar="ID", help="the newest migration that stays")
     how_far.add_argument("--steps", type=_positive, metavar="N", help="how many to roll back")
     down.add_argument("--yes", action="store_true", help="do not ask")
     down.add_argument("--force", action="store_true", help="even if live workers need what is removed")

@@ -21,6 +21,23 @@ def words(text: str) -> str:
     return text
 
 
+def filled(text: str) -> str:
+    """Return a text that says something."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("must not be empty")
+    return words(text)
+
+
+def run_id(text: str) -> str:
+    """Return the id of a run, in the form in which the API shows it."""
+    from uuid import UUID
+
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be the id of a run, a UUID") from None
+
+
 def base_url(text: str) -> str:
     """Return the base URL of an API, without a slash at its end."""
     try:

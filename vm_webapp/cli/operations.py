@@ -10,6 +10,7 @@ from vm_webapp.cli.arguments import (
     base_url,
     duration,
     fewest_workers,
+    filled,
     moment,
     most_workers,
     place,
@@ -52,7 +53,7 @@ def _add_smoke(smoke: argparse.ArgumentParser) -> None:
         " and be ready within 30)",
     )
     smoke.add_argument(
-        "--expect-build", type=words, metavar="BUILD", help="also wait for an API and workers of this build or commit"
+        "--expect-build", type=filled, metavar="BUILD", help="also wait for an API and workers of this build or commit"
     )
     smoke.add_argument("--with-model", action="store_true", help="also make one short call of the model")
     smoke.add_argument("--json", action="store_true", help="one JSON object in place of lines")
@@ -72,7 +73,7 @@ def _add_queue(queue: argparse.ArgumentParser) -> None:
     # SUPPRESS, because a default of None would overwrite a --base-url that was given before the action.
     where.add_argument("--base-url", type=base_url, default=argparse.SUPPRESS, help=place)
     which = argparse.ArgumentParser(add_help=False)
-    which.add_argument("--workflow", type=words, help="runs of this workflow")
+    which.add_argument("--workflow", type=filled, help="runs of this workflow")
     which.add_argument("--older-than", type=duration, metavar="AGE", help="runs created longer ago, such as 90m or 7d")
     which.add_argument("--dry-run", action="store_true", help="show which runs match, and change nothing")
     actions = queue.add_subparsers(metavar="action", dest="action", help="(default: status)")
@@ -85,7 +86,7 @@ def _add_queue(queue: argparse.ArgumentParser) -> None:
     retry = actions.add_parser("retry", parents=[where, which], help="retry the failed runs that match")
     retry.add_argument("--status", choices=("failed",), help="all failed runs")
     provider = actions.add_parser("resume-provider", parents=[where], help="call a paused model provider again")
-    provider.add_argument("name", type=words, metavar="NAME", help="such as kimi")
+    provider.add_argument("name", type=filled, metavar="NAME", help="such as kimi")
 
 
 def _add_autoscale(autoscale: argparse.ArgumentParser) -> None:
@@ -107,7 +108,7 @@ def _add_autoscale(autoscale: argparse.ArgumentParser) -> None:
 def _add_keys(keys: argparse.ArgumentParser) -> None:
     actions = keys.add_subparsers(metavar="action", dest="action", required=True)
     create = actions.add_parser("create", help="create a key; its secret is shown once")
-    create.add_argument("name", type=words, help="who will use it")
+    create.add_argument("name", type=filled, help="who will use it")
     create.add_argument(
         "--role",
         choices=ROLES,
@@ -117,7 +118,7 @@ def _add_keys(keys: argparse.ArgumentParser) -> None:
     create.add_argument("--lasts", type=duration, metavar="TIME", help="such as 90d (default: until it is revoked)")
     actions.add_parser("list", help="show every key without its secret")
     revoke = actions.add_parser("revoke", help="revoke a key")
-    revoke.add_argument("name", type=words, help="its name or id")
+    revoke.add_argument("name", type=filled, help="its name or id")
     keys.set_defaults(command=_keys)
 
 

@@ -19,7 +19,6 @@ from vm_webapp.cli.progress import follow
 from vm_webapp.cli.review import approve, review
 from vm_webapp.cli.terminal import can_ask, open_console, say
 from vm_webapp.client import ApiClient, open_api
-from vm_webapp.client.errors import Refused
 from vm_webapp.client.shapes import Budget, Run
 from vm_webapp.errors import ConfigurationError, VMError
 from vm_webapp.settings import Settings
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class RunFailed(VMError):
-    """The run did not complete, or the API refused it."""
+    """The run did not complete."""
 
     code = "run_failed"
 
@@ -82,7 +81,8 @@ def run_in_terminal(settings: Settings, options: RunOptions) -> int:
 
     Raises:
         RunFailed: the run did not complete; the message says why.
-        ConfigurationError: the API cannot be reached or refuses the credentials, or the brand or project is unknown.
+        ApiError: the API does not respond, or refuses what is asked for.
+        ConfigurationError: the API refuses the credentials or a value, or the brand or project is unknown.
     """
     # Before there is an event loop, which would not handle Ctrl-C until the last template has been checked.
     catalog = None if options.base_url is not None else _load_catalog(settings)
@@ -143,22 +143,19 @@ async def _follow_and_review(client: ApiClient, run: Run, options: RunOptions, c
 
 
 async def _begin(client: ApiClient, options: RunOptions) -> Run:
-    try:
-        if options.resume is not None:
-            return await client.runs.read(options.resume)
-        if options.retry is not None:
-            return await client.runs.retry(options.retry, from_stage=options.from_stage, budget=options.budget)
-        assert options.request is not None
-        return await client.runs.create(
-            workflow=options.workflow,
-            request=options.request,
-            auto_approve=options.auto_approve,
-            brand_id=await find_id(client.brands, options.brand),
-            project_id=await find_id(client.projects, options.project),
-            budget=options.budget,
-        )
-    except Refused as error:
-        raise RunFailed(str(error)) from error
+    if options.resume is not None:
+        return await client.runs.read(options.resume)
+    if options.retry is not None:
+        return await client.runs.retry(options.retry, from_stage=options.from_stage, budget=options.budget)
+    assert options.request is not None
+    return await client.runs.create(
+        workflow=options.workflow,
+        request=options.request,
+        auto_approve=options.auto_approve,
+        brand_id=await find_id(client.brands, options.brand),
+        project_id=await find_id(client.projects, options.project),
+        budget=options.budget,
+    )
 
 
 def _come_back(options: RunOptions, run: Run) -> str:

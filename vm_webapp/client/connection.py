@@ -85,7 +85,8 @@ class Connection:
         Raises:
             NoResponse: the API cannot be reached now, or does not respond in time.
             Refused: the API refused the request.
-            ConfigurationError: the address belongs to something else, or the credentials are missing or wrong.
+            ConfigurationError: the address belongs to something else, the credentials are missing or wrong, or the API
+                refused a value.
         """
         return self._object(await self.send("POST", path, body=body))
 

@@ -71,6 +71,10 @@ class Refused(ApiError):
         self.response = response
 
 
+class WrongValue(Refused, ConfigurationError):
+    """The API refused a value that it was sent; the message is the problem's detail."""
+
+
 class AccessDenied(ApiError, ConfigurationError):
     """The API refused our credentials, or requires some; the message is the problem's detail."""
 
@@ -115,7 +119,9 @@ def error_of(response: ApiResponse, address: str) -> ApiError:
             return NotThisApi(address, response)
         reason = f"a proxy in front of it responded {_status_of(response)}"
         return NoResponse(f"the API at {address} does not respond: {reason}", response=response)
-    return AccessDenied(response) if response.status in (401, 403) else Refused(code, response)
+    if response.status in (401, 403):
+        return AccessDenied(response)
+    return (WrongValue if response.status in (400, 413, 422) else Refused)(code, response)
 
 
 def _status_of(response: ApiResponse) -> str:
