@@ -109,6 +109,7 @@ class UsageOut(Output):
 
     prompt_tokens: int
     completion_tokens: int
+    uncounted: bool = Field(description="calls used tokens that the model's server did not count: these are left out")
 
 
 class CostOut(Output):

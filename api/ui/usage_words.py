@@ -13,12 +13,16 @@ from vm_webapp.runs.records import Spent, Usage
 from vm_webapp.usage.reports import UsageRow
 
 LEAST_DIGITS = 2
+UNCOUNTED = "tokens that the model's server did not count"
 ESTIMATED = "estimated, since the model's server did not count all of it"
 
 
 def tokens(usage: Usage) -> str:
-    """Return how many tokens were read and written, empty for none."""
-    return _tokens(usage.prompt_tokens, usage.completion_tokens)
+    """Return how many tokens were read and written, and whether that is all; empty for none."""
+    counted = _tokens(usage.prompt_tokens, usage.completion_tokens)
+    if not usage.uncounted:
+        return counted
+    return f"{counted}, and {UNCOUNTED}" if counted else UNCOUNTED
 
 
 def used(usage: Usage, cost: Spent | None, currency: str | None) -> str:

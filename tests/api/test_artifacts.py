@@ -58,7 +58,7 @@ async def test_every_version_is_listed_without_its_content(api: Api, run_id: UUI
         "size": len(DRAFT.encode()),
         "provider": "kimi",
         "model": "k2",
-        "usage": {"prompt_tokens": 10, "completion_tokens": 20},
+        "usage": {"prompt_tokens": 10, "completion_tokens": 20, "uncounted": False},
         "truncated": False,
         "note": "the prompt was cut",
     }
@@ -117,4 +117,4 @@ async def test_the_run_shows_the_newest_version(api: Api, run_id: UUID) -> None:
         "truncated": False,
         "note": None,
     }
-    assert run["usage"] == {"prompt_tokens": 10, "completion_tokens": 20}
+    assert run["usage"] == {"prompt_tokens": 10, "completion_tokens": 20, "uncounted": False}

@@ -86,7 +86,7 @@ async def test_a_fork_copies_the_finished_stages(api: Api) -> None:
     assert (response.status, response.headers["Location"]) == (201, f"/api/v2/runs/{run['id']}")
     assert (run["parent_run_id"], run["request"], run["status"]) == (parent, "for a tea shop", "queued")
     assert [stage["status"] for stage in run["stages"]] == ["completed", "queued"]
-    assert run["usage"] == {"prompt_tokens": 0, "completion_tokens": 0}
+    assert run["usage"] == {"prompt_tokens": 0, "completion_tokens": 0, "uncounted": False}
     assert (await api.get(f"/runs/{run['id']}/artifacts/topic_map")).body == b"# Topics"
     await asyncio.to_thread(finish_next, run["id"], "# Calendar")
     assert (await api.get(f"/runs/{run['id']}")).json()["status"] == "completed"

@@ -46,7 +46,7 @@ async def test_the_response_is_the_whole_run(api: Api) -> None:
         "archived_at": None,
         "error": None,
         "progress": {"completed": 0, "total": 2},
-        "usage": {"prompt_tokens": 0, "completion_tokens": 0},
+        "usage": {"prompt_tokens": 0, "completion_tokens": 0, "uncounted": False},
         "cost": None,
         "budget": None,
     }
@@ -65,7 +65,7 @@ async def test_the_response_is_the_whole_run(api: Api) -> None:
         "error": None,
         "provider": None,
         "model": None,
-        "usage": {"prompt_tokens": 0, "completion_tokens": 0},
+        "usage": {"prompt_tokens": 0, "completion_tokens": 0, "uncounted": False},
         "cost": None,
         "artifact": None,
     }

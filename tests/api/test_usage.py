@@ -156,6 +156,26 @@ async def test_a_run_shows_what_it_and_each_stage_cost(priced: Api) -> None:
     assert canceled["cost"] == cost
 
 
+async def test_what_the_server_did_not_count_is_not_shown_as_nothing(api: Api) -> None:
+    run_id = create().run.id
+    for text, used in (
+        (Completion("# Topics", "kimi", "some-model"), replace(USED, estimated=True)),
+        (Completion("# Calendar", "kimi", "some-model", 100, 20), USED),
+    ):
+        assert lifecycle.finish_stage_if_held(claim_next(run_id), text, WORKER, next_token=None, usage=used)
+    counted = {"prompt_tokens": 100, "completion_tokens": 20, "uncounted": False}
+    nothing = {"prompt_tokens": 0, "completion_tokens": 0, "uncounted": True}
+    for run in ((await api.get(f"/runs/{run_id}")).json(), (await api.get("/runs")).json()["items"][0]):
+        assert run["usage"] == counted | {"uncounted": True}
+        assert [stage["usage"] for stage in run["stages"]] == [nothing, counted]
+    artifacts = (await api.get(f"/runs/{run_id}/artifacts")).json()["items"]
+    assert [each["usage"] for each in artifacts] == [nothing, counted]
+    # What a fork takes over has cost it nothing, and its call is not one of the fork's.
+    fork = (await api.post(f"/runs/{run_id}/fork", {"from_stage": "calendar"})).json()
+    (taken,) = (await api.get(f"/runs/{fork['id']}/artifacts")).json()["items"]
+    assert taken["usage"] == fork["usage"] == {"prompt_tokens": 0, "completion_tokens": 0, "uncounted": False}
+
+
 async def test_without_a_price_table_nothing_has_a_cost(api: Api) -> None:
     run_id = create().run.id
     text = Completion("# A document", "kimi")

@@ -30,6 +30,13 @@ def test_a_sum_of_money_shows_two_digits_at_least_that_are_not_zero(amount: str,
         (Usage(1200, 300), None, "EUR", "1,200 tokens read, 300 written"),
         (Usage(1200, 300), Spent(Decimal("0.5"), estimated=False), None, "1,200 tokens read, 300 written"),
         (Usage(0, 0), Spent(Decimal("0.5"), estimated=True), "EUR", "0.50 EUR, estimated"),
+        (Usage(0, 0, uncounted=True), None, None, "tokens that the model's server did not count"),
+        (
+            Usage(1200, 300, uncounted=True),
+            None,
+            None,
+            "1,200 tokens read, 300 written, and tokens that the model's server did not count",
+        ),
         (
             Usage(1200, 300),
             Spent(Decimal("0.5"), estimated=False),

@@ -19,10 +19,17 @@ StageStatus = Literal["pending", "queued", "running", "waiting_approval", "compl
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens spent: on every version of an artifact, and on calls that failed, as far as the server counted them."""
+    """Tokens spent: on every version of an artifact, and on calls that failed, as far as the server counted them.
+
+    Attributes:
+        prompt_tokens: tokens that were read.
+        completion_tokens: tokens that were written.
+        uncounted: whether calls used tokens that the server did not count; they are in neither sum.
+    """
 
     prompt_tokens: int
     completion_tokens: int
+    uncounted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,12 @@ _SUMMARIES = Artifact.select(
     Artifact.model,
     fn.coalesce(Artifact.prompt_tokens, 0).alias("prompt_tokens"),
     fn.coalesce(Artifact.completion_tokens, 0).alias("completion_tokens"),
+    # What a person or the offline provider wrote has no model, and a fork's call of what it took over is another run's.
+    (
+        Stage.spent_estimated
+        & Artifact.model.is_null(False)
+        & (Artifact.prompt_tokens.is_null() | Artifact.completion_tokens.is_null())
+    ).alias("uncounted"),
     Artifact.truncated,
     Artifact.note,
     Artifact.author,
@@ -91,5 +97,5 @@ def newest_artifacts(run_id: UUID) -> dict[str, NewestArtifact]:
 
 
 def _artifact(found: Row) -> ArtifactRecord:
-    usage = Usage(found.pop("prompt_tokens"), found.pop("completion_tokens"))
+    usage = Usage(found.pop("prompt_tokens"), found.pop("completion_tokens"), found.pop("uncounted"))
     return ArtifactRecord(**found, usage=usage)

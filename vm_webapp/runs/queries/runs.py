@@ -247,6 +247,7 @@ def _run(run: Row, stages: list[Row]) -> RunRecord:
         usage=Usage(
             sum(stage.usage.prompt_tokens for stage in records),
             sum(stage.usage.completion_tokens for stage in records),
+            any(stage.usage.uncounted for stage in records),
         ),
         cost=_sum_of(records),
         budget=budget_of(run["budget_tokens"], run["budget_money"]),
@@ -270,7 +271,7 @@ def _stage(stage: Row) -> StageRecord:
         error=_error(stage["error"]),
         provider=stage["provider"],  # of the newest artifact, which a person may have edited; else of the attempt
         model=stage["model"],
-        usage=Usage(stage["prompt_tokens"], stage["completion_tokens"]),
+        usage=Usage(stage["prompt_tokens"], stage["completion_tokens"], uncounted=stage["spent_estimated"]),
         cost=None if stage["spent_money"] is None else Spent(stage["spent_money"], stage["spent_estimated"]),
         artifact=_summary(stage) if stage["version"] else None,
     )
