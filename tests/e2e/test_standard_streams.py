@@ -112,9 +112,20 @@ def test_a_full_disk_is_named_in_one_line(env: dict[str, str], unbuffered: str) 
     assert done.returncode == 1
 
 
-def test_a_closed_output_is_no_error(env: dict[str, str]) -> None:
-    done = in_shell(f"{sys.executable} -m vm_webapp keys list >&-", env)
-    assert (done.returncode, b"Traceback" in done.stderr) == (0, False)
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_no_error(env: dict[str, str], closed: str) -> None:
+    done = in_shell(f"{sys.executable} -m vm_webapp keys list {closed}", env)
+    assert (done.returncode, done.stdout, b"Traceback" in done.stderr) == (0, b"", False)
+
+
+@pytest.mark.parametrize("drawn", [{}, {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "1"}])
+def test_a_run_whose_reader_has_left_ends_as_every_command_does(
+    env: dict[str, str], folder: Path, pipe_without_reader: int, drawn: dict[str, str]
+) -> None:
+    local = {"VM_DB_URL": env["VM_DB_URL"], "VM_WORKSPACE_ROOT": str(folder), **drawn}
+    done = run("run", "a calendar", "--workflow", "content_calendar", "--yes", env=local, out=pipe_without_reader)
+    os.close(pipe_without_reader)
+    assert (done.returncode, b"Traceback" in done.stderr) == (READER_LEFT, False)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "koi8-r", only_in_full("latin-1"), only_in_full("cp1252")])

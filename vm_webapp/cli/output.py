@@ -44,10 +44,19 @@ class OutputFailed(VMError):
 
 
 def prepare_streams() -> None:
-    """Let standard output and error take every character: those that their encoding lacks become similar ones."""
+    """Let standard output and error take every character: those that their encoding lacks become similar ones.
+
+    Streams that are closed (``2>&-``) become ones to and from nothing.
+    """
     codecs.register_error("readable", _readable)
+    for name in ("stdin", "stdout", "stderr"):
+        # Python has None for them. Their numbers are taken too, or a socket of ours would be a child's output.
+        if getattr(sys, name) is None:
+            nothing = Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8")  # noqa: SIM115
+            os.set_inheritable(nothing.fileno(), True)
+            setattr(sys, name, nothing)
     for stream in (sys.stdout, sys.stderr):
-        # None where the stream is closed; a test's stand-in may have no such method.
+        # A test's stand-in may have no such method.
         if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
             reconfigure(errors="readable")
 
@@ -65,8 +74,7 @@ def ending_quietly() -> Iterator[None]:
             yield
         finally:
             # Here and not at the interpreter's exit, which would print "Exception ignored".
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            sys.stdout.flush()
     except BrokenPipeError:
         _discard_output()
         raise SystemExit(READER_LEFT) from None

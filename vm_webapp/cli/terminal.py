@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import Any
 
 from rich.console import Console
@@ -27,6 +28,12 @@ class PlainConsole(Console):
         """Return a string as text without markup, emoji codes or highlighting; arguments as in ``Console``."""
         style, justify, overflow = kwargs.get("style", ""), kwargs.get("justify"), kwargs.get("overflow")
         return Text(visible(text), style=style, justify=justify, overflow=overflow)
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to whoever ends the command: rich would end it with exit code 1, as if the run had failed."""
+        if threading.current_thread() is not threading.main_thread():
+            raise SystemExit  # ends rich's thread without a word; the next print of the main one raises again
+        raise BrokenPipeError
 
 
 def open_console() -> Console:
