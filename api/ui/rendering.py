@@ -76,6 +76,7 @@ async def site_page(
         return _ENVIRONMENT.get_template(template).render(
             layout="fragment.html" if wants_fragment(request) else "site.html",
             path=request.rel_url.raw_path,
+            address=request.rel_url.raw_path_qs,
             now=datetime.now(UTC),
             currency=own.settings.model_prices.currency if own.settings.model_prices else None,
             **values,

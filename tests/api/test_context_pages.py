@@ -237,7 +237,9 @@ async def test_lists_go_on_where_a_page_ends(editor: Browser) -> None:
     assert ">Brand 50</a>" in first
     assert ">Brand 00</a>" not in first
     (older,) = re.findall(r'href="(/ui/brands\?cursor=[^"]+)"', first)
-    assert ">Brand 00</a>" in text(await editor.get(older))
+    last = text(await editor.get(older))
+    assert ">Brand 00</a>" in last
+    assert f'hx-get="{older}"' in last
     assert (await editor.get("/ui/brands?cursor=nonsense")).status == 422
 
 

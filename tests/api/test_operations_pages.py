@@ -193,6 +193,8 @@ async def test_the_audit_trail_is_searched_and_paged(admin: Browser) -> None:
     assert page.count("<td>queue.pause</td>") == 50
     (older,) = re.findall(r'href="(/ui/operations/audit\?[^"]+)" rel="next"', page)
     assert text(await admin.get(older.replace("&amp;", "&"))).count("<td>queue.pause</td>") == 10
+    for address in ("/ui/operations/audit?action=queue.pause", older):
+        assert f'hx-get="{address}"' in text(await admin.get(address.replace("&amp;", "&")))
     assert "Nothing." in text(await admin.get("/ui/operations/audit?actor=nobody"))
     assert (await admin.get("/ui/operations/audit?result=maybe")).status == 422
     assert (await admin.get("/ui/operations/audit?actor=%00")).status == 422

@@ -11,9 +11,11 @@ from tests.browser.conftest import key_of, watched
 from tests.browser.watched import Watched, follows
 from tests.fakes.behaviours import refusal
 from tests.fakes.model_server import ModelServer
+from tests.support.actors import OPERATOR
 from tests.support.runs import create, wait_until_still
 from vm_webapp.access.keys import list_keys
 from vm_webapp.db.pool import execute, transaction
+from vm_webapp.ops import queue_control
 from vm_webapp.runs import queries
 
 HISTORY = """
@@ -110,3 +112,13 @@ def test_the_pages_follow_what_happens(admin_tab: Watched) -> None:
     run = create("content_calendar").run.id
     wait_until_still(run)
     expect(page.get_by_role("region", name="Workers").last).to_contain_text("just now")
+
+
+def test_a_search_of_the_audit_trail_stays_one_when_something_happens(admin_tab: Watched) -> None:
+    queue_control.pause_queue(reason="we move house", actor=OPERATOR)
+    page = admin_tab.goto("/ui/operations/audit?action=queue.pause")
+    follows(page)
+    queue_control.resume_queue(actor=OPERATOR)
+    expect(page.get_by_role("status", name="Notices")).to_be_empty()
+    expect(page.get_by_role("cell", name="queue.pause").first).to_be_visible()
+    expect(page.get_by_role("cell", name="queue.resume")).to_have_count(0)
