@@ -147,7 +147,7 @@ async def test_a_second_click_makes_no_key_and_says_what_the_first_did(admin: Br
     assert second.status == 409
     assert "The key of ben is made, once." in page
     assert "revoke ben below, and make a new key" in page
-    assert 'id="ben"' in page
+    assert 'id="key-ben"' in page
     assert 'id="secret"' not in page
     assert [each.name for each in list_keys() if each.name == "ben"] == ["ben"]
     other = await admin.post("/ui/operations/keys", **form | {"name": "cleo"})

@@ -122,3 +122,12 @@ def test_a_search_of_the_audit_trail_stays_one_when_something_happens(admin_tab:
     expect(page.get_by_role("status", name="Notices")).to_be_empty()
     expect(page.get_by_role("cell", name="queue.pause").first).to_be_visible()
     expect(page.get_by_role("cell", name="queue.resume")).to_have_count(0)
+
+
+def test_a_key_may_be_called_like_a_part_of_the_page(admin_tab: Watched) -> None:
+    for name in ("changes", "live", "main"):
+        key_of(name)
+    page = admin_tab.goto("/ui/operations/keys")
+    follows(page)
+    key_of("newcomer")
+    expect(page.get_by_role("listitem").filter(has_text="newcomer")).to_be_visible()
