@@ -13,6 +13,23 @@ AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 FIND_VIOLATIONS = "axe.run(document, {resultTypes: ['violations']}).then((results) => results.violations)"
 SCREENSHOTS = "VM_SCREENSHOTS"
 PHONE = {"width": 360, "height": 740}
+TEXT_SIZES = {"normal": 16, "at 200 %": 32}  # pixels: what 1rem is
+# What is wider than the window, with all that can be opened open; tables and code may scroll within their own box.
+FIND_WIDER = """() => {
+  const closed = [...document.querySelectorAll("details:not([open])")];
+  closed.forEach((each) => (each.open = true));
+  const width = document.documentElement.clientWidth;
+  const scrolls = (each) => getComputedStyle(each).overflowX !== "visible";
+  const isWithin = (each) => each !== document.body && (scrolls(each) || isWithin(each.parentElement));
+  const all = [...document.body.querySelectorAll("*")];
+  const sticksOut = (each) => each.getBoundingClientRect().right > width + 1 && !isWithin(each.parentElement);
+  const isPushed = (each) =>
+    each.scrollWidth > each.clientWidth + 1 && scrolls(each) && !each.matches(".scroll, pre, input, textarea, .unseen");
+  const wide = document.documentElement.scrollWidth > width;
+  const found = all.filter((each) => (wide && sticksOut(each)) || isPushed(each)).slice(0, 3);
+  closed.forEach((each) => (each.open = false));
+  return [...(wide ? ["the page"] : []), ...found.map((each) => each.outerHTML.slice(0, 200))];
+}"""
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 # In each document before its own scripts; the protocol puts it there, so that the page's policy stays as it is.
 WATCH_POLICY = """
@@ -95,6 +112,16 @@ class Watched:
         if before:
             self.page.set_viewport_size(before)
 
+    def find_wider(self) -> dict[str, list[str]]:
+        """Return what of the page is wider than its window, by the size of the text: WCAG 2.2, 1.4.4 and 1.4.10."""
+        session = self.context.new_cdp_session(self.page)
+        found = {}
+        for name, pixels in reversed(TEXT_SIZES.items()):
+            session.send("Page.setFontSizes", {"fontSizes": {"standard": pixels, "fixed": pixels * 13 // 16}})
+            found[name] = self.page.evaluate(FIND_WIDER)
+        session.detach()
+        return {name: wider for name, wider in found.items() if wider}
+
     def verify(self) -> None:
         """Check that nothing has complained."""
         assert self.complaints == [], self.complaints
@@ -102,7 +129,8 @@ class Watched:
     def _check_policy_and_width(self) -> None:
         violations = self.page.evaluate("window.violations")
         assert violations == [], violations
-        assert self.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "wider than its window"
+        wider = self.find_wider()
+        assert not wider, wider
 
     def _keep(self, name: str) -> None:
         if folder := os.environ.get(SCREENSHOTS):
