@@ -87,3 +87,18 @@ def test_a_brand_is_archived_on_a_phone_without_scripts(chromium: Browser, works
         expect(page.get_by_text("it takes no new runs")).to_be_visible()
         expect(page.get_by_role("link", name="Edit")).to_have_count(0)
     assert brands.read(brand.id).archived_at is not None
+
+
+def test_whoever_leaves_a_form_finds_each_field_as_it_was(tab: Watched) -> None:
+    page = tab.goto("/ui/brands/new")
+    page.get_by_label("Name").fill("Pedal Bakery")
+    page.get_by_label("Voice").fill("Warm and short")
+    page.get_by_label("Documents at a time").fill("3")
+    page.get_by_role("link", name="Runs", exact=True).click()
+    expect(page).to_have_title("Runs · VM Webapp")
+    page.go_back()
+    expect(page.get_by_label("Name")).to_have_value("Pedal Bakery")
+    expect(page.get_by_label("Voice")).to_have_value("Warm and short")
+    expect(page.get_by_label("Documents at a time")).to_have_value("3")
+    page.reload()
+    expect(page.get_by_label("Name")).to_have_value("")

@@ -96,6 +96,20 @@
     }
   };
 
+  // Browsers do not keep what is typed into fields without suggestions, so the history's entry has it.
+  const WITHOUT_SUGGESTIONS = "[id][autocomplete=off]";
+
+  const keepTyped = (field) =>
+    history.replaceState({...history.state, typed: {...history.state?.typed, [field.id]: field.value}}, "");
+
+  const restoreTyped = () => {
+    if (performance.getEntriesByType("navigation")[0].type !== "back_forward") return;
+    for (const [id, text] of Object.entries(history.state?.typed ?? {})) {
+      const field = document.getElementById(id);
+      if (field?.matches(WITHOUT_SUGGESTIONS)) field.value = text;
+    }
+  };
+
   const pickAll = (boxes) => {
     const picked = ![...boxes].every((box) => box.checked);
     for (const box of boxes) box.checked = picked;
@@ -119,6 +133,7 @@
 
   document.addEventListener("DOMContentLoaded", () => {
     restoreDrafts();
+    restoreTyped();
     keepToken();
     showTimes();
     setInterval(showTimes, 20000);
@@ -135,6 +150,7 @@
   document.addEventListener("input", (event) => {
     if (event.target.dataset.most) checkLength(event.target);
     if (event.target.dataset.draft) keepDraft(event.target);
+    if (event.target.matches(WITHOUT_SUGGESTIONS)) keepTyped(event.target);
   });
   document.addEventListener("submit", sendOnce);
   document.addEventListener("click", (event) => {
