@@ -69,6 +69,22 @@ def test_a_draft_is_edited_with_a_preview_and_accepted(tab: Watched, waiting: UU
     assert queries.read_artifact(waiting, "message", version=2).content == "# Message\n\nGood bread by **bicycle**.\n"
 
 
+def test_each_decision_says_what_it_leaves_out(tab: Watched, waiting: UUID) -> None:
+    page = tab.goto(place(waiting))
+    page.keyboard.press("e")
+    page.get_by_label("Text").fill("# Good bread")
+    page.get_by_label("What should change?").fill("Name the price")
+    expect(page.get_by_text("Your edit is not sent")).to_be_visible()
+    expect(page.get_by_text("What should change is not sent")).to_be_visible()
+    page.get_by_role("button", name="Preview", exact=True).click()
+    expect(page.get_by_role("region", name="Preview")).to_have_text("Good bread")
+    expect(page.get_by_role("button", name="Approve with your edit")).to_be_visible()
+    expect(page.get_by_text("Your edit is not sent")).to_be_visible()
+    tab.check()
+    page.get_by_label("What should change?").fill("")
+    expect(page.get_by_text("What should change is not sent")).to_have_count(0)
+
+
 def test_an_unchanged_draft_is_accepted_as_it_is(tab: Watched, waiting: UUID) -> None:
     page = tab.goto(place(waiting))
     page.get_by_role("button", name="Approve").click()

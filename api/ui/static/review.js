@@ -32,11 +32,20 @@
     const box = document.getElementById("single-keys");
     box.checked = !localStorage.getItem(OFF);
     box.addEventListener("change", () => (box.checked ? localStorage.removeItem(OFF) : localStorage.setItem(OFF, "yes")));
-    const text = document.getElementById("content"), approve = document.querySelector("button[value=approve]");
+    const text = document.getElementById("content"), feedback = document.getElementById("feedback");
     if (!text) return;
-    const written = text.defaultValue;
-    const name = () => (approve.textContent = text.value === written ? "Approve" : "Approve with your edit");
+    const approve = document.querySelector("button[value=approve]");
+    const written = "edited" in text.dataset ? null : text.defaultValue;
+    const say = (id, words) => (document.getElementById(id).textContent = words);
+    // Each of the two forms leaves out what was typed into the other one.
+    const name = () => {
+      const isEdited = text.value !== written;
+      approve.textContent = isEdited ? "Approve with your edit" : "Approve";
+      say("not-edited", isEdited ? "Your edit is not sent: the model gets the draft without it." : "");
+      say("not-asked", feedback.value.trim() ? "What should change is not sent with an approval." : "");
+    };
     text.addEventListener("input", name);
+    feedback.addEventListener("input", name);
     name();
     if (text.value !== written) document.getElementById("edit").open = true;
   });
