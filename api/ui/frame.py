@@ -12,6 +12,7 @@ from vm_webapp.access.roles import Role, includes
 from vm_webapp.ops.health import Health
 from vm_webapp.runs import queries
 from vm_webapp.runs.pauses import Pauses, read_pauses
+from vm_webapp.text import isolated
 
 NO_WORKER = "No worker is running. Runs are kept and go on as soon as an operator has started one."
 WORKERS_STAND_STILL = "Workers run, but begin nothing. Runs are kept and go on once an operator has restarted them."
@@ -81,10 +82,11 @@ def notices_of(pauses: Pauses, health: Health | None) -> tuple[str, ...]:
 def _of_pauses(pauses: Pauses) -> Iterator[str]:
     if pauses.queue is not None:
         by = f" by {pauses.queue.by}" if pauses.queue.by else ""
-        why = f" ({pauses.queue.reason})" if pauses.queue.reason else ""
+        why = f" ({isolated(pauses.queue.reason)})" if pauses.queue.reason else ""
         yield f"The queue was paused{by}{why}. Runs wait until an operator resumes it."
     for name, pause in pauses.providers.items():
-        why = f" ({pause.reason or pause.code})" if pause.reason or pause.code else ""
+        said = pause.reason or pause.code
+        why = f" ({isolated(said)})" if said else ""
         until = "It is tried again by itself." if pause.until else "Runs wait until an operator resumes it."
         yield f"The model's provider {name} is paused{why}. {until}"
 

@@ -23,7 +23,9 @@ from tests.support.actors import OPERATOR
 from tests.support.runs import create
 from tests.support.work import claim_next, finish_next
 from vm_webapp.access.keys import create_key, find_key, revoke_key
+from vm_webapp.context import brands, projects
 from vm_webapp.db.pool import execute, transaction
+from vm_webapp.ops import queue_control
 from vm_webapp.runs import lifecycle
 from vm_webapp.runs.states import Failure
 
@@ -186,3 +188,17 @@ async def test_a_request_turns_around_no_more_of_a_title_than_itself(api: Api) -
     assert 'aria-label="Select: A gnp &amp; more"' in listed
     assert 'aria-label="Select: \u2068\u05e9\u05dc\u05d5\u05dd\u2069"' in listed
     assert "A \u202egnp &amp; \u2066more</a>" in listed  # an element of its own keeps the text as it was written
+
+
+async def test_a_name_or_a_reason_turns_around_no_more_of_a_line_than_itself(api: Api) -> None:
+    brand = brands.create({"name": "\u202ednarb"}, actor=OPERATOR)
+    project = projects.create({"name": "\u202etcejorp", "brand_id": brand.id}, actor=OPERATOR)
+    run = create("landing_page", brand_id=brand.id, project_id=project.id).run.id
+    finish_next(run)
+    queue_control.pause_queue(reason="\u202eesuoh evom ew", actor=OPERATOR)
+    browser = Browser(api)
+    for path in ("/", "/ui/reviews", "/ui/projects", f"/ui/runs/{run}", f"/ui/reviews/{run}/message"):
+        page = (await browser.get(path)).body.decode()
+        assert "<bdi>\u202ednarb</bdi> ·" in page
+        assert "(esuoh evom ew). Runs wait" in page
+    assert "<bdi>\u202etcejorp</bdi>" in (await browser.get(f"/ui/runs/{run}")).body.decode()
