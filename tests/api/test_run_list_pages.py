@@ -156,6 +156,9 @@ async def test_many_runs_are_changed_after_a_page_that_says_which(managed: Api) 
             )
     assert [queries.get_run(id).status for id in (queued, over, done)] == ["canceled", "queued", "completed"]
     assert queries.get_run(done).archived_at is not None
+    chip = '<span class="chip">archived</span>'
+    assert chip in (await ann.get(f"/ui/runs/{done}")).body.decode()
+    assert chip not in (await ann.get(f"/ui/runs/{over}")).body.decode()
     text = (await ann.get(answer.headers["Location"])).body.decode()
     assert "2 archived" in text
     assert rows_of(text) == []
