@@ -51,7 +51,7 @@ class JointCalls:
 
         Raises:
             Overloaded: too many wait.
-            CallTimedOut: the call did not return within the threads' time limit.
+            CallTimedOut: it was not done within the threads' time limit, which includes the time in the line.
         """
         key = (do, kind)
         if key not in self._waiting:
@@ -61,7 +61,7 @@ class JointCalls:
             raise Overloaded("too many requests at once")
         answer: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
         self._waiting[key].append((asked, answer))
-        return await answer
+        return await self._threads.limited(answer)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         # In a context of its own: it goes on for other requests than the one that starts it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from typing import TypeVar
@@ -63,15 +63,24 @@ class Threads:
         # event loop's thread changes the count. It wakes the loop once, where ``asyncio.wrap_future`` would once more.
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release, ended))
         try:
-            async with asyncio.timeout(self._limit_seconds):
-                await ended
-        except TimeoutError:
-            raise CallTimedOut(f"no result within {self._limit_seconds:g} s") from None
+            await self.limited(ended)
         finally:
             future.cancel()  # so that it is not begun for a caller that has gone
         if future.cancelled():  # by ``close``
             raise asyncio.CancelledError
         return future.result()
+
+    async def limited(self, ended: Awaitable[Result]) -> Result:
+        """Wait for something as long as for a call.
+
+        Raises:
+            CallTimedOut: it has not come within the time limit.
+        """
+        try:
+            async with asyncio.timeout(self._limit_seconds):
+                return await ended
+        except TimeoutError:
+            raise CallTimedOut(f"no result within {self._limit_seconds:g} s") from None
 
     def close(self) -> None:
         """Refuse further calls and wait for the running ones."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -119,14 +120,30 @@ async def test_a_waiting_request_survives_an_outage(behind_proxy: Api, proxy: Pr
 
 
 async def test_requests_beyond_the_waiting_line_are_refused_at_once(behind_proxy: Api, proxy: Proxy) -> None:
-    await behind_proxy.get("/runs")
+    await behind_proxy.get("/brands")
     proxy.stall()
-    responses = await asyncio.gather(*(behind_proxy.get("/runs") for _ in range(7 + 64 + 9)))
+    responses = await asyncio.gather(*(behind_proxy.get("/brands") for _ in range(7 + 64 + 9)))
     codes = [response.json()["type"] for response in responses]
     assert codes.count("/problems/overloaded") == 9
     assert all(response.headers["Retry-After"] for response in responses)
     proxy.restore()
-    assert (await behind_proxy.get("/runs")).status == 200
+    assert (await behind_proxy.get("/brands")).status == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_what_is_done_together_waits_no_longer_for_a_database_that_hangs(
+    behind_proxy: Api, proxy: Proxy, method: str
+) -> None:
+    send = partial(behind_proxy.request, method, "/runs", json=NEW_RUN if method == "POST" else None)
+    await send()
+    proxy.stall()
+    began = asyncio.get_running_loop().time()
+    responses = await asyncio.gather(*(send() for _ in range(100)))
+    assert asyncio.get_running_loop().time() - began < 3
+    assert {response.status for response in responses} == {503}
+    assert all(response.headers["Retry-After"] for response in responses)
+    proxy.restore()
+    assert (await send()).status in (200, 201)
 
 
 async def test_a_run_is_created_without_redis(behind_proxy: Api) -> None:
