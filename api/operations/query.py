@@ -83,7 +83,8 @@ def query(
         accepts: as for ``operation``.
         returns: as for ``operation``.
         alternatives: as for ``operation``.
-        shared: requests with equal arguments that arrive while such a one is read are answered by one further read.
+        shared: requests with equal arguments that arrive while such a one is read are answered by one further read,
+            whoever sends them: the function uses nothing else of the call than its services.
         joint: reads for all requests together that arrive while others are read: gets the arguments of each, and
             returns its records, or an error, in the same order.
     """
