@@ -177,6 +177,6 @@ def test_a_lone_end_is_not_planned_anew_each_time(gate: Gate) -> None:
     with transaction():
         (plans,) = rows(
             "SELECT generic_plans, custom_plans FROM pg_prepared_statements"
-            " WHERE statement LIKE 'PREPARE%json_to_recordset%'"
+            " WHERE statement LIKE '%json_to_recordset%' AND statement LIKE '%INSERT INTO artifacts%'"
         )
     assert plans == {"generic_plans": 8, "custom_plans": 0}
