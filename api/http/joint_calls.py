@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Hashable, Sequence
 from contextvars import Context
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,13 +17,30 @@ Asked = TypeVar("Asked")
 Done = TypeVar("Done")
 Do = Callable[[Sequence[Asked]], Sequence[Done | Exception]]
 
-MOST_TOGETHER = 32
+MOST_TOGETHER = 16
+CALLS_AT_ONCE = 2  # while PostgreSQL does what one asks for, the other is prepared, or answered
+Line = deque[tuple[Any, "asyncio.Future[Any]"]]
+
+
+@dataclass(slots=True)
+class _Kind:
+    """What is asked of one function.
+
+    Attributes:
+        waiting: what nobody has begun with.
+        calls: how many calls are waited for.
+    """
+
+    do: Do[Any, Any]
+    patience_seconds: float
+    waiting: Line = field(default_factory=deque)
+    calls: int = 0
 
 
 class JointCalls:
-    """Does what is asked for, together with all of its kind that was asked for during the call before.
+    """Does what is asked for, together with all of its kind that was asked for during the calls before.
 
-    Who asks while there is no such call waits for nobody.
+    Who asks while there are no such calls waits for nobody.
 
     Args:
         threads: makes the calls.
@@ -32,7 +50,7 @@ class JointCalls:
     def __init__(self, threads: Threads, *, waiting: int) -> None:
         self._threads = threads
         self._most_waiting = waiting
-        self._waiting: dict[Hashable, deque[tuple[Any, asyncio.Future[Any]]]] = {}
+        self._kinds: dict[Hashable, _Kind] = {}
         self._tasks: set[asyncio.Task[None]] = set()  # asyncio itself keeps no task alive
 
     async def ask(self, do: Do[Asked, Done], asked: Asked, *, patience_seconds: float, kind: Hashable = None) -> Done:
@@ -53,30 +71,38 @@ class JointCalls:
             Overloaded: too many wait.
             CallTimedOut: it was not done within the threads' time limit, which includes the time in the line.
         """
-        key = (do, kind)
-        if key not in self._waiting:
-            self._waiting[key] = deque()
-            self._start(self._lead(key, do, patience_seconds))
-        if len(self._waiting[key]) >= self._most_waiting:
+        key, loop = (do, kind), asyncio.get_running_loop()
+        of_kind = self._kinds.setdefault(key, _Kind(do, patience_seconds))
+        if len(of_kind.waiting) >= self._most_waiting:
             raise Overloaded("too many requests at once")
-        answer: asyncio.Future[Done] = asyncio.get_running_loop().create_future()
-        self._waiting[key].append((asked, answer))
+        answer: asyncio.Future[Done] = loop.create_future()
+        of_kind.waiting.append((asked, answer))
+        # After those who ask in the same moment; in a context of its own, for it is made for others, too.
+        loop.call_soon(self._begin, key, context=Context())
         return await self._threads.limited(answer)
 
+    def _begin(self, key: Hashable) -> None:
+        kind = self._kinds.get(key)
+        if kind is None:
+            return
+        while kind.waiting and kind.calls < CALLS_AT_ONCE:
+            group = [kind.waiting.popleft() for _ in range(min(len(kind.waiting), MOST_TOGETHER))]
+            if left := [(asked, answer) for asked, answer in group if not answer.done()]:
+                kind.calls += 1
+                self._start(self._wait_for(self._start(self._call(kind.do, left)), key, kind))
+        if not kind.waiting and not kind.calls:
+            del self._kinds[key]
+
+    async def _wait_for(self, call: asyncio.Task[None], key: Hashable, kind: _Kind) -> None:
+        await asyncio.wait({call}, timeout=kind.patience_seconds)
+        kind.calls -= 1
+        self._begin(key)
+
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        # In a context of its own: it goes on for other requests than the one that starts it.
-        task = asyncio.create_task(work, context=Context())
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-    async def _lead(self, key: Hashable, do: Do[Any, Any], patience_seconds: float) -> None:
-        waiting = self._waiting[key]
-        while waiting:
-            group = [waiting.popleft() for _ in range(min(len(waiting), MOST_TOGETHER))]
-            if left := [(asked, answer) for asked, answer in group if not answer.done()]:
-                await asyncio.wait({self._start(self._call(do, left))}, timeout=patience_seconds)
-        del self._waiting[key]
 
     async def _call(self, do: Do[Any, Any], group: Sequence[tuple[Any, asyncio.Future[Any]]]) -> None:
         try:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from api.http.joint_calls import MOST_TOGETHER, Do, JointCalls
+from api.http.joint_calls import CALLS_AT_ONCE, MOST_TOGETHER, Do, JointCalls
 from api.http.threads import CallTimedOut, Overloaded, Threads
 from vm_webapp.errors import Conflict, DatabaseUnavailable
 
@@ -39,7 +39,7 @@ def doubling() -> Doubling:
 
 @pytest.fixture
 async def joint() -> AsyncIterator[JointCalls]:
-    threads = Threads(2, 8, "joint", limit_seconds=5)
+    threads = Threads(CALLS_AT_ONCE + 1, 8, "joint", limit_seconds=5)
     yield JointCalls(threads, waiting=40)
     threads.close()
 
@@ -56,15 +56,32 @@ async def begun(doubling: Doubling) -> None:
             await asyncio.sleep(0.001)
 
 
-async def test_what_comes_during_a_call_is_done_by_the_next_one(joint: JointCalls, doubling: Doubling) -> None:
+async def occupied(joint: JointCalls, doubling: Doubling) -> list[asyncio.Task[int]]:
+    """Return those who are held up by as many calls as are made at once."""
+    asking = []
+    for number in range(CALLS_AT_ONCE):
+        asking.append(asyncio.create_task(ask(joint, doubling, -number)))
+        async with asyncio.timeout(5):
+            while len(doubling.calls) <= number:
+                await asyncio.sleep(0.001)
+    return asking
+
+
+async def test_what_comes_during_the_calls_is_done_by_the_next_ones(joint: JointCalls, doubling: Doubling) -> None:
     doubling.may_go_on.clear()
-    first = asyncio.create_task(ask(joint, doubling, 1))
-    await begun(doubling)
-    others = [asyncio.create_task(ask(joint, doubling, number)) for number in range(2, 2 + MOST_TOGETHER + 3)]
-    await asyncio.sleep(0)
+    first = await occupied(joint, doubling)
+    others = [asyncio.create_task(ask(joint, doubling, number)) for number in range(MOST_TOGETHER + 3)]
+    await asyncio.sleep(0.01)
+    assert len(doubling.calls) == CALLS_AT_ONCE
     doubling.may_go_on.set()
-    assert await asyncio.gather(first, *others) == [2 * number for number in range(1, 2 + MOST_TOGETHER + 3)]
-    assert [len(call) for call in doubling.calls] == [1, MOST_TOGETHER, 3]
+    assert await asyncio.gather(*others) == [2 * number for number in range(MOST_TOGETHER + 3)]
+    await asyncio.gather(*first)
+    assert [len(call) for call in doubling.calls[CALLS_AT_ONCE:]] == [MOST_TOGETHER, 3]
+
+
+async def test_who_asks_in_the_same_moment_is_answered_together(joint: JointCalls, doubling: Doubling) -> None:
+    assert await asyncio.gather(*(ask(joint, doubling, number) for number in range(5))) == [0, 2, 4, 6, 8]
+    assert doubling.calls == [[0, 1, 2, 3, 4]]
 
 
 async def test_another_function_or_kind_has_a_line_of_its_own(joint: JointCalls, doubling: Doubling) -> None:
@@ -108,40 +125,36 @@ async def test_an_error_may_be_what_came_of_one(joint: JointCalls) -> None:
 
 async def test_what_nobody_waits_for_any_more_is_not_begun(joint: JointCalls, doubling: Doubling) -> None:
     doubling.may_go_on.clear()
-    held = asyncio.create_task(ask(joint, doubling, 1))
-    await begun(doubling)
+    held = await occupied(joint, doubling)
     gone, stays = (asyncio.create_task(ask(joint, doubling, number)) for number in (2, 3))
-    await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
     gone.cancel()
-    held.cancel()
-    await asyncio.wait({gone, held})
+    held[0].cancel()
+    await asyncio.wait({gone, held[0]})
     doubling.may_go_on.set()
     assert await stays == 6
-    assert doubling.calls == [[1], [3]]
+    assert doubling.calls[CALLS_AT_ONCE:] == [[3]]
 
 
-async def test_a_call_that_hangs_holds_up_none_that_comes_later(joint: JointCalls, doubling: Doubling) -> None:
+async def test_calls_that_hang_hold_up_none_that_comes_later(joint: JointCalls, doubling: Doubling) -> None:
     doubling.may_go_on.clear()
-    hangs = asyncio.create_task(ask(joint, doubling, 1, patience_seconds=0.01))
-    await begun(doubling)
-    later = asyncio.create_task(ask(joint, doubling, 2))
+    hang = [asyncio.create_task(ask(joint, doubling, number, patience_seconds=0.05)) for number in range(40)]
     async with asyncio.timeout(5):
-        while len(doubling.calls) < 2:
+        while len(doubling.calls) < CALLS_AT_ONCE + 1:
             await asyncio.sleep(0.001)
     doubling.may_go_on.set()
-    assert (await hangs, await later) == (2, 4)
+    assert await asyncio.gather(*hang) == [2 * number for number in range(40)]
 
 
 async def test_too_many_are_refused_at_once(joint: JointCalls, doubling: Doubling) -> None:
     doubling.may_go_on.clear()
-    held = asyncio.create_task(ask(joint, doubling, 0))
-    await begun(doubling)
+    held = await occupied(joint, doubling)
     waiting = [asyncio.create_task(ask(joint, doubling, number)) for number in range(40)]
-    await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
     with pytest.raises(Overloaded):
         await ask(joint, doubling, 40)
     doubling.may_go_on.set()
-    assert len(await asyncio.gather(held, *waiting)) == 41
+    assert len(await asyncio.gather(*held, *waiting)) == 40 + CALLS_AT_ONCE
 
 
 async def test_a_call_has_the_time_limit_of_the_threads(doubling: Doubling) -> None:
