@@ -32,11 +32,13 @@ TEXT = Completion("# A document", "kimi")
 
 
 class Gate:
-    """Holds the first statement back, and notes how many attempts each one was to end."""
+    """Holds the first statement back, and the outcome of the second; notes how many attempts each was to end."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.groups: list[int] = []
         self.opened = threading.Event()
+        self.answered = threading.Event()
+        self.answered.set()
         self._finish: Callable[..., Any] = lifecycle.finish_free_stages
         monkeypatch.setattr(lifecycle, "finish_free_stages", self.finish_free_stages)
 
@@ -44,7 +46,10 @@ class Gate:
         self.groups.append(len(endings))
         if len(self.groups) == 1:
             assert self.opened.wait(20)
-        return self._finish(endings, claimant)
+        second = len(self.groups) == 2
+        done = self._finish(endings, claimant)
+        assert not second or self.answered.wait(20)
+        return done
 
 
 @pytest.fixture
@@ -160,6 +165,28 @@ def test_nobody_waits_long_for_a_statement_that_hangs(gate: Gate, monkeypatch: p
         gate.opened.set()
         assert hangs.result(20)
     assert not together._waiting
+
+
+def test_an_attempt_that_is_being_ended_waits_for_the_outcome(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Meanwhile its next stage is claimed, and the lease of a claim that nobody knows of would not be renewed."""
+    monkeypatch.setattr(finishing, "PATIENCE_SECONDS", 0.3)
+    alone: list[Claim] = []
+    finish = lifecycle.finish_stage_if_held
+
+    def finish_alone(claim: Claim, *arguments: Any, **options: Any) -> Finished | None:
+        alone.append(claim)
+        return finish(claim, *arguments, **options)
+
+    monkeypatch.setattr(lifecycle, "finish_stage_if_held", finish_alone)
+    gate.answered.clear()
+    with ending(claims(4), gate, {}) as results:
+        eventually(lambda: len(gate.groups) == 2, "the others are being ended")
+        with pytest.raises(TimeoutError):
+            results[3].result(1)
+        gate.answered.set()
+        ended = [each.result(20) for each in results]
+    assert (gate.groups, alone) == ([1, 3], [])
+    assert all(each is not None and each.next is not None for each in ended)
 
 
 def test_an_expired_lease_that_nobody_took_is_finished(gate: Gate) -> None:

@@ -17,7 +17,7 @@ from vm_webapp.text import shortened
 log = logging.getLogger(__name__)
 
 MOST_TOGETHER = 32
-# A statement that takes longer has met a database that hangs: then each attempt tries on a connection of its own.
+# A statement that takes longer has met a database that hangs: those who wait for their turn then try by themselves.
 PATIENCE_SECONDS = 1.0
 
 
@@ -63,8 +63,9 @@ class FinishTogether:
                 self._waiting.append(own)
             else:
                 self._led, own.leads = True, [own]
-        if own.leads is None and not own.ready.acquire(timeout=PATIENCE_SECONDS):
-            self._withdraw(own)
+        if own.leads is None and not own.ready.acquire(timeout=PATIENCE_SECONDS) and not self._withdraw(own):
+            # It is being ended. What it claims with that has a lease, which is renewed once the claim is known.
+            own.ready.acquire()
         if own.leads is not None:
             self._lead(own.leads)
         if own.done is not None:
@@ -97,7 +98,10 @@ class FinishTogether:
                 first.leads.append(self._waiting.popleft())
         first.ready.release()
 
-    def _withdraw(self, own: _Waiting) -> None:
+    def _withdraw(self, own: _Waiting) -> bool:
+        """Return whether nobody has begun to end the attempt, and now nobody will."""
         with self._lock:
-            if own in self._waiting:
+            waits = own in self._waiting
+            if waits:
                 self._waiting.remove(own)
+            return waits
