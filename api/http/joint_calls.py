@@ -107,7 +107,7 @@ class JointCalls:
     async def _call(self, do: Do[Any, Any], group: Sequence[tuple[Any, asyncio.Future[Any]]]) -> None:
         try:
             outcomes = await self._threads.run(partial(_outcomes, do, [asked for asked, _ in group]))
-        except Unavailable as error:  # the threads are overloaded, or the call has timed out
+        except Exception as error:  # the threads are overloaded or closed, or the call has timed out
             outcomes = [error] * len(group)
         except asyncio.CancelledError:  # the threads are closed
             for _, answer in group:

@@ -181,3 +181,10 @@ async def test_where_the_threads_are_closed_nobody_waits_for_ever(doubling: Doub
     with pytest.raises(asyncio.CancelledError):
         await asyncio.wait_for(asked, 5)
     closing.join()
+
+
+async def test_who_asks_after_the_threads_are_closed_gets_an_error_at_once(doubling: Doubling) -> None:
+    threads = Threads(1, 8, "joint", limit_seconds=60)
+    threads.close()
+    with pytest.raises(RuntimeError):
+        await asyncio.wait_for(ask(JointCalls(threads, waiting=40), doubling, 1), 5)
