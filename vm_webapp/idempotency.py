@@ -21,6 +21,7 @@ from vm_webapp.errors import DatabaseBusy, VMError
 
 KEEP_HOURS = 24
 PURGE_BATCH = 1000
+IN_USE = "a request with this Idempotency-Key is in progress; ask again in a moment"
 LONGEST_REQUEST_SECONDS = 15  # after which the API gives up waiting for it
 
 _EXPIRES = fn.now() - KEEP_HOURS * HOUR
@@ -203,7 +204,7 @@ def run_each_once(
         # A session gets a lock again that it has.
         first = {digest: place for place, digest in reversed([*enumerate(digests)])}
         answers: list[Answer | VMError | None] = [
-            _known(request, stored, lock_number(digest), in_use=not stored["got"] or first[digest] != place)
+            _known(request, stored, lock_number(digest), again=first[digest] != place)
             for place, (request, digest, stored) in enumerate(zip(requests, digests, found, strict=True))
         ]
         new = [place for place, answer in enumerate(answers) if answer is None]
@@ -216,14 +217,19 @@ def run_each_once(
     return [answer for answer in answers if answer is not None]
 
 
-def _known(request: KeyedRequest, stored: Row, lock: int, *, in_use: bool) -> Answer | VMError | None:
-    """Return what is known of a request before its effect, None if it is to be executed."""
-    if in_use:
-        return _forgotten_lock(lock) or KeyInUse(
-            "a request with this Idempotency-Key is in progress; ask again in a moment"
-        )
+def _known(request: KeyedRequest, stored: Row, lock: int, *, again: bool) -> Answer | VMError | None:
+    """Return what is known of a request before its effect, None if it is to be executed.
+
+    Args:
+        request: the request.
+        stored: the response that is stored for its key, and whether the key's lock was got.
+        lock: the number of that lock.
+        again: whether it comes after another one with the same key.
+    """
+    if not stored["got"]:
+        return _forgotten_lock(lock) or KeyInUse(IN_USE)
     if stored["status"] is None:
-        return None
+        return KeyInUse(IN_USE) if again else None
     if bytes(stored["request_sha256"]) != request.sent:
         return KeyReused(
             "this Idempotency-Key was used with a body of other bytes, and bodies are compared byte by byte:"
