@@ -21,7 +21,9 @@ from tests.api.client import Api, written
 from tests.fakes.tcp_proxy import Proxy
 from tests.support.databases import Databases
 from tests.support.links import link_to_postgres
+from tests.support.statements import Traffic, counted
 from vm_webapp.db.pool import close_pool, open_pool
+from vm_webapp.fleet.installation import find_fingerprint
 from vm_webapp.ops.health import HealthChecker
 from vm_webapp.settings import Settings
 from vm_webapp.workflows.loader import load_catalog
@@ -68,6 +70,17 @@ async def api(serving: Serving, database: str) -> AsyncIterator[Api]:
     """The API of a laptop: on loopback, without credentials."""
     async with serving() as running:
         yield running
+
+
+@pytest.fixture
+async def watched(serving: Serving, database: str) -> AsyncIterator[tuple[Api, Traffic]]:
+    """The API of a laptop on three connections, and its traffic with PostgreSQL."""
+    with counted(database) as (traffic, url):
+        open_pool(url, max_connections=3, application_name="tests")
+        find_fingerprint()  # or a thread that sends hints would, at any time after the first request
+        async with serving() as running:
+            yield running, traffic
+        close_pool()
 
 
 @pytest.fixture(scope="session")

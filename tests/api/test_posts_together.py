@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.api.client import NEW_RUN, Api, Response, written
-from tests.api.conftest import Serving
 from tests.api.idempotency_locks import held_key
 from tests.support.fleet import beat
 from tests.support.runs import read
-from tests.support.statements import Traffic, counted
-from vm_webapp.db.pool import close_pool, open_pool
-from vm_webapp.fleet.installation import find_fingerprint
+from tests.support.statements import Traffic
 from vm_webapp.idempotency import KeyScope
 
 MANY = 60
-
-
-@pytest.fixture
-async def watched(serving: Serving, database: str) -> AsyncIterator[tuple[Api, Traffic]]:
-    """An API on two connections, and its traffic."""
-    with counted(database) as (traffic, url):
-        open_pool(url, max_connections=2, application_name="tests")
-        find_fingerprint()
-        async with serving() as api:
-            yield api, traffic
-        close_pool()
 
 
 async def post(api: Api, number: int, *, key: str | None = None) -> Response:

@@ -3,38 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
 
 from tests.api.client import NEW_RUN, Api
-from tests.api.conftest import Serving
 from tests.support.fleet import beat, change
-from tests.support.statements import Traffic, counted
-from vm_webapp.db.pool import close_pool, open_pool
-from vm_webapp.fleet.installation import find_fingerprint
+from tests.support.statements import Traffic
 
 MANY = 40
 
 
 @pytest.fixture
-async def watched(serving: Serving, database: str) -> AsyncIterator[tuple[Api, Traffic]]:
-    """An API on three connections, its traffic, and some runs."""
-    with counted(database) as (traffic, url):
-        open_pool(url, max_connections=3, application_name="tests")
-        find_fingerprint()
-        beat()
-        async with serving() as api:
-            for number in range(5):
-                await api.create_run(request=f"run {number}")
-            yield api, traffic
-        close_pool()
+async def with_runs(watched: tuple[Api, Traffic]) -> tuple[Api, Traffic]:
+    """An API that has some runs, and its traffic."""
+    api, traffic = watched
+    beat()
+    for number in range(5):
+        await api.create_run(request=f"run {number}")
+    return api, traffic
 
 
 @pytest.mark.parametrize("path", ["/queue", "/runs?limit=3"])
-async def test_equal_reads_share_one(watched: tuple[Api, Traffic], path: str) -> None:
-    api, traffic = watched
+async def test_equal_reads_share_one(with_runs: tuple[Api, Traffic], path: str) -> None:
+    api, traffic = with_runs
     expected = await api.get(path)
     traffic.taken()
     responses = await asyncio.gather(*(api.get(path) for _ in range(MANY)))
@@ -45,15 +37,15 @@ async def test_equal_reads_share_one(watched: tuple[Api, Traffic], path: str) ->
         assert {response.body for response in responses} == {expected.body}
 
 
-async def test_other_filters_are_other_reads(watched: tuple[Api, Traffic]) -> None:
-    api, _ = watched
+async def test_other_filters_are_other_reads(with_runs: tuple[Api, Traffic]) -> None:
+    api, _ = with_runs
     paths = [f"/runs?limit={limit}" for limit in range(1, 5)] + ["/runs?status=completed"]
     responses = await asyncio.gather(*(api.get(path) for path in paths * 4))
     assert [len(response.json()["items"]) for response in responses] == [1, 2, 3, 4, 0] * 4
 
 
-async def test_different_runs_are_read_by_few_statements(watched: tuple[Api, Traffic]) -> None:
-    api, traffic = watched
+async def test_different_runs_are_read_by_few_statements(with_runs: tuple[Api, Traffic]) -> None:
+    api, traffic = with_runs
     runs = (await api.get("/runs")).json()["items"]
     ids = [run["id"] for run in runs] + [str(uuid4())]
     traffic.taken()

@@ -147,10 +147,9 @@ def _create(prepared: Sequence[PreparedRun], context: RunContext, quota: RunQuot
 
 def _kept(prepared: Iterable[PreparedRun], of_context: Iterable[NewSnapshot | None]) -> list[NewSnapshot]:
     """Return the snapshots to which the runs refer, each once."""
+    workflows = {each.new.workflow.digest: each.new.workflow for each in prepared}
     # Those of workflows in one order for all: two statements that store the same ones would wait for each other.
-    of_workflows = sorted(
-        (NewSnapshot.of_workflow(each.new.workflow) for each in prepared), key=lambda each: each.digest
-    )
+    of_workflows = (NewSnapshot.of_workflow(workflows[digest]) for digest in sorted(workflows))
     return list({each.digest: each for each in (*of_workflows, *of_context) if each}.values())
 
 
@@ -179,10 +178,10 @@ def _values(
 ) -> dict[str, Any]:
     """Return what ``statements.create_runs`` needs to know of a run."""
     new, budget = prepared.new, prepared.new.budget
-    kept = NewSnapshot.of_workflow(new.workflow), *of_context
+    digests = new.workflow.digest, *(each.digest if each else None for each in of_context)
     return {
         **values_of_actor(prepared.actor),
-        **{name: f"\\x{each.digest.hex()}" if each else None for name, each in zip(DIGESTS, kept, strict=True)},
+        **{name: f"\\x{each.hex()}" if each else None for name, each in zip(DIGESTS, digests, strict=True)},
         "id": prepared.run_id,
         "workflow": new.workflow.name,
         "priority": PRIORITIES[new.priority],
