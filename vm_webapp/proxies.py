@@ -1,7 +1,8 @@
-"""Sends requests through the proxies of the environment, and directly where they say so or cannot be used.
+"""Which proxy of the environment a request goes through.
 
-httpx reads the same variables when a client is made, and raises there for an entry that it cannot use: a worker would
-not start for a proxy that none of its requests needs.
+By ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``, which holds names, with everything below them,
+addresses and networks such as ``10.0.0.0/8``. HTTP clients read the same variables when they are made, and raise there
+for an entry that they cannot use: a worker would not start for a proxy that none of its requests needs.
 """
 
 from __future__ import annotations
@@ -9,89 +10,62 @@ from __future__ import annotations
 import base64
 import ipaddress
 import os
+import re
 import urllib.request
-from collections.abc import Callable
-
-import httpx
-
-from vm_webapp.errors import ConfigurationError
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
 
 VARIABLES = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
+BASIC = "Basic "
+HOST = re.compile(r"[\w.~-]+|[0-9a-f:.]+(?:%\w+)?")
 
 
-class UnusableProxy(httpx.ProxyError):
-    """The proxy that a variable names for this address cannot be used."""
+class UnusableProxy(Exception):
+    """The proxy that a variable names for an address cannot be used; the message says what to do."""
 
 
-class EnvironmentProxies(httpx.AsyncBaseTransport):
-    """A transport that chooses for each request, by ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``.
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy.
 
-    ``NO_PROXY`` holds names, with everything below them, addresses and networks such as ``10.0.0.0/8``.
-
-    Args:
-        transport: makes the transport for direct requests and that for each proxy, from the certificates to trust
-            (``verify``) and the proxy's URL (``proxy``, None for none).
-
-    Raises:
-        ConfigurationError: the certificates that the environment names cannot be used.
+    Attributes:
+        url: its address, without name and password.
+        credentials: name and password, None where the address has none.
     """
 
-    def __init__(self, transport: Callable[..., httpx.AsyncBaseTransport] = httpx.AsyncHTTPTransport) -> None:
-        self._transport = transport
-        try:
-            self._certificates = httpx.create_ssl_context()
-        except OSError as error:  # of the certificates, whose errors do not name the variable
-            raise ConfigurationError(
-                f"SSL_CERT_FILE or SSL_CERT_DIR cannot be used ({error.strerror or error}): set it to certificates of"
-                " authorities that this machine can read, or unset it"
-            ) from error
-        self._direct = transport(verify=self._certificates, proxy=None)
-        self._proxies: dict[str, httpx.AsyncBaseTransport] = {}
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request.
-
-        Raises:
-            UnusableProxy: the message names the variable.
-        """
-        return await self._transport_for(request.url).handle_async_request(request)
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        for transport in (self._direct, *self._proxies.values()):
-            await transport.aclose()
-
-    def _transport_for(self, url: httpx.URL) -> httpx.AsyncBaseTransport:
-        proxy = proxy_for(url)
-        if proxy is None:
-            return self._direct
-        variable, address = proxy
-        if address not in self._proxies:
-            try:
-                self._proxies[address] = self._transport(verify=self._certificates, proxy=address)
-            except (ValueError, ImportError, httpx.InvalidURL) as error:
-                # Without the address, which may hold a password. The ImportError comes with a SOCKS proxy, for which
-                # httpx needs a package that we do not install.
-                raise UnusableProxy(
-                    f"{variable} is not a proxy that can be used: set it to an http:// or https:// URL,"
-                    f" or add {url.host} to NO_PROXY"
-                ) from error
-        return self._proxies[address]
+    url: str
+    credentials: tuple[str, str] | None
 
 
-def proxy_for(url: httpx.URL) -> tuple[str, str] | None:
-    """Return the variable and the address of the proxy for a URL, None where it is called directly."""
+def proxy_for(scheme: str, host: str) -> Proxy | None:
+    """Return the proxy for the requests to a server, None where it is called directly.
+
+    Args:
+        scheme: of the server's address, ``http`` or ``https``.
+        host: the server's name or address.
+
+    Raises:
+        UnusableProxy: the message names the variable, and not the address, which may hold a password.
+    """
     # urllib reads every variable of the environment, which takes a tenth of a call's CPU.
     if not any(os.environ.get(name) for name in VARIABLES):
         return None
     proxies = urllib.request.getproxies_environment()
-    scheme = url.scheme if url.scheme in proxies else "all"
-    address = proxies.get(scheme)
-    if not address or _is_exempt(url.host, proxies.get("no", "")):
+    kind = scheme if scheme in proxies else "all"
+    address = proxies.get(kind)
+    if not address or _is_exempt(host, proxies.get("no", "")):
         return None
-    name = f"{scheme}_proxy"
-    variable = name if os.environ.get(name) else name.upper()
-    return variable, _as_url(address)
+    try:
+        proxy, usable = _parsed(address)
+    except ValueError:
+        usable = False
+    if not usable:
+        name = f"{kind}_proxy"
+        raise UnusableProxy(
+            f"{name if os.environ.get(name) else name.upper()} is not a proxy that can be used: set it to an http://"
+            f" or https:// URL, or add {host} to NO_PROXY"
+        )
+    return proxy
 
 
 def proxy_secrets() -> tuple[str, ...]:
@@ -99,16 +73,34 @@ def proxy_secrets() -> tuple[str, ...]:
     secrets: list[str] = []
     for variable in VARIABLES:
         try:
-            auth = httpx.Proxy(_as_url(os.environ.get(variable, ""))).raw_auth
-        except (ValueError, httpx.InvalidURL):
-            continue  # nothing is ever sent to it
-        if auth is not None and auth[1]:
-            secrets += [auth[1].decode(), base64.b64encode(b":".join(auth)).decode()]
+            proxy, usable = _parsed(os.environ.get(variable, ""))
+        except ValueError:
+            continue
+        # Nothing is ever sent to one that cannot be used.
+        if usable and proxy.credentials is not None and proxy.credentials[1]:
+            secrets += [proxy.credentials[1], basic_authorization(*proxy.credentials).removeprefix(BASIC)]
     return tuple(secrets)
 
 
-def _as_url(address: str) -> str:
-    return address if "://" in address else f"http://{address}"
+def basic_authorization(name: str, password: str) -> str:
+    """Return the header's value for Basic authentication (RFC 7617)."""
+    return BASIC + base64.b64encode(f"{name}:{password}".encode()).decode()
+
+
+def _parsed(address: str) -> tuple[Proxy, bool]:
+    """Return a proxy, and whether it speaks HTTP.
+
+    Raises:
+        ValueError: the address is none.
+    """
+    parts = urlsplit(address if "://" in address else f"http://{address}")
+    place = parts.netloc.rpartition("@")[2]
+    credentials = None if parts.username is None else (unquote(parts.username), unquote(parts.password or ""))
+    host = parts.hostname or ""
+    usable = parts.scheme in ("http", "https") and HOST.fullmatch(host) is not None and parts.port != 0
+    if usable:
+        host.encode("idna")  # raises for a name that no resolver takes
+    return Proxy(f"{parts.scheme}://{place}", credentials), usable
 
 
 def _is_exempt(host: str, no_proxy: str) -> bool:

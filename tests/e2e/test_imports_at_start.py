@@ -28,7 +28,6 @@ SERVICE = frozenset(
         *("typing_extensions", "greenlet", "gevent", "opentelemetry", "lazy_importer"),  # others' optional ones
     }
 )
-WORKER = SERVICE | {"httpx", "httpcore", "h11", "anyio", "sniffio", "certifi", "idna", "click"}
 API = SERVICE | {
     *("aiohttp", "aiohappyeyeballs", "aiosignal", "attr", "frozenlist", "multidict", "propcache", "yarl", "idna"),
     *("pydantic", "pydantic_core", "annotated_types", "typing_inspection"),
@@ -86,7 +85,7 @@ def test_a_worker_imports_no_server_and_nothing_that_it_does_not_need(
     with program("worker", env=env, folder=tmp_path / "log") as worker:
         eventually(lambda: read("SELECT 1 FROM worker_heartbeats WHERE state = 'working'"), "the worker works")
         modules = imported(worker.stderr.read_text())
-    assert packages(modules) - WORKER == set()
+    assert packages(modules) - SERVICE == set()  # without a key it needs no HTTP client
     assert not modules & {RICH, *TRACES}
     assert "api" not in modules
     assert "vm_webapp.execution.stage_runner" in modules, "the report is whole"

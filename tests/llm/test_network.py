@@ -13,8 +13,8 @@ from tests.fakes.model_server import ModelServer
 from tests.llm.assignments import an_assignment
 from tests.llm.providers import a_provider
 from tests.support.forms import only_in_full
-from vm_webapp.llm import kimi as kimi_module
-from vm_webapp.llm.errors import LLMConnectionError, LLMNotFound, LLMUnauthorized
+from vm_webapp.llm import connections
+from vm_webapp.llm.errors import LLMConnectionError, LLMError, LLMNotFound, LLMUnauthorized
 
 WITH_PASSWORD = "Proxy-Authorization: Basic dTpw"  # u:p
 
@@ -94,7 +94,7 @@ class TestACallThatCannotConnect:
         assert "certificate verify failed" in error
 
     async def test_a_server_that_never_answers_the_handshake(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(kimi_module, "TIMEOUTS", {"timeout": {"connect": 0.05, "read": None, "write": None}})
+        monkeypatch.setattr(connections, "CONNECT_SECONDS", 0.05)
         closed = asyncio.Event()
 
         async def stay_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -104,7 +104,9 @@ class TestACallThatCannotConnect:
 
         async with await asyncio.start_server(stay_silent, "127.0.0.1", 0) as silent:
             port = silent.sockets[0].getsockname()[1]
-            assert await self.error_of(f"https://127.0.0.1:{port}/v1") == "no connection to 127.0.0.1: ConnectTimeout"
+            assert (
+                await self.error_of(f"https://127.0.0.1:{port}/v1") == "no connection to 127.0.0.1: none within 0.05 s"
+            )
             async with asyncio.timeout(5):
                 await closed.wait()
 
@@ -142,7 +144,7 @@ class TestMuchAtOnce:
             await provider.aclose()
 
     async def test_a_server_that_stops_reading_ends_the_call(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(kimi_module, "TIMEOUTS", {"timeout": {"connect": None, "read": 0.05, "write": 0.05}})
+        monkeypatch.setattr(connections, "SEND_SECONDS", 0.05)
         done = asyncio.Event()
 
         async def stop_reading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -151,7 +153,24 @@ class TestMuchAtOnce:
 
         async with await asyncio.start_server(stop_reading, "127.0.0.1", 0) as server:
             provider = a_provider(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
-            with pytest.raises(LLMConnectionError, match="broke: WriteTimeout"):
+            with pytest.raises(LLMConnectionError, match=r"broke: it does not take the request within 0\.05 s"):
                 await provider.complete(an_assignment(user="ab" * 8_000_000))
+            done.set()
+            await provider.aclose()
+
+    async def test_a_server_that_refuses_before_it_has_read_the_request(self) -> None:
+        done = asyncio.Event()
+
+        async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            await done.wait()
+            writer.close()
+
+        async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+            provider = a_provider(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+            async with asyncio.timeout(5):
+                with pytest.raises(LLMError, match="HTTP 413"):
+                    await provider.complete(an_assignment(user="ab" * 8_000_000))
             done.set()
             await provider.aclose()

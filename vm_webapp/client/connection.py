@@ -1,4 +1,4 @@
-"""HTTP to the API: the only module that uses httpx, and that maps its errors to ours."""
+"""HTTP to the API: what maps the errors of httpx to ours."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 import httpx
 
+from vm_webapp.client.environment_proxies import EnvironmentProxies, RefusedProxy
 from vm_webapp.client.errors import BadAddress, ConnectionBroken, TimedOut, Unreachable, error_of
 from vm_webapp.client.responses import ApiResponse
 from vm_webapp.errors import ConfigurationError
-from vm_webapp.proxies import EnvironmentProxies, UnusableProxy
 from vm_webapp.sse import EventReader, ServerEvent
 
 API = "/api/v2"
@@ -174,7 +174,7 @@ class Connection:
             yield {"trace": opening.note}
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise BadAddress(error) from error
-        except UnusableProxy as error:
+        except RefusedProxy as error:
             raise ConfigurationError(str(error)) from error
         except (TimeoutError, httpx.TimeoutException) as error:
             if opening.unfinished:

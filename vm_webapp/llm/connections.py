@@ -1,183 +1,183 @@
-"""Keeps the connections to a model's server open for the next calls.
+"""Sends requests to a model's server, over connections that stay open for the next ones.
 
-httpx's own pool looks at each of its connections for each other one, whenever a request begins or ends: with 256 idle
-ones a call took 40 to 130 ms of CPU, many times what a TLS handshake takes. Here httpcore, which speaks HTTP for httpx,
-is asked for single connections, without a pool.
+By aiohttp, whose parser in C is what a worker with hundreds of streams needs: they all are read by one thread.
 """
 
 from __future__ import annotations
 
-import ssl
+import asyncio
+import os
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
-import httpcore
-import httpx
+import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import BytesIOPayload
 
-from vm_webapp.llm.network import AsyncioBackend
+from vm_webapp.certificates import trusted_certificates
+from vm_webapp.proxies import basic_authorization, proxy_for
 
+CONNECT_SECONDS = 10.0
+SEND_SECONDS = 30.0
 # Less than the 60 s after which load balancers begin to close idle connections. Some servers close them after 5 s.
 KEEP_IDLE_SECONDS = 45.0
 # A connection that was closed while it was idle fails within a round trip. A server that breaks off later than this has
 # begun to work on the request.
 CLOSED_WHILE_IDLE_SECONDS = 2.0
+LONGEST_HEADER_BYTES = 65_536
 
 
-class ReusedConnections(httpx.AsyncBaseTransport):
-    """A transport without a limit on connections: a request gets the one that was used last, or a new one.
+class Connections:
+    """The connections to one address, directly or through the environment's proxy.
 
-    So there are never more than there were requests at the same time, and all of them are kept for 45 s. All requests
-    go to one server.
+    Their number has no limit: a request gets one that is idle, or a new one. So there are never more than there were
+    requests at the same time, and each is kept for 45 s.
 
     A request is sent a second time, on a new connection, if the server closed the connection just as it was sent again
     on it. Use it only for requests that may be repeated, such as model calls.
 
     Args:
-        verify: the certificates that are trusted.
-        proxy: the URL of the proxy to use, None for none.
+        url: the address.
+        headers: sent with every request. A name and a password in the address take the place of ``Authorization``.
 
     Raises:
-        ValueError: the proxy cannot be used.
-        httpx.InvalidURL: it is not a URL.
+        ConfigurationError: the certificates that the environment names cannot be used.
     """
 
-    def __init__(self, *, verify: ssl.SSLContext, proxy: str | None = None) -> None:
-        # Of the pool only the choice between a direct connection and one through a proxy is used.
-        self._connections = httpcore.AsyncConnectionPool(
-            ssl_context=verify,
-            proxy=None if proxy is None else _as_httpcore_proxy(proxy),
-            network_backend=AsyncioBackend(),
-        )
-        self._idle: deque[_Idle] = deque()  # the longest idle first
-        self._closed = False
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        parts = urlsplit(url)
+        self.scheme, self.host = parts.scheme, parts.hostname or ""
+        self._url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        self._headers = dict(headers)
+        if parts.username is not None:
+            login = unquote(parts.username), unquote(parts.password or "")
+            self._headers["Authorization"] = basic_authorization(*login)
+        self._certificates = trusted_certificates()
+        self._kept: aiohttp.ClientSession | None = None
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request.
+    @asynccontextmanager
+    async def post(self, body: bytes) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a body, and yield the response once its head is there.
+
+        The connection is closed at the end of the block, unless the response was read to its end.
 
         Raises:
-            httpx.HTTPError: there is no connection, or it broke.
+            UnusableProxy: the environment's proxy for this address cannot be used.
+            aiohttp.InvalidURL: the address cannot be called.
+            aiohttp.ClientError: there is no connection, or it broke.
         """
-        if request.url.scheme not in ("http", "https"):
-            raise httpx.UnsupportedProtocol("the address begins with neither http:// nor https://")
-        await self._close_expired()
-        with _errors_of_httpx():
-            connection, response = await self._send(_as_httpcore_request(request))
-        return httpx.Response(response.status, headers=response.headers, stream=_Body(response, connection, self))
-
-    async def aclose(self) -> None:
-        """Close the connections, those in use when they are given back."""
-        self._closed = True
-        while self._idle:
-            await self._idle.pop().connection.aclose()
-
-    async def give_back(self, connection: httpcore.AsyncConnectionInterface) -> None:
-        """Keep a connection for the next requests, unless its response was not read to the end."""
-        if self._closed or not connection.is_idle():
-            await connection.aclose()
-        else:
-            self._idle.append(_Idle(connection, time.monotonic()))
-
-    async def _send(self, request: httpcore.Request) -> tuple[httpcore.AsyncConnectionInterface, httpcore.Response]:
-        """Send a request, and once more if the connection was an old one that the server was just closing."""
+        if self.scheme not in ("http", "https"):
+            raise aiohttp.InvalidURL(self._url, "the address begins with neither http:// nor https://")
         began = time.monotonic()
-        if (reused := await self._usable()) is not None:
+        if self._kept is None:
+            self._kept = self._open_session(keepalive_timeout=KEEP_IDLE_SECONDS)
+        async with AsyncExitStack() as closing:
+            used = _Used()
             try:
-                return reused, await _send_on(reused, request)
-            except (httpcore.RemoteProtocolError, httpcore.ReadError):
-                if time.monotonic() - began > CLOSED_WHILE_IDLE_SECONDS:
+                response = await self._send(self._kept, body, used)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if not used.again or time.monotonic() - began > CLOSED_WHILE_IDLE_SECONDS:
                     raise
-        new = self._connections.create_connection(request.url.origin)
-        return new, await _send_on(new, request)
-
-    async def _usable(self) -> httpcore.AsyncConnectionInterface | None:
-        """Take the connection that was used last; None if there is none that the server has not closed."""
-        # The last one first: it is the least likely to be closed by now, and those that are not needed expire.
-        while self._idle:
-            connection = self._idle.pop().connection
-            if not connection.has_expired():
-                return connection
-            await connection.aclose()
-        return None
-
-    async def _close_expired(self) -> None:
-        oldest = time.monotonic() - KEEP_IDLE_SECONDS
-        while self._idle and self._idle[0].since < oldest:
-            await self._idle.popleft().connection.aclose()
-
-
-class _Idle(NamedTuple):
-    """A connection, which the server may have closed, and the monotonic time since when it is idle."""
-
-    connection: httpcore.AsyncConnectionInterface
-    since: float
-
-
-class _Body(httpx.AsyncByteStream):
-    """A response's body, which gives the connection back when it is closed."""
-
-    def __init__(
-        self, response: httpcore.Response, connection: httpcore.AsyncConnectionInterface, owner: ReusedConnections
-    ) -> None:
-        self._response = response
-        self._connection = connection
-        self._owner = owner
-        self._closed = False
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _errors_of_httpx():
-            async for part in self._response.aiter_stream():
-                yield part
+                new = await closing.enter_async_context(self._open_session(force_close=True))
+                response = await self._send(new, body, used)
+            async with response:
+                yield response
 
     async def aclose(self) -> None:
-        if not self._closed:
-            self._closed = True
-            try:
-                # Of a body that was not read to its end, this closes the connection.
-                await self._response.aclose()
-            finally:
-                await self._owner.give_back(self._connection)
+        """Close the connections, those in use, too."""
+        if self._kept is not None:
+            await self._kept.close()
+            self._kept = None
+
+    def _open_session(self, **keeping: Any) -> aiohttp.ClientSession:
+        noting = aiohttp.TraceConfig()
+        noting.on_connection_reuseconn.append(_note_reuse)
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._certificates, **keeping),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # The caller's deadline ends a call, not a limit on reading: a reasoning model may be silent for minutes.
+            timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, ceil_threshold=60),
+            max_line_size=LONGEST_HEADER_BYTES,
+            max_field_size=LONGEST_HEADER_BYTES,
+            trace_configs=[noting],
+        )
+
+    async def _send(self, session: aiohttp.ClientSession, body: bytes, used: _Used) -> aiohttp.ClientResponse:
+        proxy = proxy_for(self.scheme, self.host)
+        for_proxy: dict[str, str] = {}
+        if proxy is not None and proxy.credentials is not None:
+            for_proxy["Proxy-Authorization"] = basic_authorization(*proxy.credentials)
+        # A tunnel is asked for by a request of its own; without one, the proxy reads the request itself.
+        tunneled = self.scheme == "https"
+        return await session.post(
+            self._url,
+            data=_Body(BytesIO(body)),
+            headers=self._headers if tunneled else self._headers | for_proxy,
+            allow_redirects=False,
+            proxy=None if proxy is None else proxy.url,
+            proxy_headers=for_proxy if tunneled else None,
+            trace_request_ctx=used,
+        )
 
 
-async def _send_on(connection: httpcore.AsyncConnectionInterface, request: httpcore.Request) -> httpcore.Response:
-    try:
-        return await connection.handle_async_request(request)
-    except BaseException:
-        await connection.aclose()
-        raise
-
-
-def _as_httpcore_request(request: httpx.Request) -> httpcore.Request:
-    return httpcore.Request(
-        request.method,
-        httpcore.URL(
-            scheme=request.url.raw_scheme,
-            host=request.url.raw_host,
-            port=request.url.port,
-            target=request.url.raw_path,
-        ),
-        headers=request.headers.raw,
-        content=request.stream,
-        extensions=request.extensions,
+def is_unconnected(error: aiohttp.ClientError) -> bool:
+    """Return whether there was no connection at all, so that nothing of the request was sent."""
+    return isinstance(
+        error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.ClientHttpProxyError
     )
 
 
-def _as_httpcore_proxy(address: str) -> httpcore.Proxy:
-    proxy = httpx.Proxy(address)  # takes name and password out of the address
-    if proxy.url.scheme not in ("http", "https"):
-        raise ValueError("a proxy's address begins with http:// or https://")
-    url = httpcore.URL(
-        scheme=proxy.url.raw_scheme, host=proxy.url.raw_host, port=proxy.url.port, target=proxy.url.raw_path
-    )
-    return httpcore.Proxy(url, auth=proxy.raw_auth)
+def words_of(error: aiohttp.ClientError) -> str:
+    """Return what an error says, without the address: the system's words where they are the reason."""
+    match error:
+        case aiohttp.InvalidURL():
+            return error.description or "the address is not a URL"
+        case aiohttp.ConnectionTimeoutError():
+            return f"none within {CONNECT_SECONDS:g} s"
+        case aiohttp.ClientConnectorCertificateError():
+            return str(error.certificate_error)
+        case aiohttp.ClientConnectorError():
+            # asyncio's own words name the call and the address.
+            number = error.os_error.errno
+            return os.strerror(number) if number is not None and number > 0 else str(error.os_error)
+        case aiohttp.ClientResponseError():  # not a response that HTTP knows, or a proxy's refusal
+            return f"{error.status} {error.message}"
+        case _:
+            return str(error) or type(error).__name__
 
 
-@contextmanager
-def _errors_of_httpx() -> Iterator[None]:
-    """Raise httpcore's errors as those of httpx, which have the same names."""
-    try:
-        yield
-    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, httpcore.ProxyError) as error:
-        raise getattr(httpx, type(error).__name__)(str(error)) from error
+@dataclass(slots=True)
+class _Used:
+    """The connection that a request got.
+
+    Attributes:
+        again: whether it had been used before.
+    """
+
+    again: bool = False
+
+
+async def _note_reuse(session: aiohttp.ClientSession, context: SimpleNamespace, about: object) -> None:
+    context.trace_request_ctx.again = True
+
+
+class _Body(BytesIOPayload):
+    """A request's body, which the server has to take in time."""
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Send it.
+
+        Raises:
+            ServerTimeoutError: the server did not take it within 30 s.
+        """
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await super().write_with_length(writer, content_length)
+        except TimeoutError as error:
+            raise aiohttp.ServerTimeoutError(f"it does not take the request within {SEND_SECONDS:g} s") from error

@@ -11,18 +11,18 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import httpx
+import aiohttp
 
 from vm_webapp import __version__
 from vm_webapp.llm.base import Assignment, Completion, PartialCompletion
 from vm_webapp.llm.completion_stream import CompletionStream
-from vm_webapp.llm.connections import ReusedConnections
+from vm_webapp.llm.connections import Connections, is_unconnected, words_of
 from vm_webapp.llm.cut_prompt import note_on_prompt
 from vm_webapp.llm.errors import LLMConnectionError, LLMError, LLMNotFound
 from vm_webapp.llm.key_mask import KeyMask, MaskedStream
 from vm_webapp.llm.kimi_errors import classify, one_line
 from vm_webapp.llm.request_shape import RequestShape
-from vm_webapp.proxies import EnvironmentProxies, proxy_secrets
+from vm_webapp.proxies import UnusableProxy, proxy_secrets
 from vm_webapp.sse import EventReader, ServerEvent
 
 log = logging.getLogger(__name__)
@@ -34,9 +34,6 @@ AFTER_FINISH_SECONDS = 3.0
 AFTER_DONE_SECONDS = 0.2  # after ``[DONE]`` only the end of the body can come, and mostly has come with it
 MOST_ADAPTATIONS = 3
 ENDPOINT = "/chat/completions"
-# A reasoning model may be silent for minutes: the caller's deadline ends a call, not a read time-out.
-TIMEOUTS = {"timeout": httpx.Timeout(None, connect=10.0, write=30.0).as_dict()}
-NEVER_CONNECTED = (httpx.ConnectError, httpx.ConnectTimeout)
 
 
 class KimiProvider:
@@ -63,15 +60,11 @@ class KimiProvider:
     ) -> None:
         self.model: str | None = model
         self._mask = KeyMask(api_key, *proxy_secrets())
-        # People paste the whole address from a server's documentation.
-        self._url = f"{base_url.rstrip('/').removesuffix(ENDPOINT).rstrip('/')}{ENDPOINT}"
         self._shape = RequestShape(most_tokens=max_tokens)
         self._context_tokens = context_tokens
-        # No limit on connections: the number of threads already limits calls, and a call that waited for a connection
-        # here would use up its own deadline. Not an AsyncClient, which adds a third to the CPU that a call takes: there
-        # are no cookies, redirects or sessions here.
-        self._transport = EnvironmentProxies(ReusedConnections)
-        self._headers = {
+        # People paste the whole address from a server's documentation.
+        url = f"{base_url.rstrip('/').removesuffix(ENDPOINT).rstrip('/')}{ENDPOINT}"
+        headers = {
             "Authorization": f"Bearer {api_key}",
             # The real name: Kimi's coding endpoint admits only listed clients, and we do not imitate one.
             "User-Agent": f"vm-webapp/{__version__}",
@@ -79,6 +72,7 @@ class KimiProvider:
             "Accept-Encoding": "gzip, deflate",
             "Content-Type": "application/json",
         }
+        self._connections = Connections(url, headers)
 
     async def complete(self, assignment: Assignment, *, on_text: Callable[[str], None] | None = None) -> Completion:
         """Write one artifact. See ``Provider.complete``."""
@@ -88,9 +82,9 @@ class KimiProvider:
                 await self._read(response, stream, on_text)
             completion = self._without_key(stream.completion(self.name, self.model))
             return replace(completion, note=note_on_prompt(assignment, completion.prompt_tokens))
-        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
-            raise LLMNotFound(f"KIMI_BASE_URL cannot be called: {one_line(str(error))}") from error
-        except httpx.HTTPError as error:
+        except aiohttp.InvalidURL as error:
+            raise LLMNotFound(f"KIMI_BASE_URL cannot be called: {one_line(words_of(error))}") from error
+        except (aiohttp.ClientError, UnusableProxy) as error:
             broken = LLMConnectionError(self._mask.hide_in_error(self._broken(error)))
             broken.partial = self._partial(stream)
             raise broken from error
@@ -102,45 +96,36 @@ class KimiProvider:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._transport.aclose()
+        await self._connections.aclose()
 
     @contextlib.asynccontextmanager
-    async def _accepted(self, assignment: Assignment) -> AsyncIterator[httpx.Response]:
+    async def _accepted(self, assignment: Assignment) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send the request, in the shape that the server takes, and yield the response with status 200."""
         shape, adaptations = self._shape, 0
         while True:
             # Kimi fixes temperature, top_p, n and the penalties, and responds 400 to a request that sets one of them.
             body = shape.body(self.model, assignment, context_tokens=self._context_tokens)
-            async with contextlib.aclosing(await self._send(body)) as response:
-                if response.status_code == 200:
+            async with self._connections.post(_as_json(body)) as response:
+                if response.status == 200:
                     yield response
                     return
                 refusal = await _error_body(response)
-                error = classify(response.status_code, response.headers, refusal, now=time.time())
+                error = classify(response.status, response.headers, refusal, now=time.time())
             text = refusal.decode(errors="replace")
-            if response.status_code not in (400, 413, 422) or adaptations == MOST_ADAPTATIONS:
+            if response.status not in (400, 413, 422) or adaptations == MOST_ADAPTATIONS:
                 raise error
             adaptations += 1
             sent = body[shape.budget_name]
             if adapted := shape.adapted(text, sent):
-                log.info("llm.adapted", extra={"server": httpx.URL(self._url).host, "shape": str(adapted)})
+                log.info("llm.adapted", extra={"server": self._connections.host, "shape": str(adapted)})
                 self._shape = shape = adapted
             elif fitted := shape.fitted(text, sent):
                 shape = fitted
             else:
                 raise error
 
-    async def _send(self, body: Mapping[str, Any]) -> httpx.Response:
-        content = json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-        request = httpx.Request("POST", self._url, headers=self._headers, content=content, extensions=TIMEOUTS)
-        if request.url.userinfo:  # in place of the key, as httpx' client and curl do it
-            request = next(httpx.BasicAuth(request.url.username, request.url.password).auth_flow(request))
-        response = await self._transport.handle_async_request(request)
-        response.request = request  # httpx names it in its errors
-        return response
-
     async def _read(
-        self, response: httpx.Response, stream: CompletionStream, on_text: Callable[[str], None] | None
+        self, response: aiohttp.ClientResponse, stream: CompletionStream, on_text: Callable[[str], None] | None
     ) -> None:
         chunks = _chunks_of(response)
         shown = MaskedStream(self._mask)
@@ -156,7 +141,7 @@ class KimiProvider:
                         on_text(text)
                     if stream.is_finished and until.when() is None:
                         until.reschedule(loop.time() + AFTER_FINISH_SECONDS)
-        except (TimeoutError, httpx.HTTPError, LLMError):
+        except (TimeoutError, aiohttp.ClientError, LLMError):
             # What goes wrong after the text is finished takes nothing away from it.
             if not stream.is_finished:
                 raise
@@ -164,10 +149,12 @@ class KimiProvider:
             if on_text is not None and (rest := shown.rest()):
                 on_text(rest)
 
-    def _broken(self, error: httpx.HTTPError) -> str:
-        host = httpx.URL(self._url).host
-        what = f"no connection to {host}" if isinstance(error, NEVER_CONNECTED) else f"the connection to {host} broke"
-        return f"{what}: {one_line(str(error)) or type(error).__name__}"
+    def _broken(self, error: aiohttp.ClientError | UnusableProxy) -> str:
+        host = self._connections.host
+        if isinstance(error, UnusableProxy):
+            return f"no connection to {host}: {error}"
+        what = f"no connection to {host}" if is_unconnected(error) else f"the connection to {host} broke"
+        return f"{what}: {one_line(words_of(error))}"
 
     def _without_key(self, completion: Completion) -> Completion:
         model = None if completion.model is None else self._mask.hide_in_text(completion.model)
@@ -178,12 +165,16 @@ class KimiProvider:
         return replace(partial, text=self._mask.hide_in_text(partial.text))
 
 
-async def _chunks_of(response: httpx.Response) -> AsyncGenerator[ServerEvent, None]:
+def _as_json(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+async def _chunks_of(response: aiohttp.ClientResponse) -> AsyncGenerator[ServerEvent, None]:
     """Yield the chunks of a stream; a server that does not stream sends a single one, the whole completion."""
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "text/html":
         raise LLMNotFound("the server responded with a web page; check KIMI_BASE_URL")
-    received = response.aiter_bytes()
+    received = response.content.iter_any()
     beginning = b""
     async for some in received:
         # Some servers send blank lines before a completion that takes long.
@@ -201,7 +192,7 @@ async def _chunks_of(response: httpx.Response) -> AsyncGenerator[ServerEvent, No
 
 async def _read_to_end(chunks: AsyncIterator[ServerEvent]) -> None:
     """Read what is left of a body: only a connection whose response was read to its end can be used again."""
-    with contextlib.suppress(TimeoutError, httpx.HTTPError):
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError):
         async with asyncio.timeout(AFTER_DONE_SECONDS):
             async for _ in chunks:
                 pass
@@ -213,7 +204,7 @@ async def _joined(beginning: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator
         yield some
 
 
-async def _error_body(response: httpx.Response) -> bytes:
+async def _error_body(response: aiohttp.ClientResponse) -> bytes:
     async def read(chunks: AsyncIterator[bytes]) -> None:
         async for chunk in chunks:
             body.extend(chunk)
@@ -222,6 +213,6 @@ async def _error_body(response: httpx.Response) -> bytes:
 
     body = bytearray()
     # The part that arrives is enough to classify the error; a body that stalls must not use up the call's deadline.
-    with contextlib.suppress(TimeoutError, httpx.HTTPError):
-        await asyncio.wait_for(read(response.aiter_bytes()), ERROR_BODY_SECONDS)
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+        await asyncio.wait_for(read(response.content.iter_any()), ERROR_BODY_SECONDS)
     return bytes(body[:ERROR_BODY_BYTES])
