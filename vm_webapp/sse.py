@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 LINE_END = re.compile(rb"\r\n|\n|\r")
@@ -64,8 +64,8 @@ class EventReader:
         if self._data and (event := self._end_event()):
             yield event
 
-    def _lines(self, chunk: bytes) -> Iterator[bytes]:
-        """Yield the lines that end within a chunk: at CR LF, LF or CR.
+    def _lines(self, chunk: bytes) -> list[bytes]:
+        """Return the lines that end within a chunk: at CR LF, LF or CR.
 
         ``str.splitlines`` would also split at U+2028, which JSON may contain. A CR ends its line at once; an LF at the
         start of the next chunk belongs to it.
@@ -75,15 +75,17 @@ class EventReader:
             chunk = chunk.removeprefix(b"\n")
         *lines, rest = LINE_END.split(chunk)
         self._after_cr = self._after_cr or chunk.endswith(b"\r")
-        # Pieces are joined once per line: appending each chunk to a growing string takes quadratic time.
-        for line in lines:
-            self._line.append(line)
-            whole = b"".join(self._line)
-            self._line.clear()
-            yield whole.removeprefix(BYTE_ORDER_MARK) if self._at_start else whole
-            self._at_start = False
+        if lines:
+            # Pieces are joined once per line: appending each chunk to a growing string takes quadratic time.
+            if self._line:
+                lines[0] = b"".join((*self._line, lines[0]))
+                self._line.clear()
+            if self._at_start:
+                self._at_start = False
+                lines[0] = lines[0].removeprefix(BYTE_ORDER_MARK)
         if rest:
             self._line.append(rest)
+        return lines
 
     def _take(self, line: bytes) -> None:
         name, _, value = line.partition(b":")

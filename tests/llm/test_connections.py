@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import pytest
 
-from tests.fakes.behaviours import Behaviour, chunk, delayed, refusal, stalled
+from tests.fakes.behaviours import Behaviour, chunk, completion, delayed, refusal, stalled
 from tests.fakes.model_server import ModelServer
+from tests.fakes.wire import PIECE_CHARACTERS
 from tests.llm.assignments import an_assignment
 from tests.llm.providers import a_provider
 from tests.support.waiting import eventually
@@ -22,6 +23,7 @@ from vm_webapp.llm.errors import LLMConnectionError, LLMOverloaded
 from vm_webapp.llm.kimi import KimiProvider
 
 THREADS, CALLS = 20, 100
+MOST_STEPS_OF_A_PIECE = 60
 MOST_STEPS = 1_000  # function calls; with httpx and its pool there were more than three times as many
 
 
@@ -181,6 +183,16 @@ async def test_a_call_on_an_open_connection_takes_few_steps(server: ModelServer)
     provider = a_provider(server.base_url)
     await provider.complete(an_assignment())
     assert await steps_of(provider) < MOST_STEPS
+    await provider.aclose()
+
+
+async def test_a_piece_of_text_takes_few_steps(server: ModelServer) -> None:
+    """A model sends up to a hundred pieces a second, and each slot of a worker may have one."""
+    provider, steps = a_provider(server.base_url), dict[int, int]()
+    for pieces in (1, 1, 201):  # the first time connects
+        server.enqueue(completion("word " * (PIECE_CHARACTERS // 5) * pieces))
+        steps[pieces] = await steps_of(provider)
+    assert steps[201] - steps[1] < 200 * MOST_STEPS_OF_A_PIECE
     await provider.aclose()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from vm_webapp.llm.base import Completion, PartialCompletion
 from vm_webapp.llm.errors import (
@@ -30,8 +30,11 @@ MINIMAX_STATUS: dict[str, int | str] = {
     **dict.fromkeys(("1026", "1027"), "content_filter"),
 }
 TEXT_BLOCKS = frozenset({"text", "output_text"})
-# In place of ``choices``, in a response with status 200. ``object`` alone proves nothing: good chunks have it, too.
+# Beside ``choices``, in a response with status 200: a chunk with neither of these is an error only if a choice is one.
+ERROR_SIGNS = frozenset({"error", "x_groq", "base_resp"})
+# In place of ``choices``. ``object`` alone proves nothing: good chunks have it, too.
 ERROR_KEYS = ("message", "msg", "error_msg", "detail", "errors", "error_code")
+NATIVE_REASONS = frozenset({"native_finish_reason", "provider_specific_fields", "incomplete_details"})
 
 
 @dataclass
@@ -50,7 +53,7 @@ class CompletionStream:
     @property
     def is_finished(self) -> bool:
         """Whether the server has said that the text is at its end, and nothing worse."""
-        return self._ending in ("whole", "truncated")
+        return bool(self._reasons) and self._ending in ("whole", "truncated")  # it is asked for after each chunk
 
     @property
     def _ending(self) -> Ending:
@@ -153,11 +156,14 @@ class CompletionStream:
 
 
 def _error_in(chunk: dict[str, Any], event_type: str) -> object | None:
+    is_named = event_type == "error" or chunk.get("object") == "error"
+    if not is_named and "choices" in chunk and ERROR_SIGNS.isdisjoint(chunk):  # nearly every chunk
+        return _error_of_a_choice(chunk)
     if error := chunk.get("error"):
         return chunk if isinstance(error, bool | str) else error
     if error := _object(chunk.get("x_groq")).get("error") or _error_of_a_choice(chunk):
         return error
-    if event_type == "error" or chunk.get("object") == "error":
+    if is_named:
         return chunk
     status = _object(chunk.get("base_resp"))  # MiniMax, whose good chunks have it with a status code of 0
     if status.get("status_code"):
@@ -169,11 +175,16 @@ def _error_in(chunk: dict[str, Any], event_type: str) -> object | None:
 
 
 def _error_of_a_choice(chunk: dict[str, Any]) -> object | None:
-    return next((choice["error"] for choice in chunk.get("choices") or () if choice.get("error")), None)
+    for choice in chunk.get("choices") or ():
+        if error := choice.get("error"):
+            return cast(object, error)
+    return None
 
 
 def _native_reasons(choice: dict[str, Any]) -> list[str]:
     """Return the upstream's own words, as OpenRouter and LiteLLM pass them on, and the Responses API's details."""
+    if NATIVE_REASONS.isdisjoint(choice):
+        return []
     native = (
         choice.get("native_finish_reason"),
         _object(choice.get("provider_specific_fields")).get("native_finish_reason"),

@@ -37,6 +37,7 @@ class KeyMask:
     def __init__(self, *secrets: str) -> None:
         self._secrets = _spellings(secret for secret in secrets if not _is_word(secret))
         words = _spellings(secret for secret in secrets if _is_word(secret))
+        self._beginnings = tuple(secret[:length] for secret in self._secrets for length in range(1, len(secret)))
         self._anywhere = _any_of(self._secrets)
         self._named = re.compile(rf"({SAYS_KEY})(?:{_any_of(words).pattern})(?![\w-])")
 
@@ -55,11 +56,9 @@ class KeyMask:
 
     def length_of_beginning(self, text: str) -> int:
         """Return how many characters at the end of a text may be the beginning of a key that is no word."""
-        for secret in self._secrets:
-            for length in range(min(len(secret) - 1, len(text)), 0, -1):
-                if text.endswith(secret[:length]):
-                    return length
-        return 0
+        if not text.endswith(self._beginnings):
+            return 0
+        return max(len(beginning) for beginning in self._beginnings if text.endswith(beginning))
 
 
 class MaskedStream:
