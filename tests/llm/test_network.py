@@ -76,7 +76,7 @@ class TestThroughAProxy:
         await provider.aclose()
 
 
-class TestACallThatCannotConnect:
+class TestACallWithoutAResponse:
     async def test_a_refused_connection_has_the_systems_words(self) -> None:
         assert await self.error_of("http://127.0.0.1:1/v1") == "no connection to 127.0.0.1: Connection refused"
 
@@ -118,6 +118,27 @@ class TestACallThatCannotConnect:
             "KIMI_BASE_URL cannot be called: the address begins with neither http:// nor https://"
         )
         await provider.aclose()
+
+    @pytest.mark.parametrize(
+        ("sent", "words"),
+        [
+            (b"", "the server closed it without a response"),
+            (b"HTTP/1.1 200 OK\r\nContent-Len", "the server closed it without a response"),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ndata: ", "the response broke off"),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\ndata: ", "the response broke off"),
+            (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd", "the response broke off"),
+            (b"SSH-2.0-OpenSSH_9.2\r\n", "no valid response: Bad status line"),
+        ],
+    )
+    async def test_a_response_that_breaks_off_or_is_none(self, sent: bytes, words: str) -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(sent)
+            writer.close()
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            error = await self.error_of(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+        assert error.startswith(f"the connection to 127.0.0.1 broke: {words}")
 
     async def error_of(self, base_url: str) -> str:
         provider = a_provider(base_url)

@@ -143,13 +143,24 @@ def words_of(error: aiohttp.ClientError) -> str:
         case aiohttp.ClientConnectorCertificateError():
             return str(error.certificate_error)
         case aiohttp.ClientConnectorError():
-            # asyncio's own words name the call and the address.
-            number = error.os_error.errno
-            return os.strerror(number) if number is not None and number > 0 else str(error.os_error)
-        case aiohttp.ClientResponseError():  # not a response that HTTP knows, or a proxy's refusal
+            return _words_of_system(error.os_error)
+        case aiohttp.ClientOSError():
+            return _words_of_system(error)
+        case aiohttp.ServerDisconnectedError():
+            return "the server closed it without a response"
+        case aiohttp.ClientPayloadError():
+            return "the response broke off"
+        case aiohttp.ClientHttpProxyError():
             return f"{error.status} {error.message}"
+        case aiohttp.ClientResponseError():
+            return f"no valid response: {error.message}"
         case _:
             return str(error) or type(error).__name__
+
+
+def _words_of_system(error: OSError) -> str:
+    # asyncio's own words name the call and the address.
+    return os.strerror(error.errno) if error.errno is not None and error.errno > 0 else str(error)
 
 
 @dataclass(slots=True)
