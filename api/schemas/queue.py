@@ -9,8 +9,12 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from api.http.values import Moment
 from api.operations.models import Input, Output
+from vm_webapp.ops import queue_control
 
 WorkflowName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Reason = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=queue_control.MOST_REASON_CHARACTERS)
+]
 Age = Annotated[float, Field(ge=0, le=3_155_760_000)]  # a hundred years, which PostgreSQL can still subtract
 
 
@@ -77,7 +81,7 @@ class QueueOut(Output):
 class PauseIn(Input):
     """Why nothing should be claimed."""
 
-    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)] | None = None
+    reason: Reason | None = None
 
 
 def _needs_a_filter(schema: dict[str, Any]) -> None:

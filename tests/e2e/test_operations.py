@@ -89,6 +89,10 @@ def test_the_queue_is_paused_and_resumed_over_an_api_as_well(cli: Cli, env: dict
 
         code, said, _ = cli("queue", "--base-url", url, "resume", VM_API_TOKEN=key)
         assert (code, "paused" in said) == (0, False)
+        for wrong in (" ", "x" * 501):
+            code, said, error = cli("queue", "pause", "--reason", wrong)
+            assert (code, said, error) == (2, "", "vm_webapp: a reason has 1 to 500 characters\n")
+            assert remote("pause", "--reason", wrong)[0] == 2
         runs = [create().run.id for _ in range(102)]
         assert remote("cancel", "--status", "queued", "--dry-run").out.startswith("would cancel 102 runs:\n")
         assert remote("cancel", "--status", "queued") == (0, "canceled 102 runs\n", "")

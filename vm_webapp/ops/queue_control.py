@@ -15,11 +15,12 @@ from vm_webapp.db.compiled import NOW, compiled, param
 from vm_webapp.db.models import Provider, Queue, WorkerHeartbeat
 from vm_webapp.db.pool import autocommit, execute, rows, transaction
 from vm_webapp.db.prepared import Prepared
-from vm_webapp.errors import NotFound
+from vm_webapp.errors import InvalidInput, NotFound
 from vm_webapp.fleet.alive import ALIVE
 from vm_webapp.ops.autoscale.calls import SCALING, ScaleCall, Scaler, scaling_of
 from vm_webapp.runs import providers
 
+MOST_REASON_CHARACTERS = 500
 _THE_QUEUE = Queue.name == "stages"
 # A queue that is paused already keeps the time of its pause. A new reason replaces the old one, together with the name
 # of the person who gave it.
@@ -166,7 +167,13 @@ def read_queue() -> QueueStatus:
 
 
 def pause_queue(*, reason: str | None, actor: Actor) -> None:
-    """Pause the queue: no stage is claimed; those in flight continue. If it is paused already, only set the reason."""
+    """Pause the queue: no stage is claimed; those in flight continue. If it is paused already, only set the reason.
+
+    Raises:
+        InvalidInput: the reason says nothing, or is longer than 500 characters.
+    """
+    if reason is not None and not 0 < len(reason := reason.strip()) <= MOST_REASON_CHARACTERS:
+        raise InvalidInput(f"a reason has 1 to {MOST_REASON_CHARACTERS} characters", pointer="/reason")
     with transaction():
         execute(_PAUSE, actor=actor.name, reason=reason)
         record(actor, "queue.pause", "queue:stages")
