@@ -24,7 +24,7 @@ from vm_webapp.runs.records import Priority, Progress, RunRecord, StageRecord, U
 from vm_webapp.runs.run_spans import begin_run
 from vm_webapp.runs.signals import run_created, stage_due
 from vm_webapp.runs.snapshots import DIGESTS, NewSnapshot, not_known_as_stored, remember_after_commit, values_of
-from vm_webapp.runs.waiting import QueuedStage, facts_of, why_queued
+from vm_webapp.runs.waiting import QueuedStage, QueueFacts, facts_of, why_queued
 from vm_webapp.tracing.spans import Span
 from vm_webapp.workflows.model import StageSpec, Workflow
 
@@ -118,7 +118,7 @@ def create_run(new: NewRun, *, actor: Actor, quota: RunQuota | None = None) -> R
         if not created:
             assert quota is not None
             raise quota.exceeded()
-        return created[0]
+    return _record(prepared, context, *created[0])
 
 
 def create_runs(prepared: Sequence[PreparedRun]) -> list[RunRecord]:
@@ -128,11 +128,15 @@ def create_runs(prepared: Sequence[PreparedRun]) -> list[RunRecord]:
         DatabaseUnavailable: nothing was written, or, if the connection broke while it was, the outcome is unknown.
     """
     with autocommit():
-        return _create(prepared, NO_CONTEXT, quota=None)
+        created = _create(prepared, NO_CONTEXT, quota=None)
+    # After the commit, so that a worker hears of the first stages before the responses are made.
+    return [_record(each, NO_CONTEXT, *known) for each, known in zip(prepared, created, strict=True)]
 
 
-def _create(prepared: Sequence[PreparedRun], context: RunContext, quota: RunQuota | None) -> list[RunRecord]:
-    """Create the runs, or none if their quota is used up."""
+def _create(
+    prepared: Sequence[PreparedRun], context: RunContext, quota: RunQuota | None
+) -> list[tuple[Row, QueueFacts]]:
+    """Create the runs, or none if their quota is used up; return of each what is known and why it may wait."""
     of_context = context.snapshots()
     created = _insert([_values(each, context, of_context) for each in prepared], _kept(prepared, of_context), quota)
     if not created:
@@ -142,7 +146,7 @@ def _create(prepared: Sequence[PreparedRun], context: RunContext, quota: RunQuot
         run_created.raise_after_commit(each.run_id)
         if each.span is not None:
             each.span.end()
-    return [_record(each, context, created[each.run_id]) for each in prepared]
+    return [(created[each.run_id], facts_of([created[each.run_id]])) for each in prepared]
 
 
 def _kept(prepared: Iterable[PreparedRun], of_context: Iterable[NewSnapshot | None]) -> list[NewSnapshot]:
@@ -207,7 +211,7 @@ def _values(
     }
 
 
-def _record(prepared: PreparedRun, context: RunContext, created: Row) -> RunRecord:
+def _record(prepared: PreparedRun, context: RunContext, created: Row, facts: QueueFacts) -> RunRecord:
     """Return the run as it was created, without reading it."""
     new, queued_at = prepared.new, created["queued_at"]
     first = new.workflow.stages[0]
@@ -231,7 +235,7 @@ def _record(prepared: PreparedRun, context: RunContext, created: Row) -> RunReco
         usage=NOTHING_SPENT,
         cost=None,
         budget=new.budget,
-        waiting_on=why_queued(due, facts_of([created])),
+        waiting_on=why_queued(due, facts),
         stages=tuple(
             _stage(stage, position, queued_at if position == 1 else None)
             for position, stage in enumerate(new.workflow.stages, start=1)
