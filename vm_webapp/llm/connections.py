@@ -159,8 +159,10 @@ def words_of(error: aiohttp.ClientError) -> str:
 
 
 def _words_of_system(error: OSError) -> str:
-    # asyncio's own words name the call and the address.
-    return os.strerror(error.errno) if error.errno is not None and error.errno > 0 else str(error)
+    # asyncio's own words name the call and the address. A name that is unknown has a negative number.
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or str(error)
 
 
 @dataclass(slots=True)
