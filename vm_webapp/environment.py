@@ -122,6 +122,8 @@ class Environment:
             raise ConfigurationError(f"{name}: {HOST_RULE}" if value.startswith(starts) else rule) from None
         if not value.startswith(starts) or not (parts.netloc or parts.path.strip("/")):
             raise ConfigurationError(rule)
+        if not (parts.hostname or "a").isprintable() or " " in parts.netloc:
+            raise ConfigurationError(f"{name}: a host has no spaces")
         # libpq and redis-py split such a URL elsewhere than intended and quote part of the password in their errors.
         if parts.netloc.count("@") > 1 or BAD_ESCAPE.search(value):
             raise ConfigurationError(f"{name}: {PERCENT_ENCODE}")
