@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import shutil
 import stat
 from collections.abc import Iterable, Sequence
@@ -15,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
 log = logging.getLogger(__name__)
 
@@ -64,23 +65,34 @@ class ArtifactMirror:
 
     def write(self, copies: Sequence[ArtifactCopy]) -> bool:
         """Write versions, each whole or not at all; return whether all could be written."""
-        written = True
-        for run_id, of_run in groupby(copies, lambda copy: copy.run_id):
-            together = list(of_run)
-            try:
-                folder = self._open_folder((RUNS, str(run_id)))
-            except OSError as error:
-                written = self._warn(together[0], error)
-                continue
-            try:
-                for copy in together:
-                    try:
-                        _write_inside(folder, copy)
-                    except OSError as error:
-                        written = self._warn(copy, error)
-            finally:
-                os.close(folder)
-        return written
+        try:
+            runs = self._open_runs()
+        except OSError as error:
+            return self._warn(copies[0], error)
+        try:
+            by_run = groupby(copies, lambda copy: copy.run_id)
+            written = [self._write_run(runs, list(of_run)) for _, of_run in by_run]
+        finally:
+            os.close(runs)
+        return all(written)
+
+    def _write_run(self, runs: int, copies: Sequence[ArtifactCopy]) -> bool:
+        try:
+            folder = _make_inside(runs, str(copies[0].run_id))
+        except OSError as error:
+            return self._warn(copies[0], error)
+        try:
+            written = [self._write_copy(folder, copy) for copy in copies]
+        finally:
+            os.close(folder)
+        return all(written)
+
+    def _write_copy(self, run_folder: int, copy: ArtifactCopy) -> bool:
+        try:
+            _write_inside(run_folder, copy)
+        except OSError as error:
+            return self._warn(copy, error)
+        return True
 
     def _warn(self, copy: ArtifactCopy, error: OSError) -> bool:
         path = self._root.joinpath(RUNS, str(copy.run_id), copy.folder, copy.file_name)
@@ -90,51 +102,41 @@ class ArtifactMirror:
     def remove(self, run_ids: Iterable[UUID]) -> None:
         """Remove the files of these runs; what cannot be removed stays."""
         with suppress(OSError):
-            runs = _open_folder(self._root, (RUNS,), create=False)
+            runs = _open_runs(self._root)
             try:
                 for run_id in run_ids:
                     shutil.rmtree(str(run_id), ignore_errors=True, dir_fd=runs)  # does not follow links either
             finally:
                 os.close(runs)
 
-    def _open_folder(self, names: Iterable[str]) -> int:
+    def _open_runs(self) -> int:
         try:
-            return _open_folder(self._root, names, create=True)
+            return _open_runs(self._root)
         except FileNotFoundError:
             self._root.mkdir(parents=True, exist_ok=True)
-            return _open_folder(self._root, names, create=True)
+            with suppress(FileExistsError):
+                os.mkdir(self._root / RUNS, FOLDER_MODE)
+            return _open_runs(self._root)
 
 
-def _open_folder(root: Path, names: Iterable[str], *, create: bool) -> int:
-    """Return a descriptor of a folder of the copy, which the caller closes.
+def _open_runs(root: Path) -> int:
+    """Return a descriptor of the folder of all runs, which the caller closes.
 
     Args:
         root: the workspace root, which its owner may have made a link.
-        names: the folders from there, each in the one before.
-        create: create those that are missing, but not the root.
 
     Raises:
-        OSError: one of them is a link or no folder, belongs to another user, or cannot be opened.
+        OSError: there is none, it is a link or no folder, belongs to another user, or cannot be opened.
     """
-    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    for name in names:
-        try:
-            inner = _open_inside(folder, name, create=create)
-        finally:
-            os.close(folder)
-        folder = inner
-    return folder
-
-
-def _open_inside(folder: int, name: str, *, create: bool) -> int:
+    above = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        inner = os.open(name, INSIDE, dir_fd=folder)
-    except FileNotFoundError:
-        if not create:
-            raise
-        with suppress(FileExistsError):
-            os.mkdir(name, FOLDER_MODE, dir_fd=folder)
-        inner = os.open(name, INSIDE, dir_fd=folder)
+        return _open_inside(above, RUNS)
+    finally:
+        os.close(above)
+
+
+def _open_inside(folder: int, name: str) -> int:
+    inner = os.open(name, INSIDE, dir_fd=folder)
     try:
         found = os.fstat(inner)
         if found.st_uid != os.geteuid():
@@ -148,8 +150,17 @@ def _open_inside(folder: int, name: str, *, create: bool) -> int:
     return inner
 
 
+def _make_inside(folder: int, name: str) -> int:
+    """Return a descriptor of a folder, which is made if it is missing, within one that only we can enter."""
+    try:
+        os.mkdir(name, FOLDER_MODE, dir_fd=folder)
+    except FileExistsError:
+        return _open_inside(folder, name)
+    return os.open(name, INSIDE, dir_fd=folder)
+
+
 def _write_inside(run_folder: int, copy: ArtifactCopy) -> None:
-    folder = _open_inside(run_folder, copy.folder, create=True)
+    folder = _make_inside(run_folder, copy.folder)
     try:
         _write_atomically(folder, copy.file_name, copy.content.encode())
     finally:
@@ -159,7 +170,7 @@ def _write_inside(run_folder: int, copy: ArtifactCopy) -> None:
 def _write_atomically(folder: int, name: str, content: bytes) -> None:
     # In the same folder, because os.replace is atomic only within one file system. Not synced to the disk: the mirror
     # can be lost without losing anything.
-    temporary = f".{uuid4().hex}.tmp"
+    temporary = f".{random.getrandbits(128):032x}.tmp"
     # O_EXCL never opens what exists, links included; os.replace replaces a link itself.
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE, dir_fd=folder)
     try:

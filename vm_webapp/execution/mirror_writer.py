@@ -12,7 +12,7 @@ from vm_webapp.execution.mirror import ArtifactCopy, ArtifactMirror
 log = logging.getLogger(__name__)
 
 # What comes within this time is written together: each time that the thread wakes, it interrupts another.
-REST_SECONDS = 0.01
+REST_SECONDS = 0.02
 MOST_WAITING = 64
 CLOSE_SECONDS = 5.0
 
@@ -79,6 +79,6 @@ class MirrorWriter:
     def _write(self, copies: list[ArtifactCopy]) -> None:
         try:
             # Those of a run are next to each other then, and a version that is written twice stays in its order.
-            self._mirror.write(sorted(copies, key=lambda copy: copy.run_id))
+            self._mirror.write(sorted(copies, key=lambda copy: copy.run_id.int))
         except Exception:
             log.exception("mirror.crashed")
