@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.message import Message
+from uuid_utils.compat import uuid4
 
 from actors.hints import ACTOR, HintQueue, RedisUnavailable
 from vm_webapp.circuit_breaker import CircuitBreaker
@@ -165,7 +166,12 @@ class ClaimingConsumer(Consumer):
 
     def _hand_out(self, claim: Claim) -> MessageProxy:
         message: Message[Any] = Message(
-            queue_name=self._queue_name, actor_name=ACTOR, args=(claim,), kwargs={}, options={}
+            queue_name=self._queue_name,
+            actor_name=ACTOR,
+            args=(claim,),
+            kwargs={},
+            options={},
+            message_id=str(uuid4()),
         )
         with self._freed:
             self._in_progress.add(message.message_id)

@@ -6,7 +6,9 @@ import logging
 import time
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
+
+from uuid_utils.compat import uuid4
 
 from vm_webapp.execution.activity import Activity
 from vm_webapp.runs import lifecycle

@@ -14,7 +14,9 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from functools import partial
 from typing import TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
+
+from uuid_utils.compat import uuid4
 
 from vm_webapp.errors import DatabaseUnavailable, VMError
 from vm_webapp.execution.activity import Activity
