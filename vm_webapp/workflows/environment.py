@@ -8,10 +8,12 @@ from threading import Lock
 from typing import Any
 
 from jinja2 import StrictUndefined, Template
+from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 # Four times what a model with a context of 262,144 tokens reads.
 MAX_CHARACTERS = 4_000_000
+LOOP_NUMBERS = frozenset(("index", "index0", "first", "last"))
 TOO_LONG = f"the text would be longer than {MAX_CHARACTERS:,} characters"
 
 
@@ -52,7 +54,10 @@ class PromptEnvironment(ImmutableSandboxedEnvironment):
         # Jinja tries attributes first: ``artifacts.copy`` would be dict.copy and not the artifact of a stage ``copy``.
         if obj is None:
             return self.undefined(f"{attribute} is read from none: use {{% if %}} around what may be none")
-        # A field of ours needs none of the sandbox's checks, which take longer than all else in a prompt of many loops.
+        # A number of a loop or a field of ours needs none of the sandbox's checks, which take longer than all else in a
+        # prompt of many loops.
+        if type(obj) is LoopContext and attribute in LOOP_NUMBERS:
+            return getattr(obj, attribute)
         record = getattr(type(obj), "__dataclass_fields__", None)
         if record is not None:
             return getattr(obj, attribute) if attribute in record else self.undefined(obj=obj, name=attribute)

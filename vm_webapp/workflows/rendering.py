@@ -69,6 +69,7 @@ def close_renderer() -> None:
     _elsewhere.close()
 
 
+@lru_cache(maxsize=512)
 def _is_text(source: str) -> bool:
     """Return whether a template renders to itself, as most stages' prompts do."""
     return not any(mark in source for mark in ("{{", "{%", "{#", "\r"))  # Jinja turns \r\n into \n
