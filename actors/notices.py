@@ -13,8 +13,7 @@ from actors.sender import Lane, Sender
 from vm_webapp.execution.progress import Listeners
 from vm_webapp.redis_keys import channel_of, followers_of
 
-# Those who follow a run read at most every 20 ms.
-REST_SECONDS = 0.01
+REST_SECONDS = 0.02  # as often as those who follow a run read
 MOST_COUNTED = 1000
 
 
