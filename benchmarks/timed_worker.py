@@ -13,6 +13,7 @@ from actors import runtime
 from actors.worker import run_worker
 from benchmarks.instant_model import InstantProvider
 from tests.support.runs import CATALOG
+from vm_webapp.cli.collector import pause_collector, resume_collector
 from vm_webapp.cli.environment import read_environment
 from vm_webapp.llm.base import Assignment, Completion
 from vm_webapp.parents import Parents
@@ -33,10 +34,13 @@ class TimedProvider(InstantProvider):
 
 def main() -> int:
     """Run the worker until SIGTERM."""
+    pause_collector()
     settings = read_environment()
     provider = TimedProvider()
     setattr(runtime, "choose_provider", lambda _: provider)  # noqa: B010 - the one part that is replaced
-    return run_worker(settings, poll_seconds=0.5, until_stdin_closes=False, parents=Parents())
+    return run_worker(
+        settings, poll_seconds=0.5, until_stdin_closes=False, parents=Parents(), on_started=resume_collector
+    )
 
 
 if __name__ == "__main__":
