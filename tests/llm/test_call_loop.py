@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
 
 import pytest
 
@@ -162,6 +163,30 @@ def test_many_threads_call_side_by_side_and_one_canceled_call_leaves_the_others_
         assert model_threads() == 1
         for future in waiting:
             future.cancel()
+
+
+def test_calls_that_are_submitted_together_each_run_in_the_context_of_their_thread() -> None:
+    name = ContextVar[str]("name")
+
+    class Named(Stubborn):
+        async def complete(self, assignment: Assignment, *, on_text: Callable[[str], None] | None = None) -> Completion:
+            return Completion(name.get(), provider=self.name)
+
+    calls, blocked = CallLoop(), threading.Event()
+    first = calls.submit(Stubborn(), an_assignment(), timeout_seconds=30)
+    assert calls._loop is not None
+    calls._loop.call_soon_threadsafe(blocked.wait)  # all wait for the loop
+    futures = []
+    for each in ("a", "b", "c"):
+        context = copy_context()
+        context.run(name.set, each)
+        futures.append(context.run(calls.submit, Named(), an_assignment(), timeout_seconds=30))
+    futures[1].cancel()
+    blocked.set()
+    assert [future.result(5).text for future in (futures[0], futures[2])] == ["a", "c"]
+    assert futures[1].cancelled()
+    calls.close()
+    assert first.cancelled()
 
 
 def test_close_cancels_what_is_left_and_closes_the_providers() -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vm_webapp.llm.base import Assignment, Completion, PartialCompletion, Provider
 from vm_webapp.llm.errors import LLMSilent, LLMTimeout
@@ -29,6 +33,7 @@ class CallLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._missed_checks = 0
+        self._submitted: deque[_Submitted] = deque()
 
     def submit(
         self,
@@ -59,10 +64,18 @@ class CallLoop:
         in_all = timeout_seconds if max_seconds is None else max_seconds
         limits = _Limits(min(timeout_seconds, in_all), in_all)
         call = _call(provider, assignment, limits, on_text, on_deadline)
-        # Under the lock: the call then either is on the loop that ``close`` winds up, and is canceled there, or starts
+        future: Future[Completion] = Future()
+        # Under the lock: the call then either is among those that ``close`` winds up, and is canceled there, or starts
         # a new loop. Without it, ``close`` could stop the loop in between and the future would never finish.
         with self._lock:
-            return asyncio.run_coroutine_threadsafe(call, self._running_loop())
+            loop, submitted = self._running_loop(), self._submitted
+            submitted.append(_Submitted(call, future, copy_context()))
+            first = len(submitted) == 1
+        # The loop is woken once for all calls that it has yet to take, and without the lock, because it runs at once.
+        if first:
+            with suppress(RuntimeError):  # closed meanwhile, and the call with it
+                loop.call_soon_threadsafe(_start, submitted)
+        return future
 
     def alive(self) -> bool:
         """Return whether calls can make progress: the thread lives, and the loop still runs callbacks.
@@ -88,15 +101,16 @@ class CallLoop:
     def close(self, *providers: Provider) -> None:
         """Cancel the remaining calls, close the providers and stop the loop."""
         with self._lock:
-            loop, thread = self._loop, self._thread
+            loop, thread, submitted = self._loop, self._thread, self._submitted
             self._loop = self._thread = None
         if loop is None or thread is None:
             return
+        cancel = _cancel_calls(providers, submitted)
         try:
             if thread.is_alive():
-                asyncio.run_coroutine_threadsafe(_cancel_calls(providers), loop).result(timeout=CLOSE_SECONDS)
+                asyncio.run_coroutine_threadsafe(cancel, loop).result(timeout=CLOSE_SECONDS)
             else:  # the thread died and its loop is stopped, so this thread may run it
-                loop.run_until_complete(_cancel_calls(providers))
+                loop.run_until_complete(cancel)
         except TimeoutError:
             log.warning("calls.unclosed")  # the thread is a daemon: it ends with the process
         finally:
@@ -111,9 +125,16 @@ class CallLoop:
             self._loop.set_exception_handler(LoopErrors())
             self._loop.call_soon(LOOP_LAG.watch, self._loop)
             self._missed_checks = 0
+            self._submitted = deque()  # one that hung may have left some
             self._thread = threading.Thread(target=self._loop.run_forever, name="model-calls", daemon=True)
             self._thread.start()
         return self._loop
+
+
+class _Submitted(NamedTuple):
+    call: Coroutine[None, None, Completion]
+    future: Future[Completion]
+    context: Context  # of the thread that waits: its trace, and what its records say
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +197,42 @@ async def _call(
             timer.cancel()
 
 
+def _start(submitted: deque[_Submitted]) -> None:
+    loop = asyncio.get_running_loop()
+    while submitted:
+        each = submitted.popleft()
+        _end_together(loop.create_task(each.call, context=each.context), each.future)
+
+
+def _end_together(task: asyncio.Task[Completion], future: Future[Completion]) -> None:
+    """Have the future end as the task does, and the task be canceled with the future."""
+    loop = task.get_loop()
+
+    def cancel_task(future: Future[Completion]) -> None:
+        if future.cancelled():
+            loop.call_soon_threadsafe(task.cancel)
+
+    def end_future(task: asyncio.Task[Completion]) -> None:
+        if task.cancelled():
+            future.cancel()
+        if not future.set_running_or_notify_cancel():
+            return
+        error = task.exception()
+        if error is None:
+            future.set_result(task.result())
+        else:
+            future.set_exception(error)
+
+    future.add_done_callback(cancel_task)
+    task.add_done_callback(end_future)
+
+
 def _seconds(number: float) -> str:
     return f"{round(number, 1):g} s"
 
 
-async def _cancel_calls(providers: tuple[Provider, ...]) -> None:
+async def _cancel_calls(providers: tuple[Provider, ...], submitted: deque[_Submitted]) -> None:
+    _start(submitted)
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
