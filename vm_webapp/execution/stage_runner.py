@@ -50,6 +50,8 @@ Outcome = TypeVar("Outcome")
 DATABASE_RETRY_SECONDS = 0.5
 # Nobody renews a lease before a thread has taken the claim. After this time it may end amid the attempt.
 HAND_OVER_SECONDS = LEASE_SECONDS / 2
+PROMPTS_AT_ONCE = 4
+LONGEST_WAIT_FOR_TURN_SECONDS = 1.0  # a prompt takes a fraction of a millisecond, one that runs away takes seconds
 
 
 class AttemptAbandoned(Exception):
@@ -97,6 +99,7 @@ class StageRunner:
         self._calls = calls
         self._mirror = mirror
         self._finishing = FinishTogether(claimant)
+        self._prompt_turns = threading.Semaphore(PROMPTS_AT_ONCE)
         self._max_call_seconds = max_call_seconds
         self._prices = prices
         self._on_progress = on_progress
@@ -199,10 +202,13 @@ class StageRunner:
     def _attempt(self, claim: Claim, read: ReadRun, lease: HeldLease, meter: CallMeter) -> Completion:
         context = self._through_outages(lease, lambda: read_context(claim, read))
         lease.met_outage = False  # a read leaves no COMMIT unknown
+        if context is None:
+            raise AttemptAbandoned
+        with self._prompt_turn():
+            assignment = render_assignment(claim.workflow, claim.spec, context)
         left = lease.deadline - time.monotonic()
-        if context is None or left <= 0:
+        if left <= 0:
             raise AttemptAbandoned  # the database was out of reach for as long as the attempt may take
-        assignment = render_assignment(claim.workflow, claim.spec, context)
         provider = self._model if claim.provider else self._template
         reporter = ProgressReporter(
             claim.spec.key, claim.attempt, lambda progress: self._on_progress(claim.run_id, progress)
@@ -237,6 +243,18 @@ class StageRunner:
         if claim.provider:
             self.activity.note_outcome("ok", None)
         return completion
+
+    @contextmanager
+    def _prompt_turn(self) -> Iterator[None]:
+        """Wait until few other threads make prompts, but not long."""
+        # The interpreter runs one thread, and each that waits for it asks for it two hundred times a second: where
+        # hundreds began at once, this took most of the CPU.
+        taken = self._prompt_turns.acquire(timeout=LONGEST_WAIT_FOR_TURN_SECONDS)
+        try:
+            yield
+        finally:
+            if taken:
+                self._prompt_turns.release()
 
     def _finish(self, claim: Claim, lease: HeldLease, completion: Completion, meter: CallMeter) -> Finished | None:
         # One token for every repetition, so that a finish whose COMMIT succeeded unseen recognises the claim that it
