@@ -115,14 +115,15 @@ class Environment:
             parts = urlsplit(value)
             if parts.port == 0:  # raises ValueError if it is no port at all
                 raise ValueError
-            (parts.hostname or "").encode("idna")  # as whoever connects does
+            host = parts.hostname or ""
+            host.encode("idna")  # as whoever connects does
         except UnicodeError:
             raise ConfigurationError(f"{name}: {NAME_RULE}") from None
         except ValueError:
             raise ConfigurationError(f"{name}: {HOST_RULE}" if value.startswith(starts) else rule) from None
         if not value.startswith(starts) or not (parts.netloc or parts.path.strip("/")):
             raise ConfigurationError(rule)
-        if not (parts.hostname or "a").isprintable() or " " in parts.netloc:
+        if " " in host or not host.isprintable():
             raise ConfigurationError(f"{name}: a host has no spaces")
         # libpq and redis-py split such a URL elsewhere than intended and quote part of the password in their errors.
         if parts.netloc.count("@") > 1 or BAD_ESCAPE.search(value):

@@ -222,6 +222,7 @@ def test_a_database_of_ones_own_without_managed_mode_is_attached(read: Read) -> 
         ("VM_DB_URL", "db_url", "postgresql://u:p%40ss%25@[::1]:5432/d?sslmode=require"),
         ("VM_REDIS_URL", "redis_url", "redis://h"),
         ("VM_REDIS_URL", "redis_url", "redis://:p@[::1]:6380/15"),
+        ("VM_REDIS_URL", "redis_url", "redis://:a p@h"),
         ("VM_REDIS_URL", "redis_url", "redis://h/?db=2&username=u&password=p"),
         ("VM_REDIS_URL", "redis_url", "rediss://h/0?ssl_cert_reqs=none&ssl_check_hostname=false"),
         ("VM_REDIS_URL", "redis_url", "unix:///run/redis.sock?db=1"),
