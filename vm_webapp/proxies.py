@@ -56,16 +56,13 @@ def proxy_for(scheme: str, host: str) -> Proxy | None:
     if not address or _is_exempt(host, proxies.get("no", "")):
         return None
     try:
-        proxy, usable = _parsed(address)
+        return _parsed(address)
     except ValueError:
-        usable = False
-    if not usable:
         name = f"{kind}_proxy"
         raise UnusableProxy(
             f"{name if os.environ.get(name) else name.upper()} is not a proxy that can be used: set it to an http://"
             f" or https:// URL, or add {host} to NO_PROXY"
-        )
-    return proxy
+        ) from None
 
 
 def proxy_secrets() -> tuple[str, ...]:
@@ -73,11 +70,10 @@ def proxy_secrets() -> tuple[str, ...]:
     secrets: list[str] = []
     for variable in VARIABLES:
         try:
-            proxy, usable = _parsed(os.environ.get(variable, ""))
+            proxy = _parsed(os.environ.get(variable, ""))
         except ValueError:
-            continue
-        # Nothing is ever sent to one that cannot be used.
-        if usable and proxy.credentials is not None and proxy.credentials[1]:
+            continue  # nothing is ever sent to it
+        if proxy.credentials is not None and proxy.credentials[1]:
             secrets += [proxy.credentials[1], basic_authorization(*proxy.credentials).removeprefix(BASIC)]
     return tuple(secrets)
 
@@ -87,20 +83,20 @@ def basic_authorization(name: str, password: str) -> str:
     return BASIC + base64.b64encode(f"{name}:{password}".encode()).decode()
 
 
-def _parsed(address: str) -> tuple[Proxy, bool]:
-    """Return a proxy, and whether it speaks HTTP.
+def _parsed(address: str) -> Proxy:
+    """Return the proxy at an address.
 
     Raises:
-        ValueError: the address is none.
+        ValueError: it cannot be used.
     """
     parts = urlsplit(address if "://" in address else f"http://{address}")
+    host = parts.hostname or ""
+    if parts.scheme not in ("http", "https") or not HOST.fullmatch(host) or parts.port == 0:
+        raise ValueError
+    host.encode("idna")  # raises a ValueError for a name that no resolver takes
     place = parts.netloc.rpartition("@")[2]
     credentials = None if parts.username is None else (unquote(parts.username), unquote(parts.password or ""))
-    host = parts.hostname or ""
-    usable = parts.scheme in ("http", "https") and HOST.fullmatch(host) is not None and parts.port != 0
-    if usable:
-        host.encode("idna")  # raises for a name that no resolver takes
-    return Proxy(f"{parts.scheme}://{place}", credentials), usable
+    return Proxy(f"{parts.scheme}://{place}", credentials)
 
 
 def _is_exempt(host: str, no_proxy: str) -> bool:

@@ -203,12 +203,12 @@ class StageRunner:
         context = self._through_outages(lease, lambda: read_context(claim, read))
         lease.met_outage = False  # a read leaves no COMMIT unknown
         if context is None:
-            raise AttemptAbandoned
+            raise AttemptAbandoned  # the database was out of reach for as long as the lease could be kept alive
         with self._prompt_turn():
             assignment = render_assignment(claim.workflow, claim.spec, context)
         left = lease.deadline - time.monotonic()
         if left <= 0:
-            raise AttemptAbandoned  # the database was out of reach for as long as the attempt may take
+            raise AttemptAbandoned  # all of this took as long as the attempt may
         provider = self._model if claim.provider else self._template
         reporter = ProgressReporter(
             claim.spec.key, claim.attempt, lambda progress: self._on_progress(claim.run_id, progress)

@@ -52,7 +52,7 @@ class Connections:
 
     def __init__(self, url: str, headers: Mapping[str, str]) -> None:
         parts = urlsplit(url)
-        self.scheme, self.host = parts.scheme, parts.hostname or ""
+        self._scheme, self.host = parts.scheme, parts.hostname or ""
         self._url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         self._headers = dict(headers)
         if parts.username is not None:
@@ -72,7 +72,7 @@ class Connections:
             aiohttp.InvalidURL: the address cannot be called.
             aiohttp.ClientError: there is no connection, or it broke.
         """
-        if self.scheme not in ("http", "https"):
+        if self._scheme not in ("http", "https"):
             raise aiohttp.InvalidURL(self._url, "the address begins with neither http:// nor https://")
         began = time.monotonic()
         if self._kept is None:
@@ -109,12 +109,12 @@ class Connections:
         )
 
     async def _send(self, session: aiohttp.ClientSession, body: bytes, used: _Used) -> aiohttp.ClientResponse:
-        proxy = proxy_for(self.scheme, self.host)
+        proxy = proxy_for(self._scheme, self.host)
         for_proxy: dict[str, str] = {}
         if proxy is not None and proxy.credentials is not None:
             for_proxy["Proxy-Authorization"] = basic_authorization(*proxy.credentials)
         # A tunnel is asked for by a request of its own; without one, the proxy reads the request itself.
-        tunneled = self.scheme == "https"
+        tunneled = self._scheme == "https"
         return await session.post(
             self._url,
             data=_Body(BytesIO(body)),
