@@ -9,14 +9,10 @@ import asyncio
 import sys
 from collections.abc import Callable
 
-from actors import runtime
-from actors.worker import run_worker
 from benchmarks.instant_model import InstantProvider
+from benchmarks.instant_worker import run_with
 from tests.support.runs import CATALOG
-from vm_webapp.cli.collector import pause_collector, resume_collector
-from vm_webapp.cli.environment import read_environment
 from vm_webapp.llm.base import Assignment, Completion
-from vm_webapp.parents import Parents
 
 WORKFLOW = "plan_90d"
 
@@ -32,16 +28,5 @@ class TimedProvider(InstantProvider):
         return await super().complete(assignment, on_text=on_text)
 
 
-def main() -> int:
-    """Run the worker until SIGTERM."""
-    pause_collector()
-    settings = read_environment()
-    provider = TimedProvider()
-    setattr(runtime, "choose_provider", lambda _: provider)  # noqa: B010 - the one part that is replaced
-    return run_worker(
-        settings, poll_seconds=0.5, until_stdin_closes=False, parents=Parents(), on_started=resume_collector
-    )
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_with(TimedProvider()))
