@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.fakes.stranger import hanging
+from tests.fakes.stranger import hanging, speaking
 from tests.support.resolver import hanging_resolver
 from vm_webapp.client import open_api
 from vm_webapp.client.errors import (
@@ -104,12 +104,10 @@ async def test_a_request_on_a_connection_that_was_opened_before_is_a_time_out() 
         await reader.read()
         writer.close()
 
-    async with await asyncio.start_server(respond, "127.0.0.1", 0) as server:
-        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        async with open_api(address, trust_env=False, timeout_seconds=0.3) as client:
+    async with speaking(respond) as address, open_api(address, trust_env=False, timeout_seconds=0.3) as client:
+        await client.queue.status()
+        with pytest.raises(TimedOut):
             await client.queue.status()
-            with pytest.raises(TimedOut):
-                await client.queue.status()
 
 
 @pytest.mark.parametrize("drip", [b"", b" "])

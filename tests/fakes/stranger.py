@@ -1,15 +1,16 @@
-"""Servers other than our API: one sends the same response to every request, one never ends it, one takes no request."""
+"""Servers other than our API: one responds, one says any bytes, one never ends its response, one takes no request."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 
 from aiohttp import web
 
 Respond = Callable[[web.Request], web.Response]
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
@@ -32,6 +33,13 @@ async def responding(respond: Respond) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
+async def speaking(serve: Serve) -> AsyncIterator[str]:
+    """Serve each connection with this function, which may break the rules of HTTP; yield the URL."""
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+
+
+@asynccontextmanager
 async def hanging(greeting: bytes = b"", drip: bytes = b"") -> AsyncIterator[str]:
     """Accept every connection, send ``greeting``, then ``drip`` ten times a second, for ever; yield the URL."""
     over = asyncio.Event()
@@ -46,12 +54,11 @@ async def hanging(greeting: bytes = b"", drip: bytes = b"") -> AsyncIterator[str
                 continue
         writer.close()
 
-    listening = await asyncio.start_server(hang, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    finally:
-        over.set()
-        listening.close()
+    async with speaking(hang) as url:
+        try:
+            yield url
+        finally:
+            over.set()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import pytest
 from tests.fakes.behaviours import completion
 from tests.fakes.http_proxy import a_proxy
 from tests.fakes.model_server import ModelServer
+from tests.fakes.stranger import speaking
 from tests.llm.assignments import an_assignment
 from tests.llm.providers import a_provider
 from tests.support.forms import only_in_full
@@ -104,11 +105,9 @@ class TestACallWithoutAResponse:
             writer.close()
             closed.set()
 
-        async with await asyncio.start_server(stay_silent, "127.0.0.1", 0) as silent:
-            port = silent.sockets[0].getsockname()[1]
-            assert (
-                await self.error_of(f"https://127.0.0.1:{port}/v1") == "no connection to 127.0.0.1: none within 0.05 s"
-            )
+        async with speaking(stay_silent) as url:
+            error = await self.error_of(f"{url.replace('http', 'https')}/v1")
+            assert error == "no connection to 127.0.0.1: none within 0.05 s"
             async with asyncio.timeout(5):
                 await closed.wait()
 
@@ -138,8 +137,8 @@ class TestACallWithoutAResponse:
             writer.write(sent)
             writer.close()
 
-        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
-            error = await self.error_of(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+        async with speaking(answer) as url:
+            error = await self.error_of(f"{url}/v1")
         assert error.startswith(f"the connection to 127.0.0.1 broke: {words}")
 
     async def error_of(self, base_url: str) -> str:
@@ -174,8 +173,8 @@ class TestMuchAtOnce:
             await done.wait()
             writer.close()
 
-        async with await asyncio.start_server(stop_reading, "127.0.0.1", 0) as server:
-            provider = a_provider(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+        async with speaking(stop_reading) as url:
+            provider = a_provider(f"{url}/v1")
             with pytest.raises(LLMConnectionError, match=r"broke: it does not take the request within 0\.05 s"):
                 await provider.complete(an_assignment(user="ab" * 8_000_000))
             done.set()
@@ -190,8 +189,8 @@ class TestMuchAtOnce:
             await done.wait()
             writer.close()
 
-        async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
-            provider = a_provider(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+        async with speaking(refuse) as url:
+            provider = a_provider(f"{url}/v1")
             async with asyncio.timeout(5):
                 with pytest.raises(LLMError, match="HTTP 413"):
                     await provider.complete(an_assignment(user="ab" * 8_000_000))
