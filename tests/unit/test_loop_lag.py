@@ -5,7 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 
-from vm_webapp.loop_lag import CHECK_SECONDS, LoopLag
+import pytest
+
+from vm_webapp import loop_lag
+from vm_webapp.loop_lag import LoopLag
+
+CHECK_SECONDS = 0.02
+
+
+@pytest.fixture(autouse=True)
+def _checked_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop_lag, "CHECK_SECONDS", CHECK_SECONDS)
 
 
 async def blocked(lag: LoopLag, seconds: float) -> None:
