@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.db.schemas import run_sql
+from tests.support.databases import Databases
 
 RUNS = 8_000
 # As time and UUIDv7 keys grow: each row later, and its key higher, than the one before. Brand and project are read once
@@ -23,11 +26,13 @@ INSERT INTO projects (id, name) VALUES (gen_random_uuid(), 'Spring')
 SIZE = "SELECT pg_relation_size('{}')"
 
 
-@pytest.fixture
-def filled(database_url: str) -> str:
-    """A database to which runs were added in order."""
-    run_sql(database_url, f"{CONTEXT}; {FILL}")
-    return database_url
+@pytest.fixture(scope="module")
+def filled(databases: Databases) -> Iterator[str]:
+    """A database to which runs were added in order, for all tests: each looks at an index of its own."""
+    name = databases.take()
+    run_sql(databases.url(name), f"{CONTEXT}; {FILL}")
+    yield databases.url(name)
+    databases.drop(name)
 
 
 def size(url: str, index: str) -> int:
