@@ -11,6 +11,7 @@ from tests.fakes.behaviours import Behaviour, completion, refusal, truncated
 from tests.fakes.model_server import ModelServer
 from tests.support.folders import open_folder
 from tests.support.processes import program
+from tests.support.ready_postgres import fill_workspace
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,7 @@ def test_a_request_becomes_a_folder_of_artifacts(folder: Path, workspace: Path) 
 
 
 def test_a_refused_key_ends_with_one_line_that_says_what_to_do(folder: Path) -> None:
+    fill_workspace(folder / "workspace")
     with ModelServer(lambda body: refusal(401, "invalid_authentication_error", "Invalid Authentication")) as model:
         env = {
             "VM_WORKSPACE_ROOT": str(folder / "workspace"),

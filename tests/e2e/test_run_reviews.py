@@ -13,12 +13,14 @@ import pytest
 from tests.fakes.behaviours import completion
 from tests.fakes.model_server import ModelServer
 from tests.support.processes import ROOT, UNSET
+from tests.support.ready_postgres import fill_workspace
 
 QUESTION = r"come back later: "
 
 
 def terminal(folder: Path, model: ModelServer, *arguments: str) -> pexpect.spawn[str]:
     """Start ``run`` on a terminal of its own."""
+    fill_workspace(folder / "workspace")
     editor = folder / "editor"
     editor.write_text('#!/bin/sh\nprintf "# Edited by hand" > "$1"\n')
     editor.chmod(0o755)
