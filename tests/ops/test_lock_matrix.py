@@ -32,8 +32,6 @@ STRONG = MODES[4:]
 # Of each kind one: what every step needs, what is only read, what hinders something else.
 CELLS = (
     ("runs", "ACCESS EXCLUSIVE"),
-    ("stages", "SHARE"),
-    ("worker_heartbeats", "EXCLUSIVE"),
     ("installation", "ACCESS EXCLUSIVE"),
     ("idempotency_keys", "SHARE ROW EXCLUSIVE"),
 )
