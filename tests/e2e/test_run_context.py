@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from tests.fakes.behaviours import completion, refusal
+from tests.fakes.behaviours import Behaviour, completion, refusal
 from tests.fakes.model_server import ModelServer
 from tests.support.folders import open_folder
+from tests.support.gates import Gate
 from tests.support.processes import program
 from tests.support.serving import Served, served
 from tests.support.terminals import AS_STARTED, NOT_BY_UV
+from tests.support.waiting import eventually
 
 NOBODY = "01a20c66-c2a9-70b2-9d9f-0558575aa31b"
 
@@ -127,6 +130,36 @@ def test_a_failed_run_is_retried_and_followed_like_a_new_one(terminal: Terminal,
         assert (refused.code, refused.out) == (1, "")
         assert line.startswith("vm_webapp: ")
         assert said in line, line
+
+
+def test_artifacts_that_cannot_be_written_are_fetched_without_another_run(terminal: Terminal, folder: Path) -> None:
+    taken = folder / "taken"
+    taken.write_text("a file, and no folder")
+    lost = terminal.run("a calendar", "--workflow", "content_calendar", "--output", str(taken))
+    run_id = terminal.newest_run()["id"]
+    assert lost.code == 2
+    assert lost.errors == f"vm_webapp: {taken} cannot be written: File exists; choose another --output\n"
+    assert f"Come back with: {AS_STARTED} run --resume {run_id} --base-url {terminal.address}\n" in lost.out
+    again = terminal.run("--resume", run_id, "--output", str(folder / "out"))
+    assert (again.code, terminal.newest_run()["id"]) == (0, run_id)
+
+
+def test_when_the_api_is_lost_the_run_that_goes_on_is_named(terminal: Terminal, folder: Path) -> None:
+    port, goes_on = terminal.client.base_url.port, threading.Event()
+    assert port is not None
+    terminal.model.enqueue(Behaviour(held_until=goes_on))
+    with Gate(port) as gate:
+        command = ("run", "a calendar", "--workflow", "content_calendar", "--base-url", gate.url)
+        with program(*command, env=NOT_BY_UV, folder=folder / "log") as running:
+            running.says("Run ")
+            eventually(lambda: terminal.newest_run()["status"] == "running", "the first stage begins")
+            gate.shut()
+            code, said, errors = running.wait(seconds=60), running.stdout.read_text(), running.stderr.read_text()
+    goes_on.set()
+    run_id = terminal.newest_run()["id"]
+    assert code == 1
+    assert errors.startswith(f"vm_webapp: the API at {gate.url} does not respond: ")
+    assert f"Come back with: {AS_STARTED} run --resume {run_id} --base-url {gate.url}\n" in said
 
 
 def test_a_value_that_the_api_refuses_is_wrong_usage(terminal: Terminal) -> None:

@@ -19,6 +19,7 @@ from vm_webapp.cli.progress import follow
 from vm_webapp.cli.review import approve, review
 from vm_webapp.cli.terminal import can_ask, open_console, say
 from vm_webapp.client import ApiClient, open_api
+from vm_webapp.client.errors import ApiError
 from vm_webapp.client.shapes import Budget, Run
 from vm_webapp.errors import ConfigurationError, VMError
 from vm_webapp.settings import Settings
@@ -111,15 +112,16 @@ async def _run(settings: Settings, options: RunOptions, catalog: Catalog | None)
             say(console, "Reviews are passed without asking.")
         try:
             run = await _follow_and_review(client, run, options, console)
-        except (asyncio.CancelledError, KeyboardInterrupt):
+            if run["status"] == "waiting_approval":
+                say(console, _come_back(options, run))
+                return 0
+            if run["status"] == "failed":
+                say(console, as_called(f"Try again with: {_again(options, '--retry', run)}"))
+            await _conclude(client, run, options.output, console)
+        except (asyncio.CancelledError, KeyboardInterrupt, ApiError, ConfigurationError):
+            # The run goes on without this command, and the same command again would start and pay for another one.
             say(console, _come_back(options, run))
             raise
-        if run["status"] == "waiting_approval":
-            say(console, _come_back(options, run))
-            return 0
-        if run["status"] == "failed":
-            say(console, as_called(f"Try again with: {_again(options, '--retry', run)}"))
-        await _conclude(client, run, options.output, console)
     return 0
 
 
