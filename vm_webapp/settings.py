@@ -23,6 +23,7 @@ COMMIT_CHARACTERS = 12
 MOST_TOKENS = 100_000_000
 MOST_CONNECTIONS = 200
 MOST_WORKERS = 1000
+MOST_THREADS = 512  # of a worker
 SHORTEST_AUDIT_KEEP = timedelta(days=30)  # the database removes nothing newer (migration 0013)
 # NIST SP 800-63B, AAL1: a person authenticates again after 30 days at the latest.
 SHORTEST_IDLE, LONGEST_SESSION = timedelta(minutes=1), timedelta(days=30)
@@ -141,7 +142,7 @@ def read_settings(*, complete: bool = True) -> Settings:
         kimi_base_url=env.public_url("KIMI_BASE_URL") or "https://api.kimi.com/coding/v1",
         kimi_max_tokens=env.integer("KIMI_MAX_TOKENS", 1, MOST_TOKENS),
         kimi_context_tokens=env.integer("KIMI_CONTEXT_TOKENS", 1_024, MOST_TOKENS) or 262_144,
-        worker_threads=env.integer("VM_WORKER_THREADS", 1, 512) or 32,
+        worker_threads=env.integer("VM_WORKER_THREADS", 1, MOST_THREADS) or 32,
         drain_seconds=env.seconds("VM_DRAIN_SECONDS", 25.0),
         llm_max_seconds=env.integer("VM_LLM_MAX_SECONDS", 1, 86_400) or 3600,
         llm_max_concurrency=env.integer("VM_LLM_MAX_CONCURRENCY", 1, 10_000),

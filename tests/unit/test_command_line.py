@@ -34,6 +34,7 @@ ID = "01a20c66-c2a9-70b2-9d9f-0558575aa31b"
         (("nonsense",), "invalid choice: 'nonsense'"),
         (("worker", "--poll-interval-ms", "0"), "must be a whole number from 1 to"),
         (("worker", "--threads", "x"), "must be a whole number from 1 to"),
+        (("worker", "--threads", "513"), "must be a whole number from 1 to 512"),
         (("serve", "--port", "70000"), "must be a whole number from 0 to 65535"),
         (("serve", "--port", "-1"), "must be a whole number from 0 to 65535"),
         (("migrate", "sideways"), "invalid choice: 'sideways'"),

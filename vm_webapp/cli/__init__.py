@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from vm_webapp import __version__
-from vm_webapp.cli.arguments import base_url, filled, money, run_id, tokens, whole_number, words
+from vm_webapp.cli.arguments import base_url, filled, money, run_id, threads, tokens, whole_number, words
 from vm_webapp.cli.collector import pause_collector, resume_collector
 from vm_webapp.cli.environment import read_environment
 from vm_webapp.cli.operations import add_operations
@@ -90,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         default=500,
         help="how often an idle worker polls PostgreSQL for work (default: %(default)s)",
     )
-    worker.add_argument("--threads", type=_positive, help="stages at a time (default: VM_WORKER_THREADS, else 32)")
+    worker.add_argument("--threads", type=threads, help="stages at a time (default: VM_WORKER_THREADS, else 32)")
     worker.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
     worker.add_argument("--start-error-to", type=Path, help=argparse.SUPPRESS)
     worker.set_defaults(command=_worker)

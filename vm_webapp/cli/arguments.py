@@ -111,14 +111,25 @@ def wait_seconds(text: str) -> int:
     return whole_number(text, 0, 3600)
 
 
+def threads(text: str) -> int:
+    """Return a number of a worker's threads, as many as the setting admits."""
+    from vm_webapp.settings import MOST_THREADS
+
+    return whole_number(text, 1, MOST_THREADS)
+
+
 def fewest_workers(text: str) -> int:
-    """Return a least number of workers."""
-    return whole_number(text, 0, 1000)
+    """Return a least number of workers, as the setting admits it."""
+    from vm_webapp.settings import MOST_WORKERS
+
+    return whole_number(text, 0, MOST_WORKERS)
 
 
 def most_workers(text: str) -> int:
-    """Return a greatest number of workers."""
-    return whole_number(text, 1, 1000)
+    """Return a greatest number of workers, likewise."""
+    from vm_webapp.settings import MOST_WORKERS
+
+    return whole_number(text, 1, MOST_WORKERS)
 
 
 def target_seconds(text: str) -> float:
