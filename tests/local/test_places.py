@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import resource
 import signal
 import subprocess
 import sys
@@ -123,6 +124,17 @@ def test_a_data_folder_that_does_not_start_says_why_in_its_own_words(place: Path
     (data / "PG_VERSION").write_text("18\n")
     with pytest.raises(ConfigurationError, match=r"the embedded PostgreSQL did not start \(pg_ctl\): .*pg_control"):
         start_local_servers(place)
+
+
+def test_a_data_folder_that_cannot_be_made_says_why_in_its_own_words(place: Path) -> None:
+    # What a full disk refuses, an allowance for the size of files refuses as well, with another reason.
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4 * 1024 * 1024, hard))
+    try:
+        with pytest.raises(ConfigurationError, match=r"did not start \(initdb\): .*FATAL: .*: File too large$"):
+            start_local_servers(place)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_an_unwritable_home_does_not_matter(other: Callable[..., OtherProcess]) -> None:

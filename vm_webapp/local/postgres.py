@@ -29,6 +29,7 @@ DATABASE = "vm_webapp"
 MAJOR = "18"
 PORT = 5432  # only part of the socket's name; always passed explicitly, or PGPORT would override it
 START_SECONDS = 60.0
+TELLING = ("FATAL:", "PANIC:", "error:")  # what a line has that says why a program failed
 SETTINGS = (
     *(
         "listen_addresses=",
@@ -196,23 +197,25 @@ class EmbeddedPostgres:
                 raise ConfigurationError(f"{self._programs / program} cannot be run{who}: {error.strerror}") from error
             code = _wait_for(process)
             log.seek(0)
-            said = last_line(log.read())
+            said = log.read()
         if check and code != 0:
-            hint = self._last_log_line() if program == "pg_ctl" else None
-            raise ConfigurationError(
-                f"the embedded PostgreSQL did not start ({program}): {hint or said or 'no output'}"
-            )
+            reason = _reason_in(self._read_log() if program == "pg_ctl" else said) or last_line(said) or "no output"
+            raise ConfigurationError(f"the embedded PostgreSQL did not start ({program}): {reason}")
 
-    def _last_log_line(self) -> str | None:
+    def _read_log(self) -> str:
         try:
-            lines = self._log.read_text(errors="replace").strip().splitlines()
+            return self._log.read_text(errors="replace")
         except OSError:
-            return None
-        telling = [line for line in lines if "FATAL" in line or "PANIC" in line]
-        return telling[-1] if telling else None
+            return ""
 
     def _url(self, database: str) -> str:
         return f"postgresql://postgres@/{database}?host={quote(str(self._sockets), safe='')}&port={PORT}"
+
+
+def _reason_in(output: str) -> str | None:
+    """Return the line that says why a program failed; the last one is about what it did then, such as cleaning up."""
+    telling = [line for line in output.splitlines() if any(word in line for word in TELLING)]
+    return telling[-1].strip() if telling else None
 
 
 def _wait_for(process: subprocess.Popen[bytes]) -> int:
