@@ -146,7 +146,7 @@ def fill_every_slot() -> None:
         ),
         (behind, f"lacks {NEEDED}: run python -m vm_webapp migrate"),
         (apply_future_migration, "9999_from_the_future, too new for this build: deploy a"),
-        (fill_every_slot, "every slot of the 1 workers is in use"),
+        (fill_every_slot, "every slot of the 1 worker is in use"),
         (lambda: change("DELETE FROM worker_heartbeats"), "no worker has ever used this database: start one"),
     ],
 )
@@ -340,8 +340,8 @@ def test_purge_says_how_many_and_then_deletes_them(cli: Cli) -> None:
     with transaction():
         execute("UPDATE runs SET status = 'canceled', finished_at = now() - interval '100 days'")
     flying = create().run.id
-    assert cli("purge", "--older-than", "90d", "--dry-run").out == "would delete 1 runs\n"
-    assert cli("purge", "--older-than", "90d").out == "deleted 1 runs\n"
+    assert cli("purge", "--older-than", "90d", "--dry-run").out == "would delete 1 run\n"
+    assert cli("purge", "--older-than", "90d").out == "deleted 1 run\n"
     assert read("SELECT id FROM runs") == [{"id": flying}]
 
 

@@ -20,7 +20,7 @@ from vm_webapp.errors import ConfigurationError, Conflict, VMError
 from vm_webapp.fleet.alive import ALIVE
 from vm_webapp.local.by_mode import servers_of
 from vm_webapp.settings import Settings
-from vm_webapp.text import first_line
+from vm_webapp.text import first_line, plural
 
 WAIT_SECONDS = 900.0  # for another process that migrates: as long as one of its statements may take
 
@@ -158,7 +158,7 @@ def _ask(count: int) -> None:
     if not sys.stdin.isatty():
         raise ConfigurationError("there is no terminal to ask on: say --yes to roll this back")
     try:
-        answer = input(f"Roll back {count} migration{'s' if count > 1 else ''}? [y/N] ")
+        answer = input(f"Roll back {plural(count, 'migration')}? [y/N] ")
     except EOFError:
         answer = ""
     if answer.strip().lower() not in ("y", "yes"):
@@ -169,7 +169,7 @@ def _export(url: str, folder: str) -> None:
     if not folder:
         raise ConfigurationError("export needs the name of a new folder")
     written = migrate.export_applied(url, Path(folder))
-    print(f"wrote {len(written)} migrations to {folder}")
+    print(f"wrote {plural(len(written), 'migration')} to {folder}")
     for files in written:
         if files.rollback_obstacle:
             print(

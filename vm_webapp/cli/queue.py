@@ -26,6 +26,7 @@ from vm_webapp.ops.health import HealthChecker
 from vm_webapp.ops.queue_control import QueueStatus
 from vm_webapp.ops.standstill import why_full, why_nothing_moves
 from vm_webapp.settings import Settings
+from vm_webapp.text import plural
 from vm_webapp.workflows.loader import load_catalog
 
 Shape = TypeVar("Shape")
@@ -149,20 +150,16 @@ def _change_all(queue: Queue, options: QueueOptions) -> int:
         done = queue.change(options.action, options.where, after=done.next_after, dry_run=False)
         changed += done.changed
         busy += done.busy
-    print(f"{'canceled' if options.action == 'cancel' else 'retried'} {_runs(changed)}")
+    print(f"{'canceled' if options.action == 'cancel' else 'retried'} {plural(changed, 'run')}")
     if busy:
-        print(f"{_runs(busy)} {'was' if busy == 1 else 'were'} busy at that moment: run the command again")
+        print(f"{plural(busy, 'run')} {'was' if busy == 1 else 'were'} busy at that moment: run the command again")
         return 1
     return 0
 
 
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count} runs"
-
-
 def _show_matching(action: str, done: BulkResult) -> None:
     shown = done.run_ids[:MAX_SHOWN]
-    print(f"would {action} {_runs(done.matched)}{':' if shown else ''}")
+    print(f"would {action} {plural(done.matched, 'run')}{':' if shown else ''}")
     for run_id in shown:
         print(f"  {run_id}")
     if done.matched > len(shown):

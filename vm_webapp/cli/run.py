@@ -23,6 +23,7 @@ from vm_webapp.client.errors import ApiError
 from vm_webapp.client.shapes import Budget, Run
 from vm_webapp.errors import ConfigurationError, VMError
 from vm_webapp.settings import Settings
+from vm_webapp.text import plural
 
 if TYPE_CHECKING:
     from vm_webapp.workflows.loader import Catalog
@@ -181,7 +182,7 @@ async def _conclude(client: ApiClient, run: Run, output: str | None, console: Co
         if stage["artifact"] and (note := stage["artifact"].get("note")):
             say(console, f"{stage['title']}: {note}")
     written = _save(await _artifacts(client, run), Path(output or f"{run['workflow']}-{run['id']}"))
-    say(console, f"completed: {len(written)} artifacts")
+    say(console, f"completed: {plural(len(written), 'artifact')}")
     for path in written:
         say(console, f"  {path}")
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vm_webapp.ops.queue_control import QueueStatus
+from vm_webapp.text import plural
 
 
 def why_nothing_moves(reasons: Iterable[str], dependencies: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -40,4 +41,4 @@ def why_full(status: QueueStatus) -> str:
     if not status.due or status.in_flight < status.slots or not status.slots:
         return ""
     more = f"run {status.desired_workers} workers, or wait" if status.desired_workers > status.workers else "wait"
-    return f"every slot of the {status.workers} workers is in use: {more}"
+    return f"every slot of the {plural(status.workers, 'worker')} is in use: {more}"

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from vm_webapp.ops.autoscale.shapes import Figures
+from vm_webapp.text import plural
 
 SPARE = 0.5
 """Slots to spare for what arrives, as a multiple of the root of those that it keeps busy: their number varies by
@@ -105,11 +106,6 @@ def floor_of(figures: Figures, min_workers: int) -> Need:
     return Need(
         filled + spare, f"{words}, and {spare} more {'is' if spare == 1 else 'are'} to spare" if spare else words
     )
-
-
-def plural(count: int, noun: str) -> str:
-    """Return a count with its noun."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _slots_of_arrivals(figures: Figures) -> float:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from vm_webapp.ops.autoscale.needs import Need, floor_of, need_of, one_more, plural, sane
+from vm_webapp.ops.autoscale.needs import Need, floor_of, need_of, one_more, sane
 from vm_webapp.ops.autoscale.shapes import Decision, Figures, Limits
+from vm_webapp.text import plural
 
 PAST_SECONDS = 600.0
 """How far back decisions matter to the next one."""

@@ -16,6 +16,7 @@ from vm_webapp.fleet.installation import read_fingerprint
 from vm_webapp.fleet.presence import Presence
 from vm_webapp.ops.doctor.check import Check, fail, ok, warn
 from vm_webapp.redis_client import quick_client
+from vm_webapp.text import plural
 
 RECENT_MINUTES = 10
 REDIS_TIMEOUT_SECONDS = 1.0
@@ -71,7 +72,7 @@ def check_one_database(redis_url: str | None) -> Check:
             f"{len(elsewhere)} of {len(present)} workers use another database than this one: {_name(elsewhere)}",
             "give API and workers the same VM_DB_URL, then restart them",
         )
-    return ok(name, f"{len(present)} workers announce themselves, all on this one")
+    return ok(name, f"{plural(len(present), 'worker')} in Redis, none on another database")
 
 
 def _name(workers: list[dict[str, Any]]) -> str:
@@ -92,7 +93,8 @@ def check_loop_errors() -> Check:
     first = found[0]
     return warn(
         "loop errors",
-        f"{len(found)} workers, {first['host']} pid {first['pid']} {first['times'] or 1} times: {first['error']}",
+        f"{plural(len(found), 'worker')}, {first['host']} pid {first['pid']}"
+        f" {plural(first['times'] or 1, 'time')}: {first['error']}",
         "search the worker's log for worker.loop_error",
     )
 

@@ -6,6 +6,7 @@ from vm_webapp.db.pool import rows
 from vm_webapp.ops.doctor.check import Check, fail, ok, warn
 from vm_webapp.ops.queue_control import read_queue
 from vm_webapp.runs.pauses import read_pauses
+from vm_webapp.text import plural
 
 LATE_SECONDS = 15  # idle workers poll far more often, so a stage that waits longer waits for a slot or for a worker
 STUCK_SECONDS = 300
@@ -25,11 +26,12 @@ def check_oldest_due() -> Check:
     status = read_queue()
     if not status.due:
         return ok("oldest due", "nothing is due")
-    detail = f"{status.due} stages are due, the oldest for {status.oldest_due_seconds:.0f} s"
+    stages = f"{status.due} stage{'s are' if status.due > 1 else ' is'}"
+    detail = f"{stages} due, the oldest for {status.oldest_due_seconds:.0f} s"
     if status.oldest_due_seconds < LATE_SECONDS:
         return ok("oldest due", detail)
     if status.in_flight >= status.slots > 0:
-        return warn("oldest due", f"{detail}; every slot is in use", f"run {status.desired_workers} workers")
+        return warn("oldest due", f"{detail}; every slot is in use", f"run {plural(status.desired_workers, 'worker')}")
     # A paused queue is meant to wait, for however long.
     judge = fail if status.oldest_due_seconds >= STUCK_SECONDS and not status.paused else warn
     return judge("oldest due", detail, "python -m vm_webapp queue status")

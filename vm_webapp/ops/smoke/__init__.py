@@ -221,7 +221,8 @@ class Smoke:
         if queue["paused"]:
             raise StepFailed(QUEUE_PAUSED)
         # Nor is a backlog a fault, as long as workers claim what can be claimed: readiness checks that.
-        due = f"{queue['due']} stages are due, the oldest for {queue['oldest_due_seconds']:.1f} s"
+        count, seconds = queue["due"], queue["oldest_due_seconds"]
+        due = f"{count} stage{'s are' if count > 1 else ' is'} due, the oldest for {seconds:.1f} s"
         try:
             llm = (await self._rollout.dependencies()).get("llm", {})
         except (StepFailed, ApiError) as error:
