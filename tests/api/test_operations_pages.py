@@ -20,6 +20,7 @@ from vm_webapp.db.bundle import bundled_ids
 from vm_webapp.db.pool import execute, transaction
 from vm_webapp.fleet.heartbeats import Heartbeat, WorkerIdentity, write_heartbeat
 from vm_webapp.ops import queue_control
+from vm_webapp.ops.health import Health, HealthChecker
 from vm_webapp.runs import lifecycle, queries
 from vm_webapp.runs.pauses import read_pauses
 from vm_webapp.runs.states import Failure
@@ -69,6 +70,19 @@ async def test_the_queue_is_paused_with_a_reason_and_resumed(operator: Browser) 
     assert (await operator.post("/ui/operations/queue/resume")).status == 303
     with transaction():
         assert read_pauses().queue is None
+
+
+async def test_what_is_said_beside_a_ready_verdict_is_shown(operator: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    redis = {"status": "degraded", "note": "Redis <takes> no hints"}
+    verdict = Health({"llm": {"status": "ok"}, "worker": {"status": "ok"}, "redis": redis}, ())
+    monkeypatch.setattr(HealthChecker, "latest", lambda checker: verdict)
+    page = text(await operator.get("/ui/operations"))
+    assert "Work can progress." in page
+    assert "redis: Redis &lt;takes&gt; no hints" in page
+    await operator.post("/ui/operations/queue/pause")
+    page = text(await operator.get("/ui/operations"))
+    assert "Work can progress." not in page
+    assert "The queue is paused: stages that run go on" in page
 
 
 @pytest.mark.parametrize("reason", ["x" * 501, "a\0b"])
