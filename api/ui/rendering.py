@@ -21,7 +21,7 @@ from api.ui.run_actions import done_words
 from api.ui.static import static_url
 from vm_webapp.db.pool import transaction
 from vm_webapp.runs.records import RunRecord, RunStatus, StageStatus
-from vm_webapp.text import isolated, sentence, single_line
+from vm_webapp.text import escaped, isolated, sentence, single_line
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 LONGEST_EXCERPT = 140  # characters
@@ -109,9 +109,13 @@ def ago(moment: datetime, now: datetime) -> Markup:
 
 
 def excerpt(text: str) -> str:
-    """Return the beginning of a text on one line."""
+    """Return the beginning of a text on one line; if nothing in it can be seen, its characters by their codes."""
     line = single_line(text)
-    return line if len(line) <= LONGEST_EXCERPT else f"{line[:LONGEST_EXCERPT].rstrip()} …"
+    begin = line[:LONGEST_EXCERPT].rstrip()
+    # It is the text of links: one without width could not be clicked, or heard.
+    if not any(each.isprintable() for each in begin.replace(" ", "")):
+        begin = escaped(begin)[:LONGEST_EXCERPT]
+    return begin if len(line) <= LONGEST_EXCERPT else f"{begin} …"
 
 
 def isolated_words(words: str) -> str:

@@ -59,6 +59,13 @@ async def test_the_address_holds_filters_and_order(api: Api) -> None:
     assert "1 failed" in text
 
 
+async def test_a_request_in_which_nothing_can_be_seen_has_a_link_all_the_same(api: Api) -> None:
+    run_id = create(request="\u200b").run.id
+    page = (await Browser(api).get("/ui/runs")).body.decode()
+    (words,) = re.findall(rf'<a href="/ui/runs/{run_id}"[^>]*>([^<]*)</a>', page)
+    assert words.strip() == r"\u200b"
+
+
 @pytest.mark.parametrize(
     ("query", "words"),
     [

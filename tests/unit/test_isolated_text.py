@@ -1,11 +1,11 @@
-"""Text that people have written, in titles and attributes: its direction stays its own."""
+"""Text that people have written, in titles, links and attributes: its direction stays its own, and it can be seen."""
 
 from __future__ import annotations
 
 import pytest
 from markupsafe import Markup
 
-from api.ui.rendering import isolated_words
+from api.ui.rendering import excerpt, isolated_words
 from vm_webapp.text import isolated
 
 
@@ -30,3 +30,17 @@ def test_markup_is_escaped_once() -> None:
     assert isolated_words(Markup("a &amp; \u202eb")) == Markup("a &amp; b")
     assert isinstance(isolated_words(Markup("a")), Markup)
     assert not isinstance(isolated_words("<b>"), Markup)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("A plan\n\nfor a bakery", "A plan for a bakery"),
+        ("a\u200bb", "a\u200bb"),
+        ("\u200b \ufeff", r"\u200b \ufeff"),
+        ("\u200b" * 200 + "x", r"\u200b" * 23 + r"\u …"),
+        ("x" * 141, "x" * 140 + " …"),
+    ],
+)
+def test_an_excerpt_is_one_line_that_can_be_seen(text: str, shown: str) -> None:
+    assert excerpt(text) == shown
