@@ -29,6 +29,14 @@ class _Object(dict[str, Any]):
         self.repeated = [key for key, given in times.items() if given > 1]
 
 
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+# json.loads() would make one for each document.
+_DECODER = json.JSONDecoder(object_pairs_hook=_Object, parse_constant=_refuse_constant)
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """A parsed document.
@@ -52,8 +60,7 @@ def parse_document(raw: bytes) -> Document:
     if (encoding := _other_encoding(raw)) is not None:
         raise MalformedDocument(f"{encoding}; send UTF-8 without a byte-order mark")
     try:
-        # Decoded here, because json.loads() would also accept the bytes of UTF-16 and UTF-32.
-        value = json.loads(raw.decode(), object_pairs_hook=_Object, parse_constant=_refuse_constant)
+        value = _DECODER.decode(raw.decode())
     except UnicodeDecodeError:
         raise MalformedDocument("it is not UTF-8") from None
     except json.JSONDecodeError as error:
@@ -105,7 +112,3 @@ def _walk(document: Any) -> Iterator[tuple[Place, Any]]:
             waiting += [((*place, key), each) for key, each in value.items()]
         elif isinstance(value, list):
             waiting += [((*place, index), each) for index, each in enumerate(value)]
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(name)

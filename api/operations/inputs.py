@@ -40,6 +40,8 @@ def read_query(model: type[In] | None, request: web.Request) -> In | None:
     Raises:
         RequestError: 422 with every parameter that is unknown, repeated or wrong.
     """
+    if model is None and not request.query_string:
+        return None
     # An operation without parameters checks its query as well: a parameter that it does not know may be a misspelt one.
     known = {field.alias or name for name, field in model.model_fields.items()} if model else set()
     names = list(dict.fromkeys(request.query))
@@ -110,8 +112,10 @@ async def read_bytes(request: web.Request) -> bytes:
         # aiohttp would pass on what it cannot decode as it came.
         detail = "the body may be compressed by gzip or deflate, once: Content-Encoding: gzip"
         raise RequestError(415, "unsupported_media_type", detail)
+    # Most bodies come with their headers; only for others a timer is set.
+    limit = None if request.content.is_eof() else BODY_SECONDS
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(limit):
             return await request.read()
     except TimeoutError:
         # aiohttp itself waits for ever, both for a slow client and after a chunk that broke off half-way.
