@@ -19,7 +19,7 @@ from tests.support.processes import frozen
 from tests.support.statements import counted
 from tests.support.waiting import eventually
 from vm_webapp.db import pool
-from vm_webapp.db.connections import CHECK_SECONDS, TRUSTED_SECONDS, limit_checkouts
+from vm_webapp.db.connections import TRUSTED_SECONDS
 from vm_webapp.db.pool import (
     autocommit,
     close_pool,
@@ -33,6 +33,7 @@ from vm_webapp.db.pool import (
     transaction,
 )
 from vm_webapp.db.prepared import Prepared
+from vm_webapp.db.stuck_connections import CHECK_SECONDS, limit_checkouts
 from vm_webapp.errors import ConfigurationError, ConnectionsTaken, DatabaseUnavailable
 from vm_webapp.local import LocalServers
 

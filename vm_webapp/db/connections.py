@@ -1,7 +1,7 @@
-"""Peewee's pool, changed so that a PostgreSQL process that hangs blocks no thread for ever.
+"""Peewee's pool, changed: no thread waits for the server under its lock, and few round trips are made.
 
-The server enforces ``statement_timeout``, and ``tcp_user_timeout`` detects only a machine that no longer acknowledges
-bytes. Neither ends the wait for a server process that is frozen on a machine that still runs.
+Its sessions get their settings through poolers as well, statements are prepared, and BEGIN and COMMIT go along with
+others. It leaves connections of the server to others, and other threads can break those that are in use.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import Any, cast
-from weakref import WeakKeyDictionary
 
 import peewee
 import psycopg2
@@ -25,13 +24,11 @@ from psycopg2.extensions import TRANSACTION_STATUS_IDLE, encodings
 from vm_webapp.db.errors import sqlstate
 from vm_webapp.db.poolers import Connection, Connector, Mode, find_mode, says_full, shut_down
 from vm_webapp.db.prepared import Prepared
-from vm_webapp.loops import Loop
 from vm_webapp.metrics import POOL_WAIT_SECONDS
 from vm_webapp.text import first_line
 
 log = logging.getLogger(__name__)
 
-CHECK_SECONDS = 1.0
 TRY_AGAIN_SECONDS = 1.0
 TRUSTED_SECONDS = 0.02  # how long a connection that has just responded needs no check
 NO_MORE = "the server has no connection left for this process"
@@ -404,32 +401,6 @@ def _taken(turns: SimpleQueue[None], *, until: float) -> bool:
     finally:
         POOL_WAIT_SECONDS.observe(time.monotonic() - began)
     return True
-
-
-# Weak, so that the pool of a thread that has ended can be freed.
-_limits: WeakKeyDictionary[Pool, float] = WeakKeyDictionary()
-_lock = threading.Lock()
-
-
-def limit_checkouts(pool: Pool, *, seconds: float) -> None:
-    """From now on, break each of a pool's connections that a thread has held for longer than this."""
-    with _lock:
-        _limits[pool] = seconds
-        _loop.start()
-
-
-def break_stuck_connections() -> None:
-    """Break the connections that threads have held for longer than the limits of their pools."""
-    with _lock:
-        limited = list(_limits.items())
-    for pool, seconds in limited:
-        # Wall-clock time, because that is what Peewee's pool records when it hands out a connection.
-        broken = pool.break_taken(before=time.time() - seconds)
-        if broken:
-            log.error("database.hangs", extra={"connections": broken, "seconds": seconds})
-
-
-_loop = Loop("stuck-connections", break_stuck_connections, every_seconds=CHECK_SECONDS)
 
 
 def _prepare_anew_if_invalid(connection: Connection, error: DatabaseError) -> bool:

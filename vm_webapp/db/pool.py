@@ -25,11 +25,12 @@ from psycopg2.extras import Json, register_uuid
 
 from vm_webapp.database_address import parse_address
 from vm_webapp.db.compiled import Compiled
-from vm_webapp.db.connections import NO_MORE, Pool, limit_checkouts
+from vm_webapp.db.connections import NO_MORE, Pool
 from vm_webapp.db.errors import sqlstate
 from vm_webapp.db.poolers import Connection, Mode, says_full
 from vm_webapp.db.prepared import Prepared
 from vm_webapp.db.session_settings import SessionSettings
+from vm_webapp.db.stuck_connections import limit_checkouts
 from vm_webapp.db.unit_of_work import UnitOfWork
 from vm_webapp.errors import (
     ConnectionsTaken,
