@@ -7,11 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.db.schemas import run_sql
-from tests.support.databases import Databases
+from tests.support.databases import TEMPLATE, Databases
 
 RUNS = 8_000
-# As time and UUIDv7 keys grow: each row later, and its key higher, than the one before. Brand and project are read once
-# and not for each row: the tables may be full of those that other tests have deleted.
+# As time and UUIDv7 keys grow: each row later, and its key higher, than the one before.
 FILL = f"""
 INSERT INTO runs (id, workflow, status, request, snapshot, created_at, brand_id, project_id)
 SELECT lpad(to_hex(n), 32, '0')::uuid, 'smoke', 'queued', 'a plan', '{{}}', now() + n * interval '1 ms',
@@ -29,7 +28,7 @@ SIZE = "SELECT pg_relation_size('{}')"
 @pytest.fixture(scope="module")
 def filled(databases: Databases) -> Iterator[str]:
     """A database to which runs were added in order, for all tests: each looks at an index of its own."""
-    name = databases.take()
+    name = databases.copy(TEMPLATE)  # a database that others have used has room in its indexes
     run_sql(databases.url(name), f"{CONTEXT}; {FILL}")
     yield databases.url(name)
     databases.drop(name)
