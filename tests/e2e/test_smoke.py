@@ -206,8 +206,9 @@ def test_a_paused_provider_fails_at_once_with_its_reason_and_the_command(
 
 
 def test_a_provider_that_is_paused_while_smoke_runs_is_named_before_the_time_is_over(
-    deployed: Deployment, tmp_path: Path
+    deployed: Deployment, model: ModelServer, tmp_path: Path
 ) -> None:
+    model.enqueue(delayed(steps.FIRST_WORDS_SECONDS))  # if a worker asks it before the pause
     with program("smoke", "--base-url", deployed.url, "--with-model", env=deployed.env, folder=tmp_path) as running:
         running.says("ok      provider")
         with transaction():
@@ -217,6 +218,7 @@ def test_a_provider_that_is_paused_while_smoke_runs_is_named_before_the_time_is_
                 reason=jsonb(REFUSED),
             )
         assert running.wait(seconds=steps.FIRST_WORDS_SECONDS / 2) == 1, running.output()
+    model.reset()
     assert "python -m vm_webapp queue resume-provider kimi" in running.output()
     assert running.output().splitlines()[-1] == "smoke failed at model"
 
