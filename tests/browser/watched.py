@@ -127,6 +127,7 @@ class Watched:
         assert self.complaints == [], self.complaints
 
     def _check_policy_and_width(self) -> None:
+        self.page.wait_for_load_state()  # a click waits for the page to begin, and not for its style
         violations = self.page.evaluate("window.violations")
         assert violations == [], violations
         wider = self.find_wider()
