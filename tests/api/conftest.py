@@ -31,6 +31,7 @@ from vm_webapp.workflows.loader import load_catalog
 CATALOG = load_catalog()
 TOKEN = "a-token-of-the-tests"
 MANAGED = Settings(managed=True, api_token=TOKEN)
+REQUEST_SECONDS, PROBE_SECONDS = 2.0, 1.5  # the limits behind a proxy; a busy machine takes half a second for a verdict
 
 Serving = Callable[..., AbstractAsyncContextManager[Api]]
 
@@ -133,8 +134,8 @@ def proxy(database_url: str) -> Iterator[Proxy]:
 async def behind_proxy(serving: Serving, proxy: Proxy) -> AsyncIterator[Api]:
     """The API of a deployment behind a proxy to its database, with time limits that a test can wait for."""
     limits = {
-        "threads": Threads(7, 64, "api", limit_seconds=1.0),
-        "health_threads": Threads(1, 8, "health", limit_seconds=0.5),
+        "threads": Threads(7, 64, "api", limit_seconds=REQUEST_SECONDS),
+        "health_threads": Threads(1, 8, "health", limit_seconds=PROBE_SECONDS),
     }
     async with serving(MANAGED, require_token=True, **limits) as running:
         running.session.headers["Authorization"] = f"Bearer {TOKEN}"
