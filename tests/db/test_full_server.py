@@ -110,22 +110,6 @@ def test_a_pool_leaves_the_last_connections_to_others(empty_url: str) -> None:
     assert use(), "an operator's command gets in"
 
 
-def test_threads_that_connect_at_the_same_moment_share_the_one_connection_that_is_left(empty_url: str) -> None:
-    free = free_connections(empty_url)
-    for _ in range(5):
-        open_pool(empty_url, max_connections=4, application_name="tests", leave_free=free)
-        together = threading.Barrier(4)
-
-        def use_together(_: int, together: threading.Barrier = together) -> bool:
-            together.wait(10)
-            return use()
-
-        with ThreadPoolExecutor(4) as threads:
-            assert all(threads.map(use_together, range(4)))
-        close_pool()
-        free_connections(empty_url)
-
-
 def sessions(url: str) -> int:
     with closing(psycopg2.connect(url)) as session, session.cursor() as cursor:
         cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tests'")

@@ -7,7 +7,6 @@ others. It leaves connections of the server to others, and other threads can bre
 from __future__ import annotations
 
 import logging
-import random
 import select
 import threading
 import time
@@ -31,8 +30,6 @@ from vm_webapp.text import first_line
 log = logging.getLogger(__name__)
 
 TRY_AGAIN_SECONDS = 1.0
-CERTAIN_SECONDS = 0.5  # how long a server must have been too full for a first connection
-APART_SECONDS = 0.05
 TRUSTED_SECONDS = 0.02  # how long a connection that has just responded needs no check
 NO_MORE = "the server has no connection left for this process"
 # pg_stat_activity hides the type and the state of other roles' sessions from a role without privileges. Such a row
@@ -99,10 +96,7 @@ class Pool(PooledPostgresqlDatabase):
         """
         if not self.is_closed():
             return bool(cast(Any, super()).connect(reuse_if_open))
-        now = time.monotonic()
-        deadline = now + (cast(Any, self)._wait_timeout or 0)
-        # Of connections that are opened at the same moment each counts the others, and none may stay.
-        certain_at = now + CERTAIN_SECONDS
+        deadline = time.monotonic() + (cast(Any, self)._wait_timeout or 0)
         turns = self._turns
         while _taken(turns, until=deadline):
             self._turn.of = turns
@@ -112,9 +106,7 @@ class Pool(PooledPostgresqlDatabase):
             except _Crowded:
                 self.close()
                 if not self._has_any():
-                    if time.monotonic() > certain_at:
-                        raise
-                    time.sleep(random.random() * APART_SECONDS)  # noqa: S311 - guards nothing
+                    raise
             except BaseException:
                 self.close()
                 raise
