@@ -97,6 +97,7 @@ def test_a_pool_leaves_the_last_connections_to_others(empty_url: str) -> None:
     # The session that counts is gone when the pool connects: its connection and one more leave as many free.
     free = free_connections(empty_url)
     open_pool(empty_url, max_connections=4, application_name="tests", leave_free=free - 1)
+    assert use()  # threads that open the first ones at the same moment count one another's
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(use, range(16)))
     assert sessions(empty_url) <= 2
