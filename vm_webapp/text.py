@@ -61,6 +61,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def plural_with_verb(count: int, noun: str) -> str:
+    """Return a count with its noun and the verb, such as ``1 stage is`` or ``2 stages are``."""
+    return f"{plural(count, noun)} {'is' if count == 1 else 'are'}"
+
+
 def sentence(text: str) -> str:
     """Return a text as a sentence: with a capital at its beginning and one full stop at its end."""
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."

@@ -6,7 +6,7 @@ from vm_webapp.db.pool import rows
 from vm_webapp.ops.doctor.check import Check, fail, ok, warn
 from vm_webapp.ops.queue_control import read_queue
 from vm_webapp.runs.pauses import read_pauses
-from vm_webapp.text import plural
+from vm_webapp.text import plural, plural_with_verb
 
 LATE_SECONDS = 15  # idle workers poll far more often, so a stage that waits longer waits for a slot or for a worker
 STUCK_SECONDS = 300
@@ -26,8 +26,7 @@ def check_oldest_due() -> Check:
     status = read_queue()
     if not status.due:
         return ok("oldest due", "nothing is due")
-    stages = f"{status.due} stage{'s are' if status.due > 1 else ' is'}"
-    detail = f"{stages} due, the oldest for {status.oldest_due_seconds:.0f} s"
+    detail = f"{plural_with_verb(status.due, 'stage')} due, the oldest for {status.oldest_due_seconds:.0f} s"
     if status.oldest_due_seconds < LATE_SECONDS:
         return ok("oldest due", detail)
     if status.in_flight >= status.slots > 0:

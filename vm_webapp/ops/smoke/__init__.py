@@ -16,7 +16,7 @@ from vm_webapp.client.shapes import Event, Run, Writing
 from vm_webapp.ops.smoke.failures import StepFailed, describe_response, explain
 from vm_webapp.ops.smoke.rollout import POLL_SECONDS, Rollout
 from vm_webapp.ops.standstill import paused_provider
-from vm_webapp.text import single_line
+from vm_webapp.text import plural_with_verb, single_line
 
 __all__ = ["Smoke", "SmokeOptions", "Step", "StepFailed"]
 
@@ -221,8 +221,7 @@ class Smoke:
         if queue["paused"]:
             raise StepFailed(QUEUE_PAUSED)
         # Nor is a backlog a fault, as long as workers claim what can be claimed: readiness checks that.
-        count, seconds = queue["due"], queue["oldest_due_seconds"]
-        due = f"{count} stage{'s are' if count > 1 else ' is'} due, the oldest for {seconds:.1f} s"
+        due = f"{plural_with_verb(queue['due'], 'stage')} due, the oldest for {queue['oldest_due_seconds']:.1f} s"
         try:
             llm = (await self._rollout.dependencies()).get("llm", {})
         except (StepFailed, ApiError) as error:
