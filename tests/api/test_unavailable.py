@@ -140,7 +140,8 @@ async def test_what_is_done_together_waits_no_longer_for_a_database_that_hangs(
     proxy.stall()
     began = asyncio.get_running_loop().time()
     responses = await asyncio.gather(*(send() for _ in range(100)))
-    assert asyncio.get_running_loop().time() - began < 3
+    took = asyncio.get_running_loop().time() - began
+    assert took < 2 * REQUEST_SECONDS, "one that waited for its turn waited as long again"
     assert {response.status for response in responses} == {503}
     assert all(response.headers["Retry-After"] for response in responses)
     proxy.restore()
