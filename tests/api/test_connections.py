@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from contextlib import AsyncExitStack
-from typing import Any
 
 import pytest
 from aiohttp import web
 
-from api.http import connections
-from api.http.connections import most_connections
 from api.http.security_headers import SECURITY_HEADERS
 from tests.api.client import Api, until
 from tests.api.conftest import Serving
-from tests.support.raw_http import HEAD, PROBE, RawConnection, answer_to, raw_connection
-from vm_webapp.metrics import HTTP_REQUESTS
+from tests.api.raw_requests import BEARER, CHUNKED, POST, SECRET, done
+from tests.support.raw_http import HEAD, PROBE, answer_to, raw_connection
 
-SECRET = "s3cret-t0ken"
-BEARER = HEAD + f"Authorization: Bearer {SECRET}".encode()
-POST = b"POST /api/v2/runs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 MALFORMED: list[tuple[str, bytes, int, str, str]] = [
     ("a CR in a token", BEARER + b"\r" + b"x\r\n\r\n", 400, "malformed_request", "header"),
     ("a NUL in a token", BEARER + b"\0x\r\n\r\n", 400, "malformed_request", "header"),
@@ -133,11 +124,6 @@ MALFORMED: list[tuple[str, bytes, int, str, str]] = [
     ("chunks in chunks", POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n", 400, "malformed_request", "length"),
     ("a chunk without a size", CHUNKED + SECRET.encode() + b"\r\n", 400, "malformed_request", "malformed"),
 ]
-
-
-def done(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
-    """Return the lines about requests."""
-    return [vars(record) for record in caplog.records if record.msg == "request.done"]
 
 
 @pytest.mark.parametrize(
@@ -297,212 +283,12 @@ async def test_what_comes_behind_a_request_for_an_upgrade_is_looked_at_too(refus
             assert await connection.ended() == b""
 
 
-class TestSlowSenders:
-    """Headers must be complete within the time limit, of which a test waits for a small one."""
-
-    @pytest.fixture(autouse=True)
-    def _short(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(connections, "HEADER_SECONDS", 0.3)
-
-    @pytest.mark.parametrize("sent", [b"G", b"\r\n", HEAD, BEARER, POST])
-    async def test_headers_that_stay_incomplete_are_refused(
-        self, refusing: Api, caplog: pytest.LogCaptureFixture, sent: bytes
-    ) -> None:
-        caplog.set_level(logging.DEBUG)
-        async with raw_connection(refusing.base_url) as connection:
-            connection.send(sent)
-            (await connection.response()).problem(408, "headers_timeout")
-            assert await connection.ended() == b""
-        (line,) = done(caplog)
-        assert (line["status"], line["kind"], line["address"]) == (408, "slow_headers", "127.0.0.1")
-        assert SECRET not in caplog.text
-
-    async def test_bytes_that_trickle_in_do_not_extend_the_time(self, refusing: Api) -> None:
-        async with raw_connection(refusing.base_url) as connection:
-            trickling = asyncio.create_task(trickle(connection, BEARER * 100))
-            (await connection.response()).problem(408, "headers_timeout")
-            trickling.cancel()
-
-    async def test_a_connection_that_sends_nothing_is_ended_in_silence(
-        self, refusing: Api, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        caplog.set_level(logging.DEBUG)
-        async with raw_connection(refusing.base_url) as connection:
-            assert await connection.ended(seconds=5) == b""
-        assert not [record for record in caplog.records if record.name.startswith(("api", "aiohttp"))]
-
-    async def test_the_time_begins_anew_between_requests(self, refusing: Api) -> None:
-        async with raw_connection(refusing.base_url) as connection:
-            for _ in range(3):
-                connection.send(PROBE)
-                assert (await connection.response()).status == 200
-            connection.send(BEARER)
-            (await connection.response()).problem(408, "headers_timeout")
-
-    async def test_a_connection_between_two_requests_stays_open(self, refusing: Api) -> None:
-        body = b'{"nothing": 1}'
-        request = POST + b"Content-Length: %d\r\n\r\n" % len(body)
-        async with raw_connection(refusing.base_url) as used, raw_connection(refusing.base_url) as other:
-            used.send(PROBE)
-            assert (await used.response()).status == 200
-            used.send(request)
-            await asyncio.sleep(0.05)
-            used.send(body)
-            assert (await used.response()).status == 422
-            assert await other.ended(seconds=5) == b"", "the time of a connection that sent nothing is over"
-            used.send(PROBE)
-            assert (await used.response()).status == 200
-
-    async def test_a_request_in_progress_is_finished_first(self, api: Api) -> None:
-        run_id = (await api.create_run())["id"]
-        async with raw_connection(api.base_url) as connection:
-            connection.send(f"GET /api/v2/runs/{run_id}?wait=1 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() + BEARER)
-            await until(lambda: api.services.followers.waiting == 1)
-            connection.send(b"x")
-            assert (await connection.response()).status == 200
-            (await connection.response()).problem(408, "headers_timeout")
-
-    async def test_a_slow_body_has_its_own_limit(self, refusing: Api) -> None:
-        async with raw_connection(refusing.base_url) as connection:
-            connection.send(POST + b"Content-Length: 14\r\nExpect: 100-continue\r\n\r\n")
-            assert (await connection.response()).status == 100
-            await trickle(connection, b'{"nothing": 1}', pause=0.05)
-            (await connection.response()).problem(422, "invalid_input")
-
-
-async def trickle(connection: RawConnection, data: bytes, *, pause: float = 0.02) -> None:
-    """Send bytes one by one."""
-    for byte in data:
-        connection.send(bytes([byte]))
-        await asyncio.sleep(pause)
-
-
-async def test_a_body_that_no_operation_reads_does_not_keep_the_connection(
-    refusing_managed: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(connections, "UNREAD_BODY_SECONDS", 0.3)
-    async with raw_connection(refusing_managed.base_url) as connection:
-        connection.send(POST + b"Content-Length: 1000\r\n\r\n")
-        (await connection.response()).problem(401, "unauthorized")
-        trickling = asyncio.create_task(trickle(connection, b"x" * 1000))
-        assert await connection.ended(seconds=5) == b""
-        trickling.cancel()
-
-
 async def test_a_flood_of_pipelined_requests_is_served_in_order(refusing: Api) -> None:
     async with raw_connection(refusing.base_url) as connection:
         connection.send(b"".join(HEAD + b"X-Request-ID: %d\r\n\r\n" % each for each in range(500)))
         for each in range(500):
             response = await connection.response()
             assert (response.status, response.headers["X-Request-ID"]) == (200, str(each))
-
-
-class TestTooManyConnections:
-    """A process serves so many connections, and probes and scrapes beyond that."""
-
-    MOST = 4
-
-    @pytest.fixture(autouse=True)
-    def _few(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("api.server.most_connections", lambda **_: self.MOST)
-        monkeypatch.setattr(connections, "SPARE_CONNECTIONS", 2)
-
-    async def test_half_sent_ones_make_room_the_oldest_first(
-        self, refusing: Api, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        async with AsyncExitStack() as opened:
-            half = []
-            for _ in range(40):
-                half.append(await opened.enter_async_context(raw_connection(refusing.base_url)))
-                half[-1].send(BEARER)
-                assert (await answer_to(refusing.base_url, PROBE)).status == 200
-            assert half[-1].is_open
-            assert [await each.ended() for each in half[: -self.MOST]] == [b""] * (40 - self.MOST)
-        (full,) = [vars(record) for record in caplog.records if record.msg == "connections.full"]
-        assert full["most"] == self.MOST
-
-    async def test_idle_ones_make_room_after_half_sent_ones(self, refusing: Api) -> None:
-        async with AsyncExitStack() as opened:
-
-            async def served() -> RawConnection:
-                connection = await opened.enter_async_context(raw_connection(refusing.base_url))
-                connection.send(PROBE)
-                assert (await connection.response()).status == 200
-                return connection
-
-            oldest, other = await served(), await served()
-            half = await opened.enter_async_context(raw_connection(refusing.base_url))
-            half.send(BEARER)
-            await served()
-            await served()
-            assert await half.ended() == b""
-            assert oldest.is_open
-            await served()
-            assert await oldest.ended() == b""
-            other.send(PROBE)
-            assert (await other.response()).status == 200
-
-    @pytest.mark.parametrize(
-        "sent",
-        [
-            pytest.param(POST + b"Content-Length: 100\r\n\r\n", id="a body that is not sent"),
-            pytest.param(CHUNKED + b"2\r\n{", id="a chunk that is not sent"),
-            pytest.param(BEARER + b"\0\r\n\r\n", id="a client that does not hang up"),
-        ],
-    )
-    async def test_clients_that_keep_connections_waiting_make_room(self, refusing_managed: Api, sent: bytes) -> None:
-        async with AsyncExitStack() as opened:
-            for _ in range(10 * self.MOST):
-                waiting = await opened.enter_async_context(raw_connection(refusing_managed.base_url))
-                waiting.send(sent)
-                assert (await waiting.response()).status in (400, 401)
-                refused = await answer_to(refusing_managed.base_url, HEAD.replace(b"health/live", b"runs") + b"\r\n")
-                refused.problem(401, "unauthorized")
-
-    async def test_clients_that_do_not_read_make_room(self, refusing: Api) -> None:
-        flood = HEAD.replace(b"health/live", b"openapi.json") + b"\r\n"
-        async with AsyncExitStack() as opened:
-            for _ in range(4 * self.MOST):
-                deaf = await opened.enter_async_context(raw_connection(refusing.base_url, reading=False))
-                deaf.send(flood * 300)
-            for _ in range(50):  # meanwhile no buffer has room for another response
-                await until_served(refusing.base_url)
-
-    async def test_where_all_serve_requests_only_probes_and_scrapes_are_served(self, api: Api) -> None:
-        run_id = (await api.create_run())["id"]
-        await api.session.close()
-        wait = f"GET /api/v2/runs/{run_id}?wait=30 HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
-        async with AsyncExitStack() as opened:
-            for _ in range(self.MOST):
-                (await opened.enter_async_context(raw_connection(api.base_url))).send(wait)
-            await until(lambda: api.services.followers.waiting == self.MOST)
-            counted = HTTP_REQUESTS.labels("other", "refused", "503")._value
-            before = counted.get()
-            for _ in range(10):
-                refused = await answer_to(api.base_url, HEAD.replace(b"health/live", b"runs") + b"\r\n")
-                refused.problem(503, "too_many_connections")
-                assert refused.headers["Retry-After"] == "1"
-                assert (await answer_to(api.base_url, PROBE)).status == 200
-            # A scrape as well: it tells that clients are refused.
-            assert (
-                await answer_to(api.base_url, HEAD.replace(b"/api/v2/health/live", b"/metrics") + b"\r\n")
-            ).status == 200
-            assert counted.get() == before + 10
-        await until(lambda: api.services.followers.waiting == 0)
-        await until_served(api.base_url)
-
-
-async def until_served(base_url: str) -> None:
-    """Wait until an ordinary request is served."""
-    async with asyncio.timeout(5):
-        while (await answer_to(base_url, HEAD.replace(b"health/live", b"runs") + b"\r\n")).status != 200:
-            await asyncio.sleep(0.01)
-
-
-@pytest.mark.parametrize(("limit", "most"), [(-1, 1000), (20_000, 1000), (1024, 792), (256, 24), (128, 16), (64, 16)])
-def test_fewer_files_mean_fewer_connections(monkeypatch: pytest.MonkeyPatch, limit: int, most: int) -> None:
-    monkeypatch.setattr("resource.getrlimit", lambda _: (limit, limit))
-    assert most_connections(other_files=8) == most
 
 
 async def test_every_answer_that_is_not_the_applications_has_the_security_headers(refusing: Api) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.db.attempts import claim, claimed
 from tests.db.spending import CALL_TOKENS, finish, spend
-from tests.db.test_admission import let_work
+from tests.db.workers import let_work
 from tests.support.actors import OPERATOR
 from tests.support.audit import entries
 from tests.support.runs import create, read
