@@ -310,7 +310,7 @@ def test_sigterm_cleans_up_like_ctrl_c(deployed: Deployment, tmp_path: Path) -> 
     env = {"VM_DB_URL": deployed.env["VM_DB_URL"]}
     with program("smoke", "--base-url", deployed.url, env=env, folder=tmp_path) as running:
         running.says("ok      create")
-        assert running.stop() == 130
+        assert running.stop() == 143
         assert "Traceback" not in running.output()
     assert read("SELECT status FROM runs") == [{"status": "canceled"}]
     assert read("SELECT revoked_at IS NOT NULL AS revoked FROM api_keys") == [{"revoked": True}]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from vm_webapp.cli.context import find_id
 from vm_webapp.cli.output import as_called
 from vm_webapp.cli.progress import follow
 from vm_webapp.cli.review import approve, review
+from vm_webapp.cli.sigterm import SIGTERM_ENDED, cancel_at_sigterm
 from vm_webapp.cli.terminal import can_ask, open_console, say
 from vm_webapp.client import ApiClient, open_api
 from vm_webapp.client.errors import ApiError
@@ -91,7 +91,7 @@ def run_in_terminal(settings: Settings, options: RunOptions) -> int:
     try:
         return asyncio.run(_run(settings, options, catalog))
     except asyncio.CancelledError:
-        return 128 + signal.SIGTERM  # what shells report for a command that SIGTERM ended
+        return SIGTERM_ENDED
 
 
 def _load_catalog(settings: Settings) -> Catalog:
@@ -102,10 +102,8 @@ def _load_catalog(settings: Settings) -> Catalog:
 
 async def _run(settings: Settings, options: RunOptions, catalog: Catalog | None) -> int:
     console = open_console()
-    command = asyncio.current_task()
-    assert command is not None
     # Like Ctrl-C, so that the terminal is left as it was, and what was typed is kept.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, command.cancel)
+    cancel_at_sigterm()
     async with _api(settings, options.base_url, catalog) as client:
         run = await _begin(client, options)
         say(console, f"Run {run['id']} · {run['workflow']}")

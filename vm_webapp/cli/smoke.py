@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import secrets
-import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from vm_webapp.access.actor import operator_at_terminal
 from vm_webapp.access.keys import create_key, revoke_key
 from vm_webapp.cli.database import open_database
 from vm_webapp.cli.output import as_called
+from vm_webapp.cli.sigterm import SIGTERM_ENDED, cancel_at_sigterm
 from vm_webapp.client import open_api
 from vm_webapp.errors import ConfigurationError, VMError
 from vm_webapp.ops.smoke import Smoke, SmokeOptions, Step, StepFailed
@@ -25,15 +25,21 @@ KEY_LASTS = timedelta(minutes=10)
 
 
 def run_smoke(settings: Settings, options: SmokeOptions, *, as_json: bool) -> int:
-    """Execute the steps and print their results; return the exit code.
+    """Execute the steps and print their results.
+
+    Returns:
+        0 if all passed, 1 if one failed, 143 if SIGTERM ended the command.
 
     Raises:
         ConfigurationError: an option needs a variable that is not set.
     """
     if options.expected_build is not None and not settings.api_token:
         raise ConfigurationError("--expect-build requires VM_API_TOKEN: the API shows its build to nobody else")
-    with ExitStack() as undo:
-        steps = asyncio.run(_smoke(settings, options, undo, show=_show_nothing if as_json else _show))
+    try:
+        with ExitStack() as undo:
+            steps = asyncio.run(_smoke(settings, options, undo, show=_show_nothing if as_json else _show))
+    except asyncio.CancelledError:
+        return SIGTERM_ENDED
     failed = next((step for step in steps if not step.ok), None)
     total = round(sum(step.seconds for step in steps), 3)
     if as_json:
@@ -54,7 +60,7 @@ async def _smoke(
     settings: Settings, options: SmokeOptions, undo: ExitStack, *, show: Callable[[Step], object]
 ) -> list[Step]:
     # A pipeline that is canceled sends SIGTERM: like Ctrl-C it must cancel the runs and revoke the key.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, signal.raise_signal, signal.SIGINT)
+    cancel_at_sigterm()
     async with open_api(options.base_url, timeout_seconds=options.timeout_seconds) as api:
         return await Smoke(options, api, token=lambda: _token(settings, undo), on_step=show).run()
 
