@@ -115,6 +115,15 @@ def test_a_full_disk_is_named_in_one_line(env: dict[str, str], unbuffered: str) 
     assert done.returncode == 1
 
 
+def test_a_key_whose_secret_cannot_be_written_is_valid_no_more(env: dict[str, str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = run("keys", "create", "unseen", env=env, out=full.fileno())
+    assert done.stderr.decode() == "vm_webapp: standard output cannot be written: No space left on device\n"
+    assert done.returncode == 1
+    assert "unseen" not in in_shell(f"{sys.executable} -m vm_webapp keys list | grep ^active", env).stdout.decode()
+    assert run("keys", "create", "unseen", env=env).returncode == 0, "its name is free"
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_closed_stream_is_no_error(env: dict[str, str], closed: str) -> None:
     done = in_shell(f"{sys.executable} -m vm_webapp keys list {closed}", env)

@@ -17,7 +17,11 @@ def run_create(settings: Settings, name: str, role: Role | None, lasts: timedelt
     """Create a key and print its secret."""
     with open_database(settings):
         made = create_key(name, actor=operator_at_terminal(), role=role, lasts=lasts)
-    print(made.secret)  # alone on standard output, so that a script can capture it
+        try:
+            print(made.secret, flush=True)  # alone on standard output, so that a script can capture it
+        except OSError:
+            revoke_key(name, actor=operator_at_terminal())  # nobody has seen its secret
+            raise
     _note(
         f"key {made.name}, role {made.role}{'' if role else ' (--role gives another)'}, {_until(made.expires_at)};"
         " it is shown this once: send it as Authorization: Bearer"
