@@ -13,7 +13,6 @@ from vm_webapp.cli.collector import pause_collector, resume_collector
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     yield
-    gc.unfreeze()
     gc.enable()
 
 
