@@ -50,5 +50,5 @@ def test_sigterm_ends_a_start_that_checks_many_runaways(root: Path, tmp_path: Pa
         (renderer,) = eventually(lambda: child_pids(running.pid), "the checks have begun")
         began = time.monotonic()
         running.stop()
-        assert time.monotonic() - began < 10, "it waited for checks of two seconds each"
+        assert time.monotonic() - began < 3
         eventually(lambda: not is_running(renderer), "the process that rendered has ended")

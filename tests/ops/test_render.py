@@ -111,11 +111,11 @@ def test_it_says_when_it_may_be_asked_again(
 
 
 def test_a_call_takes_three_seconds_at_most(fake: FakeRender, render: Render) -> None:
-    fake.hangs_seconds = 8
+    fake.hangs_seconds = 5
     began = time.monotonic()
     with pytest.raises(PlatformError, match="did not respond within 3 s"):
         render.read()
-    assert time.monotonic() - began < 6, "it was tried twice, or waited for"
+    assert time.monotonic() - began < 3.5
 
 
 def test_nothing_is_sent_after_its_time(fake: FakeRender, render: Render) -> None:
