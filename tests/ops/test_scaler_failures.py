@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -19,6 +20,11 @@ from vm_webapp.ops.autoscale.shapes import Limits
 from vm_webapp.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("database")
+
+
+def scaled_by(fake: FakeRender) -> AbstractContextManager[None]:
+    """Scale in the background for a block, as a service does."""
+    return scaling(Settings(render_api_key=KEY, render_api_url=fake.url), Limits(1, 10, 30), SERVICE)
 
 
 def test_failures_back_off_and_end_with_the_right_number(caplog: pytest.LogCaptureFixture) -> None:
@@ -96,10 +102,8 @@ def test_an_outage_of_the_database_is_said_once_and_ends_by_itself(
     monkeypatch.setattr(module, "read_signal", fail_at_first)
     monkeypatch.setattr(module, "SCALE_EVERY_SECONDS", 0.01)
     decide(4)
-    with FakeRender() as fake:
-        settings = Settings(render_api_key=KEY, render_api_url=fake.url)
-        with scaling(settings, Limits(1, 10, 30), SERVICE):
-            eventually(lambda: outcomes() == ["scaled"], "the number is set")
+    with FakeRender() as fake, scaled_by(fake):
+        eventually(lambda: outcomes() == ["scaled"], "the number is set")
     assert (fake.numbers, len(turns) >= 20) == ([4], True)
     assert [each.message for each in caplog.records] == ["autoscale.unscaled"]
     assert read("SELECT expires_at <= clock_timestamp() AS free FROM duty_leases") == [{"free": True}]
@@ -110,8 +114,7 @@ def test_the_lease_is_not_given_up_during_a_call(monkeypatch: pytest.MonkeyPatch
     decide(4)
     with FakeRender() as fake:
         fake.hangs_seconds = 0.5
-        settings = Settings(render_api_key=KEY, render_api_url=fake.url)
-        with scaling(settings, Limits(1, 10, 30), SERVICE):
+        with scaled_by(fake):
             eventually(lambda: fake.reads, "a call")
         assert read("SELECT expires_at > clock_timestamp() AS held FROM duty_leases") == [{"held": True}]
         eventually(lambda: not [each for each in threading.enumerate() if each.name == "scale"], "the thread ends")
@@ -129,8 +132,7 @@ def test_a_stop_waits_for_one_slow_call_and_gives_the_lease_up() -> None:
     decide(4)
     with FakeRender() as fake:
         fake.hangs_seconds = 1.0
-        settings = Settings(render_api_key=KEY, render_api_url=fake.url)
-        with scaling(settings, Limits(1, 10, 30), SERVICE):
+        with scaled_by(fake):
             eventually(lambda: fake.reads, "a call")
         assert (fake.reads, fake.numbers) == (1, [])
     assert read("SELECT expires_at <= clock_timestamp() AS free FROM duty_leases") == [{"free": True}]
